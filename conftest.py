@@ -1,0 +1,16 @@
+"""Names that every doctest may use, and how it prints arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxsched
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace):
+    np.set_printoptions(precision=3, suppress=True)
+    doctest_namespace.update({name: getattr(jaxsched, name) for name in dir(jaxsched)})
+    doctest_namespace.update(jax=jax, jnp=jnp, np=np, optax=optax, jaxsched=jaxsched)

@@ -1,0 +1,245 @@
+"""Schedules made of schedules: what the operators build.
+
+Every node answers the same two questions, `steps` (when does it end?) and `_at(t)` (what is it
+worth?), by asking its children.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._clock import LAST, Length
+from jaxsched._numerics import real
+from jaxsched._require import Number, finite, integer, require
+from jaxsched._schedule import Schedule, as_schedule, node
+
+
+@node
+class Then(Schedule):
+    """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); n-ary."""
+
+    pieces: tuple[Schedule, ...]
+
+    @classmethod
+    def of(cls, *schedules: Schedule) -> Then:
+        pieces = _flat(cls, "pieces", schedules)
+        for piece in pieces[:-1]:
+            require(
+                piece.steps is not None,
+                f"`{piece}` never ends; say how long: `.take(steps) >> ...`",
+            )
+        return cls(pieces)
+
+    @property
+    def steps(self) -> Length | None:
+        last = self.pieces[-1].steps
+        return None if last is None else _clock.add(self._starts[-1], last)
+
+    @property
+    def _starts(self) -> tuple[Length, ...]:
+        lengths = (piece.steps for piece in self.pieces[:-1])
+        return tuple(itertools.accumulate(lengths, _clock.add, initial=0))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        value = self.pieces[0]._at(t)
+        for start, piece in zip(self._starts[1:], self.pieces[1:], strict=True):
+            # The clock is clamped before the piece sees it: a branch that `where` does not take
+            # still has a gradient, and NaN * 0 is NaN.
+            start = _clock.read(start).astype(t.dtype)
+            value = jnp.where(t < start, value, piece._at(jnp.maximum(t - start, 0)))
+        return value
+
+    def _stretched(self, steps: Length) -> Schedule:
+        *earlier, last = self.pieces
+        start = self._starts[-1]
+        if isinstance(steps, int) and isinstance(start, int):
+            left = max(steps - start, 0)
+        else:
+            left = jnp.maximum(steps - jnp.asarray(start, jnp.asarray(steps).dtype), 0)
+        return Then((*earlier, last._stretched(left)))
+
+
+@node
+class Product(Schedule):
+    """`a * b`, each a schedule or a plain number; n-ary."""
+
+    factors: tuple[Schedule | Number, ...]
+
+    @classmethod
+    def of(cls, *factors: Any) -> Product:
+        return cls(_flat(cls, "factors", _operands("*", factors)))
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest(self.factors)
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return math.prod(_values(self.factors, t), start=real(1))
+
+    def _stretched(self, steps: Length) -> Schedule:
+        schedules = [f for f in self.factors if isinstance(f, Schedule)]
+        if len(schedules) > 1:
+            return super()._stretched(steps)
+        return Product(
+            tuple(f._stretched(steps) if isinstance(f, Schedule) else f for f in self.factors)
+        )
+
+
+@node
+class Sum(Schedule):
+    """`a + b`, each a schedule or a plain number; n-ary."""
+
+    terms: tuple[Schedule | Number, ...]
+
+    @classmethod
+    def of(cls, *terms: Any) -> Sum:
+        return cls(_flat(cls, "terms", _operands("+", terms)))
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest(self.terms)
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return sum(_values(self.terms, t), start=real(0))
+
+
+@node
+class Minimum(Schedule):
+    """The smaller of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest((self.a, self.b))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return jnp.minimum(*_values((self.a, self.b), t))
+
+
+@node
+class Maximum(Schedule):
+    """The larger of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest((self.a, self.b))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return jnp.maximum(*_values((self.a, self.b), t))
+
+
+@node
+class Clip(Schedule):
+    """`a.clip(low, high)`; None is no bound."""
+
+    schedule: Schedule
+    low: Number | None
+    high: Number | None
+
+    @classmethod
+    def of(cls, schedule: Schedule, low: ArrayLike | None, high: ArrayLike | None) -> Clip:
+        return cls(schedule, *bounds("clip", low, high))
+
+    @property
+    def steps(self) -> Length | None:
+        return self.schedule.steps
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return clipped(self.schedule._at(t), self.low, self.high)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return dataclasses.replace(self, schedule=self.schedule._stretched(steps))
+
+
+@node
+class Take(Schedule):
+    """`a.take(steps)`: a(min(t, steps))."""
+
+    schedule: Schedule
+    steps: Length  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return self.schedule._at(jnp.minimum(t, _clock.read(self.steps).astype(t.dtype)))
+
+
+@node
+class Shift(Schedule):
+    """`a.shift(k)`: a(t - k), for k of either sign."""
+
+    schedule: Schedule
+    by: Length
+
+    @classmethod
+    def of(cls, schedule: Schedule, steps: ArrayLike) -> Shift:
+        by = integer("shift", steps=steps)
+        return cls(schedule, min(max(by, -LAST), LAST) if isinstance(by, int) else by)
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        if isinstance(steps, (int, float)) and isinstance(self.by, int):
+            return min(max(int(steps) + self.by, 0), LAST)
+        later, earlier = _clock.read(self.by), _clock.read(jnp.negative(self.by))
+        return _clock.add(jnp.maximum(_clock.read(steps) - earlier, 0), later)
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return self.schedule._at(_clock.since(t, self.by))
+
+
+def bounds(
+    call: str, low: ArrayLike | None, high: ArrayLike | None
+) -> tuple[Number | None, Number | None]:
+    """The bounds of a clip, checked."""
+    low = None if low is None else finite(call, low=low)
+    high = None if high is None else finite(call, high=high)
+    if low is not None and high is not None:
+        require(low <= high, f"`{call}(low=..., high=...)` is empty: low={low!r} > high={high!r}.")
+    return low, high
+
+
+def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Array:
+    """min(max(value, low), high), where None is no bound."""
+    value = value if low is None else jnp.maximum(value, real(low))
+    return value if high is None else jnp.minimum(value, real(high))
+
+
+def operand(call: str, x: Any) -> Schedule | Number:
+    """What may stand beside a schedule: a schedule, or a plain number."""
+    return as_schedule(call, x) if callable(x) else finite(call, operand=x)
+
+
+def _operands(call: str, operands: tuple[Any, ...]) -> tuple[Schedule | Number, ...]:
+    return tuple(operand(call, x) for x in operands)
+
+
+def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        itertools.chain.from_iterable(
+            getattr(child, field) if isinstance(child, cls) else (child,) for child in children
+        )
+    )
+
+
+def _values(operands: tuple[Schedule | Number, ...], t: jax.Array) -> list[jax.Array]:
+    return [x._at(t) if isinstance(x, Schedule) else real(x) for x in operands]
+
+
+def _longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
+    lengths = [x.steps for x in operands if isinstance(x, Schedule)]
+    known = [length for length in lengths if length is not None]
+    return _clock.longest(*known) if len(known) == len(lengths) else None

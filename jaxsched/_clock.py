@@ -1,0 +1,62 @@
+"""The clock: optimizer steps, int32, from 0 to `LAST`, where it stops.
+
+Inside a schedule a time is an int32 array in [0, LAST], so nothing that compares or subtracts two
+times can wrap. Within a cycle of real length it is a float, and every formula takes both. A length
+is a Python int or an integer array; one beyond the clock is held as a float, which no step reaches.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+LAST = 2**31 - 1
+
+
+def read(step: ArrayLike) -> jax.Array:
+    """Any step or length as a clock time: int32, saturated at 0 and at `LAST`, never wrapped."""
+    step = jnp.asarray(step)
+    if jnp.issubdtype(step.dtype, jnp.floating):
+        # 2^31 - 128 is the largest float32 that int32 holds.
+        inside = jnp.clip(step, 0, LAST - 127).astype(jnp.int32)
+        return jnp.where(step > LAST - 127, LAST, inside)
+    limits = jnp.iinfo(step.dtype)
+    if limits.min < 0:
+        step = jnp.maximum(step, jnp.zeros((), step.dtype))
+    if limits.max > LAST:
+        step = jnp.minimum(step, jnp.asarray(LAST, step.dtype))
+    return step.astype(jnp.int32)
+
+
+def since(t: jax.Array, start: ArrayLike) -> jax.Array:
+    """`t - start`, at least 0; `start` may be negative, and nothing wraps."""
+    start = jnp.asarray(start, t.dtype)
+    room = LAST + jnp.minimum(start, 0)
+    return jnp.maximum(jnp.minimum(t, room) - start, 0)
+
+
+Length = int | float | jax.Array
+
+
+def held(steps: int | jax.Array) -> Length:
+    """A length as a node holds it: a concrete one that int32 cannot hold, as a float."""
+    return float(steps) if isinstance(steps, int) and steps > LAST else steps
+
+
+def add(*lengths: Length) -> Length:
+    """The sum of lengths, saturated at `LAST`."""
+    if all(isinstance(length, (int, float)) for length in lengths):
+        return min(sum(int(length) for length in lengths), LAST)
+    total = jnp.zeros((), jnp.int32)
+    for length in map(read, lengths):
+        total = total + jnp.minimum(length, LAST - total)
+    return total
+
+
+def longest(*lengths: Length) -> Length:
+    """The longest of lengths."""
+    if all(isinstance(length, (int, float)) for length in lengths):
+        return max(lengths)
+    longest = jnp.zeros((), jnp.int32)
+    for length in map(read, lengths):
+        longest = jnp.maximum(longest, length)
+    return longest

@@ -1,0 +1,212 @@
+"""Functions from schedules to a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._algebra import Maximum, Minimum, Then, operand
+from jaxsched._clock import Length
+from jaxsched._decays import Endless
+from jaxsched._numerics import real
+from jaxsched._require import Number, integer, length, refuse, require
+from jaxsched._schedule import Schedule, as_schedule, node
+
+AnySchedule = Schedule | Callable[..., Any]
+
+
+@node
+class Select(Schedule):
+    """schedules[index]."""
+
+    index: Length
+    schedules: tuple[Schedule, ...]
+
+    @property
+    def steps(self) -> Length | None:
+        lengths = [schedule.steps for schedule in self.schedules]
+        known = [length for length in lengths if length is not None]
+        return _clock.longest(*known) if len(known) == len(lengths) else None
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        value = self.schedules[0]._at(t)
+        for k, schedule in enumerate(self.schedules[1:], start=1):
+            value = jnp.where(jnp.asarray(self.index) < k, value, schedule._at(t))
+        return value
+
+
+@node
+class Function(Endless):
+    """Somebody else's function of the step; its arrays are leaves if it is a pytree."""
+
+    function: Callable[..., Any]
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        if jnp.issubdtype(t.dtype, jnp.floating):
+            t = _clock.read(jnp.floor(t))
+        value = self.function(t) if t.ndim == 0 else jax.vmap(self.function)(t.reshape(-1))
+        return real(value).reshape(t.shape)
+
+
+def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
+    """The smaller of two, step by step.
+
+        value(t) = min(a(t), b(t))
+
+    Args:
+      a: a schedule, or a number.
+      b: a schedule, or a number.
+
+    Returns:
+      A schedule that ends with the longer of the two.
+
+    Raises:
+      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+
+    Example:
+      >>> print(minimum(linear(0.0, 4.0, 4), linear(3.0, 0.0, 3))(jnp.arange(5)))
+      [0. 1. 1. 0. 0.]
+    """
+    return Minimum(*_pair("minimum", a, b))
+
+
+def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
+    """The larger of two, step by step.
+
+        value(t) = max(a(t), b(t))
+
+    Args:
+      a: a schedule, or a number.
+      b: a schedule, or a number.
+
+    Returns:
+      A schedule that ends with the longer of the two.
+
+    Raises:
+      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+
+    Example:
+      >>> print(maximum(linear(4.0, 0.0, 4), 1.5)(jnp.arange(5)))
+      [4.  3.  2.  1.5 1.5]
+    """
+    return Maximum(*_pair("maximum", a, b))
+
+
+def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """One schedule after the other, each from its own step 0, changing at given steps.
+
+        value(t) = schedules[k](t - boundaries[k - 1]),    k = the number of boundaries <= t
+
+    It is the chain `schedules[0].take(boundaries[0]) >> ... >> schedules[-1]`.
+
+    Args:
+      schedules: schedules, or any functions of the step.
+      boundaries: the steps from which the next schedule holds, one fewer than schedules; integers,
+        not negative, not decreasing.
+
+    Returns:
+      A schedule that ends with its last piece.
+
+    Raises:
+      ValueError: the lengths do not fit, or the boundaries decrease or are not integers.
+
+    Example:
+      >>> halves = join([constant(1.0), linear(0.5, 0.0, 2)], [3])
+      >>> print(halves(jnp.arange(6)))
+      [1.   1.   1.   0.5  0.25 0.  ]
+
+    References:
+      `optax.join_schedules`.
+    """
+    require(
+        len(schedules) == len(boundaries) + 1,
+        "`join(schedules=..., boundaries=...)` needs one more schedule than boundaries: "
+        f"got {len(schedules)} schedules and {len(boundaries)} boundaries.",
+    )
+    pieces = [as_schedule("join", schedule) for schedule in schedules]
+    edges = [0, *(length("join", boundaries=b) for b in boundaries)]
+    lengths = [b - a for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    for gap in lengths:
+        require(gap >= 0, refuse("join", "boundaries", "not decrease", list(boundaries)))
+    taken = [
+        piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)
+    ]
+    return Then.of(*taken, pieces[-1])
+
+
+def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
+    """One of several, by a number that may be traced: a population of different shapes.
+
+        value(t) = schedules[index](t)
+
+    Args:
+      index: integer in [0, len(schedules)); a traced one outside is read as the nearest inside.
+      schedules: schedules, or any functions of the step. All are evaluated.
+
+    Returns:
+      A schedule that ends with the longest of them.
+
+    Raises:
+      ValueError: `schedules` is empty, or `index` is not an integer inside.
+
+    Example:
+      >>> either = jax.vmap(lambda i: select(i, [linear(1.0, 0.0, 4), constant(0.5)])(1))
+      >>> print(either(jnp.arange(2)))
+      [0.75 0.5 ]
+    """
+    require(len(schedules) > 0, refuse("select", "schedules", "not be empty", schedules))
+    number = integer("select", index=index)
+    last = len(schedules) - 1
+    inside = (number >= 0) & (number <= last)
+    require(inside, refuse("select", "index", f"be between 0 and {last}", index))
+    return Select(number, tuple(as_schedule("select", schedule) for schedule in schedules))
+
+
+def from_function(function: Callable[..., Any]) -> Schedule:
+    """Any function of the step as a schedule: an optax schedule, or your own.
+
+    It is called with an int32 scalar of at least 0, under `vmap` for an array of steps, so that
+    even a function which cannot take a negative step or an array is total.
+
+    Args:
+      function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `function` is not callable, or does not map an integer scalar to a number.
+
+    Example:
+      >>> print(from_function(optax.linear_schedule(1.0, 0.0, 4)).take(2)(jnp.arange(5)))
+      [1.   0.75 0.5  0.5  0.5 ]
+    """
+    require(callable(function), refuse("from_function", "function", "be callable", function))
+    opaque = jax.tree_util.all_leaves([function])
+    schedule = Function(jax.tree_util.Partial(function) if opaque else function)
+    try:
+        value = jax.eval_shape(function, jax.ShapeDtypeStruct((), np.int32))
+    except Exception as error:
+        must = "map an int32 scalar to a number under `jit`"
+        raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
+    shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(value)]
+    require(
+        shapes == [()],
+        refuse("from_function", "function", "return one number", function, f"It returns {value}."),
+    )
+    return schedule
+
+
+def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
+    pair = operand(call, a), operand(call, b)
+    require(
+        isinstance(pair[0], Schedule) or isinstance(pair[1], Schedule),
+        f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.",
+    )
+    return pair

@@ -1,0 +1,83 @@
+"""Formulas that keep their digits, and their gradients, where the textbook ones lose them."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+
+
+def real(x: ArrayLike) -> jax.Array:
+    """`x` in the default float type: float32, or float64 under x64."""
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def ratio(a: ArrayLike, b: ArrayLike) -> float | jax.Array:
+    """a / b: of Python numbers a Python number, so that a recipe of numbers is made of numbers."""
+    concrete = isinstance(a, (int, float)) and isinstance(b, (int, float))
+    return a / b if concrete else real(a) / real(b)
+
+
+def above_zero(x: ArrayLike) -> jax.Array:
+    """`x` as a positive real: a traced number at or below zero is read as the smallest above it."""
+    x = real(x)
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
+
+def fractions(t: jax.Array, steps: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
+
+    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
+    near the end of a curve, and `1 - left` none near its start.
+    """
+    steps = jnp.asarray(steps)
+    if jnp.issubdtype(steps.dtype, jnp.floating) or jnp.issubdtype(t.dtype, jnp.floating):
+        steps, t = jnp.maximum(real(steps), 0), real(t)
+    else:
+        steps = _clock.read(steps)
+    done = jnp.minimum(t, steps)
+    left = steps - done
+    whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
+    # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
+    return (
+        jnp.where(left <= 0, 1, real(done) / real(whole)),
+        jnp.where(left >= whole, 1, real(left) / real(whole)),
+    )
+
+
+def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """(a**p, 1 - a**p) for a + b = 1, without forming 1 - a**p where a**p is near 1."""
+    power = above_zero(power)
+    # log(a) from whichever of a and b = 1 - a is small; a = 0 is kept off the log's pole.
+    near_one = jnp.log1p(-jnp.minimum(b, 0.5))
+    log_a = jnp.where(b < 0.5, near_one, jnp.log(above_zero(a)))
+    inside = a > 0
+    a_power = jnp.where(inside, jnp.where(inside, a, 1) ** power, 0)
+    return a_power, jnp.where(a_power > 0.5, -jnp.expm1(power * log_a), 1 - a_power)
+
+
+def half_cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """((1 + cos(pi * done)) / 2, (1 - cos(pi * done)) / 2) for done + left = 1."""
+    # (1 + cos(pi x)) / 2 = sin(pi/2 (1 - x))^2. One sine serves both: that of the smaller half, at
+    # most 1/2, so that one minus it loses nothing.
+    less = jnp.sin(jnp.pi / 2 * jnp.minimum(done, left)) ** 2
+    ending = left < done
+    return jnp.where(ending, less, 1 - less), jnp.where(ending, 1 - less, less)
+
+
+def log_rate(rate: ArrayLike) -> jax.Array:
+    """log(rate) for rate > 0, to full relative precision near 1 too."""
+    rate = above_zero(rate)
+    # rate - 1 is exact from 1/2 on (Sterbenz), and would lose the digits of a small rate below.
+    near_one = rate >= 0.5
+    return jnp.where(
+        near_one, jnp.log1p(jnp.where(near_one, rate, 1) - 1), jnp.log(jnp.where(near_one, 1, rate))
+    )
+
+
+def growth(rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Array:
+    """scale * rate**n for rate > 0 and n >= 0; where that overflows, about the largest float."""
+    scale = real(scale)
+    largest = jnp.finfo(scale.dtype).max
+    room = jnp.log(largest) - jnp.log(jnp.maximum(jnp.abs(scale), 1)) - 1e-3
+    return scale * jnp.exp(jnp.minimum(real(n) * log_rate(rate), room))

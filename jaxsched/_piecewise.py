@@ -1,0 +1,207 @@
+"""Curves through values at given steps. Boundaries may be real numbers, and lie in time as such.
+
+A boundary step belongs to the piece that follows it. None of these has an end: their last value
+is meant to be used, for as long as `.take(steps)` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._decays import Endless
+from jaxsched._numerics import half_cosine, real
+from jaxsched._require import Number, finite, refuse, require
+from jaxsched._schedule import Schedule, node
+
+List = np.ndarray | jax.Array
+def _list() -> Any:
+    return dataclasses.field(metadata={"rank": 1})
+
+
+@node
+class PiecewiseConstant(Endless):
+    """values[number of boundaries <= t]."""
+
+    values: List = _list()
+    boundaries: List = _list()
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return real(self.values)[_passed(t, self.boundaries)]
+
+
+@node
+class Knots(Endless):
+    """What interpolations share: the two knots around t, and the fractions between them."""
+
+    values: List = _list()
+    boundaries: List = _list()
+
+    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The weights of the knot before and of the knot after."""
+        raise NotImplementedError
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        values, boundaries = real(self.values), jnp.asarray(self.boundaries)
+        passed, last = _passed(t, boundaries), values.shape[0] - 1
+        before, after = jnp.maximum(passed - 1, 0), jnp.minimum(passed, last)
+        done = jnp.maximum(_elapsed(t, boundaries[before]), 0)
+        left = jnp.maximum(-_elapsed(t, boundaries[after]), 0)
+        width = done + left
+        outside = (before == after) | (width <= 0)
+        width = jnp.where(outside, 1, width)
+        of_before, of_after = self._weights(
+            jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
+        )
+        return values[before] * of_before + values[after] * of_after
+
+
+@node
+class PiecewiseLinear(Knots):
+    """Straight lines between the knots."""
+
+    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return left, done
+
+
+@node
+class PiecewiseCosine(Knots):
+    """Half a cosine between each two knots."""
+
+    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return half_cosine(done, left)
+
+
+def _passed(t: jax.Array, boundaries: List) -> jax.Array:
+    """How many boundaries are at or before t."""
+    boundaries = jnp.asarray(boundaries)
+    if jnp.issubdtype(boundaries.dtype, jnp.floating):
+        boundaries = jnp.ceil(boundaries)
+    first = _clock.read(boundaries).astype(t.dtype)
+    return jnp.sum(jnp.expand_dims(t, -1) >= jnp.expand_dims(first, range(t.ndim)), axis=-1)
+
+
+def _elapsed(t: jax.Array, boundary: jax.Array) -> jax.Array:
+    """t - boundary: whole steps in integers, then the fraction that a real boundary has."""
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return t - real(boundary)
+    if jnp.issubdtype(boundary.dtype, jnp.integer):
+        return real(t - _clock.read(boundary))
+    whole = jnp.ceil(boundary)
+    return real(t - _clock.read(whole)) + real(whole - boundary)
+
+
+def piecewise_constant(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """One value after the other.
+
+        value(t) = values[k],    k = the number of boundaries <= t
+
+    Args:
+      values: the values themselves (not factors), one more than boundaries.
+      boundaries: the steps from which the next value holds, not negative, not decreasing; they may
+        be real. Of two equal ones the value between them is never used.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_constant([1.0, 0.1, 0.01], [2, 4])(jnp.arange(6)))
+      [1.   1.   0.1  0.1  0.01 0.01]
+
+    References:
+      `optax.piecewise_constant_schedule`, which takes cumulative factors.
+    """
+    call = "piecewise_constant"
+    return PiecewiseConstant(*_checked(call, values, boundaries, more=1))
+
+
+def piecewise_linear(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """Straight lines between knots.
+
+        value(boundaries[k]) = values[k]
+
+    and a straight line between; the first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)))
+      [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("linear", ...)`.
+    """
+    return PiecewiseLinear(*_checked("piecewise_linear", values, boundaries, more=0))
+
+
+def piecewise_cosine(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """Half a cosine between each two knots: flat at every one of them.
+
+        value(boundaries[k]) = values[k]
+
+    and between, with x the part of the way that is done, a + (b - a) * (1 - cos(pi * x)) / 2; the
+    first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)))
+      [0.    0.5   1.    0.854 0.5   0.146 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("cosine", ...)`.
+    """
+    return PiecewiseCosine(*_checked("piecewise_cosine", values, boundaries, more=0))
+
+
+def _checked(
+    call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
+) -> tuple[List, List]:
+    size, edges = len(values), len(boundaries)
+    rule = "one more than boundaries" if more else "one for each boundary"
+    require(size > 0, refuse(call, "values", "not be empty", values))
+    require(
+        size == edges + more,
+        f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
+        f"boundaries, {values!r} and {boundaries!r}.",
+    )
+    knots = _array([finite(call, boundaries=b) for b in boundaries])
+    require(knots >= 0, refuse(call, "boundaries", "not be negative", boundaries))
+    require(knots[1:] >= knots[:-1], refuse(call, "boundaries", "not decrease", boundaries))
+    if isinstance(knots, np.ndarray) and np.all(knots == np.floor(knots)):
+        knots = np.minimum(knots, _clock.LAST).astype(np.int32)
+    return _array([finite(call, values=v) for v in values]), knots
+
+
+def _array(numbers: Sequence[Number]) -> List:
+    if any(isinstance(number, jax.Array) for number in numbers):
+        return jnp.stack([real(number) for number in numbers])
+    return np.asarray(numbers, np.float64)

@@ -1,0 +1,82 @@
+"""Validation: what is known to be wrong is an error, at construction.
+
+Transformed code cannot raise on a value, so only concrete numbers are refused; the schedules give
+every traced number a meaning. An argument is passed by its name, `finite("cosine", end_value=0.1)`,
+so that the message can show the call.
+"""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+Number = float | jax.Array
+Whole = int | jax.Array
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise `ValueError(message)` if `condition` is known to be false; a traced one passes."""
+    if isinstance(condition, jax.core.Tracer):
+        return
+    if not (condition if isinstance(condition, bool) else bool(np.all(condition))):
+        raise ValueError(message)
+
+
+def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") -> str:
+    """The one shape of an error: function, argument, condition, value, remedy."""
+    return f"`{call}({argument}=...)` must {must}, got {argument}={value!r}. {remedy}".rstrip()
+
+
+def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite real number: a Python float, or the array that was given."""
+    ((name, value),) = argument.items()
+    message = refuse(call, name, "be a finite number", value, remedy)
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        require(np.isfinite(float(value)), message)
+        return float(value)
+    require(isinstance(value, (jax.Array, np.ndarray)), message)
+    array = jnp.asarray(value)
+    require(jnp.isdtype(array.dtype, "real floating") or jnp.isdtype(array.dtype, "integral"), message)
+    require(jnp.all(jnp.isfinite(array)), message)
+    return array
+
+
+def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite number above zero."""
+    number = finite(call, remedy=remedy, **argument)
+    ((name, value),) = argument.items()
+    require(number > 0, refuse(call, name, "be positive", value, remedy))
+    return number
+
+
+def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite number that is not zero."""
+    number = finite(call, remedy=remedy, **argument)
+    ((name, value),) = argument.items()
+    require(number != 0, refuse(call, name, "not be zero", value, remedy))
+    return number
+
+
+def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
+    """A length in optimizer steps: a Python int of any size, or an integer array."""
+    ((name, value),) = argument.items()
+    steps = integer(call, **argument)
+    must = "not be negative" if least == 0 else f"be at least {least}"
+    require(steps >= least, refuse(call, name, must, value, remedy))
+    return steps
+
+
+def integer(call: str, /, **argument: ArrayLike) -> Whole:
+    """A whole number of steps: a Python int of any size, or an integer array."""
+    ((name, value),) = argument.items()
+    if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
+        return int(value)
+    whole = f"Write {name}={int(value):_}." if isinstance(value, float) and value % 1 == 0 else ""
+    message = refuse(call, name, "be an integer number of steps", value, whole)
+    require(isinstance(value, (jax.Array, np.ndarray)), message)
+    array = jnp.asarray(value)
+    require(jnp.isdtype(array.dtype, "integral"), message)
+    return array

@@ -1,0 +1,280 @@
+"""A schedule is a pure, total function of the step that is also data.
+
+A curve, placed in time and value, joined to others. Every schedule is a frozen pytree: its numbers
+are the leaves, its structure is static. So the same object is called like any `optax.Schedule`,
+passes through `jit` as an argument, through `vmap` as a population and through `grad` in its
+floats, and prints as the expression that builds it.
+
+This file holds what all schedules share: the call, and the operators that join them. The nodes
+which the operators build are in `_algebra.py` and `_cycle.py`, the curves in `_curves.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._clock import Length
+from jaxsched._require import length, nonzero, require
+
+N = TypeVar("N")
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+def node(cls: type[N]) -> type[N]:
+    """Make a class a frozen pytree with identity `==` and `hash`, which is what `jit` needs.
+
+    Fields are leaves or children, unless their metadata says `static`. Nothing is validated here:
+    unflattening rebuilds nodes around tracers. The factories validate.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    static = [f.name for f in fields if f.metadata.get("static")]
+    data = [f.name for f in fields if f.name not in static]
+    return jax.tree_util.register_dataclass(cls, data, static)
+
+
+class Schedule:
+    """A pure, total function of the step: integer steps of any shape to floats of that shape."""
+
+    __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule
+
+    def __call__(self, step: ArrayLike) -> jax.Array:
+        """The value at `step`.
+
+        Args:
+          step: int, or integer array of any shape, counted in optimizer steps. Below 0 it is read
+            as 0, beyond 2^31 - 1 as 2^31 - 1.
+
+        Returns:
+          float32 (float64 under x64) of the shape of `step`.
+
+        Raises:
+          TypeError: `step` is not an integer.
+          ValueError: the schedule is stacked: call it under `jax.vmap`.
+        """
+        if isinstance(step, int) and not isinstance(step, bool):
+            step = np.int32(min(max(step, 0), _clock.LAST))
+            return _evaluate(_resident(self), step)
+        if not isinstance(step, jax.Array):
+            step = np.asarray(step)
+        if not jnp.issubdtype(step.dtype, jnp.integer):
+            raise TypeError(f"a schedule takes an integer step, got {step!r}")
+        if isinstance(step, np.ndarray):
+            step = np.clip(step, 0, _clock.LAST).astype(np.int32)
+        return _evaluate(self, step)
+
+    if TYPE_CHECKING:  # a field of some nodes, derived in others
+
+        @property
+        def steps(self) -> Length | None:
+            """The step from which the value is held, or None: it never is."""
+            ...
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        """The value at clock time `t`, see `_clock.py`."""
+        raise NotImplementedError
+
+    def _stretched(self, steps: Length) -> Schedule:
+        """The same schedule over another length."""
+        raise ValueError(
+            f"`{self}` cannot be stretched. A curve can, or a chain that ends in one; "
+            "stretch the parts before joining them."
+        )
+
+    def __rshift__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Then
+
+        return Then.of(self, as_schedule(">>", other))
+
+    def __rrshift__(self, other: Any) -> Schedule:
+        return as_schedule(">>", other) >> self
+
+    def __mul__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Product
+
+        return Product.of(self, other) if is_operand(other) else NotImplemented
+
+    def __rmul__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Product
+
+        return Product.of(other, self) if is_operand(other) else NotImplemented
+
+    def __truediv__(self, divisor: ArrayLike) -> Schedule:
+        return self * (1 / nonzero("schedule / divisor", divisor=divisor))
+
+    def __add__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Sum
+
+        return Sum.of(self, other) if is_operand(other) else NotImplemented
+
+    def __radd__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Sum
+
+        return Sum.of(other, self) if is_operand(other) else NotImplemented
+
+    def __sub__(self, other: Any) -> Schedule:
+        from jaxsched._algebra import Product
+
+        if not is_operand(other):
+            return NotImplemented
+        return self + (Product.of(-1.0, other) if callable(other) else -other)
+
+    def __rsub__(self, other: Any) -> Schedule:
+        return other + -self if is_operand(other) else NotImplemented
+
+    def __neg__(self) -> Schedule:
+        return -1.0 * self
+
+    def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Schedule:
+        """The value, held between `low` and `high`: min(max(value, low), high). None: no bound.
+
+        Example:
+          >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
+          >>> print(decay(jnp.arange(4)))
+          [1.   0.5  0.25 0.2 ]
+        """
+        from jaxsched._algebra import Clip
+
+        return Clip.of(self, low, high)
+
+    def take(self, steps: ArrayLike) -> Schedule:
+        """The first `steps` steps, then held: a(min(t, steps)). It ends at `steps`."""
+        from jaxsched._algebra import Take
+
+        return Take(self, _clock.held(length("take", steps=steps)))
+
+    def shift(self, steps: ArrayLike) -> Schedule:
+        """The same, `steps` later: a(t - steps), the first value before. Negative: earlier."""
+        from jaxsched._algebra import Shift
+
+        return Shift.of(self, steps)
+
+    def stretch(self, steps: ArrayLike) -> Schedule:
+        """The same schedule over another length, in steps.
+
+        A curve changes its `steps`; a chain changes its last piece, so that a warmup keeps its
+        length, and is cut off if it is longer than `steps` without it; a scaled or clipped schedule
+        stretches its child.
+
+        Raises:
+          ValueError: the schedule is none of these.
+        """
+        steps = _clock.held(length("stretch", steps=steps))
+        stretched = self._stretched(steps)
+        fits = stretched.steps == steps
+        return stretched if isinstance(fits, bool) and fits else stretched.take(steps)
+
+    def cycle(
+        self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None
+    ) -> Schedule:
+        """Start again at each end.
+
+            cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
+
+        One cycle costs what a million cost.
+
+        Args:
+          mult: each cycle is `mult` times as long as the one before. An int of at least 1 is exact
+            at every step; a positive float starts cycle i at the ceiling of the real number
+            a.steps * (mult**i - 1) / (mult - 1), and below 1 holds the end of the last cycle of at
+            least one step.
+          decay: each cycle is `decay` times as high as the one before, > 0.
+          cycles: hold the end of this many cycles; None never stops.
+
+        Raises:
+          ValueError: the schedule never ends, or cannot be stretched and `mult` is not 1.
+
+        Example:
+          >>> saw = linear(1.0, 0.0, 2).cycle(mult=2, decay=0.5)
+          >>> print(saw(jnp.arange(8)))
+          [1.    0.5   0.5   0.375 0.25  0.125 0.25  0.219]
+
+        References:
+          Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, section 3.
+        """
+        from jaxsched._cycle import cycle
+
+        return cycle(self, mult, decay, cycles)
+
+    def __repr__(self) -> str:
+        from jaxsched._show._expression import expression
+
+        return expression(self)
+
+
+@jax.jit
+def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
+    _require_unstacked(schedule)
+    return schedule._at(_clock.read(step))
+
+
+_on_device: weakref.WeakKeyDictionary[Schedule, tuple[bool, Schedule]]
+_on_device = weakref.WeakKeyDictionary()
+
+
+def _resident(schedule: Schedule) -> Schedule:
+    """The schedule with its numbers on the device: a call from Python sends nothing but the step."""
+    x64 = bool(jax.config.read("jax_enable_x64"))
+    wide, resident = _on_device.get(schedule, (None, schedule))
+    if wide is x64:
+        return resident
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(schedule)):
+        return schedule
+    with jax.ensure_compile_time_eval():
+        resident = jax.tree.map(jnp.asarray, schedule)
+    _on_device[schedule] = x64, resident
+    return resident
+
+
+def _require_unstacked(tree: Any) -> None:
+    if isinstance(tree, tuple):
+        for child in tree:
+            _require_unstacked(child)
+    elif isinstance(tree, Schedule):
+        for field in dataclasses.fields(tree):  # pyright: ignore[reportArgumentType]
+            child = getattr(tree, field.name)
+            if isinstance(child, jax.Array):
+                rank = field.metadata.get("rank", 0)
+                require(
+                    child.ndim == rank,
+                    f"a stacked schedule is called under `jax.vmap`: `{field.name}` of "
+                    f"`{type(tree).__name__}` has shape {child.shape}, "
+                    f"one schedule has {'a number' if rank == 0 else 'a list'} there.",
+                )
+            else:
+                _require_unstacked(child)
+
+
+def is_operand(x: Any) -> bool:
+    """Can `x` stand beside a schedule in a product or a sum?"""
+    return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or (
+        callable(x) and not hasattr(x, "update")
+    )
+
+
+def as_schedule(call: str, x: Schedule | Callable[..., Any]) -> Schedule:
+    """`x` as a schedule: itself, or `from_function(x)` for an optax schedule or any function."""
+    from jaxsched._compose import from_function
+
+    if isinstance(x, Schedule):
+        return x
+    require(
+        callable(x),
+        f"`{call}` takes schedules, got {x!r}. A number is a schedule as `constant({x!r})`.",
+    )
+    require(
+        not hasattr(x, "update"),
+        f"`{call}` takes schedules, got the stateful `{x!r}`, which only multiplies: "
+        "`(warmup >> decay) * reduce_on_plateau()`.",
+    )
+    return from_function(x)

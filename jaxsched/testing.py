@@ -1,0 +1,204 @@
+"""The laws of schedules, as assertions, for your own schedules.
+
+    from jaxsched import testing
+    testing.assert_schedule_laws(my_schedule)
+
+Each law is one function; `assert_schedule_laws` is all of them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._clock import LAST
+from jaxsched._schedule import Schedule
+
+# What XLA calls a branch, and what leaves the device.
+_FORBIDDEN = re.compile(r"\b(conditional|custom-call|infeed|outfeed|send|recv|case)\(")
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Assert that two schedules are the same: the same tree, with bit-equal leaves.
+
+    Args:
+      a: a schedule, or any pytree.
+      b: another.
+
+    Raises:
+      AssertionError: the trees differ, or a leaf does.
+
+    Example:
+      >>> assert_same(linear(1.0, 0.0, 4) >> constant(0.0), linear(1.0, 0.0, 4) >> constant(0.0))
+    """
+    chex.assert_trees_all_equal_structs(a, b)
+    for path, x, y in _paired(a, b):
+        x, y = np.asarray(jnp.asarray(x)), np.asarray(jnp.asarray(y))
+        same = x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        assert same, f"the leaves at `{path}` differ: {x!r} and {y!r}"
+
+
+def assert_total(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+    """Assert that a schedule is defined for every step: finite, float, of the shape of the step.
+
+    Args:
+      schedule: the schedule.
+      steps: more steps to try, besides the ends of the clock and those of the schedule.
+
+    Raises:
+      AssertionError: a value is not finite, or its shape or dtype is wrong.
+    """
+    some = _steps(schedule, steps)
+    dtype = jnp.result_type(float)
+    values = schedule(some)
+    assert bool(jnp.all(jnp.isfinite(values))), f"not finite at {some[~np.isfinite(values)]}"
+    for step in (int(some[0]), some, some.reshape(-1, 1), some[:0], np.uint32(2**32 - 1)):
+        value = schedule(step)
+        chex.assert_shape(value, np.shape(step))
+        assert value.dtype == dtype and not value.weak_type, f"{value.dtype}, {value.weak_type=}"
+    assert schedule(-(2**40)) == schedule(0), "it is not held before step 0"
+    assert schedule(2**40) == schedule(LAST), "a step beyond the clock is not the clock's last"
+
+
+def assert_held(schedule: Schedule) -> None:
+    """Assert that a schedule with an end keeps its value from step `schedule.steps` on.
+
+    Args:
+      schedule: the schedule; nothing is asserted of one without an end.
+
+    Raises:
+      AssertionError: the value changes after `schedule.steps`.
+    """
+    if schedule.steps is None:
+        return
+    end = int(schedule.steps)
+    after = np.asarray([end, end + 1, end + 2, end + 1000, LAST]).clip(0, LAST)
+    values = np.asarray(schedule(after))
+    assert np.all(values == values[0]), f"held from {end}, yet {values} at {after}"
+
+
+def assert_traceable(schedule: Schedule) -> None:
+    """Assert that a schedule is data: eager, jitted, mapped and unpickled it has the same values.
+
+    Args:
+      schedule: the schedule; one that holds a function which cannot be pickled is not pickled.
+
+    Raises:
+      AssertionError: two ways to call it disagree, or a new number compiles anew.
+    """
+    some = _steps(schedule)
+    eager = schedule(some)
+    close = {"rtol": 1e-6, "atol": 1e-7 * float(np.max(np.abs(eager)))}
+    np.testing.assert_allclose(jax.jit(schedule)(some), eager, **close)
+    np.testing.assert_allclose(jax.vmap(schedule)(some), eager, **close)
+    np.testing.assert_allclose(jax.lax.map(schedule, jnp.asarray(some)), eager, **close)
+
+    traces: list[None] = []
+
+    @jax.jit
+    def called(schedule: Schedule, step: jax.Array) -> jax.Array:
+        traces.append(None)
+        return schedule(step)
+
+    np.testing.assert_allclose(called(schedule, some), eager, **close)
+    called(jax.tree.map(_other_number, schedule), some)
+    assert len(traces) == 1, "new numbers were compiled anew"
+    try:
+        text = pickle.dumps(schedule)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return  # a function of yours that cannot be pickled
+    assert_same(pickle.loads(text), schedule)
+
+
+def assert_differentiable(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+    """Assert that the gradient in every float of a schedule is finite, at its boundaries too.
+
+    Args:
+      schedule: the schedule.
+      steps: more steps to try, besides the ends of the clock and those of the schedule.
+
+    Raises:
+      AssertionError: a gradient is not finite.
+    """
+    some = _steps(schedule, steps)
+    floats, treedef = jax.tree.flatten(schedule)
+    arrays = [jnp.asarray(x) for x in floats]
+    moving = [i for i, x in enumerate(arrays) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+    def values(numbers: list[jax.Array]) -> jax.Array:
+        leaves = dict(enumerate(arrays)) | dict(zip(moving, numbers, strict=True))
+        return treedef.unflatten([leaves[i] for i in range(len(arrays))])(some)
+
+    if not moving:
+        return
+    jacobian = jax.jacrev(values)([arrays[i].astype(jnp.result_type(float)) for i in moving])
+    for i, slope in zip(moving, jacobian, strict=True):
+        path = jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(schedule)[0][i][0])
+        assert bool(jnp.all(jnp.isfinite(slope))), f"the gradient in `{path}` is not finite: {slope}"
+
+
+def assert_compiles_clean(function: Any, *arguments: Any) -> None:
+    """Assert that a function compiles to a program without branches, callbacks or transfers.
+
+    Args:
+      function: a schedule, or any jittable function.
+      *arguments: what to call it with; a schedule is called with a step.
+
+    Raises:
+      AssertionError: the compiled program has a conditional, or leaves the device.
+    """
+    arguments = arguments or (jnp.asarray(7, jnp.int32),)
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    found = sorted({match.group(1) for match in _FORBIDDEN.finditer(text)})
+    assert not found, f"the compiled program has {found}"
+
+
+def assert_schedule_laws(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+    """Assert that a schedule is total, held, traceable, differentiable, and compiles clean.
+
+    Args:
+      schedule: the schedule.
+      steps: more steps to try, besides the ends of the clock and those of the schedule.
+
+    Raises:
+      AssertionError: a law does not hold.
+
+    Example:
+      >>> assert_schedule_laws(linear(0.0, 1.0, 10) >> cosine(1.0, 0.0, 90))
+    """
+    assert_total(schedule, steps)
+    assert_held(schedule)
+    assert_traceable(schedule)
+    assert_differentiable(schedule, steps)
+    assert_compiles_clean(schedule)
+
+
+def _steps(schedule: Schedule, more: Iterable[int] = ()) -> np.ndarray:
+    """Both ends of the clock, and the surroundings of every length that the schedule holds."""
+    lengths = [
+        int(x)
+        for x in jax.tree.leaves(schedule)
+        if jnp.ndim(x) == 0 and jnp.issubdtype(jnp.result_type(x), jnp.integer)
+    ]
+    if schedule.steps is not None:
+        lengths.append(int(schedule.steps))
+    around = {0, 1, 2, LAST - 1, LAST, *more}
+    around |= {n + d for n in lengths for d in (-1, 0, 1)} | {n // 2 for n in lengths}
+    return np.asarray(sorted(n for n in around if 0 <= n <= LAST), np.int32)
+
+
+def _other_number(x: Any) -> Any:
+    return type(x)(x + 1) if isinstance(x, (int, float)) and x < LAST else x
+
+
+def _paired(a: Any, b: Any) -> Iterable[tuple[str, Any, Any]]:
+    left = jax.tree_util.tree_flatten_with_path(a)[0]
+    for (path, x), y in zip(left, jax.tree.leaves(b), strict=True):
+        yield jax.tree_util.keystr(path), x, y

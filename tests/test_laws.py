@@ -1,0 +1,158 @@
+"""Every law of schedules, for every public factory and every operator."""
+
+import inspect
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsched as js
+from catalogue import ALL, CASES
+from jaxsched import testing
+
+LAST = 2**31 - 1
+cases = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+
+
+def held(x):
+    """A number as the schedule holds it: float32."""
+    return np.float64(np.float32(x)) if isinstance(x, float) else x
+
+
+def steps_of(case):
+    lengths = [n for n in jax.tree.leaves(case.numbers) if isinstance(n, int)]
+    ends = [n for n in (case.schedule.steps,) if n is not None]
+    around = {n + d for n in [*lengths, *ends] for d in (-2, -1, 0, 1, 2)}
+    spread = {int(x) for x in np.geomspace(1, LAST, 150)} | set(range(130))
+    if "repeated" in case.oracle.__code__.co_names and case.numbers.get("mult", 1) == 1:
+        spread = {n for n in spread if n < 10**5}  # the oracle walks cycle by cycle
+    return np.asarray(sorted(n for n in around | spread if 0 <= n <= LAST), np.int64)
+
+
+def test_every_public_factory_is_in_the_catalogue():
+    factories = {
+        name
+        for name, x in vars(js).items()
+        if inspect.isfunction(x) and x.__annotations__.get("return") == "Schedule"
+    }
+    assert factories and factories <= set(CASES), factories - set(CASES)
+
+
+@cases
+def test_exact(case):
+    t = steps_of(case)
+    expected = case.expected(t, **jax.tree.map(held, case.numbers))
+    crosses = np.any(expected > 0) and np.any(expected < 0)
+    floor = 1e-37 + max(case.floor, 1e-7 * crosses) * (expected.max() - expected.min())
+    actual = np.asarray(case.schedule(t), np.float64)
+    bound = floor + 1e-6 * case.tolerance(t) * np.abs(expected)
+    worst = np.argmax(np.abs(actual - expected) / bound)
+    assert np.all(np.abs(actual - expected) <= bound), (t[worst], actual[worst], expected[worst])
+
+
+@cases
+def test_assertable_laws(case):
+    testing.assert_schedule_laws(case.schedule)
+
+
+@cases
+def test_x64(case, x64):
+    t = steps_of(case)
+    if case.name == "from_function":
+        pytest.skip("optax's own float32 arithmetic")
+    actual, expected = case.schedule(t), case.expected(t, **case.numbers)
+    assert actual.dtype == jnp.float64
+    rtol = 1e-6 if case.name.startswith("radam") else 1e-12  # its series has float32's terms
+    bound = rtol * case.tolerance(t) * (1e-1 * np.max(np.abs(expected)) + np.abs(expected))
+    np.testing.assert_array_less(np.abs(np.asarray(actual) - expected), bound + 1e-300)
+
+
+@cases
+def test_jit_argument_and_one_trace(case):
+    t = jnp.asarray(steps_of(case).astype(np.int32))
+    traces = []
+
+    @jax.jit
+    def call(schedule, t):
+        traces.append(None)
+        return schedule(t)
+
+    scale = float(np.max(case.tolerance(np.asarray(t)[:100])))
+    np.testing.assert_allclose(call(case.schedule, t), case.schedule(t), rtol=1e-6 * scale, atol=1e-9)
+    for name in case.numbers:
+        if case.numbers[name] != 1 or name != "mult":  # equal cycles are another structure
+            call(case.make(**{**case.numbers, name: case.other(name)}), t)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [(case, name) for case in ALL for name in case.numbers],
+    ids=lambda x: x if isinstance(x, str) else x.name,
+)
+def test_vmap_over_every_number_is_a_loop(case, name):
+    t = steps_of(case).astype(np.int32)
+    several = [case.numbers[name], case.other(name)]
+    batch = jax.tree.map(lambda *x: jnp.asarray(x), *several)
+    if isinstance(several[0], list):
+        mapped = jax.vmap(lambda *x: case.make(**{**case.numbers, name: list(x)})(t))(*batch)
+    else:
+        mapped = jax.vmap(lambda x: case.make(**{**case.numbers, name: x})(t))(batch)
+    for row, value in zip(mapped, several, strict=True):
+        alone = case.make(**{**case.numbers, name: value})(t)
+        bound = (np.abs(alone) + 0.2 * np.max(np.abs(alone))) * 1e-6 * case.tolerance(t)
+        np.testing.assert_array_less(np.abs(row - alone), bound + 1e-37)
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [(case, name) for case in ALL for name, x in case.numbers.items() if isinstance(x, float)],
+    ids=lambda x: x if isinstance(x, str) else x.name,
+)
+def test_gradients_are_finite_differences(case, name, x64):
+    t, at = steps_of(case), case.numbers[name]
+
+    def value(x):
+        return case.make(**{**case.numbers, name: x})(jnp.asarray(t.astype(np.int32)))
+
+    _, slope = jax.jvp(value, (jnp.float64(at),), (jnp.float64(1.0),))
+    assert np.all(np.isfinite(slope))
+    h = 1e-6 * (1 - at if name == "b2" else max(abs(at), 1e-3))
+    right, here, left = (case.expected(t, **{**case.numbers, name: at + d}) for d in (h, 0, -h))
+    # Where the value jumps or has a kink in this number, the sides disagree, and neither is asked.
+    ahead, behind = (right - here) / h, (here - left) / h
+    biggest = np.max(np.abs(slope)) + 1e-12
+    smooth = np.abs(ahead - behind) <= 1e-3 * biggest
+    assert smooth.mean() > 0.5
+    error = np.abs(slope - (ahead + behind) / 2)[smooth]
+    assert np.all(error <= 1e-4 * biggest), (error.max() / biggest, t[smooth][np.argmax(error)])
+
+
+@cases
+def test_ends_are_exact(case):
+    if case.length is None:
+        return
+    init, end, steps = (case.numbers[k] for k in ("init", "end", "steps"))
+    schedule = case.schedule
+    if not case.name.startswith("tanh"):
+        assert schedule(0) == np.float32(init if steps else end)
+    compiled = jax.jit(schedule)
+    for t in (steps, min(steps + 1, LAST), LAST):
+        assert schedule(t) == compiled(t) == np.float32(end)
+
+
+@cases
+def test_text(case):
+    text = repr(case.schedule)
+    if "<" in text:
+        return
+    testing.assert_same(eval(text, vars(js)), case.schedule)
+    testing.assert_same(pickle.loads(pickle.dumps(case.schedule)), case.schedule)
+
+
+def test_identity_is_equality():
+    a, b = js.linear(1.0, 0.0, 9), js.linear(1.0, 0.0, 9)
+    assert a == a and a != b and len({a, b}) == 2
+    assert jax.jit(a)(3) == b(3)
