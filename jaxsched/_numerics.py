@@ -59,9 +59,9 @@ def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax
 def half_cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
     """((1 + cos(pi * done)) / 2, (1 - cos(pi * done)) / 2) for done + left = 1."""
     # (1 + cos(pi x)) / 2 = sin(pi/2 (1 - x))^2. One sine serves both: that of the smaller half, at
-    # most 1/2, so that one minus it loses nothing.
-    less = jnp.sin(jnp.pi / 2 * jnp.minimum(done, left)) ** 2
+    # most 1/2, so that one minus it loses nothing. (`minimum` would halve the gradient at a tie.)
     ending = left < done
+    less = jnp.sin(jnp.pi / 2 * jnp.where(ending, left, done)) ** 2
     return jnp.where(ending, less, 1 - less), jnp.where(ending, 1 - less, less)
 
 

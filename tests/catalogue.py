@@ -22,7 +22,7 @@ class Case(NamedTuple):
     oracle: Callable[..., np.ndarray]
     scale: Callable[..., Any] = lambda t, **_: 1.0
     length: str | None = None
-    floor: float = 0.0
+    blur: float = 0.0  # for cycles of real length: the steepest slope, per step
 
     @property
     def schedule(self) -> js.Schedule:
@@ -586,7 +586,7 @@ CASES: dict[str, list[Case]] = {
                 lambda s, n: chain(s, up(peak, warmup), (lambda s: cosine(s, peak, 0.0, n - warmup), None)),
             ),
             lambda t, decay, cycle, **_: 4 if decay == 1 else foldings(t, decay, cycle),
-            floor=1e-6 if isinstance(mult, float) else 0.0,
+            blur=0.3 / 4 if isinstance(mult, float) else 0.0,
         )
         for mult, decay, cycles in (
             (1, 1.0, None), (2, 1.0, None), (2, 0.5, 3), (3, 0.9, 4), (1, 0.9, 5), (1.5, 0.9, 6)
@@ -711,7 +711,7 @@ CASES: dict[str, list[Case]] = {
             lambda a, mult: js.cosine(a, 0.0, 100).cycle(mult=mult),
             dict(a=0.3, mult=0.5),
             lambda t, a, mult: repeated(t, 100, mult, 1.0, 7, lambda s, n: cosine(s, a, 0.0, n)),
-            floor=1e-6,
+            blur=0.3 * np.pi / 2,
         ),
         Case(
             "a product in a cycle",

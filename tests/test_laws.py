@@ -45,7 +45,7 @@ def test_exact(case):
     t = steps_of(case)
     expected = case.expected(t, **jax.tree.map(held, case.numbers))
     crosses = np.any(expected > 0) and np.any(expected < 0)
-    floor = 1e-37 + max(case.floor, 1e-7 * crosses) * (expected.max() - expected.min())
+    floor = 1e-37 + 1e-7 * crosses * (expected.max() - expected.min()) + 1e-6 * case.blur * t
     actual = np.asarray(case.schedule(t), np.float64)
     bound = floor + 1e-6 * case.tolerance(t) * np.abs(expected)
     worst = np.argmax(np.abs(actual - expected) / bound)
