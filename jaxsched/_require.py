@@ -6,11 +6,13 @@ so that the message can show the call.
 """
 
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Number = float | jax.Array
@@ -19,7 +21,7 @@ Whole = int | jax.Array
 
 def require(condition: Any, message: str) -> None:
     """Raise `ValueError(message)` if `condition` is known to be false; a traced one passes."""
-    if isinstance(condition, jax.core.Tracer):
+    if isinstance(condition, Tracer):
         return
     if not (condition if isinstance(condition, bool) else bool(np.all(condition))):
         raise ValueError(message)
@@ -39,7 +41,9 @@ def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
         return float(value)
     require(isinstance(value, (jax.Array, np.ndarray)), message)
     array = jnp.asarray(value)
-    require(jnp.isdtype(array.dtype, "real floating") or jnp.isdtype(array.dtype, "integral"), message)
+    require(
+        jnp.isdtype(array.dtype, "real floating") or jnp.isdtype(array.dtype, "integral"), message
+    )
     require(jnp.all(jnp.isfinite(array)), message)
     return array
 
@@ -52,12 +56,36 @@ def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number
     return number
 
 
+def within(
+    call: str, must: str, holds: Callable[[Any], Any], /, *, remedy: str = "", **argument: ArrayLike
+) -> Number:
+    """A finite number of which `holds` is true."""
+    number = finite(call, remedy=remedy, **argument)
+    ((name, value),) = argument.items()
+    require(holds(number), refuse(call, name, must, value, remedy))
+    return number
+
+
+def one_of(call: str, choices: tuple[str, ...], /, **argument: Any) -> None:
+    """A name among several."""
+    ((name, value),) = argument.items()
+    names = ", ".join(map(repr, choices))
+    require(value in choices, refuse(call, name, f"be one of {names}", value))
+
+
 def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
     """A finite number that is not zero."""
     number = finite(call, remedy=remedy, **argument)
     ((name, value),) = argument.items()
     require(number != 0, refuse(call, name, "not be zero", value, remedy))
     return number
+
+
+def flag(call: str, /, **argument: Any) -> bool:
+    """True or False, and nothing that is merely true."""
+    ((name, value),) = argument.items()
+    require(isinstance(value, bool), refuse(call, name, "be True or False", value))
+    return value
 
 
 def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:

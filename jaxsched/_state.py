@@ -1,0 +1,449 @@
+"""Reading and writing any optimizer's state: pure functions, jittable, through any wrapper.
+
+They find the states of this package's transforms wherever they are: in a chain, in `MultiSteps`,
+`masked` or `partition`, in a Flax `TrainState`, in an `nnx.Optimizer`. A state comes back as it
+was given, with what changed; an `nnx.Optimizer`, which is mutable, is changed in place as well.
+
+A hyperparameter that occurs once goes by its plain name; more often, by its labels too:
+"encoder/learning_rate". A plain name in `override` and `retune` means all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._numerics import real
+from jaxsched._require import finite, integer, refuse, require
+from jaxsched._schedule import Schedule
+from jaxsched._stateful import _mailbox
+from jaxsched._stateful._tunable import TunableState, retuned
+from jaxsched._stateful._until import UntilState
+from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
+
+S = TypeVar("S")
+Path = tuple[Any, ...]
+
+_log = logging.getLogger("jaxsched")
+
+
+def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
+    """The hyperparameters that the last update used; before the first, those it will use.
+
+    Args:
+      opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or any tree with one.
+
+    Returns:
+      Values by name: float32 (float64 under x64), scalar unless the state is stacked.
+
+    Raises:
+      ValueError: there is no transform of this package in it.
+
+    Example:
+      >>> tx = optax.chain(optax.scale_by_adam(), scale_by_learning_rate(linear(0.1, 0.0, 10)))
+      >>> hyperparams(tx.init(jnp.ones(2)))
+      {'learning_rate': Array(0.1, dtype=float32)}
+    """
+    clocks = _clocks("hyperparams", opt_state)
+    names = _named((path, name) for path, state in clocks for name in state.hyperparams)
+    values = (value for _, state in clocks for value in state.hyperparams.values())
+    return dict(zip(names, values, strict=True))
+
+
+def step(opt_state: Any) -> jax.Array:
+    """The clock: how many updates there have been, which is the step of the next one.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      int32, scalar unless the state is stacked. The largest, if there are several under `jit`.
+
+    Raises:
+      ValueError: there is no clock in it; or, outside `jit`, several that disagree.
+
+    Example:
+      >>> tx = scale_by_learning_rate(0.1)
+      >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+      >>> print(step(state))
+      1
+    """
+    clocks = _clocks("step", opt_state)
+    counts = [state.count for _, state in clocks]
+    if not any(isinstance(count, jax.core.Tracer) for count in counts):
+        shown = ", ".join(f"{_text(path) or 'the state'}: {state.count}" for path, state in clocks)
+        same = all(np.array_equal(count, counts[0]) for count in counts)
+        require(same, f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`.")
+    latest = counts[0]
+    for count in counts[1:]:
+        latest = jnp.maximum(latest, count)
+    return latest
+
+
+def set_step(opt_state: S, k: ArrayLike) -> S:
+    """The state with every clock of this package at `k`.
+
+    Adam's own count stays, which its bias correction needs, and so do metrics and factors.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      k: the step of the next update, int32, not negative.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no clock in it, or `k` is not an integer of at least 0.
+
+    Example:
+      >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
+      >>> _, state = tx.update(jnp.ones(2), set_step(tx.init(jnp.ones(2)), 5))
+      >>> hyperparams(state), step(state)
+      ({'learning_rate': Array(0.5, dtype=float32)}, Array(6, dtype=int32))
+    """
+    k = integer("set_step", k=k)
+    require(k >= 0, refuse("set_step", "k", "not be negative", k))
+    _clocks("set_step", opt_state)
+    if isinstance(k, int):
+        k = min(k, _clock.LAST)
+    return _each_clock(
+        opt_state,
+        lambda _, s: s._replace(count=jnp.full_like(s.count, _clock.read(k))),
+    )
+
+
+def observe(opt_state: S, **metrics: ArrayLike) -> S:
+    """Post metrics to every stateful schedule that listens to their names.
+
+    The next update reads them: what was posted since the last one counts as one observation, the
+    mean of the finite values.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **metrics: scalars by name; `reduce_on_plateau` listens to `value` unless told otherwise.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: nothing listens to a name; or a metric is not a scalar.
+
+    Example:
+      >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5))
+      >>> state = tx.init(jnp.ones(2))
+      >>> for loss in (1.0, 2.0):
+      ...     _, state = tx.update(jnp.ones(2), observe(state, value=loss))
+      >>> hyperparams(state)
+      {'scale': Array(0.5, dtype=float32)}
+    """
+    heard: set[str] = set()
+    jax.tree.map(
+        lambda x: heard.update(x.mailbox) if _has_mailbox(x) else None,
+        _pure(opt_state),
+        is_leaf=_has_mailbox,
+    )
+    for name in metrics:
+        listeners = f"Listened to: {', '.join(sorted(heard))}." if heard else "Nothing listens."
+        require(name in heard, f"`observe(opt_state, {name}=...)` reaches nothing. {listeners}")
+
+    def post(x: Any) -> Any:
+        return x._replace(mailbox=_mailbox.post(x.mailbox, metrics)) if _has_mailbox(x) else x
+
+    return _rewritten(opt_state, lambda tree: jax.tree.map(post, tree, is_leaf=_has_mailbox))
+
+
+def override(opt_state: S, **values: ArrayLike | None) -> S:
+    """Use these values instead of the scheduled ones, until told otherwise. Nothing recompiles.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **values: by name, a number to use from the next update on, or None to return to the
+        schedule. Labelled names, which are no identifiers, go as `**{"encoder/learning_rate": x}`.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no hyperparameter of that name, or the value is not finite.
+
+    Example:
+      >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
+      >>> state = override(tx.init(jnp.ones(2)), learning_rate=0.3)
+      >>> _, state = tx.update(jnp.ones(2), state)
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.3, dtype=float32)}
+    """
+    numbers = {k: v if v is None else finite("override", **{k: v}) for k, v in values.items()}
+
+    def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
+        old = state.overrides[override_key(name)]
+        new = Override(
+            old.value if value is None else jnp.full_like(old.value, real(value)),
+            jnp.full_like(old.active, value is not None),
+        )
+        return state._replace(overrides={**state.overrides, override_key(name): new})
+
+    return _each_named("override", opt_state, numbers, set_one)
+
+
+def retune(opt_state: S, **schedules: Schedule) -> S:
+    """Give a `tunable` schedule other numbers. Nothing recompiles.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **schedules: by name of the hyperparameter, a schedule of the same tree as the tunable one.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no such hyperparameter, it is not tunable, or the trees differ.
+
+    Example:
+      >>> tx = scale_by_learning_rate(tunable(constant(1.0)))
+      >>> _, state = tx.update(jnp.ones(2), retune(tx.init(jnp.ones(2)), learning_rate=constant(0.3)))
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.3, dtype=float32)}
+    """
+
+    def set_one(state: ScheduledState, name: str, schedule: Any) -> ScheduledState:
+        key = factors_key(name)
+        factors = state.factors.get(key, ())
+        require(
+            any(isinstance(factor, TunableState) for factor in factors),
+            f"`retune(opt_state, {name}=...)`: {name} is not `tunable(schedule)`.",
+        )
+        new = tuple(
+            retuned(factor, schedule) if isinstance(factor, TunableState) else factor
+            for factor in factors
+        )
+        return state._replace(factors={**state.factors, key: new})
+
+    return _each_named("retune", opt_state, schedules, set_one)
+
+
+def trigger(opt_state: S) -> S:
+    """Let every `until(a, b)` go over to `b` at the next update. Once is for ever.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no `until` in it.
+
+    Example:
+      >>> tx = scale_by_learning_rate(until(constant(1.0), constant(0.1)))
+      >>> _, state = tx.update(jnp.ones(2), trigger(tx.init(jnp.ones(2))))
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.1, dtype=float32)}
+    """
+    found = False
+
+    def set_one(x: Any) -> Any:
+        nonlocal found
+        if not isinstance(x, UntilState):
+            return x
+        found = True
+        return x._replace(triggered=jnp.ones_like(x.triggered))
+
+    def is_until(x: Any) -> bool:
+        return isinstance(x, UntilState)
+
+    state = _rewritten(opt_state, lambda tree: jax.tree.map(set_one, tree, is_leaf=is_until))
+    require(found, "`trigger(opt_state)` finds no `until(a, b)` in the state.")
+    return state
+
+
+def graft(new_state: S, old_state: Any) -> S:
+    """A fresh state with all that an old one has of the same name, shape and dtype.
+
+    For restoring a run whose optimizer has changed: another factor, one less, another transform
+    around it. Factors are matched by what they are, not by their position. What the old state does
+    not have stays fresh; outside `jit`, the logger "jaxsched" says what that is, and what of the
+    old state found no place.
+
+    Args:
+      new_state: `tx.init(params)` of the changed optimizer.
+      old_state: the state to restore; also as nested dicts and lists, as checkpoints come back.
+
+    Returns:
+      A state like `new_state`.
+
+    Example:
+      >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))
+      >>> new = scale_by_learning_rate(0.1 * reduce_on_plateau()).init(jnp.ones(2))
+      >>> print(step(graft(new, set_step(old, 7))))
+      7
+    """
+    old = dict(_leaves(_pure(old_state)))
+    paths = [path for path, _ in _leaves(_pure(new_state))]
+    used: set[str] = set()
+
+    def take(tree: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(tree)
+        return treedef.unflatten(list(map(matched, paths, leaves)))
+
+    def matched(path: str, fresh: Any) -> Any:
+        candidate = old.get(path)
+        fits = candidate is not None and jnp.shape(candidate) == jnp.shape(fresh)
+        if not fits or jnp.result_type(candidate) != jnp.result_type(fresh):
+            return fresh
+        used.add(path)
+        return candidate
+
+    state = _rewritten(new_state, take)
+    fresh, lost = sorted(set(paths) - used), sorted(set(old) - used)
+    if (fresh or lost) and not any(isinstance(x, jax.core.Tracer) for x in old.values()):
+        _log.warning("graft: fresh: %s; not used: %s", ", ".join(fresh), ", ".join(lost))
+    return state
+
+
+def _is_clock(x: Any) -> bool:
+    return isinstance(x, ScheduledState)
+
+
+def _has_mailbox(x: Any) -> bool:
+    return isinstance(x, tuple) and "mailbox" in getattr(x, "_fields", ())
+
+
+def _clocks(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
+    found = list(_find(_pure(tree), ()))
+    require(
+        bool(found),
+        f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}: build the "
+        "optimizer with `scale_by_learning_rate(...)`, `inject(...)` or `wrap(...)`.",
+    )
+    return found
+
+
+def _find(tree: Any, path: Path) -> Iterator[tuple[Path, ScheduledState]]:
+    for sub_path, x in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_clock)[0]:
+        if _is_clock(x):
+            here = (*path, *sub_path)
+            yield here, x
+            yield from _find(x.inner_state, (*here, jax.tree_util.GetAttrKey("inner_state")))
+
+
+def _each_clock(tree: S, change: Callable[[Path, ScheduledState], ScheduledState]) -> S:
+    def visit(tree: Any, path: Path) -> Any:
+        def one(sub_path: Path, x: Any) -> Any:
+            if not _is_clock(x):
+                return x
+            here = (*path, *sub_path)
+            inner = visit(x.inner_state, (*here, jax.tree_util.GetAttrKey("inner_state")))
+            return change(here, x)._replace(inner_state=inner)
+
+        return jax.tree_util.tree_map_with_path(one, tree, is_leaf=_is_clock)
+
+    return _rewritten(tree, lambda tree: visit(tree, ()))
+
+
+def _each_named(
+    call: str,
+    tree: S,
+    arguments: dict[str, Any],
+    change: Callable[[ScheduledState, str, Any], ScheduledState],
+) -> S:
+    """Change the hyperparameters that the names of the arguments mean."""
+    places = [(path, name) for path, state in _clocks(call, tree) for name in state.hyperparams]
+    labels = dict(zip(places, _named(places), strict=True))
+    for given in arguments:
+        known = given in labels.values() or any(given == name for _, name in places)
+        names = ", ".join(labels.values())
+        require(known, f"`{call}(opt_state, {given}=...)`: there is only {names}.")
+
+    def one(path: Path, state: ScheduledState) -> ScheduledState:
+        for name in state.hyperparams:
+            for given in (name, labels[path, name]):  # the label last: it is the more precise
+                if given in arguments:
+                    state = change(state, name, arguments[given])
+        return state
+
+    return _each_clock(tree, one)
+
+
+def _named(places: Any) -> list[str]:
+    """Names for (path, name): plain if there is one, else with the labels on the way to it."""
+    places = list(places)
+    names = [name for _, name in places]
+    dicts = ["/".join([*(str(k.key) for k in p if hasattr(k, "key")), n]) for p, n in places]
+    full = ["/".join([*filter(None, [_text(path)]), name]) for path, name in places]
+    return [
+        name
+        if names.count(name) == 1
+        else labelled
+        if dicts.count(labelled) == 1
+        else everything
+        for name, labelled, everything in zip(names, dicts, full, strict=True)
+    ]
+
+
+def _text(path: Path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by a path of names that a checkpoint keeps: of tuples of states, by their fields."""
+    if tree is None or isinstance(tree, str):
+        return
+    if isinstance(tree, dict):
+        children = list(tree.items())
+    elif hasattr(tree, "_fields"):
+        children = [(name, getattr(tree, name)) for name in tree._fields]
+    elif isinstance(tree, (list, tuple)):
+        marks = [_mark(child, path) or str(i) for i, child in enumerate(tree)]
+        children = [(f"{m}.{marks[:i].count(m)}", c) for i, (m, c) in enumerate(zip(marks, tree))]
+    else:
+        flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+        for sub_path, leaf in flat:
+            yield "/".join(filter(None, [path, _text(sub_path)])), leaf
+        return
+    for name, child in children:
+        yield from _leaves(child, f"{path}/{name}" if path else str(name))
+
+
+def _mark(child: Any, path: str) -> str | None:
+    """What a stateful factor is recognised by, wherever it stands: the names of its fields."""
+    if not path.endswith("_factors"):
+        return None
+    fields = child if isinstance(child, dict) else getattr(child, "_fields", ())
+    return "+".join(sorted(map(str, fields)))
+
+
+def _pure(tree: Any) -> Any:
+    """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None:
+        return tree
+    return nnx.as_pure(tree.opt_state if isinstance(tree, nnx.Optimizer) else tree)
+
+
+def _rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
+    """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
+    nnx = sys.modules.get("flax.nnx")
+    state: Any = tree
+    if nnx is not None and isinstance(tree, nnx.Optimizer):
+        state = tree.opt_state
+
+    def is_variable(x: Any) -> bool:
+        return nnx is not None and isinstance(x, nnx.Variable)
+
+    variables = jax.tree.leaves(state, is_leaf=is_variable)
+    new = rewrite(_pure(state))
+    if not any(map(is_variable, variables)):
+        return new
+    for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
+        if is_variable(variable):
+            variable.set_value(value)
+    return tree

@@ -1,0 +1,1 @@
+"""Stateful schedules: what reacts to the run."""

@@ -1,0 +1,73 @@
+"""The mailbox: metrics on their way to the stateful schedules that listen for them.
+
+`observe` posts, the next update reads and empties. What was posted between two updates is one
+observation: the mean of the finite values. The others are counted apart, for the rule to decide.
+A mailbox is a dict keyed by the metric's name, so the state alone says who listens to what.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import real
+from jaxsched._require import require
+
+
+class Mail(NamedTuple):
+    """What was posted since the last update."""
+
+    total: jax.Array  # float: the sum of the finite values
+    count: jax.Array  # int32: how many there were
+    nonfinite: jax.Array  # int32: how many were NaN or infinite
+
+
+class Observation(NamedTuple):
+    """What a rule reads."""
+
+    value: jax.Array  # float: the mean of the finite values, 0 if there were none
+    heard: jax.Array  # bool: were there any?
+    broken: jax.Array  # bool: was any value NaN or infinite?
+
+
+Mailbox = dict[str, Mail]
+
+
+def empty(metric: str) -> Mailbox:
+    """A mailbox for one metric."""
+    return {metric: Mail(real(0.0), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))}
+
+
+def post(mailbox: Mailbox, metrics: dict[str, ArrayLike]) -> Mailbox:
+    """The mailbox with those of the metrics that it is for."""
+    return {
+        name: _add(name, mail, metrics[name]) if metrics.get(name) is not None else mail
+        for name, mail in mailbox.items()
+    }
+
+
+def read(mailbox: Mailbox, metric: str, axis_name: str | None) -> Observation:
+    """One observation; over `axis_name`, the same one on every device."""
+    mail = mailbox[metric]
+    if axis_name is not None:
+        mail = jax.lax.psum(mail, axis_name)
+    mean = mail.total / real(jnp.maximum(mail.count, 1))
+    return Observation(mean, mail.count > 0, mail.nonfinite > 0)
+
+
+def _add(name: str, mail: Mail, value: ArrayLike) -> Mail:
+    value = real(value)
+    require(
+        value.shape == mail.count.shape,
+        f"a metric is a scalar, got {name} of shape {value.shape}. Take its mean.",
+    )
+    finite = jnp.isfinite(value)
+    largest = jnp.finfo(value.dtype).max
+    return Mail(
+        jnp.clip(mail.total + jnp.where(finite, value, 0), -largest, largest),
+        mail.count + finite.astype(jnp.int32),
+        mail.nonfinite + (~finite).astype(jnp.int32),
+    )

@@ -1,0 +1,178 @@
+"""A stateful schedule: a small state machine fed with metrics, whose value is usually a factor.
+
+It speaks optax's protocol, `init()`, `update(state, **metrics)`, `__call__(state)`, with the clock
+passed in as `step`, so that none keeps a second one. It multiplies, and nothing else:
+
+    (warmup >> decay) * reduce_on_plateau(patience=5)
+
+A leaf is a `Rule`. A product of rules and schedules holds the states of its rules as one flat
+tuple, in order.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._algebra import bounds, clipped
+from jaxsched._numerics import real
+from jaxsched._require import Number, finite
+from jaxsched._schedule import Schedule, node
+
+State = tuple[Any, ...]
+
+
+class Stateful:
+    """What has a state: rules, and products of rules and schedules."""
+
+    __array_ufunc__: ClassVar[None] = None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules whose states make up the state."""
+        raise NotImplementedError
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        """The value at clock time `t`, from those of the rules."""
+        raise NotImplementedError
+
+    def init(self) -> State:
+        """The state before the first update."""
+        return tuple(rule._start() for rule in self.rules)
+
+    def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
+        """The state after an update at `step` that saw `metrics`, and what was observed before."""
+        t = self._clock(step)
+        pairs = zip(self.rules, state, strict=True)
+        return tuple(rule._next(rule._hear(own, metrics), t) for rule, own in pairs)
+
+    def __call__(self, state: State, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
+        """The value at `step`."""
+        if not isinstance(state, tuple):
+            self._refuse_step()
+        t = self._clock(step)
+        values = (rule._value(own, t) for rule, own in zip(self.rules, state, strict=True))
+        return self._combine(values, t)
+
+    def _clock(self, step: ArrayLike | None) -> jax.Array:
+        return self._refuse_step() if step is None else _clock.read(step)
+
+    def _refuse_step(self) -> NoReturn:
+        raise ValueError(
+            f"`{self}` is stateful: it has a value in an optimizer's state, not at a step alone. "
+            "Give it to `jaxsched.scale_by_learning_rate(...)`, or to "
+            "`jaxsched.inject(optax.adam, learning_rate=...)` in place of `optax.adam(...)`."
+        )
+
+    def __mul__(self, other: Any) -> Stateful:
+        return _product(self, other)
+
+    def __rmul__(self, other: Any) -> Stateful:
+        return _product(other, self)
+
+    def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
+        """The value, held between `low` and `high`: the absolute floor under a product."""
+        return StatefulClip(self, *bounds("clip", low, high))
+
+    def _only_multiplies(self, *_: Any, **__: Any) -> NoReturn:
+        raise ValueError(
+            f"`{self}` is stateful, and only multiplies: write the schedule in parentheses first, "
+            "`(warmup >> decay) * reduce_on_plateau()`, and a floor as `.clip(low)` behind it."
+        )
+
+    __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
+    __neg__ = __truediv__ = _only_multiplies
+    take = shift = stretch = cycle = _only_multiplies
+
+    def __repr__(self) -> str:
+        from jaxsched._show._expression import expression
+
+        return expression(self)
+
+
+class Rule(Stateful):
+    """A leaf: one state, and what it is worth."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self,)
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        return next(values)
+
+    def _start(self) -> Any:
+        """The state before the first update: fresh arrays, strongly typed."""
+        raise NotImplementedError
+
+    def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
+        """The state with the metrics of this very update."""
+        return state
+
+    def _next(self, state: Any, t: jax.Array) -> Any:
+        """The state after the update at clock time `t`."""
+        raise NotImplementedError
+
+    def _value(self, state: Any, t: jax.Array) -> jax.Array:
+        """The value at clock time `t`."""
+        raise NotImplementedError
+
+
+@node
+class StatefulProduct(Stateful):
+    """The product of schedules, rules and numbers; n-ary."""
+
+    factors: tuple[Schedule | Stateful | Number, ...]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return sum((x.rules for x in self.factors if isinstance(x, Stateful)), start=())
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        def value(factor: Schedule | Stateful | Number) -> jax.Array:
+            if isinstance(factor, Stateful):
+                return factor._combine(values, t)
+            return factor._at(t) if isinstance(factor, Schedule) else real(factor)
+
+        return math.prod(map(value, self.factors), start=real(1.0))
+
+
+@node
+class StatefulClip(Stateful):
+    """`a.clip(low, high)`; None is no bound."""
+
+    schedule: Stateful
+    low: Number | None
+    high: Number | None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.schedule.rules
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        return clipped(self.schedule._combine(values, t), self.low, self.high)
+
+
+def _product(*factors: Any) -> Stateful:
+    if not all(isinstance(x, (Schedule, Stateful, numbers.Real, jax.Array, np.ndarray)) for x in factors):
+        return NotImplemented
+    flat: list[Schedule | Stateful | Number] = []
+    for x in factors:
+        if isinstance(x, StatefulProduct):
+            flat.extend(x.factors)
+        else:
+            flat.append(x if isinstance(x, (Schedule, Stateful)) else finite("*", operand=x))
+    return StatefulProduct(tuple(flat))
+
+
+def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
+    return jax.tree.map(lambda a, b: jax.numpy.where(condition, a, b), new, old)
+
+

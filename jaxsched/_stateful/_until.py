@@ -1,0 +1,76 @@
+"""Until: one schedule for as long as it takes, then another from its own start."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched import _clock
+from jaxsched._clock import LAST
+from jaxsched._schedule import Schedule, as_schedule, node
+from jaxsched._stateful._protocol import Rule
+
+
+class UntilState(NamedTuple):
+    """What `until` remembers."""
+
+    triggered: jax.Array  # bool: has the second schedule begun?
+    start: jax.Array  # int32: its first step; the next step as long as it has not
+
+
+@node
+class Until(Rule):
+    """a(t) until triggered, then b(t - start)."""
+
+    a: Schedule
+    b: Schedule
+
+    def _start(self) -> UntilState:
+        return UntilState(jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+
+    def _next(self, state: UntilState, t: jax.Array) -> UntilState:
+        following = jnp.minimum(t, LAST - 1) + 1
+        return state._replace(start=jnp.where(state.triggered, state.start, following))
+
+    def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
+        after = self.b._at(_clock.since(t, state.start))
+        return jnp.where(state.triggered, after, self.a._at(t))
+
+
+def until(a: Any, b: Any) -> Rule:
+    """`a` until `trigger(opt_state)`, then `b` from its own step 0.
+
+        value(t) = a(t)             before the trigger
+                 = b(t - start)     from the first update after it, at step `start`, on
+
+    The end of a run decided late: a stable phase, and a cooldown that starts when you say so, in
+    the compiled step, with nothing rebuilt.
+
+    Args:
+      a: a schedule, or any function of the step.
+      b: a schedule, or any function of the step.
+
+    Returns:
+      A stateful schedule; multiply it with others.
+
+    Raises:
+      ValueError: one is not a schedule.
+
+    Example:
+      >>> tx = scale_by_learning_rate(until(constant(1.0), linear(1.0, 0.0, 4)))
+      >>> state = tx.init({})
+      >>> for step in range(5):
+      ...     _, state = tx.update({}, trigger(state) if step == 2 else state)
+      ...     print(hyperparams(state)["learning_rate"])
+      1.0
+      1.0
+      1.0
+      0.75
+      0.5
+
+    References:
+      Hägele et al., 2024, https://arxiv.org/abs/2405.18392, where one stable run has many cooldowns.
+    """
+    return Until(as_schedule("until", a), as_schedule("until", b))

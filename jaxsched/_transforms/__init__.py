@@ -1,0 +1,1 @@
+"""Schedules as `optax.GradientTransformation`s."""

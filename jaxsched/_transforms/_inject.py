@@ -1,0 +1,92 @@
+"""Any hyperparameter of any optimizer on a schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.extend.core.primitives import convert_element_type_p
+
+from jaxsched._require import refuse, require
+from jaxsched._transforms._scheduled import Values, as_slot, scheduled
+
+
+def inject(
+    factory: Callable[..., optax.GradientTransformation], **slots: Any
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer whose hyperparameters follow schedules, all on one clock.
+
+        factory(name=slot(count), ...) at every step
+
+    Every keyword here is such a slot, and nothing else is touched: bind constants first, as in
+    `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
+
+    Args:
+      factory: an optax optimizer, or any function that returns a transform.
+      **slots: a float, a schedule, a stateful schedule or any function of the step, by the name of
+        the factory's argument.
+
+    Returns:
+      A transform. The values are float32 whatever the parameters' dtype, and are handed over weakly
+      typed, so the inner state is what the factory makes of plain constants.
+
+    Raises:
+      ValueError: a slot is none of these, or the factory has no such argument.
+
+    Example:
+      >>> tx = inject(optax.adamw, learning_rate=cosine(0.1, 0.0, 100), weight_decay=0.01)
+      >>> print(*hyperparams(tx.init(jnp.ones(2))).items())
+      ('learning_rate', Array(0.1, dtype=float32)) ('weight_decay', Array(0.01, dtype=float32))
+
+    References:
+      `optax.inject_hyperparams`.
+    """
+    name = getattr(factory, "__name__", None) or getattr(
+        getattr(factory, "func", None), "__name__", "factory"
+    )
+    require(callable(factory), refuse("inject", "factory", "be a function", factory))
+    require(
+        bool(slots),
+        f"`inject({name})` has no slots: name at least one, `inject({name}, learning_rate=...)`.",
+    )
+    _require_arguments(factory, name, slots)
+    given = {
+        key: as_slot(
+            "inject",
+            key,
+            value,
+            f"Bind what is not one first: `inject(partial({name}, {key}=...), learning_rate=...)`.",
+        )
+        for key, value in slots.items()
+    }
+
+    def make(values: Values) -> optax.GradientTransformation:
+        return factory(**{key: weak(value) for key, value in values.items()})
+
+    return scheduled(given, make)
+
+
+def weak(x: jax.Array) -> jax.Array:
+    """`x` as weakly typed as a Python float, which optax's arithmetic expects of a constant.
+
+    A strong float32 would widen the moments of bfloat16 parameters, and break a scan's carry.
+    """
+    return convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
+
+
+def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return  # not to be inspected: the factory itself will tell
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in slots:
+        require(
+            key in parameters,
+            f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. "
+            f"It has {', '.join(parameters)}.",
+        )

@@ -1,0 +1,159 @@
+"""Scaling by a schedule, after the preconditioner: where a learning rate belongs.
+
+Before Adam a factor does nothing at all, since Adam divides it out again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._require import refuse, require
+from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._transforms._scheduled import Slot, Values, as_slot, scheduled
+
+AnyRate = ArrayLike | Slot | optax.Schedule
+
+
+def scale_by_schedule(
+    schedule: AnyRate, *, name: str = "scale"
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates with a schedule.
+
+        updates * schedule(count)
+
+    Args:
+      schedule: a float, a schedule, a stateful schedule, or any function of the step.
+      name: what `hyperparams(opt_state)` calls its value.
+
+    Returns:
+      A transform. The product is formed in float32 at least, and has the dtype of the update.
+
+    Raises:
+      ValueError: `schedule` is none of these.
+
+    Example:
+      >>> tx = optax.chain(optax.scale_by_adam(), scale_by_schedule(linear(-0.1, 0.0, 10)))
+      >>> hyperparams(tx.init(jnp.ones(2)))
+      {'scale': Array(-0.1, dtype=float32)}
+
+    References:
+      `optax.scale_by_schedule`.
+    """
+    return _scaled("scale_by_schedule", optax.identity(), schedule, name, sign=1)
+
+
+def scale_by_learning_rate(
+    learning_rate: AnyRate, *, flip_sign: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates with a learning rate, downhill. The last link of a chain.
+
+        -learning_rate(count) * updates
+
+    Args:
+      learning_rate: a float, a schedule, a stateful schedule, or any function of the step.
+      flip_sign: downhill; False goes up.
+
+    Returns:
+      A transform whose `hyperparams` has "learning_rate". The product is formed in float32 at
+      least, and has the dtype of the update.
+
+    Raises:
+      ValueError: `learning_rate` is none of these.
+
+    Example:
+      >>> tx = optax.chain(
+      ...     optax.scale_by_adam(),
+      ...     scale_by_learning_rate(cosine(0.1, 0.0, 100) * reduce_on_plateau(patience=5)),
+      ... )
+      >>> hyperparams(tx.init(jnp.ones(2)))
+      {'learning_rate': Array(0.1, dtype=float32)}
+
+    References:
+      `optax.scale_by_learning_rate`.
+    """
+    call = "scale_by_learning_rate"
+    require(isinstance(flip_sign, bool), refuse(call, "flip_sign", "be True or False", flip_sign))
+    return _scaled(call, optax.identity(), learning_rate, "learning_rate", -1 if flip_sign else 1)
+
+
+def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
+    """Cut the updates when a metric has stopped getting better; stands after an optimizer.
+
+        updates * reduce_on_plateau(**options)
+
+    Args:
+      **options: those of `reduce_on_plateau`.
+
+    Returns:
+      A transform whose `hyperparams` has "scale". Feed it by `update(..., value=loss)`, or by
+      `observe(opt_state, value=loss)`.
+
+    Raises:
+      ValueError: an option is out of its range.
+
+    Example:
+      >>> tx = optax.chain(optax.adam(1e-3), scale_by_plateau(patience=5))
+      >>> hyperparams(tx.init(jnp.ones(2)))
+      {'scale': Array(1., dtype=float32)}
+
+    References:
+      `optax.contrib.reduce_on_plateau`, whose place in a chain it takes.
+    """
+    return scale_by_schedule(reduce_on_plateau(**options))
+
+
+def wrap(
+    tx: optax.GradientTransformation, factor: AnyRate, *, name: str = "scale"
+) -> optax.GradientTransformationExtraArgs:
+    """A ready-made optimizer whose updates are multiplied with a factor.
+
+        factor(count) * tx's updates
+
+    Args:
+      tx: any optimizer, its learning rate included.
+      factor: a float, a schedule, a stateful schedule, or any function of the step.
+      name: what `hyperparams(opt_state)` calls its value.
+
+    Returns:
+      A transform.
+
+    Raises:
+      ValueError: `tx` is not a transform, or `factor` none of these.
+
+    Example:
+      >>> tx = wrap(optax.adamw(1e-3), reduce_on_plateau(patience=5))
+      >>> hyperparams(tx.init(jnp.ones(2)))
+      {'scale': Array(1., dtype=float32)}
+    """
+    is_transform = hasattr(tx, "init") and hasattr(tx, "update")
+    require(is_transform, refuse("wrap", "tx", "be an optax.GradientTransformation", tx))
+    return _scaled("wrap", tx, factor, name, sign=1)
+
+
+def _scaled(
+    call: str, tx: optax.GradientTransformation, factor: AnyRate, name: str, sign: int
+) -> optax.GradientTransformationExtraArgs:
+    require(isinstance(name, str) and name != "", refuse(call, "name", "be a name", name))
+    inner = optax.with_extra_args_support(tx)
+
+    def make(values: Values) -> optax.GradientTransformationExtraArgs:
+        def update(
+            updates: optax.Updates, state: optax.OptState, params: Any = None, **extra_args: Any
+        ) -> tuple[optax.Updates, optax.OptState]:
+            updates, state = inner.update(updates, state, params, **extra_args)
+            return jax.tree.map(lambda u: _times(sign * values[name], u), updates), state
+
+        return optax.GradientTransformationExtraArgs(inner.init, update)
+
+    return scheduled({name: as_slot(call, name, factor)}, make)
+
+
+def _times(factor: jax.Array, update: jax.Array) -> jax.Array:
+    """Formed in float32 at least: in float16 a rate of 1e-8 is zero."""
+    wide = jnp.promote_types(update.dtype, jnp.float32)
+    return (factor.astype(wide) * update.astype(wide)).astype(update.dtype)

@@ -1,0 +1,135 @@
+"""One transform, one clock: what every transform of this package is made of.
+
+At each update, in this order: the stateful factors consume their mail and act; the values of this
+step are computed, and overridden where that was asked for; the transform that they parametrize is
+applied; the clock ticks. So a cut takes effect in the very update that sees the metric, and what
+the state records is what was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._clock import LAST
+from jaxsched._compose import from_function
+from jaxsched._decays import constant
+from jaxsched._numerics import real
+from jaxsched._require import require
+from jaxsched._schedule import Schedule
+from jaxsched._stateful._protocol import Stateful
+
+Slot = Schedule | Stateful
+Values = dict[str, jax.Array]
+
+
+class Override(NamedTuple):
+    """A value to use instead of the scheduled one."""
+
+    value: jax.Array  # float
+    active: jax.Array  # bool
+
+
+class ScheduledState(NamedTuple):
+    """The state of every transform here. Scalars are float32 (float64 under x64) or int32.
+
+    The names in `overrides` and `factors` are marked, so that `optax.tree_utils.tree_get(state,
+    "learning_rate")` finds one value.
+    """
+
+    count: jax.Array  # int32: updates so far, which is the next step
+    hyperparams: Values  # by name: the values used last; at first those that will be
+    overrides: dict[str, Override]  # by name + "_override"
+    factors: dict[str, tuple[Any, ...]]  # by name + "_factors", of those that have a state
+    inner_state: optax.OptState
+
+
+def scheduled(
+    slots: Mapping[str, Slot],
+    make: Callable[[Values], optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+    """A transform made anew at each step, from the values of its slots at that step."""
+    reacting = {name: slot for name, slot in slots.items() if isinstance(slot, Stateful)}
+
+    def factor_states(state: ScheduledState, extra: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        expected, found = sorted(map(factors_key, reacting)), sorted(state.factors)
+        require(
+            expected == found,
+            f"the optimizer has the stateful factors {expected}, its state has {found}. "
+            "Restore a state across such a change with `graft(tx.init(params), old_state)`.",
+        )
+        return {
+            factors_key(name): slot.update(
+                state.factors[factors_key(name)], **{**extra, "step": state.count}
+            )
+            for name, slot in reacting.items()
+        }
+
+    def values_at(count: jax.Array, factors: dict[str, tuple[Any, ...]]) -> Values:
+        return {
+            name: slot(factors[factors_key(name)], step=count)
+            if isinstance(slot, Stateful)
+            else slot(count)
+            for name, slot in slots.items()
+        }
+
+    def init(params: optax.Params) -> ScheduledState:
+        count = jnp.zeros((), jnp.int32)
+        factors = {factors_key(name): slot.init() for name, slot in reacting.items()}
+        values = values_at(count, factors)
+        return ScheduledState(
+            count=count,
+            # Copies: a donated buffer may stand in one place of the state only.
+            hyperparams={name: jnp.array(value, copy=True) for name, value in values.items()},
+            overrides={
+                override_key(name): Override(real(0.0), jnp.zeros((), bool)) for name in slots
+            },
+            factors=factors,
+            inner_state=make(values).init(params),
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: ScheduledState,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ScheduledState]:
+        factors = factor_states(state, extra_args)
+        values = {
+            name: jnp.where(by.active, by.value, value)
+            for name, value in values_at(state.count, factors).items()
+            for by in (state.overrides[override_key(name)],)
+        }
+        inner = optax.with_extra_args_support(make(values))
+        updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        count = jnp.minimum(state.count, LAST - 1) + 1
+        return updates, ScheduledState(count, values, state.overrides, factors, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def override_key(name: str) -> str:
+    """Where the override of a hyperparameter is in the state."""
+    return f"{name}_override"
+
+
+def factors_key(name: str) -> str:
+    """Where the factors of a hyperparameter are in the state."""
+    return f"{name}_factors"
+
+
+def as_slot(call: str, name: str, value: Any, remedy: str = "") -> Slot:
+    """What a hyperparameter follows: a float is a constant, a function of the step a schedule."""
+    if isinstance(value, (Schedule, Stateful)):
+        return value
+    try:
+        return from_function(value) if callable(value) else constant(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{call}({name}=...)` must be a float, a schedule or a stateful schedule, "
+            f"got {name}={value!r}. {remedy}".rstrip()
+        ) from error
