@@ -45,8 +45,10 @@ class Then(Schedule):
 
     @property
     def _starts(self) -> tuple[Length, ...]:
-        lengths = (piece.steps for piece in self.pieces[:-1])
-        return tuple(itertools.accumulate(lengths, _clock.add, initial=0))
+        starts: list[Length] = [0]
+        for piece in self.pieces[:-1]:
+            starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
+        return tuple(starts)
 
     def _at(self, t: jax.Array) -> jax.Array:
         value = self.pieces[0]._at(t)

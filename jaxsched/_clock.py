@@ -42,6 +42,12 @@ def held(steps: int | jax.Array) -> Length:
     return float(steps) if isinstance(steps, int) and steps > LAST else steps
 
 
+def known(steps: Length | None) -> Length:
+    """The length of what its factory has checked to have one."""
+    assert steps is not None
+    return steps
+
+
 def add(*lengths: Length) -> Length:
     """The sum of lengths, saturated at `LAST`."""
     if all(isinstance(length, (int, float)) for length in lengths):

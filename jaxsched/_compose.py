@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -131,12 +132,10 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
     )
     pieces = [as_schedule("join", schedule) for schedule in schedules]
     edges = [0, *(length("join", boundaries=b) for b in boundaries)]
-    lengths = [b - a for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    lengths = [b - a for a, b in itertools.pairwise(edges)]
     for gap in lengths:
         require(gap >= 0, refuse("join", "boundaries", "not decrease", list(boundaries)))
-    taken = [
-        piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)
-    ]
+    taken = [piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)]
     return Then.of(*taken, pieces[-1])
 
 

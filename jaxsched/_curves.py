@@ -109,7 +109,9 @@ class Cosine(Curve):
     def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
         done, left = _delayed(done, left, self.k)
         of_init, of_end = half_cosine(done, left)
-        return (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
+        return (
+            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
+        )
 
 
 @node

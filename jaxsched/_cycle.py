@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length, held
+from jaxsched._clock import LAST, Length, held, known
 from jaxsched._numerics import above_zero, growth, log_rate, real
 from jaxsched._require import Number, length, positive, require
 from jaxsched._schedule import Schedule, node
@@ -36,10 +36,10 @@ class Cycle(Schedule):
     def steps(self) -> Length | None:
         if self.cycles is None:
             return None
-        return _end(self.schedule.steps, self.mult, self.cycles)
+        return _end(known(self.schedule.steps), self.mult, self.cycles)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        first, last = self.schedule.steps, _last(self.cycles).astype(t.dtype)
+        first, last = known(self.schedule.steps), _last(self.cycles).astype(t.dtype)
         schedule = self.schedule
         if self.mult is None:
             place = _among_equal(t, first, last)
@@ -49,7 +49,7 @@ class Cycle(Schedule):
             place = _among_real(t, first, self.mult, last)
         if self.mult is not None:
             schedule = schedule._stretched(place.length)
-        return schedule._at(place.position) * growth(self.decay, place.index)
+        return schedule._at(place.position) * growth(self.decay, place.number)
 
 
 def cycle(
@@ -72,14 +72,14 @@ def cycle(
         mult = held(length("cycle", mult=mult, least=1))
     else:
         mult = positive("cycle", mult=mult)
-    schedule._stretched(schedule.steps)  # raises if it cannot be stretched
+    schedule._stretched(known(schedule.steps))  # raises if it cannot be stretched
     return Cycle(schedule, mult, decay, cycles)
 
 
 class Place(NamedTuple):
     """Where a time is: in which cycle, how far into it, and how long that cycle is."""
 
-    index: jax.Array
+    number: jax.Array
     position: jax.Array
     length: jax.Array
 
@@ -93,7 +93,7 @@ def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
 def _among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> Place:
     mult = jnp.maximum(_clock.read(mult), 1).astype(t.dtype)
     equal = _among_equal(t, first, jnp.where(mult == 1, last, 0))
-    index, length, position = equal.index, equal.length, t - equal.index * equal.length
+    index, length, position = equal.number, equal.length, t - equal.number * equal.length
     longest = LAST // mult
     for _ in range(_DOUBLINGS):
         # With mult = 1 the position is inside already, and nothing here moves.
@@ -144,7 +144,7 @@ def _guess(t: jax.Array, first: jax.Array, mult: jax.Array) -> jax.Array:
 
 
 def _last_of_one_step(first: jax.Array, mult: jax.Array) -> jax.Array:
-    """The last cycle of at least one step, where they shrink; the clock's last where they do not."""
+    """The last cycle of at least one step, where they shrink; `LAST` where they do not."""
     first, mult = jax.lax.stop_gradient((first, mult))
     shrinks = mult < 1
     rate = jnp.where(shrinks, mult, 0.5)

@@ -1,6 +1,6 @@
 """Curves without an end: their value changes for ever, so what follows them must say when.
 
-    exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(...)
+exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(...)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length, held
 from jaxsched._numerics import above_zero, growth, real
-from jaxsched._require import Number, finite, length, positive, refuse, require
+from jaxsched._require import Number, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
 
@@ -191,7 +191,7 @@ def inverse_time_decay(
     require(rate >= 0, refuse(call, "decay_rate", "not be negative", decay_rate))
     steps = held(length(call, decay_steps=decay_steps, least=1))
     return InverseTimeDecay(
-        init_value, decay_rate=rate, decay_steps=steps, staircase=_flag(call, staircase)
+        init_value, decay_rate=rate, decay_steps=steps, staircase=flag(call, staircase=staircase)
     )
 
 
@@ -275,7 +275,7 @@ def exponential_decay(
         decay_rate=rate,
         decay_steps=steps,
         end_value=end,
-        staircase=_flag(call, staircase),
+        staircase=flag(call, staircase=staircase),
     )
 
 
@@ -307,8 +307,3 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
     init_value, factor = finite(call, init_value=init_value), positive(call, factor=factor)
     every = held(length(call, every=every, least=1))
     return ExponentialDecay(init_value, decay_rate=factor, decay_steps=every, staircase=True)
-
-
-def _flag(call: str, staircase: bool) -> bool:
-    require(isinstance(staircase, bool), refuse(call, "staircase", "be True or False", staircase))
-    return staircase

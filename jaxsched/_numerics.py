@@ -12,10 +12,11 @@ def real(x: ArrayLike) -> jax.Array:
     return jnp.asarray(x, jnp.result_type(float))
 
 
-def ratio(a: ArrayLike, b: ArrayLike) -> float | jax.Array:
+def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     """a / b: of Python numbers a Python number, so that a recipe of numbers is made of numbers."""
-    concrete = isinstance(a, (int, float)) and isinstance(b, (int, float))
-    return a / b if concrete else real(a) / real(b)
+    if isinstance(a, jax.Array) or isinstance(b, jax.Array):
+        return real(a) / real(b)
+    return a / b
 
 
 def above_zero(x: ArrayLike) -> jax.Array:

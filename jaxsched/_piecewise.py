@@ -22,6 +22,8 @@ from jaxsched._require import Number, finite, refuse, require
 from jaxsched._schedule import Schedule, node
 
 List = np.ndarray | jax.Array
+
+
 def _list() -> Any:
     return dataclasses.field(metadata={"rank": 1})
 

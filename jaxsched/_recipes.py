@@ -9,19 +9,20 @@ A `warmup=` or `decay=` takes any curve with an end: a function (init_value, end
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched._clock import Length
 from jaxsched._curves import cosine, linear, one_minus_sqrt, polynomial
 from jaxsched._decays import constant, exponential_decay, inverse_sqrt
 from jaxsched._numerics import ratio as divided
 from jaxsched._numerics import real
-from jaxsched._require import finite, length, positive, refuse, require
+from jaxsched._require import Number, Whole, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Schedule
 
 CurveFactory = Callable[..., Schedule]
@@ -34,7 +35,9 @@ def warmup_constant(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then constant: `warmup(init_value, peak_value, warmup_steps) >> constant(peak_value)`.
+    """Warmup, then constant.
+
+        warmup(init_value, peak_value, warmup_steps) >> constant(peak_value)
 
     Args:
       peak_value: value from step `warmup_steps` on.
@@ -96,7 +99,11 @@ def warmup_linear(
     """
     call = "warmup_linear"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    return up >> linear(peak_value, end_value, _rest(call, total_steps, warmup_steps))
+    return up >> linear(
+        peak_value,
+        end_value,
+        _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps),
+    )
 
 
 def warmup_cosine(
@@ -138,7 +145,7 @@ def warmup_cosine(
     """
     call = "warmup_cosine"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    rest = _rest(call, total_steps, warmup_steps)
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
     return up >> cosine(peak_value, end_value, rest, exponent=exponent)
 
 
@@ -182,7 +189,7 @@ def warmup_polynomial(
     """
     call = "warmup_polynomial"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    rest = _rest(call, total_steps, warmup_steps)
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
     return up >> polynomial(peak_value, end_value, rest, power=positive(call, power=power))
 
 
@@ -219,7 +226,8 @@ def warmup_exponential(
       ValueError: a number is not finite or not positive where it must be.
 
     Example:
-      >>> print(warmup_exponential(1.0, warmup_steps=1, decay_rate=0.5, decay_steps=1)(jnp.arange(4)))
+      >>> halved = warmup_exponential(1.0, warmup_steps=1, decay_rate=0.5, decay_steps=1)
+      >>> print(halved(jnp.arange(4)))
       [0.5  1.   0.5  0.25]
 
     References:
@@ -245,7 +253,8 @@ def warmup_inverse_sqrt(
 ) -> Schedule:
     """Warmup, then one over the square root of time.
 
-        warmup(init_value, peak_value, warmup_steps) >> inverse_sqrt(peak_value, timescale=timescale)
+        warmup(init_value, peak_value, warmup_steps)
+        >> inverse_sqrt(peak_value, timescale=timescale)
 
     Args:
       peak_value: value at step `warmup_steps`.
@@ -323,7 +332,9 @@ def warmup_stable_decay(
     call = "warmup_stable_decay"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     decay_steps = length(call, decay_steps=decay_steps)
-    stable = _rest(call, total_steps, length(call, warmup_steps=warmup_steps), decay_steps)
+    stable = _rest(
+        call, length(call, warmup_steps=warmup_steps), decay_steps, total_steps=total_steps
+    )
     down = _curve(call, decay=decay)(peak_value, end_value, decay_steps)
     return up >> constant(peak_value, stable) >> down
 
@@ -374,11 +385,10 @@ def warmup_cosine_restarts(
     """
     call = "warmup_cosine_restarts"
     up = _warmup(call, init_value, peak_value, warmup_steps, linear)
-    require(isinstance(rewarm, bool), refuse(call, "rewarm", "be True or False", rewarm))
     cycle_steps = length(call, cycle_steps=cycle_steps, least=1)
-    if not rewarm:
+    if not flag(call, rewarm=rewarm):
         return up >> cosine(peak_value, end_value, cycle_steps).cycle(mult, decay, cycles)
-    rest = _rest(call, cycle_steps, warmup_steps, total="cycle_steps")
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), cycle_steps=cycle_steps)
     return (up >> cosine(peak_value, end_value, rest)).cycle(mult, decay, cycles)
 
 
@@ -441,7 +451,7 @@ def one_cycle_momentum(
     """The momentum (or Adam's b1) of one cycle: down while the rate goes up, then back.
 
         2 phases:  curve(init, trough, warmup) >> curve(trough, init, rest)
-        3 phases:  curve(init, trough, warmup) >> curve(trough, init, warmup) >> constant(init, rest)
+        3 phases:  the same with two ways of `warmup` steps, >> curve(init, init, rest)
 
     Args:
       init_value: value at step 0 and at the end.
@@ -507,13 +517,11 @@ def slanted_triangular(
     peak = finite(call, peak_value=peak_value)
     low = divided(peak, positive(call, ratio=ratio))
     warmup_steps = _share(call, total_steps, warmup_steps, tenths=1)
-    rest = _rest(call, total_steps, warmup_steps)
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
     return linear(low, peak, warmup_steps) >> linear(peak, low, rest)
 
 
-def noam(
-    factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayLike
-) -> Schedule:
+def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayLike) -> Schedule:
     """The schedule of the Transformer: up in a line, down by the inverse square root.
 
         value(t) = factor / sqrt(model_size) * min(n**-0.5, n * warmup_steps**-1.5),    n = t + 1
@@ -579,7 +587,7 @@ def bert(
     call = "bert"
     warmup_steps = _share(call, total_steps, warmup_steps, tenths=1)
     up = _warmup(call, None, peak_value, warmup_steps, linear)
-    rest = _rest(call, total_steps, warmup_steps)
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
     return up >> _curve(call, decay=decay)(peak_value, 0.0, rest)
 
 
@@ -654,26 +662,27 @@ def _curve(call: str, **argument: Any) -> CurveFactory:
     remedy = "Give a curve such as `linear`, `cosine` or `partial(polynomial, power=2.0)`."
     made = callable(curve) and not isinstance(curve, Schedule)
     require(made, refuse(call, name, "be a function (init_value, end_value, steps)", curve, remedy))
-    return curve
+    return cast(CurveFactory, curve)
 
 
-def _rest(call: str, whole: ArrayLike, *parts: Length, total: str = "total_steps") -> Length:
+def _rest(call: str, *parts: Whole, **whole: Any) -> Whole:
     """The steps that are left of the whole after its parts."""
-    taken = sum(parts[1:], start=parts[0])
-    whole_steps = length(call, **{total: whole})
-    message = refuse(call, total, f"be at least the {taken} steps of its parts", whole)
-    require(whole_steps >= taken, message)
-    return whole_steps - taken
+    ((name, given),) = whole.items()
+    taken = functools.reduce(lambda a, b: a + b, parts)
+    steps = length(call, **whole)
+    require(
+        steps >= taken, refuse(call, name, f"be at least {taken}, the steps of its parts", given)
+    )
+    return steps - taken
 
 
-def _root(size: ArrayLike, steps: ArrayLike) -> ArrayLike:
-    concrete = isinstance(size, float) and isinstance(steps, int)
-    return math.sqrt(size * steps) if concrete else jnp.sqrt(real(size) * real(steps))
+def _root(size: Number, steps: Whole) -> Number:
+    if isinstance(size, jax.Array) or isinstance(steps, jax.Array):
+        return jnp.sqrt(real(size) * real(steps))
+    return math.sqrt(size * steps)
 
 
-def _share(
-    call: str, total_steps: ArrayLike, warmup_steps: ArrayLike | None, tenths: int
-) -> Length:
+def _share(call: str, total_steps: ArrayLike, warmup_steps: ArrayLike | None, tenths: int) -> Whole:
     if warmup_steps is not None:
         return length(call, warmup_steps=warmup_steps)
     return length(call, total_steps=total_steps) * tenths // 10
@@ -690,7 +699,7 @@ def _phases(
     require(phases in (2, 3), refuse(call, "phases", "be 2 or 3", phases))
     up = _share(call, total_steps, warmup_steps, tenths=3)
     turns = (up,) * (phases - 1)
-    lengths = (*turns, _rest(call, total_steps, *turns))
+    lengths = (*turns, _rest(call, *turns, total_steps=total_steps))
     curve = _curve(call, curve=curve)
     pieces = [curve(a, b, n) for a, b, n in zip(values[:-1], values[1:], lengths, strict=True)]
     chain = pieces[0]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
@@ -223,12 +224,12 @@ _on_device = weakref.WeakKeyDictionary()
 
 
 def _resident(schedule: Schedule) -> Schedule:
-    """The schedule with its numbers on the device: a call from Python sends nothing but the step."""
+    """The schedule with its numbers on the device: a call sends nothing but the step."""
     x64 = bool(jax.config.read("jax_enable_x64"))
     wide, resident = _on_device.get(schedule, (None, schedule))
     if wide is x64:
         return resident
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(schedule)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(schedule)):
         return schedule
     with jax.ensure_compile_time_eval():
         resident = jax.tree.map(jnp.asarray, schedule)

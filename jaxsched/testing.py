@@ -62,7 +62,8 @@ def assert_total(schedule: Schedule, steps: Iterable[int] = ()) -> None:
     for step in (int(some[0]), some, some.reshape(-1, 1), some[:0], np.uint32(2**32 - 1)):
         value = schedule(step)
         chex.assert_shape(value, np.shape(step))
-        assert value.dtype == dtype and not value.weak_type, f"{value.dtype}, {value.weak_type=}"
+        assert value.dtype == dtype, f"a value is {value.dtype}, not {dtype}"
+        assert not value.weak_type, "a value is weakly typed"
     assert schedule(-(2**40)) == schedule(0), "it is not held before step 0"
     assert schedule(2**40) == schedule(LAST), "a step beyond the clock is not the clock's last"
 
@@ -95,10 +96,9 @@ def assert_traceable(schedule: Schedule) -> None:
     """
     some = _steps(schedule)
     eager = schedule(some)
-    close = {"rtol": 1e-6, "atol": 1e-7 * float(np.max(np.abs(eager)))}
-    np.testing.assert_allclose(jax.jit(schedule)(some), eager, **close)
-    np.testing.assert_allclose(jax.vmap(schedule)(some), eager, **close)
-    np.testing.assert_allclose(jax.lax.map(schedule, jnp.asarray(some)), eager, **close)
+    _assert_close(jax.jit(schedule)(some), eager)
+    _assert_close(jax.vmap(schedule)(some), eager)
+    _assert_close(jax.lax.map(schedule, jnp.asarray(some)), eager)
 
     traces: list[None] = []
 
@@ -107,7 +107,7 @@ def assert_traceable(schedule: Schedule) -> None:
         traces.append(None)
         return schedule(step)
 
-    np.testing.assert_allclose(called(schedule, some), eager, **close)
+    _assert_close(called(schedule, some), eager)
     called(jax.tree.map(_other_number, schedule), some)
     assert len(traces) == 1, "new numbers were compiled anew"
     try:
@@ -141,7 +141,9 @@ def assert_differentiable(schedule: Schedule, steps: Iterable[int] = ()) -> None
     jacobian = jax.jacrev(values)([arrays[i].astype(jnp.result_type(float)) for i in moving])
     for i, slope in zip(moving, jacobian, strict=True):
         path = jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(schedule)[0][i][0])
-        assert bool(jnp.all(jnp.isfinite(slope))), f"the gradient in `{path}` is not finite: {slope}"
+        assert bool(jnp.all(jnp.isfinite(slope))), (
+            f"the gradient in `{path}` is not finite: {slope}"
+        )
 
 
 def assert_compiles_clean(function: Any, *arguments: Any) -> None:
@@ -156,6 +158,7 @@ def assert_compiles_clean(function: Any, *arguments: Any) -> None:
     """
     arguments = arguments or (jnp.asarray(7, jnp.int32),)
     text = jax.jit(function).lower(*arguments).compile().as_text()
+    assert text is not None, "the compiler gives no text"
     found = sorted({match.group(1) for match in _FORBIDDEN.finditer(text)})
     assert not found, f"the compiled program has {found}"
 
@@ -178,6 +181,11 @@ def assert_schedule_laws(schedule: Schedule, steps: Iterable[int] = ()) -> None:
     assert_traceable(schedule)
     assert_differentiable(schedule, steps)
     assert_compiles_clean(schedule)
+
+
+def _assert_close(actual: jax.Array, expected: jax.Array) -> None:
+    atol = 1e-7 * float(np.max(np.abs(expected)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=atol)
 
 
 def _steps(schedule: Schedule, more: Iterable[int] = ()) -> np.ndarray:

@@ -8,7 +8,6 @@ by the e-foldings for exponentials.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -202,7 +201,9 @@ CASES: dict[str, list[Case]] = {
         *placed("cosine", lambda init, end, steps: js.cosine(init, end, steps), cosine),
         *placed(
             "cosine",
-            lambda init, end, steps, exponent, k: js.cosine(init, end, steps, exponent=exponent, k=k),
+            lambda init, end, steps, exponent, k: js.cosine(
+                init, end, steps, exponent=exponent, k=k
+            ),
             cosine,
             power_scale,
             exponent=1.7,
@@ -229,7 +230,9 @@ CASES: dict[str, list[Case]] = {
         k=2.0,
     ),
     "one_minus_sqrt": placed(
-        "one_minus_sqrt", lambda init, end, steps: js.one_minus_sqrt(init, end, steps), one_minus_sqrt
+        "one_minus_sqrt",
+        lambda init, end, steps: js.one_minus_sqrt(init, end, steps),
+        one_minus_sqrt,
     ),
     "rex": placed(
         "rex", lambda init, end, steps, beta: js.rex(init, end, steps, beta=beta), rex, beta=0.25
@@ -259,7 +262,12 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "constant": [
-        Case("constant", lambda value: js.constant(value), dict(value=0.1), lambda t, value: value + 0 * t),
+        Case(
+            "constant",
+            lambda value: js.constant(value),
+            dict(value=0.1),
+            lambda t, value: value + 0 * t,
+        ),
         Case(
             "constant for a while",
             lambda value, steps: js.constant(value, steps),
@@ -293,8 +301,9 @@ CASES: dict[str, list[Case]] = {
                 init, decay_rate=rate, decay_steps=every, staircase=staircase
             ),
             dict(init=0.5, rate=0.3, every=7),
-            lambda t, init, rate, every, staircase=staircase: init
-            / (1 + rate * (t // every if staircase else t / every)),
+            lambda t, init, rate, every, staircase=staircase: (
+                init / (1 + rate * (t // every if staircase else t / every))
+            ),
         )
         for staircase in (False, True)
     ],
@@ -366,12 +375,17 @@ CASES: dict[str, list[Case]] = {
             dict(low=0.01, high=0.3, up=20, down=33)
             | ({} if decay is None else {"decay": decay})
             | ({} if step_decay is None else {"step_decay": step_decay}),
-            lambda t, low, high, up, down, decay=1.0, step_decay=1.0: low
-            + (high - low)
-            * np.where(t % (up + down) < up, t % (up + down) / up, 1 - (t % (up + down) - up) / down)
-            * np.exp((t // (up + down)) * np.log(decay) + t * np.log(step_decay)),
-            lambda t, up, down, decay=1.0, step_decay=1.0, **_: foldings(t, step_decay, 1)
-            + foldings(t, decay, up + down),
+            lambda t, low, high, up, down, decay=1.0, step_decay=1.0: (
+                low
+                + (high - low)
+                * np.where(
+                    t % (up + down) < up, t % (up + down) / up, 1 - (t % (up + down) - up) / down
+                )
+                * np.exp((t // (up + down)) * np.log(decay) + t * np.log(step_decay))
+            ),
+            lambda t, up, down, decay=1.0, step_decay=1.0, **_: (
+                foldings(t, step_decay, 1) + foldings(t, decay, up + down)
+            ),
         )
         for decay, step_decay in ((None, None), (0.5, None), (None, 0.9999), (0.75, 0.9999))
     ],
@@ -438,7 +452,9 @@ CASES: dict[str, list[Case]] = {
     "select": [
         Case(
             f"select {index}",
-            lambda a, index: js.select(index, [js.linear(a, 0.0, 9), js.constant(a), js.cosine(a, 0.0, 5)]),
+            lambda a, index: js.select(
+                index, [js.linear(a, 0.0, 9), js.constant(a), js.cosine(a, 0.0, 5)]
+            ),
             dict(a=0.7, index=index),
             lambda t, a, index: [linear(t, a, 0.0, 9), a + 0 * t, cosine(t, a, 0.0, 5)][index],
         )
@@ -513,7 +529,9 @@ CASES: dict[str, list[Case]] = {
             ),
             dict(peak=0.3, warmup=10, total=101, end=0.01, power=0.9),
             lambda t, peak, warmup, total, end, power: chain(
-                t, up(peak, warmup), (lambda s: polynomial(s, peak, end, total - warmup, power), None)
+                t,
+                up(peak, warmup),
+                (lambda s: polynomial(s, peak, end, total - warmup, power), None),
             ),
         )
     ],
@@ -552,7 +570,12 @@ CASES: dict[str, list[Case]] = {
         Case(
             f"warmup_stable_decay {curve.__name__}",
             lambda peak, warmup, total, down, end, curve=curve: js.warmup_stable_decay(
-                peak, warmup_steps=warmup, total_steps=total, decay_steps=down, end_value=end, decay=curve
+                peak,
+                warmup_steps=warmup,
+                total_steps=total,
+                decay_steps=down,
+                end_value=end,
+                decay=curve,
             ),
             dict(peak=0.3, warmup=10, total=101, down=20, end=0.01),
             lambda t, peak, warmup, total, down, end, shape=shape: chain(
@@ -583,13 +606,20 @@ CASES: dict[str, list[Case]] = {
                 mult,
                 decay,
                 cycles,
-                lambda s, n: chain(s, up(peak, warmup), (lambda s: cosine(s, peak, 0.0, n - warmup), None)),
+                lambda s, n: chain(
+                    s, up(peak, warmup), (lambda s: cosine(s, peak, 0.0, n - warmup), None)
+                ),
             ),
             lambda t, decay, cycle, **_: 4 if decay == 1 else foldings(t, decay, cycle),
             blur=0.3 / 4 if isinstance(mult, float) else 0.0,
         )
         for mult, decay, cycles in (
-            (1, 1.0, None), (2, 1.0, None), (2, 0.5, 3), (3, 0.9, 4), (1, 0.9, 5), (1.5, 0.9, 6)
+            (1, 1.0, None),
+            (2, 1.0, None),
+            (2, 0.5, 3),
+            (3, 0.9, 4),
+            (1, 0.9, 5),
+            (1.5, 0.9, 6),
         )
     ]
     + [
@@ -602,7 +632,12 @@ CASES: dict[str, list[Case]] = {
             lambda t, peak, cycle, warmup, mult: chain(
                 t,
                 up(peak, warmup),
-                (lambda s: repeated(s, cycle, mult, 1.0, None, lambda x, n: cosine(x, peak, 0.0, n)), None),
+                (
+                    lambda s: repeated(
+                        s, cycle, mult, 1.0, None, lambda x, n: cosine(x, peak, 0.0, n)
+                    ),
+                    None,
+                ),
             ),
         )
     ],
@@ -641,7 +676,10 @@ CASES: dict[str, list[Case]] = {
             lambda t, init, trough, total, warmup, phases=phases: chain(
                 t,
                 (lambda s: cosine(s, init, trough, warmup), warmup),
-                (lambda s: cosine(s, trough, init, total - warmup if phases == 2 else warmup), None),
+                (
+                    lambda s: cosine(s, trough, init, total - warmup if phases == 2 else warmup),
+                    None,
+                ),
             ),
         )
         for phases in (2, 3)
@@ -653,9 +691,17 @@ CASES: dict[str, list[Case]] = {
                 peak, total_steps=total, warmup_steps=warmup, ratio=ratio
             ),
             dict(peak=0.01, total=1000, warmup=100, ratio=32.0),
-            lambda t, peak, total, warmup, ratio: peak
-            * (1 + np.where(t < warmup, t / warmup, np.clip((total - t) / (total - warmup), 0, 1)) * (ratio - 1))
-            / ratio,
+            lambda t, peak, total, warmup, ratio: (
+                peak
+                * (
+                    1
+                    + np.where(
+                        t < warmup, t / warmup, np.clip((total - t) / (total - warmup), 0, 1)
+                    )
+                    * (ratio - 1)
+                )
+                / ratio
+            ),
         )
     ],
     "noam": [
@@ -663,9 +709,9 @@ CASES: dict[str, list[Case]] = {
             "noam",
             lambda factor, size, warmup: js.noam(factor, model_size=size, warmup_steps=warmup),
             dict(factor=2.0, size=512.0, warmup=4000),
-            lambda t, factor, size, warmup: factor
-            / np.sqrt(size)
-            * np.minimum((t + 1.0) ** -0.5, (t + 1.0) * warmup**-1.5),
+            lambda t, factor, size, warmup: (
+                factor / np.sqrt(size) * np.minimum((t + 1.0) ** -0.5, (t + 1.0) * warmup**-1.5)
+            ),
         )
     ],
     "bert": [
@@ -682,17 +728,21 @@ CASES: dict[str, list[Case]] = {
     "methods": [
         Case(
             "arithmetic",
-            lambda a, b: (2 * js.linear(a, b, 50) - js.cosine(b, a, 30) / 3 + 0.5) * js.constant(b) - -a,
+            lambda a, b: (
+                (2 * js.linear(a, b, 50) - js.cosine(b, a, 30) / 3 + 0.5) * js.constant(b) - -a
+            ),
             dict(a=0.3, b=0.1),
             lambda t, a, b: (2 * linear(t, a, b, 50) - cosine(t, b, a, 30) / 3 + 0.5) * b + a,
             lambda t, **_: 4,
         ),
         Case(
             "clip, take, shift, stretch",
-            lambda a, n, k: (js.linear(0.0, a, 5) >> js.cosine(a, 0.0, 20).clip(0.1, 0.25))
-            .stretch(n)
-            .shift(k)
-            .take(n),
+            lambda a, n, k: (
+                (js.linear(0.0, a, 5) >> js.cosine(a, 0.0, 20).clip(0.1, 0.25))
+                .stretch(n)
+                .shift(k)
+                .take(n)
+            ),
             dict(a=0.3, n=40, k=7),
             lambda t, a, n, k: chain(
                 np.clip(np.minimum(t, n) - k, 0, None),

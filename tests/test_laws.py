@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from catalogue import ALL, CASES
 
 import jaxsched as js
-from catalogue import ALL, CASES
 from jaxsched import testing
 
 LAST = 2**31 - 1
@@ -80,7 +80,9 @@ def test_jit_argument_and_one_trace(case):
         return schedule(t)
 
     scale = float(np.max(case.tolerance(np.asarray(t)[:100])))
-    np.testing.assert_allclose(call(case.schedule, t), case.schedule(t), rtol=1e-6 * scale, atol=1e-9)
+    np.testing.assert_allclose(
+        call(case.schedule, t), case.schedule(t), rtol=1e-6 * scale, atol=1e-9
+    )
     for name in case.numbers:
         if case.numbers[name] != 1 or name != "mult":  # equal cycles are another structure
             call(case.make(**{**case.numbers, name: case.other(name)}), t)

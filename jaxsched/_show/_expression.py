@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxsched._algebra import Clip, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
@@ -39,13 +40,13 @@ def _(x: np.ndarray) -> str:
 
 @expression.register
 def _(x: jax.Array) -> str:
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         return f"<{x.dtype}[{','.join(map(str, x.shape))}]>"
     return expression(np.asarray(x))
 
 
-@expression.register
-def _(x: tuple) -> str:
+@expression.register(tuple)
+def _(x: tuple[Any, ...]) -> str:
     return f"[{', '.join(map(expression, x))}]"
 
 
