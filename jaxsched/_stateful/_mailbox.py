@@ -49,7 +49,7 @@ def post(mailbox: Mailbox, metrics: dict[str, ArrayLike]) -> Mailbox:
     }
 
 
-def read(mailbox: Mailbox, metric: str, axis_name: str | None) -> Observation:
+def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None) -> Observation:
     """One observation; over `axis_name`, the same one on every device."""
     mail = mailbox[metric]
     if axis_name is not None:

@@ -67,7 +67,7 @@ class ReduceOnPlateau(Rule):
     ema_decay: Number = _number(0.0)
     nonfinite: str = _choice("ignore")
     metric: str = _choice("value")
-    axis_name: str | None = _choice(None)
+    axis_name: str | tuple[str, ...] | None = _choice(None)
 
     def _start(self) -> PlateauState:
         def zero() -> jax.Array:
@@ -117,13 +117,13 @@ class ReduceOnPlateau(Rule):
         judged = new.judged > old.judged
         metric = new.average / jnp.where(new.weight > 0, new.weight, 1)
         better = judged & ((old.judged == 0) | self._beyond(metric, old.best))
-        broken = seen.broken & (self.nonfinite == "bad")
+        broken = seen.broken & (self.nonfinite != "ignore")
         bad_one = (judged & ~better) | broken
         cooling = old.cooldown > 0
         bad = jnp.where(bad_one & ~cooling, old.bad + 1, jnp.where(judged | broken, 0, old.bad))
         # At least: a count restored above a lowered patience still cuts.
         cut = bad_one & (bad >= jnp.maximum(_clock.read(self.patience), 1))
-        cut = (cut | (seen.broken & (self.nonfinite == "reduce"))) & ~cooling
+        cut = (cut | (broken & (self.nonfinite == "reduce"))) & ~cooling
         lower = jnp.maximum(new.scale * real(self.factor), real(self.min_scale))
         passed = ((judged | broken) & cooling).astype(jnp.int32)
         return new._replace(
@@ -152,7 +152,7 @@ def reduce_on_plateau(
     ema_decay: ArrayLike = 0.0,
     nonfinite: str = "ignore",
     metric: str = "value",
-    axis_name: str | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Rule:
     """A factor, cut when a metric has stopped getting better.
 
@@ -205,6 +205,8 @@ def reduce_on_plateau(
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
     require(isinstance(metric, str), refuse(call, "metric", "be a name", metric))
+    named = axis_name is None or isinstance(axis_name, (str, tuple))
+    require(named, refuse(call, "axis_name", "be the name of a mapped axis, or None", axis_name))
     return ReduceOnPlateau(
         mode=mode,
         factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),

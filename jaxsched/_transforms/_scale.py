@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -155,5 +155,5 @@ def _scaled(
 
 def _times(factor: jax.Array, update: jax.Array) -> jax.Array:
     """Formed in float32 at least: in float16 a rate of 1e-8 is zero."""
-    wide = jnp.promote_types(update.dtype, jnp.float32)
+    wide = np.promote_types(update.dtype, np.float32)
     return (factor.astype(wide) * update.astype(wide)).astype(update.dtype)
