@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxsched import _clock
 from jaxsched._curves import Linear
 from jaxsched._decays import Endless
 from jaxsched._numerics import above_zero, log_rate, ratio, real
@@ -37,7 +38,7 @@ class RadamWarmup(Endless):
     b2: Number = dataclasses.field(kw_only=True)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        h = -log_rate(jnp.minimum(real(self.b2), 1 - jnp.finfo(real(0).dtype).eps))
+        h = -log_rate(jnp.clip(real(self.b2), 0.7, 1 - jnp.finfo(real(0).dtype).eps))
         limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
         # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
         first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
@@ -136,9 +137,9 @@ def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
     """
     steps = ratio(2.0, 1 - _decay("untuned_linear_warmup", b2))
     if isinstance(steps, float):
-        return Linear(1 / round(steps), 1.0, round(steps) - 1)
-    steps = jnp.round(steps)
-    return Linear(1 / steps, 1.0, steps.astype(jnp.int32) - 1)
+        return Linear(1 / round(steps), 1.0, _clock.held(round(steps) - 1))
+    steps = jnp.maximum(jnp.round(steps), 1)
+    return Linear(1 / steps, 1.0, _clock.read(steps) - 1)
 
 
 def radam_warmup(*, b2: ArrayLike = 0.999) -> Schedule:

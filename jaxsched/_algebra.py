@@ -7,8 +7,9 @@ worth?), by asking its children.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-import math
+import operator
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length
-from jaxsched._numerics import real
+from jaxsched._numerics import real, saturated
 from jaxsched._require import Number, finite, integer, require
 from jaxsched._schedule import Schedule, as_schedule, node
 
@@ -84,7 +85,7 @@ class Product(Schedule):
         return _longest(self.factors)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return math.prod(_values(self.factors, t), start=real(1))
+        return functools.reduce(lambda a, b: saturated(a * b), _values(self.factors, t))
 
     def _stretched(self, steps: Length) -> Schedule:
         schedules = [f for f in self.factors if isinstance(f, Schedule)]
@@ -110,7 +111,7 @@ class Sum(Schedule):
         return _longest(self.terms)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return sum(_values(self.terms, t), start=real(0))
+        return saturated(functools.reduce(operator.add, _values(self.terms, t)))
 
 
 @node
@@ -220,13 +221,14 @@ def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Ar
     return value if high is None else jnp.minimum(value, real(high))
 
 
-def operand(call: str, x: Any) -> Schedule | Number:
+def operand(call: str, /, **argument: Any) -> Schedule | Number:
     """What may stand beside a schedule: a schedule, or a plain number."""
-    return as_schedule(call, x) if callable(x) else finite(call, operand=x)
+    (x,) = argument.values()
+    return as_schedule(call, x) if callable(x) else finite(call, **argument)
 
 
-def _operands(call: str, operands: tuple[Any, ...]) -> tuple[Schedule | Number, ...]:
-    return tuple(operand(call, x) for x in operands)
+def _operands(sign: str, operands: tuple[Any, ...]) -> tuple[Schedule | Number, ...]:
+    return tuple(operand(f"schedule {sign} number", number=x) for x in operands)
 
 
 def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ is a Python int or an integer array; one beyond the clock is held as a float, wh
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 LAST = 2**31 - 1
@@ -27,6 +28,31 @@ def read(step: ArrayLike) -> jax.Array:
     return step.astype(jnp.int32)
 
 
+def signed(steps: np.ndarray | jax.Array) -> jax.Array:
+    """An integer array of any dtype as int32, saturated at `LAST` on both sides."""
+    limits, xp = jnp.iinfo(steps.dtype), np if isinstance(steps, np.ndarray) else jnp
+    if limits.min < -LAST:
+        steps = xp.maximum(steps, xp.asarray(-LAST, steps.dtype))
+    if limits.max > LAST:
+        steps = xp.minimum(steps, xp.asarray(LAST, steps.dtype))
+    return jnp.asarray(steps.astype(jnp.int32))
+
+
+def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
+    """The sum of two lengths: of Python ints one of any size, else saturated at `LAST`."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    a, b = read(held(a)), read(held(b))
+    return a + jnp.minimum(b, LAST - a)
+
+
+def between(start: int | jax.Array, end: int | jax.Array) -> int | jax.Array:
+    """The steps from one time to a later one; a traced one that is earlier is as good as equal."""
+    if isinstance(start, int) and isinstance(end, int):
+        return end - start
+    return since(read(held(end)), read(held(start)))
+
+
 def since(t: jax.Array, start: ArrayLike) -> jax.Array:
     """`t - start`, at least 0; `start` may be negative, and nothing wraps."""
     start = jnp.asarray(start, t.dtype)
@@ -39,7 +65,8 @@ Length = int | float | jax.Array
 
 def held(steps: int | jax.Array) -> Length:
     """A length as a node holds it: a concrete one that int32 cannot hold, as a float."""
-    return float(steps) if isinstance(steps, int) and steps > LAST else steps
+    # To no step of the clock does it matter how much longer than 2^100 a length is.
+    return float(min(steps, 2**100)) if isinstance(steps, int) and steps > LAST else steps
 
 
 def known(steps: Length | None) -> Length:

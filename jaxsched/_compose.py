@@ -16,7 +16,7 @@ from jaxsched._algebra import Maximum, Minimum, Then, operand
 from jaxsched._clock import Length
 from jaxsched._decays import Endless
 from jaxsched._numerics import real
-from jaxsched._require import Number, integer, length, refuse, require
+from jaxsched._require import Number, integer, length, refuse, require, sequence
 from jaxsched._schedule import Schedule, as_schedule, node
 
 AnySchedule = Schedule | Callable[..., Any]
@@ -125,6 +125,8 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
     References:
       `optax.join_schedules`.
     """
+    schedules = sequence("join", schedules=schedules)
+    boundaries = sequence("join", boundaries=boundaries)
     require(
         len(schedules) == len(boundaries) + 1,
         "`join(schedules=..., boundaries=...)` needs one more schedule than boundaries: "
@@ -132,9 +134,9 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
     )
     pieces = [as_schedule("join", schedule) for schedule in schedules]
     edges = [0, *(length("join", boundaries=b) for b in boundaries)]
-    lengths = [b - a for a, b in itertools.pairwise(edges)]
-    for gap in lengths:
-        require(gap >= 0, refuse("join", "boundaries", "not decrease", list(boundaries)))
+    for a, b in itertools.pairwise(edges):
+        require(a <= b, refuse("join", "boundaries", "not decrease", boundaries))
+    lengths = [_clock.between(a, b) for a, b in itertools.pairwise(edges)]
     taken = [piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)]
     return Then.of(*taken, pieces[-1])
 
@@ -159,6 +161,7 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
       >>> print(either(jnp.arange(2)))
       [0.75 0.5 ]
     """
+    schedules = sequence("select", schedules=schedules)
     require(len(schedules) > 0, refuse("select", "schedules", "not be empty", schedules))
     number = integer("select", index=index)
     last = len(schedules) - 1
@@ -194,16 +197,17 @@ def from_function(function: Callable[..., Any]) -> Schedule:
     except Exception as error:
         must = "map an int32 scalar to a number under `jit`"
         raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
-    shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(value)]
+    leaves = jax.tree.leaves(value)
+    is_number = len(leaves) == 1 and leaves[0].shape == () and leaves[0].dtype != bool
     require(
-        shapes == [()],
+        is_number,
         refuse("from_function", "function", "return one number", function, f"It returns {value}."),
     )
     return schedule
 
 
 def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
-    pair = operand(call, a), operand(call, b)
+    pair = operand(call, a=a), operand(call, b=b)
     require(
         isinstance(pair[0], Schedule) or isinstance(pair[1], Schedule),
         f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.",

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import Length, held
-from jaxsched._numerics import above_zero, fractions, half_cosine, log_rate, raised, real
+from jaxsched._numerics import above_zero, fractions, half_cosine, log_ratio, raised, real
 from jaxsched._require import Number, finite, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
@@ -121,7 +121,7 @@ class Geometric(Curve):
     def _at(self, t: jax.Array) -> jax.Array:
         done, left = fractions(t, self.steps)
         init, end = real(self.init_value), real(self.end_value)
-        rate = log_rate(above_zero(jnp.abs(end)) / above_zero(jnp.abs(init)))
+        rate = log_ratio(jnp.abs(end), jnp.abs(init))
         # From the nearer end: both are exact, and the exponential is at most the root of the ratio.
         early = done < left
         return jnp.where(early, init, end) * jnp.exp(jnp.where(early, done, -left) * rate)

@@ -7,15 +7,17 @@ the sum itself decides.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, held, known
-from jaxsched._numerics import above_zero, growth, log_rate, real
+from jaxsched._numerics import above_zero, growth, log_rate, real, saturated
 from jaxsched._require import Number, length, positive, require
 from jaxsched._schedule import Schedule, node
 
@@ -49,11 +51,15 @@ class Cycle(Schedule):
             place = _among_real(t, first, self.mult, last)
         if self.mult is not None:
             schedule = schedule._stretched(place.length)
-        return schedule._at(place.position) * growth(self.decay, place.number)
+        return saturated(schedule._at(place.position) * growth(self.decay, place.number))
 
 
 def cycle(
-    schedule: Schedule, mult: ArrayLike, decay: ArrayLike, cycles: ArrayLike | None
+    schedule: Schedule,
+    mult: ArrayLike,
+    decay: ArrayLike,
+    cycles: ArrayLike | None,
+    call: str = "cycle",
 ) -> Schedule:
     """`schedule.cycle(mult, decay, cycles)`, checked."""
     require(
@@ -64,14 +70,11 @@ def cycle(
         schedule.steps != 0 if isinstance(schedule.steps, int) else True,
         f"`{schedule}` has no steps, so it cannot be repeated.",
     )
-    decay = positive("cycle", decay=decay)
-    cycles = None if cycles is None else held(length("cycle", cycles=cycles, least=1))
+    decay = positive(call, decay=decay)
+    cycles = None if cycles is None else held(length(call, cycles=cycles, least=1))
+    mult = held(length(call, mult=mult, least=1)) if _is_whole(mult) else positive(call, mult=mult)
     if isinstance(mult, int) and mult == 1:
         return Cycle(schedule, None, decay, cycles)
-    if _is_whole(mult):
-        mult = held(length("cycle", mult=mult, least=1))
-    else:
-        mult = positive("cycle", mult=mult)
     schedule._stretched(known(schedule.steps))  # raises if it cannot be stretched
     return Cycle(schedule, mult, decay, cycles)
 
@@ -163,7 +166,9 @@ def _last(cycles: Length | None) -> jax.Array:
 
 
 def _is_whole(mult: Any) -> bool:
-    return isinstance(mult, int) or jnp.issubdtype(jnp.result_type(mult), jnp.integer)
+    if isinstance(mult, (jax.Array, np.ndarray)):
+        return jnp.issubdtype(mult.dtype, jnp.integer)
+    return isinstance(mult, numbers.Integral) and mult is not True
 
 
 def _end(first: Length, mult: Length | Number | None, cycles: Length) -> Length:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, held
-from jaxsched._numerics import above_zero, growth, real
+from jaxsched._numerics import above_zero, growth, real, saturated
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
@@ -75,7 +75,7 @@ class PowerLaw(Endless):
     timescale: Number = dataclasses.field(kw_only=True)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        ratio = jnp.maximum(real(t) / above_zero(self.timescale), 1)
+        ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
         return real(self.peak_value) * ratio ** jnp.minimum(real(self.exponent), 0)
 
 

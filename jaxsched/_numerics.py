@@ -13,10 +13,16 @@ def real(x: ArrayLike) -> jax.Array:
 
 
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
-    """a / b: of Python numbers a Python number, so that a recipe of numbers is made of numbers."""
+    """a / b for b > 0: of Python numbers a Python number, so that recipes are made of them."""
     if isinstance(a, jax.Array) or isinstance(b, jax.Array):
-        return real(a) / real(b)
+        return saturated(real(a) / above_zero(b))
     return a / b
+
+
+def saturated(x: jax.Array) -> jax.Array:
+    """`x`, or where it overflows the largest float of its sign."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)
 
 
 def above_zero(x: ArrayLike) -> jax.Array:
@@ -73,6 +79,15 @@ def log_rate(rate: ArrayLike) -> jax.Array:
     near_one = rate >= 0.5
     return jnp.where(
         near_one, jnp.log1p(jnp.where(near_one, rate, 1) - 1), jnp.log(jnp.where(near_one, 1, rate))
+    )
+
+
+def log_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(a / b) for a, b > 0, where a / b overflows too."""
+    a, b = above_zero(a), above_zero(b)
+    near = (a < 2 * b) & (b < 2 * a)
+    return jnp.where(
+        near, log_rate(jnp.where(near, a, 1) / jnp.where(near, b, 1)), jnp.log(a) - jnp.log(b)
     )
 
 

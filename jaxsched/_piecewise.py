@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._decays import Endless
 from jaxsched._numerics import half_cosine, real
-from jaxsched._require import Number, finite, refuse, require
+from jaxsched._require import Number, finite, refuse, require, sequence
 from jaxsched._schedule import Schedule, node
 
 List = np.ndarray | jax.Array
@@ -187,6 +187,7 @@ def piecewise_cosine(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike
 def _checked(
     call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
 ) -> tuple[List, List]:
+    values, boundaries = sequence(call, values=values), sequence(call, boundaries=boundaries)
     size, edges = len(values), len(boundaries)
     rule = "one more than boundaries" if more else "one for each boundary"
     require(size > 0, refuse(call, "values", "not be empty", values))

@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxsched import _clock
 from jaxsched._curves import cosine, linear, one_minus_sqrt, polynomial
+from jaxsched._cycle import cycle
 from jaxsched._decays import constant, exponential_decay, inverse_sqrt
+from jaxsched._numerics import above_zero, real
 from jaxsched._numerics import ratio as divided
-from jaxsched._numerics import real
 from jaxsched._require import Number, Whole, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Schedule
 
@@ -99,11 +101,9 @@ def warmup_linear(
     """
     call = "warmup_linear"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    return up >> linear(
-        peak_value,
-        end_value,
-        _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps),
-    )
+    end = finite(call, end_value=end_value)
+    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
+    return up >> linear(peak_value, end, rest)
 
 
 def warmup_cosine(
@@ -146,7 +146,9 @@ def warmup_cosine(
     call = "warmup_cosine"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    return up >> cosine(peak_value, end_value, rest, exponent=exponent)
+    end = finite(call, end_value=end_value)
+    exponent = None if exponent is None else positive(call, exponent=exponent)
+    return up >> cosine(peak_value, end, rest, exponent=exponent)
 
 
 def warmup_polynomial(
@@ -190,7 +192,8 @@ def warmup_polynomial(
     call = "warmup_polynomial"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    return up >> polynomial(peak_value, end_value, rest, power=positive(call, power=power))
+    end = finite(call, end_value=end_value)
+    return up >> polynomial(peak_value, end, rest, power=positive(call, power=power))
 
 
 def warmup_exponential(
@@ -233,13 +236,14 @@ def warmup_exponential(
     References:
       `optax.warmup_exponential_decay_schedule`.
     """
-    up = _warmup("warmup_exponential", init_value, peak_value, warmup_steps, warmup)
+    call = "warmup_exponential"
+    up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     return up >> exponential_decay(
         peak_value,
-        decay_rate=decay_rate,
-        decay_steps=decay_steps,
-        end_value=end_value,
-        staircase=staircase,
+        decay_rate=positive(call, decay_rate=decay_rate),
+        decay_steps=length(call, decay_steps=decay_steps, least=1),
+        end_value=None if end_value is None else finite(call, end_value=end_value),
+        staircase=flag(call, staircase=staircase),
     )
 
 
@@ -335,7 +339,7 @@ def warmup_stable_decay(
     stable = _rest(
         call, length(call, warmup_steps=warmup_steps), decay_steps, total_steps=total_steps
     )
-    down = _curve(call, decay=decay)(peak_value, end_value, decay_steps)
+    down = _curve(call, decay=decay)(peak_value, finite(call, end_value=end_value), decay_steps)
     return up >> constant(peak_value, stable) >> down
 
 
@@ -386,10 +390,11 @@ def warmup_cosine_restarts(
     call = "warmup_cosine_restarts"
     up = _warmup(call, init_value, peak_value, warmup_steps, linear)
     cycle_steps = length(call, cycle_steps=cycle_steps, least=1)
+    end = finite(call, end_value=end_value)
     if not flag(call, rewarm=rewarm):
-        return up >> cosine(peak_value, end_value, cycle_steps).cycle(mult, decay, cycles)
+        return up >> cycle(cosine(peak_value, end, cycle_steps), mult, decay, cycles, call)
     rest = _rest(call, length(call, warmup_steps=warmup_steps), cycle_steps=cycle_steps)
-    return (up >> cosine(peak_value, end_value, rest)).cycle(mult, decay, cycles)
+    return cycle(up >> cosine(peak_value, end, rest), mult, decay, cycles, call)
 
 
 def one_cycle(
@@ -550,6 +555,7 @@ def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayL
     call = "noam"
     size = positive(call, model_size=model_size)
     steps = length(call, warmup_steps=warmup_steps, least=1)
+    steps = steps if isinstance(steps, int) else jnp.maximum(steps, 1)
     peak = divided(finite(call, factor=factor), _root(size, steps))
     return linear(divided(peak, steps), peak, steps - 1) >> inverse_sqrt(peak, timescale=steps)
 
@@ -636,9 +642,8 @@ def cyclic(
     if decay is None and step_decay is None:
         return (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
     span = high - low
-    height = (linear(0.0, span, up_steps) >> linear(span, 0.0, down_steps)).cycle(
-        decay=1.0 if decay is None else decay
-    )
+    up, down = linear(0.0, span, up_steps), linear(span, 0.0, down_steps)
+    height = cycle(up >> down, 1, 1.0 if decay is None else decay, None, call)
     if step_decay is None:
         return low + height
     rate = positive(call, step_decay=step_decay)
@@ -653,7 +658,10 @@ def _warmup(
     warmup: CurveFactory,
 ) -> Schedule:
     peak, steps = finite(call, peak_value=peak_value), length(call, warmup_steps=steps)
-    init = divided(peak, steps + 1) if init_value is None else finite(call, init_value=init_value)
+    if init_value is not None:
+        init = finite(call, init_value=init_value)
+    else:
+        init = divided(peak, _clock.plus(steps, 1))
     return _curve(call, warmup=warmup)(init, peak, steps)
 
 
@@ -668,24 +676,25 @@ def _curve(call: str, **argument: Any) -> CurveFactory:
 def _rest(call: str, *parts: Whole, **whole: Any) -> Whole:
     """The steps that are left of the whole after its parts."""
     ((name, given),) = whole.items()
-    taken = functools.reduce(lambda a, b: a + b, parts)
+    taken = functools.reduce(_clock.plus, parts)
     steps = length(call, **whole)
     require(
         steps >= taken, refuse(call, name, f"be at least {taken}, the steps of its parts", given)
     )
-    return steps - taken
+    return _clock.between(taken, steps)
 
 
 def _root(size: Number, steps: Whole) -> Number:
     if isinstance(size, jax.Array) or isinstance(steps, jax.Array):
-        return jnp.sqrt(real(size) * real(steps))
+        return jnp.sqrt(above_zero(size) * real(steps))
     return math.sqrt(size * steps)
 
 
 def _share(call: str, total_steps: ArrayLike, warmup_steps: ArrayLike | None, tenths: int) -> Whole:
     if warmup_steps is not None:
         return length(call, warmup_steps=warmup_steps)
-    return length(call, total_steps=total_steps) * tenths // 10
+    total = length(call, total_steps=total_steps)
+    return total // 10 * tenths + total % 10 * tenths // 10
 
 
 def _phases(

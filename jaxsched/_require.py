@@ -15,6 +15,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxsched import _clock
+
 Number = float | jax.Array
 Whole = int | jax.Array
 
@@ -29,7 +31,9 @@ def require(condition: Any, message: str) -> None:
 
 def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") -> str:
     """The one shape of an error: function, argument, condition, value, remedy."""
-    return f"`{call}({argument}=...)` must {must}, got {argument}={value!r}. {remedy}".rstrip()
+    named = call.replace(".", "_").isidentifier()
+    place = f"`{call}({argument}=...)`" if named else f"`{argument}` in `{call}`"
+    return f"{place} must {must}, got {argument}={value!r}. {remedy}".rstrip()
 
 
 def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
@@ -37,13 +41,12 @@ def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
     ((name, value),) = argument.items()
     message = refuse(call, name, "be a finite number", value, remedy)
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        require(np.isfinite(float(value)), message)
+        # What float32 cannot hold is infinite where it is used.
+        require(bool(abs(value) <= float(jnp.finfo(jnp.result_type(float)).max)), message)
         return float(value)
-    require(isinstance(value, (jax.Array, np.ndarray)), message)
-    array = jnp.asarray(value)
-    require(
-        jnp.isdtype(array.dtype, "real floating") or jnp.isdtype(array.dtype, "integral"), message
-    )
+    require(_array_of(value, np.floating, np.integer) is not None, message)
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(value)
     require(jnp.all(jnp.isfinite(array)), message)
     return array
 
@@ -103,8 +106,22 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
     if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
         return int(value)
     whole = f"Write {name}={int(value):_}." if isinstance(value, float) and value % 1 == 0 else ""
-    message = refuse(call, name, "be an integer number of steps", value, whole)
-    require(isinstance(value, (jax.Array, np.ndarray)), message)
-    array = jnp.asarray(value)
-    require(jnp.isdtype(array.dtype, "integral"), message)
-    return array
+    array = _array_of(value, np.integer)
+    if array is None:
+        raise ValueError(refuse(call, name, "be an integer", value, whole))
+    return _clock.signed(array)
+
+
+def sequence(call: str, /, **argument: Any) -> list[Any]:
+    """A list, a tuple, or the rows of an array."""
+    ((name, value),) = argument.items()
+    try:
+        return list(value)
+    except TypeError:
+        raise ValueError(refuse(call, name, "be a list", value)) from None
+
+
+def _array_of(value: Any, *kinds: Any) -> np.ndarray | jax.Array | None:
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        return None
+    return value if any(jnp.issubdtype(value.dtype, kind) for kind in kinds) else None
