@@ -26,6 +26,7 @@ from jaxsched._decays import step_decay as step_decay
 from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
+from jaxsched._places import trainable as trainable
 from jaxsched._recipes import bert as bert
 from jaxsched._recipes import cyclic as cyclic
 from jaxsched._recipes import noam as noam

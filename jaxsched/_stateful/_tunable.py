@@ -6,21 +6,14 @@ dict, keyed by where they are in the schedule, so that a checkpoint says what th
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxsched import _clock
-from jaxsched._numerics import real
+from jaxsched._places import Numbers, numbers_of, places
 from jaxsched._require import require
 from jaxsched._schedule import Schedule, as_schedule, node
 from jaxsched._stateful._protocol import Rule
-
-Numbers = dict[str, jax.Array]
-
 
 class TunableState(NamedTuple):
     """What `tunable` remembers: all of its schedule's numbers."""
@@ -41,17 +34,8 @@ class Tunable(Rule):
         return state
 
     def _value(self, state: TunableState, t: jax.Array) -> jax.Array:
-        leaves = [state.numbers[name] for name in _places(self.schedule, "")]
+        leaves = [state.numbers[name] for name in places(self.schedule)]
         return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves)._at(t)
-
-
-def numbers_of(schedule: Schedule) -> Numbers:
-    """The numbers of a schedule as fresh, strongly typed arrays, in the order of its leaves."""
-    names = list(_places(schedule, ""))
-    return {
-        name: jnp.array(_clock.read(leaf) if _is_whole(leaf) else real(leaf), copy=True)
-        for name, leaf in zip(names, jax.tree.leaves(schedule), strict=True)
-    }
 
 
 def tunable(schedule: Any) -> Rule:
@@ -92,25 +76,3 @@ def retuned(state: TunableState, schedule: Schedule) -> TunableState:
         f"and `{schedule}` has {sorted(numbers)}.",
     )
     return TunableState(numbers)
-
-
-def _places(x: Any, place: str) -> Iterator[str]:
-    """The places of the leaves, in their order: classes and fields from the root."""
-    if isinstance(x, Schedule):
-        fields = dataclasses.fields(x)  # pyright: ignore[reportArgumentType]
-        static = [f"{f.name}={getattr(x, f.name)!r}" for f in fields if f.metadata.get("static")]
-        kind = type(x).__name__ + (f"({', '.join(static)})" if static else "")
-        for field in fields:
-            if not field.metadata.get("static"):
-                name = "" if isinstance(getattr(x, field.name), (tuple, Schedule)) else field.name
-                yield from _places(getattr(x, field.name), f"{place}{kind}.{name}")
-    elif isinstance(x, tuple):
-        for i, child in enumerate(x):
-            yield from _places(child, f"{place}{i}." if isinstance(child, Schedule) else f"{place}{i}")
-    else:
-        for i, _ in enumerate(leaves := jax.tree.leaves(x)):
-            yield place if len(leaves) == 1 else f"{place}.{i}"
-
-
-def _is_whole(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.integer)

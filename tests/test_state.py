@@ -1,0 +1,290 @@
+"""Access to the state: in every wrapper, jitted, with the names that are there when one is not."""
+
+import logging
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
+
+import jaxsched as js
+from jaxsched import testing
+
+RATE = js.linear(1.0, 0.0, 10)
+PARAMS = {"w": jnp.ones(3)}
+
+
+def plateau(**options):
+    return js.reduce_on_plateau(**{"patience": 1, "factor": 0.5, **options})
+
+
+def linen(tx):
+    return TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+
+
+def test_the_metric_reaches_the_plateau_through_an_unchanged_train_state():
+    state = linen(js.scale_by_learning_rate(RATE * plateau()))
+    step = jax.jit(lambda state: state.apply_gradients(grads=PARAMS))
+    for loss, expected in ((1.0, 1.0), (2.0, 0.45), (0.5, 0.4)):
+        state = step(jax.jit(js.observe)(state, value=loss))
+        assert isinstance(state, TrainState)
+        np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], expected, rtol=1e-6)
+    assert js.step(state) == 3 == state.step
+
+
+class Model(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones(3))
+
+
+def test_nnx_optimizer_is_changed_in_place():
+    model = Model()
+    optimizer = nnx.Optimizer(model, js.scale_by_learning_rate(RATE * plateau()), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, loss):
+        js.observe(optimizer, value=loss)
+        optimizer.update(model, nnx.grad(lambda m: jnp.sum(m.w[...]))(model))
+        return js.hyperparams(optimizer)["learning_rate"]
+
+    with jax.numpy_dtype_promotion("standard"):  # nnx counts in uint32
+        for loss, expected in ((1.0, 1.0), (2.0, 0.45), (0.5, 0.4)):
+            np.testing.assert_allclose(step(model, optimizer, jnp.float32(loss)), expected, rtol=1e-6)
+        assert js.step(optimizer) == 3
+        assert js.override(optimizer, learning_rate=0.25) is optimizer
+        assert step(model, optimizer, jnp.float32(0.4)) == 0.25
+        js.set_step(js.override(optimizer.opt_state, learning_rate=None), 0)
+        assert step(model, optimizer, jnp.float32(0.3)) == 0.5
+        optimizer.update(model, nnx.grad(lambda m: jnp.sum(m.w[...]))(model), value=jnp.float32(9))
+    np.testing.assert_allclose(js.hyperparams(optimizer)["learning_rate"], 0.225, rtol=1e-6)
+
+
+def test_observe_is_pure():
+    state = js.scale_by_learning_rate(RATE * plateau()).init(PARAMS)
+    before = jax.tree.map(np.asarray, state)
+    js.observe(state, value=1.0)
+    js.override(state, learning_rate=3.0)
+    js.set_step(state, 9)
+    testing.assert_same(state, jax.tree.map(jnp.asarray, before))
+
+
+def test_observations_between_two_updates_are_one():
+    tx = js.scale_by_learning_rate(RATE * plateau())
+    state = tx.init(PARAMS)
+    for value in (1.0, float("nan"), 3.0, float("inf")):
+        state = js.observe(state, value=value)
+    _, state = tx.update(PARAMS, state, value=5.0)
+    factor = state.factors["learning_rate_factors"][0]
+    assert factor.best == 3 and factor.judged == 1
+    assert factor.mailbox["value"].count == 0
+
+
+def test_override_and_return():
+    tx = js.inject(optax.sgd, learning_rate=RATE, momentum=0.5)
+    state = tx.init(PARAMS)
+    step = jax.jit(lambda s: tx.update(PARAMS, s, PARAMS)[1])
+    seen = []
+    for value in (None, 0.25, 0.75, None):
+        state = step(js.override(state, learning_rate=value))
+        seen.append(float(js.hyperparams(state)["learning_rate"]))
+    np.testing.assert_allclose(seen, [1.0, 0.25, 0.75, 0.7], rtol=1e-6)
+    assert step._cache_size() == 1
+    traced = jax.jit(lambda s, x: js.override(s, learning_rate=x))(state, jnp.float32(0.125))
+    assert js.hyperparams(step(traced))["learning_rate"] == 0.125
+
+
+def test_set_step_leaves_adams_count_alone():
+    tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(RATE))
+    state = js.set_step(tx.init(PARAMS), 5)
+    assert state[0].count == 0 and js.step(state) == 5
+    assert js.step(js.set_step(state, 2**40)) == 2**31 - 1
+    assert jax.jit(js.step)(jax.jit(js.set_step)(state, jnp.int32(7))) == 7
+
+
+def test_clocks_that_disagree():
+    a, b = js.scale_by_schedule(RATE), js.wrap(optax.sgd(0.1), RATE, name="other")
+    tx = optax.chain(a, b)
+    state = tx.init(PARAMS)
+    state = (js.set_step(state[0], 3), state[1])
+    with pytest.raises(ValueError, match="disagree") as error:
+        js.step(state)
+    assert "0: 3, 1: 0" in str(error.value)
+    assert jax.jit(js.step)(state) == 3
+    assert js.step(js.set_step(state, 4)) == 4
+
+
+def test_a_stacked_state():
+    tx = js.scale_by_learning_rate(RATE * plateau())
+    states = jax.vmap(lambda _: tx.init(PARAMS))(jnp.arange(4))
+    states = jax.vmap(lambda s, v: js.observe(s, value=v))(states, jnp.arange(4.0))
+    _, states = jax.vmap(lambda s: tx.update(PARAMS, s))(states)
+    np.testing.assert_array_equal(js.step(states), [1, 1, 1, 1])
+    np.testing.assert_array_equal(
+        states.factors["learning_rate_factors"][0].best, jnp.arange(4.0))
+    np.testing.assert_array_equal(js.hyperparams(states)["learning_rate"], np.ones(4))
+
+
+def test_same_names_get_labels():
+    both = optax.chain(js.scale_by_schedule(RATE), js.scale_by_schedule(0.5))
+    assert set(js.hyperparams(both.init(PARAMS))) == {"0/scale", "1/scale"}
+    state = js.override(both.init(PARAMS), **{"1/scale": 0.25})
+    _, state = both.update(PARAMS, state)
+    assert js.hyperparams(state) == {"0/scale": 1.0, "1/scale": 0.25}
+
+
+def test_names_that_are_not_there():
+    tx = js.inject(optax.sgd, learning_rate=RATE * plateau(metric="loss"), momentum=0.5)
+    state = tx.init(PARAMS)
+    plain = optax.adam(0.1).init(PARAMS)
+    for call, said in (
+        (lambda: js.hyperparams(plain), ["hyperparams", "no jaxsched transform", "inject(...)"]),
+        (lambda: js.step(plain), ["step", "no jaxsched transform"]),
+        (lambda: js.set_step(plain, 3), ["set_step", "no jaxsched transform"]),
+        (lambda: js.set_step(state, -3), ["set_step", "k=-3"]),
+        (lambda: js.set_step(state, 1.5), ["set_step", "k=1.5"]),
+        (lambda: js.observe(state, value=1.0), ["observe", "value=", "Listened to: loss"]),
+        (lambda: js.observe(plain, value=1.0), ["observe", "Nothing listens"]),
+        (lambda: js.observe(state, loss=jnp.ones(2)), ["scalar", "loss", "(2,)"]),
+        (lambda: js.override(state, lr=0.1), ["override", "lr=", "learning_rate, momentum"]),
+        (lambda: js.override(state, learning_rate="x"), ["override", "learning_rate='x'"]),
+        (lambda: js.override(state, learning_rate=float("nan")), ["learning_rate=nan"]),
+        (lambda: js.retune(state, momentum=RATE), ["retune", "momentum", "tunable"]),
+        (lambda: js.retune(state, lr=RATE), ["retune", "lr=", "learning_rate, momentum"]),
+        (lambda: js.trigger(state), ["trigger", "until"]),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        for words in said:
+            assert words in str(error.value), str(error.value)
+
+
+class TestGraft:
+    def trained(self, rate, steps=4):
+        tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(rate))
+        state = tx.init(PARAMS)
+        for i in range(steps):
+            with jax.numpy_dtype_promotion("standard"):
+                _, state = tx.update(PARAMS, state, PARAMS, value=jnp.float32(i))
+        return tx, state
+
+    def test_a_factor_more(self, caplog):
+        _, old = self.trained(RATE)
+        tx, _ = self.trained(RATE * plateau(), 0)
+        with caplog.at_level(logging.WARNING, "jaxsched"):
+            new = js.graft(tx.init(PARAMS), old)
+        assert "PlateauState" not in caplog.text and "judged" in caplog.text
+        assert js.step(new) == 4
+        testing.assert_same(new[0], old[0])
+        assert new[1].factors["learning_rate_factors"][0].judged == 0
+
+    def test_a_factor_moved(self):
+        _, old = self.trained(RATE * plateau())
+        tx, _ = self.trained(js.until(RATE, RATE) * plateau(), 0)
+        new = js.graft(tx.init(PARAMS), old)
+        testing.assert_same(
+            new[1].factors["learning_rate_factors"][1], old[1].factors["learning_rate_factors"][0])
+
+    def test_a_factor_less_and_plain_dicts(self, caplog):
+        _, old = self.trained(RATE * plateau())
+        tx, _ = self.trained(RATE, 0)
+
+        def raw(x):
+            if isinstance(x, dict):
+                return {k: raw(v) for k, v in x.items()}
+            if hasattr(x, "_fields"):
+                return {k: raw(getattr(x, k)) for k in x._fields}
+            return [raw(v) for v in x] if isinstance(x, (tuple, list)) else np.asarray(x)
+
+        with caplog.at_level(logging.WARNING, "jaxsched"):
+            new = js.graft(tx.init(PARAMS), raw(old))
+        assert "not used: " in caplog.text and "best" in caplog.text
+        assert js.step(new) == 4
+        jax.tree.map(np.testing.assert_array_equal, new[0], old[0])
+
+    def test_nothing_changed_says_nothing(self, caplog):
+        tx, old = self.trained(RATE * plateau())
+        with caplog.at_level(logging.WARNING, "jaxsched"):
+            testing.assert_same(js.graft(tx.init(PARAMS), old), old)
+        assert caplog.text == ""
+
+    def test_jitted(self):
+        tx, old = self.trained(RATE * plateau())
+        testing.assert_same(jax.jit(js.graft)(tx.init(PARAMS), old), old)
+
+
+def everything():
+    rate = js.until(RATE, js.linear(0.5, 0.0, 5)) * plateau() * js.tunable(js.constant(1.0))
+    return {
+        "schedule": js.scale_by_learning_rate(RATE),
+        "plateau": js.wrap(optax.sgd(0.1, momentum=0.9), plateau(accumulation_size=2, ema_decay=0.5)),
+        "everything": optax.chain(optax.scale_by_rms(), js.scale_by_learning_rate(rate.clip(1e-3))),
+        "inject": js.inject(optax.sgd, learning_rate=RATE * plateau(), momentum=0.5),
+        "accumulated": optax.MultiSteps(js.scale_by_learning_rate(RATE * plateau()), 2),
+    }
+
+
+@pytest.mark.parametrize("name", everything())
+@pytest.mark.filterwarnings("default")
+def test_fifty_saved_restored_and_fifty_is_a_hundred(name, tmp_path):
+    import orbax.checkpoint as ocp
+
+    tx = everything()[name]
+
+    @jax.jit
+    def step(params, state, t):
+        state = js.observe(state, value=1 + jnp.sin(t / 7)) if name != "schedule" else state
+        updates, state = tx.update(jax.tree.map(jnp.cos, params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    def train(params, state, first, last):
+        with jax.numpy_dtype_promotion("standard"):
+            for t in range(first, last):
+                if name == "everything" and t in (30, 70):
+                    state = js.retune(js.trigger(state), learning_rate=js.constant(0.5))
+                params, state = step(params, state, jnp.float32(t))
+        return params, state
+
+    whole = train(PARAMS, tx.init(PARAMS), 0, 100)
+    half = train(PARAMS, tx.init(PARAMS), 0, 50)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "half", half)
+        checkpointer.wait_until_finished()
+        target = jax.tree.map(jnp.zeros_like, (PARAMS, tx.init(PARAMS)))
+        restored = checkpointer.restore(tmp_path / "half", target)
+    testing.assert_same(restored, half)
+    testing.assert_same(train(*restored, 50, 100), whole)
+    testing.assert_same(train(*pickle.loads(pickle.dumps(half)), 50, 100), whole)
+
+
+def test_a_restored_run_follows_the_code_that_restored_it():
+    tx = js.scale_by_learning_rate(RATE * plateau(factor=0.5))
+    _, state = tx.update(PARAMS, tx.init(PARAMS), value=1.0)
+    other = js.scale_by_learning_rate(js.constant(8.0) * plateau(factor=0.25, patience=1))
+    _, state = other.update(PARAMS, state, value=2.0)
+    assert js.hyperparams(state)["learning_rate"] == 2.0
+
+
+def test_trainable():
+    schedule = (js.linear(0.0, 1.0, 4) >> js.cosine(1.0, 0.0, 3 * 10**9)) * 0.5 + 0.25
+    numbers, rebuild = js.trainable(schedule)
+    assert all(x.dtype == jnp.float32 for x in numbers.values()) and len(numbers) == 6
+    assert not any("steps" in name for name in numbers)
+    testing.assert_same(rebuild(numbers)(jnp.arange(9)), schedule(jnp.arange(9)))
+    target = js.cosine(0.3, 0.1, 20)(jnp.arange(20))
+    numbers, rebuild = js.trainable(js.piecewise_linear([0.2] * 5, [0, 5, 10, 15, 20]))
+
+    def loss(numbers):
+        return jnp.mean((rebuild(numbers)(jnp.arange(20)) - target) ** 2)
+
+    name = "PiecewiseLinear.values"
+    assert list(numbers) == [name]
+    for _ in range(200):
+        slope = jax.grad(loss)(numbers)
+        numbers = {name: numbers[name] - 2.0 * slope[name]}
+    assert loss(numbers) < 1e-5
+    with pytest.raises(ValueError, match="trainable"):
+        js.trainable(0.1)
