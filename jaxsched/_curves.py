@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import Length, held
-from jaxsched._numerics import above_zero, fractions, half_cosine, log_ratio, raised, real
+from jaxsched._numerics import above_zero, blend, fractions, half_cosine, log_ratio, raised, real
 from jaxsched._require import Number, finite, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
@@ -38,8 +38,7 @@ class Curve(Schedule):
         raise NotImplementedError
 
     def _at(self, t: jax.Array) -> jax.Array:
-        of_init, of_end = self._weights(*fractions(t, self.steps))
-        return real(self.init_value) * of_init + real(self.end_value) * of_end
+        return blend(self.init_value, self.end_value, *self._weights(*fractions(t, self.steps)))
 
     def _stretched(self, steps: Length) -> Schedule:
         return dataclasses.replace(self, steps=steps)

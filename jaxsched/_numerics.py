@@ -65,11 +65,19 @@ def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax
 
 def half_cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
     """((1 + cos(pi * done)) / 2, (1 - cos(pi * done)) / 2) for done + left = 1."""
-    # (1 + cos(pi x)) / 2 = sin(pi/2 (1 - x))^2. One sine serves both: that of the smaller half, at
-    # most 1/2, so that one minus it loses nothing. (`minimum` would halve the gradient at a tie.)
-    ending = left < done
-    less = jnp.sin(jnp.pi / 2 * jnp.where(ending, left, done)) ** 2
-    return jnp.where(ending, less, 1 - less), jnp.where(ending, 1 - less, less)
+    return jnp.sin(jnp.pi / 2 * left) ** 2, jnp.sin(jnp.pi / 2 * done) ** 2
+
+
+def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.Array:
+    """a * of_a + b * of_b for of_a + of_b = 1.
+
+    Formed from the weight w of the larger value alone: large * w + small * (1 - w). What 1 - w
+    rounds away is small beside `small`, and of two constants XLA computes the one weight.
+    """
+    a, b = real(a), real(b)
+    falls = jnp.abs(a) >= jnp.abs(b)
+    w = jnp.where(falls, of_a, of_b)
+    return jnp.where(falls, a, b) * w + jnp.where(falls, b, a) * (1 - w)
 
 
 def log_rate(rate: ArrayLike) -> jax.Array:

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._decays import Endless
-from jaxsched._numerics import half_cosine, real
+from jaxsched._numerics import blend, half_cosine, real
 from jaxsched._require import Number, finite, refuse, require, sequence
 from jaxsched._schedule import Schedule, node
 
@@ -62,7 +62,7 @@ class Knots(Endless):
         of_before, of_after = self._weights(
             jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
         )
-        return values[before] * of_before + values[after] * of_after
+        return blend(values[before], values[after], of_before, of_after)
 
 
 @node
