@@ -1,0 +1,74 @@
+"""What has been measured so far, and what can be read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+COLUMNS = ("step", "epoch", "learning_rate", "scale", "train_loss", "val_loss", "val_accuracy")
+
+
+class History(NamedTuple):
+    """Measurements; the first three by step, the others by epoch."""
+
+    learning_rate: np.ndarray
+    scale: np.ndarray
+    train_loss: np.ndarray
+    val_loss: np.ndarray
+    val_accuracy: np.ndarray
+
+    @classmethod
+    def empty(cls) -> History:
+        """Nothing yet."""
+        return cls(*(np.zeros(0, np.float32) for _ in cls._fields))
+
+    def then(self, *measured: Any) -> History:
+        """With those of another epoch behind."""
+        pairs = zip(self, measured, strict=True)
+        return History(*(np.append(a, np.asarray(b, np.float32)) for a, b in pairs))
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there have been."""
+        return len(self.val_loss)
+
+    @property
+    def steps(self) -> int:
+        """How many steps there have been."""
+        return len(self.learning_rate)
+
+    @property
+    def last_steps(self) -> np.ndarray:
+        """The last step of each epoch."""
+        return (np.arange(self.epochs) + 1) * (self.steps // max(self.epochs, 1)) - 1
+
+    @property
+    def cuts(self) -> np.ndarray:
+        """The steps at which the plateau cut the rate."""
+        return np.flatnonzero(np.diff(self.scale) < 0) + 1
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row a step; the validation is in the row of the last step of its epoch."""
+        epoch_of = {int(step): epoch for epoch, step in enumerate(self.last_steps)}
+        length = self.steps // max(self.epochs, 1)
+        for step in range(self.steps):
+            row = {"step": step, "epoch": step // length + 1}
+            for name in ("learning_rate", "scale", "train_loss"):
+                row[name] = getattr(self, name)[step]
+            if step in epoch_of:
+                row["val_loss"] = self.val_loss[epoch_of[step]]
+                row["val_accuracy"] = self.val_accuracy[epoch_of[step]]
+            yield row
+
+
+def restarts(scheduled: np.ndarray) -> np.ndarray:
+    """The steps at which a schedule that was falling is rising again."""
+    moves = np.diff(scheduled)
+    moves = np.where(np.abs(moves) > 1e-6 * np.abs(scheduled).max(initial=0), np.sign(moves), 0)
+    turning = np.flatnonzero(
+        moves
+    )  # a flat stretch between a fall and a rise is part of the valley
+    falls_then_rises = (moves[turning[:-1]] < 0) & (moves[turning[1:]] > 0)
+    return turning[1:][falls_then_rises] + 1

@@ -1,0 +1,72 @@
+"""What is shown on the terminal: a bar while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from jaxsched._extra import extra
+from jaxsched._train._history import History
+
+Show = Callable[[History], None]
+
+
+@contextmanager
+def progress(done: int, epochs: int) -> Generator[Show]:
+    """A bar on stderr; call what it gives with the history after every epoch."""
+    rich: Any = extra("rich.progress")
+    console = extra("rich.console").Console(stderr=True)
+    columns = (
+        rich.TextColumn("epoch"),
+        rich.MofNCompleteColumn(),
+        rich.BarColumn(bar_width=24),
+        rich.TextColumn("{task.description}"),
+        rich.TimeElapsedColumn(),
+    )
+    with rich.Progress(*columns, console=console) as bar:
+        task = bar.add_task(
+            "compiling" if done < epochs else "finished", total=epochs, completed=done
+        )
+        yield lambda history: bar.update(task, completed=history.epochs, description=_now(history))
+
+
+def _now(history: History) -> str:
+    return (
+        f"rate {history.learning_rate[-1]:.2e}  val loss {history.val_loss[-1]:.4f}  "
+        f"accuracy {history.val_accuracy[-1]:.1%}"
+    )
+
+
+def summary(rows: dict[str, str]) -> None:
+    """A table of two columns on stdout."""
+    table = extra("rich.table").Table(show_header=False, box=extra("rich.box").SIMPLE_HEAVY)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    text = extra("rich.text").Text  # as it is: square brackets are no markup
+    for name, value in rows.items():
+        table.add_row(name, text(value))
+    extra("rich.console").Console().print(table)
+
+
+def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
+    """The rows of the table that say how it went."""
+    best = int(np.argmin(history.val_loss)) if np.isfinite(history.val_loss).any() else 0
+    rate = history.learning_rate
+    return {
+        "steps": f"{history.steps} in {history.epochs} epochs",
+        "learning rate": f"{rate[0]:.3g} first, {rate.max():.3g} highest, {rate[-1]:.3g} last",
+        "restarts": _steps(restarts),
+        "plateau cuts": _steps(history.cuts) + f", to {history.scale[-1]:.3g} of the schedule",
+        "train loss": f"{history.train_loss[-1]:.4f} in the last step",
+        "val loss": f"{history.val_loss[-1]:.4f}, "
+        f"best {history.val_loss[best]:.4f} in epoch {best + 1}",
+        "val accuracy": f"{history.val_accuracy[-1]:.2%}, best {history.val_accuracy.max():.2%}",
+    }
+
+
+def _steps(steps: np.ndarray) -> str:
+    shown = ", ".join(str(step) for step in steps[:12]) + (", ..." if len(steps) > 12 else "")
+    return f"{len(steps)}" + (f" (at steps {shown})" if len(steps) else "")

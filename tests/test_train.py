@@ -1,0 +1,335 @@
+"""`jaxsched train`, from the command line to the files."""
+
+import csv
+import importlib
+import json
+import struct
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsched
+from jaxsched import _extra
+from jaxsched._train import _settings
+from jaxsched._train._checkpoint import Checkpoints
+from jaxsched._train._data import digits
+from jaxsched._train._folder import Folder
+from jaxsched._train._history import COLUMNS, restarts
+from jaxsched._train._loop import start
+from jaxsched.cli import main
+
+EPOCHS, BATCH = 6, 128
+STEPS = EPOCHS * (1437 // BATCH)
+RUN = (
+    f"train --epochs {EPOCHS} --batch-size {BATCH} --checkpoint-every 2 "
+    "--plateau patience=1 rtol=0.5 "
+    "--schedule warmup_cosine_restarts peak_value=1e-2 cycle_steps=15 warmup_steps=3 mult=2"
+).split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _standard_promotion():
+    """Optax's Adam adds floats to its integer count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = Folder(tmp_path_factory.mktemp("whole") / "run")
+    assert main([*RUN, "--out", str(folder.path)]) == 0
+    return folder
+
+
+@pytest.fixture
+def half(tmp_path):
+    folder = Folder(tmp_path / "half")
+    assert main([*RUN, "--out", str(folder.path), "--stop-after", "3"]) == 0
+    return folder
+
+
+def table(folder):
+    with folder.metrics.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def column(folder, name):
+    return np.array([row[name] for row in table(folder) if row[name]], np.float32)
+
+
+def final_state(folder):
+    tx = _settings.transform(folder.read_settings())
+    with Checkpoints(folder.checkpoints) as checkpoints:
+        return checkpoints.newest(start(tx, digits(), jax.random.key(0)))
+
+
+def refusal(capsys, words):
+    """The one line on stderr that a run ends with."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_one_row_a_step(whole):
+    rows = table(whole)
+    assert tuple(rows[0]) == COLUMNS
+    assert [int(row["step"]) for row in rows] == list(range(STEPS))
+    assert [int(row["epoch"]) for row in rows[:: 1437 // BATCH]] == list(range(1, EPOCHS + 1))
+    assert len(column(whole, "val_loss")) == len(column(whole, "val_accuracy")) == EPOCHS
+
+
+def test_the_rate_used_is_the_schedule_times_the_plateau(whole):
+    schedule = jaxsched.warmup_cosine_restarts(1e-2, cycle_steps=15, warmup_steps=3, mult=2)
+    rate, scale = column(whole, "learning_rate"), column(whole, "scale")
+    np.testing.assert_allclose(rate, schedule(jnp.arange(STEPS)) * scale, rtol=3e-7)
+    assert scale[0] == 1
+
+
+def test_the_plateau_is_fed_with_the_validation_loss(whole):
+    factor = jaxsched.reduce_on_plateau(factor=0.5, patience=1, rtol=0.5)
+    tx = jaxsched.scale_by_schedule(factor)
+    state = tx.init({})
+    expected = [1.0]
+    for loss in column(whole, "val_loss")[:-1]:
+        _, state = tx.update({}, state, value=loss)
+        expected.append(float(jaxsched.hyperparams(state)["scale"]))
+    assert column(whole, "scale")[:: 1437 // BATCH].tolist() == expected
+    assert expected[-1] < 1
+
+
+def test_it_learns(whole):
+    assert column(whole, "val_accuracy")[-1] > 0.9
+    assert column(whole, "val_loss")[-1] < column(whole, "val_loss")[0]
+
+
+def test_the_picture_is_one(whole):
+    head = whole.picture.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", head[16:])
+    assert 800 <= width <= 3000
+    assert 800 <= height <= 3000
+    assert whole.picture.stat().st_size > 30_000
+
+
+def test_resumed_is_uninterrupted_bit_for_bit(whole, half):
+    assert len(table(half)) == STEPS // 2
+    assert main(["train", "--out", str(half.path), "--resume"]) == 0
+    assert half.metrics.read_bytes() == whole.metrics.read_bytes()
+    resumed, uninterrupted = (jax.tree.leaves(final_state(run)) for run in (half, whole))
+    assert len(resumed) == len(uninterrupted) > 20
+    for a, b in zip(resumed, uninterrupted, strict=True):
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+
+
+def test_a_longer_run_continues_the_schedule(half):
+    assert main(["train", "--out", str(half.path), "--resume", "--epochs", "8"]) == 0
+    assert len(table(half)) == 8 * (1437 // BATCH)
+    assert half.read_settings().schedule[1]["cycle_steps"] == 15
+
+
+def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
+    capsys.readouterr()
+    out = ["--out", str(half.path), "--resume"]
+    assert "--seed differs" in refusal(capsys, ["train", *out, "--seed", "3"])
+    assert "--optimizer differs" in refusal(capsys, ["train", *out, "--optimizer", "sgd"])
+    assert main([*RUN, *out]) == 0
+
+
+@pytest.mark.parametrize("part", ["state", "history"])
+def test_a_damaged_checkpoint_is_named(half, capsys, part):
+    capsys.readouterr()
+    newest = half.checkpoints / "3"
+    for file in (newest / part).rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    message = refusal(capsys, ["train", "--out", str(half.path), "--resume"])
+    assert str(newest) in message
+    assert "Delete it" in message
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit"])
+def test_damaged_numbers_are_noticed(half, capsys, damage):
+    capsys.readouterr()
+    largest = max((half.checkpoints / "3").rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
+    assert "cannot be read" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])
+
+
+def test_nothing_to_resume(tmp_path, half, capsys):
+    capsys.readouterr()
+    assert "nothing to resume" in refusal(capsys, ["train", "--out", str(tmp_path), "--resume"])
+    for checkpoint in half.checkpoints.iterdir():
+        checkpoint.rename(tmp_path / checkpoint.name)
+    assert "no checkpoint" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])
+    half.settings.write_text("{")
+    assert "damaged" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])
+
+
+def test_a_run_is_not_overwritten(whole, half, capsys):
+    capsys.readouterr()
+    before = whole.metrics.read_bytes()
+    assert "--resume" in refusal(capsys, [*RUN, "--out", str(whole.path)])
+    assert whole.metrics.read_bytes() == before
+    (half.path / "mine.txt").write_text("kept")
+    assert main([*RUN, "--out", str(half.path), "--force", "--stop-after", "1"]) == 0
+    assert len(table(half)) == STEPS // EPOCHS
+    assert (half.path / "mine.txt").read_text() == "kept"
+
+
+BAD = {
+    "--schedule warmup_cosin": "Did you mean warmup_cosine",
+    "--schedule nothing": "warmup_cosine_restarts",  # all of them are listed
+    "--schedule warmup_cosine warmup_steps=5": "needs peak_value=...",
+    "--schedule warmup_cosine peak_value=1 warmup_steps=5 foo=3": "no argument 'foo'",
+    "--schedule warmup_cosine peak_value=1 warmup_steps=-5": "got warmup_steps=-5",
+    "--schedule warmup_cosine peak_value=abc warmup_steps=5": "got peak_value='abc'",
+    "--schedule warmup_cosine peak_value=1 warmup_steps=2.5": "must be an integer",
+    "--schedule warmup_cosine peak_value=1 warmup_steps=5 warmup=foo": "got warmup='foo'",
+    "--schedule warmup_cosine 3": "key=value, got '3'",
+    "--optimizer adm": "Did you mean adam",
+    "--optimizer lbfgs": "no optimizer 'lbfgs'",
+    "--optimizer adamw weight=2": "no argument 'weight'",
+    "--optimizer adam b1=x": "--optimizer adam",
+    "--optimizer adam learning_rate=1": "--schedule constant",
+    "--plateau patience=-1": "got patience=-1",
+    "--plateau mode=lowest": "'min', 'max'",
+    "--plateau metric=loss": "value, accuracy",
+    "--plateau axis_name=i": "axis name",
+    "--plateau --no-plateau": "not allowed with",
+    "--resume --force": "not allowed with",
+    "--epochs 0": "from 1",
+    "--epochs many": "got many",
+    "--batch-size 5000": "1437 images",
+    "--seed -1": "from 0",
+    "--nonsense": "--nonsense",
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD.items())
+def test_a_bad_option_is_one_clear_line(options, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert message in refusal(capsys, ["train", *options.split(), "--out", str(out)])
+    assert not out.exists()
+
+
+def test_no_command_is_one_line_too(capsys):
+    assert "COMMAND" in refusal(capsys, [])
+    assert "nonsense" in refusal(capsys, ["nonsense"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimizer adamw weight_decay=0.01 --plateau metric=accuracy mode=max patience=1",
+        "--optimizer lamb --no-plateau --schedule constant value=0.01",
+        "--optimizer lion --schedule warmup_stable_decay peak_value=1e-3 warmup_steps=1 "
+        "decay_steps=3 decay=linear",
+        "--optimizer sgd momentum=0.9 nesterov=true --schedule piecewise_constant "
+        "values=0.1,0.01 boundaries=5,",
+    ],
+)
+def test_other_choices(options, tmp_path):
+    folder = Folder(tmp_path)
+    words = ["train", "--epochs", "1", "--batch-size", "256", *options.split()]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    schedule = _settings.schedule(folder.read_settings())
+    rate = column(folder, "learning_rate")
+    np.testing.assert_allclose(rate, schedule(jnp.arange(len(rate))), rtol=3e-7)
+
+
+def test_everything_but_adam_is_strict(tmp_path):
+    words = ["train", "--optimizer", "sgd", "--epochs", "2", "--batch-size", "512", "--out"]
+    with jax.numpy_dtype_promotion("strict"):
+        assert main([*words, str(tmp_path / "run")]) == 0
+
+
+def test_every_optimizer_takes_a_schedule_times_a_plateau():
+    for name in _settings.optimizers():
+        words = {"optimizer": [name, *(["key=0"] if name == "noisy_sgd" else [])]}
+        settings = _settings.spoken({**dict.fromkeys(vars(_defaults()), None), **words})
+        _settings.transform(settings)
+
+
+def _defaults():
+    from jaxsched.cli import _parser
+
+    return _parser().parse_args(["train"])
+
+
+def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):
+    folder = Folder(tmp_path / "run")
+    assert main(["train", "--out", str(folder.path)]) == 0
+    shown = capsys.readouterr().out
+    settings = folder.read_settings()
+    steps = settings.epochs * (1437 // settings.batch_size)
+    scheduled = np.asarray(_settings.schedule(settings)(np.arange(steps)))
+    cycle = settings.schedule[1]["cycle_steps"]
+    assert restarts(scheduled).tolist() == [cycle, 3 * cycle]
+    assert f"2 (at steps {cycle}, {3 * cycle})" in shown
+    assert column(folder, "scale")[-1] < 1
+    assert column(folder, "val_accuracy")[-1] > 0.95
+
+
+def test_restarts_are_where_a_fall_becomes_a_rise():
+    steps = jnp.arange(50)
+    assert restarts(np.asarray(jaxsched.cosine(1.0, 0.0, 10).cycle()(steps))).tolist() == [
+        10, 20, 30, 40,
+    ]  # fmt: skip
+    one = jaxsched.one_cycle(1.0, total_steps=50)
+    assert restarts(np.asarray(one(steps))).tolist() == []
+    valley = (
+        jaxsched.linear(1.0, 0.1, 5) >> jaxsched.constant(0.1, 5) >> jaxsched.linear(0.1, 1.0, 5)
+    )
+    assert restarts(np.asarray(valley(steps))).tolist() == [11]
+    assert restarts(np.zeros(5)).tolist() == restarts(np.zeros(0)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("3e-3", 3e-3), ("-1", -1), ("1_000", 1000), ("true", True), ("False", False),
+        ("none", None), ("1,2.5", [1, 2.5]), ("7,", [7]), ("linear", "linear"), ("", ""),
+    ],
+)  # fmt: skip
+def test_words_become_values(text, value):
+    got = _settings.value(text)
+    assert got == value
+    assert type(got) is type(value)
+
+
+def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        _extra.importlib.util, "find_spec", lambda m: None if m == "matplotlib" else there(m)
+    )
+    message = refusal(capsys, ["train", "--out", str(tmp_path / "run")])
+    assert "matplotlib" in message
+    assert "pip install 'jaxsched[train]'" in message
+    with pytest.raises(ImportError, match=r"jaxsched\[train\]"):
+        _extra.extra("no_such_package.module")
+
+
+def test_importing_the_library_imports_none_of_the_extras():
+    code = (
+        "import sys, jaxsched, jaxsched.cli;"
+        "print([m for m in ('matplotlib', 'sklearn', 'orbax', 'rich') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_as_a_module(tmp_path):
+    words = ["train", "--epochs", "1", "--batch-size", "512", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "jaxsched", *words]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "learning rate" in shown.stdout
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["epochs"] == 1
