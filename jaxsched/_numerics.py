@@ -42,8 +42,7 @@ def fractions(t: jax.Array, steps: ArrayLike) -> tuple[jax.Array, jax.Array]:
         steps, t = jnp.maximum(real(steps), 0), real(t)
     else:
         steps = _clock.read(steps)
-    done = jnp.minimum(t, steps)
-    left = steps - done
+    done, left = jnp.minimum(t, steps), jnp.maximum(steps - t, 0)
     whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
     # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
     return (
