@@ -110,7 +110,7 @@ def _add_train(commands: Any) -> None:
         nargs="*",
         metavar="key=value",
         help="of reduce_on_plateau, an observation an epoch; "
-        "default: factor=0.5 patience=4 rtol=0.01",
+        "default: factor=0.5 patience=4 rtol=0.01 min_scale=0.01",
     )
     either.add_argument("--no-plateau", dest="plateau", action="store_false", help="none")
     parser.set_defaults(plateau=None)

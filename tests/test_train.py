@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -45,11 +46,17 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def half(tmp_path):
-    folder = Folder(tmp_path / "half")
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    folder = Folder(tmp_path_factory.mktemp("stopped") / "run")
     assert main([*RUN, "--out", str(folder.path), "--stop-after", "3"]) == 0
     return folder
+
+
+@pytest.fixture
+def half(stopped, tmp_path):
+    """Half a run, to do with as one likes."""
+    return Folder(shutil.copytree(stopped.path, tmp_path / "half"))
 
 
 def table(folder):
@@ -135,7 +142,6 @@ def test_a_longer_run_continues_the_schedule(half):
 
 
 def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
-    capsys.readouterr()
     out = ["--out", str(half.path), "--resume"]
     assert "--seed differs" in refusal(capsys, ["train", *out, "--seed", "3"])
     assert "--optimizer differs" in refusal(capsys, ["train", *out, "--optimizer", "sgd"])
@@ -144,7 +150,6 @@ def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
 
 @pytest.mark.parametrize("part", ["state", "history"])
 def test_a_damaged_checkpoint_is_named(half, capsys, part):
-    capsys.readouterr()
     newest = half.checkpoints / "3"
     for file in (newest / part).rglob("*"):
         if file.is_file():
@@ -156,7 +161,6 @@ def test_a_damaged_checkpoint_is_named(half, capsys, part):
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit"])
 def test_damaged_numbers_are_noticed(half, capsys, damage):
-    capsys.readouterr()
     largest = max((half.checkpoints / "3").rglob("d/*"), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -165,7 +169,6 @@ def test_damaged_numbers_are_noticed(half, capsys, damage):
 
 
 def test_nothing_to_resume(tmp_path, half, capsys):
-    capsys.readouterr()
     assert "nothing to resume" in refusal(capsys, ["train", "--out", str(tmp_path), "--resume"])
     for checkpoint in half.checkpoints.iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
@@ -175,7 +178,6 @@ def test_nothing_to_resume(tmp_path, half, capsys):
 
 
 def test_a_run_is_not_overwritten(whole, half, capsys):
-    capsys.readouterr()
     before = whole.metrics.read_bytes()
     assert "--resume" in refusal(capsys, [*RUN, "--out", str(whole.path)])
     assert whole.metrics.read_bytes() == before

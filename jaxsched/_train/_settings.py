@@ -34,7 +34,7 @@ EPOCHS, BATCH_SIZE, OPTIMIZER = 40, 32, "adam"
 DEFAULT_SCHEDULE = "warmup_cosine_restarts"
 DEFAULT_PEAK = 1e-2
 # Observations are epochs here; less than a hundredth better is no better.
-PLATEAU: dict[str, Any] = {"factor": 0.5, "patience": 4, "rtol": 0.01}
+PLATEAU: dict[str, Any] = {"factor": 0.5, "patience": 4, "rtol": 0.01, "min_scale": 0.01}
 METRICS = ("value", "accuracy")
 
 
