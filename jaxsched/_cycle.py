@@ -134,7 +134,11 @@ def _geometric_sum(first: jax.Array, mult: jax.Array, n: jax.Array) -> jax.Array
     grows = mult != 1
     ratio = jnp.where(grows, mult - 1, 1)
     exponent = jnp.minimum(n * log_rate(mult), 80.0)  # beyond the clock, and not yet infinite
-    return first * jnp.where(grows, jnp.expm1(exponent) / ratio, n)
+    total = first * jnp.where(grows, jnp.expm1(exponent) / ratio, n)
+    # A sum that is whole must not come out as a hair above it: its ceiling is one step late.
+    nearest = jnp.round(total)
+    rounding = jnp.where(jnp.abs(total - nearest) <= 8 * jnp.finfo(total.dtype).eps * total, 1, 0)
+    return total + jax.lax.stop_gradient(rounding * (nearest - total))
 
 
 def _guess(t: jax.Array, first: jax.Array, mult: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import dataclasses
 import numbers
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -237,23 +237,20 @@ def _resident(schedule: Schedule) -> Schedule:
     return resident
 
 
-def _require_unstacked(tree: Any) -> None:
-    if isinstance(tree, tuple):
-        for child in tree:
-            _require_unstacked(child)
-    elif isinstance(tree, Schedule):
-        for field in dataclasses.fields(tree):  # pyright: ignore[reportArgumentType]
-            child = getattr(tree, field.name)
-            if isinstance(child, jax.Array):
-                rank = field.metadata.get("rank", 0)
-                require(
-                    child.ndim == rank,
-                    f"a stacked schedule is called under `jax.vmap`: `{field.name}` of "
-                    f"`{type(tree).__name__}` has shape {child.shape}, "
-                    f"one schedule has {'a number' if rank == 0 else 'a list'} there.",
-                )
-            else:
-                _require_unstacked(child)
+def _require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
+    if isinstance(x, Schedule):
+        for field in dataclasses.fields(x):  # pyright: ignore[reportArgumentType]
+            place = f"`{field.name}` of `{type(x).__name__}`"
+            _require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
+    elif isinstance(x, tuple):
+        for child in cast(tuple[Any, ...], x):
+            _require_unstacked(child, place, rank)
+    elif isinstance(x, jax.Array):
+        require(
+            x.ndim == rank,
+            f"a stacked schedule is called under `jax.vmap`: {place} has shape {x.shape}, "
+            f"one schedule has {'a number' if rank == 0 else 'a list'} there.",
+        )
 
 
 def is_operand(x: Any) -> bool:
