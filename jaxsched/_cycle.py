@@ -134,7 +134,9 @@ def _geometric_sum(first: jax.Array, mult: jax.Array, n: jax.Array) -> jax.Array
     grows = mult != 1
     ratio = jnp.where(grows, mult - 1, 1)
     exponent = jnp.minimum(n * log_rate(mult), 80.0)  # beyond the clock, and not yet infinite
-    total = first * jnp.where(grows, jnp.expm1(exponent) / ratio, n)
+    # At mult = 1 the second term is zero, and its slope is that of the sum.
+    level = n + n * (n - 1) / 2 * jnp.where(grows, 0, mult - 1)
+    total = first * jnp.where(grows, jnp.expm1(exponent) / ratio, level)
     # A sum that is whole must not come out as a hair above it: its ceiling is one step late.
     nearest = jnp.round(total)
     rounding = jnp.where(jnp.abs(total - nearest) <= 8 * jnp.finfo(total.dtype).eps * total, 1, 0)

@@ -402,6 +402,16 @@ def test_real_cycles_start_at_the_ceiling_and_every_step_is_in_one(first, mult):
         assert abs(float(actual) - min(left, 1.0)) <= blur, (t, i, float(actual), left)
 
 
+def test_the_slope_in_a_mult_of_one_is_that_of_its_neighbours():
+    with jax.enable_x64(True):
+
+        def at(mult):
+            return js.linear(1.0, 0.0, 10).cycle(mult=mult)(jnp.asarray([11, 15, 25, 95]))
+
+        _, slope = jax.jvp(at, (1.0,), (1.0,))
+        np.testing.assert_allclose(slope, (at(1 + 1e-6) - at(1 - 1e-6)) / 2e-6, rtol=1e-4)
+
+
 def test_a_float_mult_that_is_whole_is_the_int():
     for mult in (2, 3):
         for first in (1, 3, 10):
