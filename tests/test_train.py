@@ -335,3 +335,9 @@ def test_as_a_module(tmp_path):
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "learning rate" in shown.stdout
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["epochs"] == 1
+
+
+def test_a_run_that_diverges_is_reported_as_one(tmp_path, capsys):
+    words = ["train", "--epochs", "2", "--batch-size", "512", "--out", str(tmp_path / "run")]
+    assert main([*words, "--optimizer", "sgd", "--schedule", "constant", "value=1e30"]) == 0
+    assert "nan in the last step" in capsys.readouterr().out

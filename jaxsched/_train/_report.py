@@ -53,7 +53,7 @@ def summary(rows: dict[str, str]) -> None:
 
 def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
     """The rows of the table that say how it went."""
-    best = int(np.argmin(history.val_loss)) if np.isfinite(history.val_loss).any() else 0
+    best = int(np.nanargmin(history.val_loss)) if not np.isnan(history.val_loss).all() else 0
     rate = history.learning_rate
     return {
         "steps": f"{history.steps} in {history.epochs} epochs",
