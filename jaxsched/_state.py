@@ -423,27 +423,29 @@ def _mark(child: Any, path: str) -> str | None:
 
 def _pure(tree: Any) -> Any:
     """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is None:
-        return tree
-    return nnx.as_pure(tree.opt_state if isinstance(tree, nnx.Optimizer) else tree)
+    return jax.tree.map(
+        lambda x: x.get_value() if _is_variable(x) else x, _opened(tree), is_leaf=_is_variable
+    )
 
 
 def _rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
-    nnx = sys.modules.get("flax.nnx")
-    state: Any = tree
-    if nnx is not None and isinstance(tree, nnx.Optimizer):
-        state = tree.opt_state
-
-    def is_variable(x: Any) -> bool:
-        return nnx is not None and isinstance(x, nnx.Variable)
-
-    variables = jax.tree.leaves(state, is_leaf=is_variable)
-    new = rewrite(_pure(state))
-    if not any(map(is_variable, variables)):
+    variables = jax.tree.leaves(_opened(tree), is_leaf=_is_variable)
+    new = rewrite(_pure(tree))
+    if not any(map(_is_variable, variables)):
         return new
     for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
-        if is_variable(variable):
+        if _is_variable(variable):
             variable.set_value(value)
     return tree
+
+
+def _opened(tree: Any) -> Any:
+    """The optimizer state alone, of an `nnx.Optimizer`."""
+    nnx = sys.modules.get("flax.nnx")  # who has not imported it has none of its objects
+    return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree
+
+
+def _is_variable(x: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(x, nnx.Variable)
