@@ -38,11 +38,13 @@ def seconds(f: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def paired(ours: Callable[[], Any], theirs: Callable[[], Any], turns: int) -> tuple[float, float, list[float]]:
+def paired(
+    ours: Callable[[], Any], theirs: Callable[[], Any], turns: int
+) -> tuple[float, float, list[float]]:
     """Medians of both, and theirs / ours turn by turn."""
     seconds(ours), seconds(theirs)
     rows = [(seconds(ours), seconds(theirs)) for _ in range(turns)]
-    return (*map(statistics.median, zip(*rows)), sorted(b / a for a, b in rows))
+    return (*map(statistics.median, zip(*rows, strict=True)), sorted(b / a for a, b in rows))
 
 
 def spread(ratios: list[float]) -> str:
@@ -81,30 +83,43 @@ SHAPES = {
     "constant": (js.constant(0.1), optax.constant_schedule(0.1)),
     "linear": (js.linear(1.0, 0.0, N), optax.linear_schedule(1.0, 0.0, N)),
     "polynomial 0.9": (
-        js.polynomial(1.0, 0.0, N, power=0.9), optax.polynomial_schedule(1.0, 0.0, 0.9, N)),
+        js.polynomial(1.0, 0.0, N, power=0.9),
+        optax.polynomial_schedule(1.0, 0.0, 0.9, N),
+    ),
     "cosine": (js.cosine(1.0, 0.0, N), optax.cosine_decay_schedule(1.0, N)),
     "cosine, exponent 2": (
-        js.cosine(1.0, 0.0, N, exponent=2.0), optax.cosine_decay_schedule(1.0, N, exponent=2.0)),
+        js.cosine(1.0, 0.0, N, exponent=2.0),
+        optax.cosine_decay_schedule(1.0, N, exponent=2.0),
+    ),
     "exponential": (
         js.exponential_decay(1.0, decay_rate=0.9, decay_steps=1000),
-        optax.exponential_decay(1.0, 1000, 0.9)),
+        optax.exponential_decay(1.0, 1000, 0.9),
+    ),
     "exponential, staircase": (
         js.exponential_decay(1.0, decay_rate=0.9, decay_steps=1000, staircase=True),
-        optax.exponential_decay(1.0, 1000, 0.9, staircase=True)),
+        optax.exponential_decay(1.0, 1000, 0.9, staircase=True),
+    ),
     "piecewise constant": (
         js.piecewise_constant([1.0, 0.1, 0.01], [N // 2, 3 * N // 4]),
-        optax.piecewise_constant_schedule(1.0, {N // 2: 0.1, 3 * N // 4: 0.1})),
+        optax.piecewise_constant_schedule(1.0, {N // 2: 0.1, 3 * N // 4: 0.1}),
+    ),
     "warmup, constant": (
-        js.warmup_constant(1.0, warmup_steps=1000), optax.warmup_constant_schedule(0.0, 1.0, 1000)),
+        js.warmup_constant(1.0, warmup_steps=1000),
+        optax.warmup_constant_schedule(0.0, 1.0, 1000),
+    ),
     "warmup, cosine": (
         js.warmup_cosine(1.0, total_steps=N, warmup_steps=1000),
-        optax.warmup_cosine_decay_schedule(0.0, 1.0, 1000, N)),
+        optax.warmup_cosine_decay_schedule(0.0, 1.0, 1000, N),
+    ),
     "warmup, exponential": (
         js.warmup_exponential(1.0, warmup_steps=1000, decay_rate=0.9, decay_steps=1000),
-        optax.warmup_exponential_decay_schedule(0.0, 1.0, 1000, 1000, 0.9)),
+        optax.warmup_exponential_decay_schedule(0.0, 1.0, 1000, 1000, 0.9),
+    ),
     "one cycle, cosine": (js.one_cycle(1.0, total_steps=N), optax.cosine_onecycle_schedule(N, 1.0)),
     "one cycle, linear": (
-        js.one_cycle(1.0, total_steps=N, curve=js.linear), optax.linear_onecycle_schedule(N, 1.0)),
+        js.one_cycle(1.0, total_steps=N, curve=js.linear),
+        optax.linear_onecycle_schedule(N, 1.0),
+    ),
 }
 
 
@@ -116,13 +131,20 @@ def shapes(turns: int) -> list[Row]:
 
 
 def sgdr(cycles: int, length: int = 100) -> optax.Schedule:
-    cycle = dict(init_value=0.1, peak_value=1.0, decay_steps=length, warmup_steps=10, end_value=0.0)
+    cycle = {
+        "init_value": 0.1,
+        "peak_value": 1.0,
+        "decay_steps": length,
+        "warmup_steps": 10,
+        "end_value": 0.0,
+    }
     return optax.sgdr_schedule([cycle] * cycles)
 
 
 def restarts(cycles: int | None, length: int = 100) -> js.Schedule:
     return js.warmup_cosine_restarts(
-        1.0, cycle_steps=length, warmup_steps=10, init_value=0.1, cycles=cycles)
+        1.0, cycle_steps=length, warmup_steps=10, init_value=0.1, cycles=cycles
+    )
 
 
 def restart_rows(turns: int) -> list[Row]:
@@ -133,12 +155,29 @@ def restart_rows(turns: int) -> list[Row]:
 
     one, many = restarts(1), restarts(10**6)
     return [
-        row("100 warm restarts, in a scan", scanned(restarts(100), steps), scanned(sgdr(100), steps),
-            turns, ">= 40", per=steps),
-        row("100 warm restarts, to compile", compiling(restarts(100)), compiling(sgdr(100)),
-            max(3, turns // 3), ">= 8"),
-        row("10^6 cycles against 1, in a scan", scanned(many, steps), scanned(one, steps), turns,
-            "1", per=steps),
+        row(
+            "100 warm restarts, in a scan",
+            scanned(restarts(100), steps),
+            scanned(sgdr(100), steps),
+            turns,
+            ">= 40",
+            per=steps,
+        ),
+        row(
+            "100 warm restarts, to compile",
+            compiling(restarts(100)),
+            compiling(sgdr(100)),
+            max(3, turns // 3),
+            ">= 8",
+        ),
+        row(
+            "10^6 cycles against 1, in a scan",
+            scanned(many, steps),
+            scanned(one, steps),
+            turns,
+            "1",
+            per=steps,
+        ),
     ]
 
 
@@ -152,19 +191,39 @@ def python_rows(turns: int) -> list[Row]:
     floor = jax.jit(lambda t: jnp.float32(0.1))
     restarted, hundred = restarts(100), sgdr(100)
     return [
-        row("schedule(17) from Python: warmup, cosine", called(ours), called(theirs), turns, ">= 12",
-            per=calls),
-        row("schedule(17) from Python: 100 restarts", lambda: restarted(17), lambda: hundred(17),
-            turns, ">= 1000"),
-        row("schedule(17) against a jitted constant", called(ours), called(floor), turns, "", per=calls),
+        row(
+            "schedule(17) from Python: warmup, cosine",
+            called(ours),
+            called(theirs),
+            turns,
+            ">= 12",
+            per=calls,
+        ),
+        row(
+            "schedule(17) from Python: 100 restarts",
+            lambda: restarted(17),
+            lambda: hundred(17),
+            turns,
+            ">= 1000",
+        ),
+        row(
+            "schedule(17) against a jitted constant",
+            called(ours),
+            called(floor),
+            turns,
+            "",
+            per=calls,
+        ),
     ]
 
 
 def model(width: int) -> tuple[Any, Any, Any]:
     """Parameters, and a loss of a two-layer network on a batch that goes with them."""
     keys = jax.random.split(jax.random.key(0), 4)
-    params = {"a": jax.random.normal(keys[0], (64, width)) / 8,
-              "b": jax.random.normal(keys[1], (width, 10)) / width**0.5}
+    params = {
+        "a": jax.random.normal(keys[0], (64, width)) / 8,
+        "b": jax.random.normal(keys[1], (width, 10)) / width**0.5,
+    }
     x, y = jax.random.normal(keys[2], (256, 64)), jax.random.randint(keys[3], (256,), 0, 10)
 
     def loss(params: Any) -> jax.Array:
@@ -194,7 +253,8 @@ def stepped(tx: Any, width: int, steps: int) -> Callable[[], Any]:
 
 def adamw(rate: Any) -> optax.GradientTransformation:
     return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(1e-4), js.scale_by_learning_rate(rate))
+        optax.scale_by_adam(), optax.add_decayed_weights(1e-4), js.scale_by_learning_rate(rate)
+    )
 
 
 def step_rows(turns: int) -> list[Row]:
@@ -206,12 +266,30 @@ def step_rows(turns: int) -> list[Row]:
     plateau_a = optax.chain(optax.sgd(1e-3), js.scale_by_plateau())
     plateau_b = optax.chain(optax.sgd(1e-3), optax.contrib.reduce_on_plateau())
     return [
-        row("AdamW step of over 1 ms, schedule and plateau, against a constant rate",
-            stepped(ours, 1024, 20), stepped(constant, 1024, 20), turns, ">= 0.98", per=20),
-        row("tiny AdamW step, schedule and plateau, against optax's two",
-            stepped(ours, 4, 1000), stepped(optaxs, 4, 1000), turns, ">= 1", per=1000),
-        row("tiny SGD step, plateau, against optax.contrib's",
-            stepped(plateau_a, 4, 1000), stepped(plateau_b, 4, 1000), turns, ">= 1", per=1000),
+        row(
+            "AdamW step of over 1 ms, schedule and plateau, against a constant rate",
+            stepped(ours, 1024, 20),
+            stepped(constant, 1024, 20),
+            turns,
+            ">= 0.98",
+            per=20,
+        ),
+        row(
+            "tiny AdamW step, schedule and plateau, against optax's two",
+            stepped(ours, 4, 1000),
+            stepped(optaxs, 4, 1000),
+            turns,
+            ">= 1",
+            per=1000,
+        ),
+        row(
+            "tiny SGD step, plateau, against optax.contrib's",
+            stepped(plateau_a, 4, 1000),
+            stepped(plateau_b, 4, 1000),
+            turns,
+            ">= 1",
+            per=1000,
+        ),
     ]
 
 
@@ -248,18 +326,31 @@ def peaks_row(turns: int) -> Row:
         rates = [optax.warmup_cosine_decay_schedule(0.0, p, 10, 100) for p in peaks]
         return [jax.jit(lambda r=r: trained(optax.adamw(r), params))() for r in rates]
 
-    return row("10 peaks, one after the other, compilation included", ours, theirs,
-               max(3, turns // 5), ">= 10")
+    return row(
+        "10 peaks, one after the other, compilation included",
+        ours,
+        theirs,
+        max(3, turns // 5),
+        ">= 10",
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
     turns = parser.parse_args().turns
-    rows = [*shapes(turns), *restart_rows(turns), *python_rows(turns), *step_rows(turns),
-            branches(), peaks_row(turns)]
-    print(f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
-          f"{jax.devices()[0].device_kind}; medians, ratio = optax / jaxsched [quartiles]\n")
+    rows = [
+        *shapes(turns),
+        *restart_rows(turns),
+        *python_rows(turns),
+        *step_rows(turns),
+        branches(),
+        peaks_row(turns),
+    ]
+    print(
+        f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
+        f"{jax.devices()[0].device_kind}; medians, ratio = optax / jaxsched [quartiles]\n"
+    )
     print("| what | jaxsched | optax | ratio | to reach |\n| --- | --- | --- | --- | --- |")
     for r in rows:
         print(f"| {' | '.join(r)} |")

@@ -63,11 +63,7 @@ class Then(Schedule):
     def _stretched(self, steps: Length) -> Schedule:
         *earlier, last = self.pieces
         start = self._starts[-1]
-        if isinstance(steps, int) and isinstance(start, int):
-            left = max(steps - start, 0)
-        else:
-            left = jnp.maximum(steps - jnp.asarray(start, jnp.asarray(steps).dtype), 0)
-        return Then((*earlier, last._stretched(left)))
+        return Then((*earlier, last._stretched(_clock.less(steps, start))))
 
 
 @node

@@ -5,6 +5,8 @@ times can wrap. Within a cycle of real length it is a float, and every formula t
 is a Python int or an integer array; one beyond the clock is held as a float, which no step reaches.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,6 +62,13 @@ def since(t: jax.Array, start: ArrayLike) -> jax.Array:
     return jnp.maximum(jnp.minimum(t, room) - start, 0)
 
 
+class Beyond(NamedTuple):
+    """A length that a cycle has grown to, which may be longer than the clock."""
+
+    steps: jax.Array  # int32: as far as the clock goes
+    more: jax.Array  # float: what is missing
+
+
 Length = int | float | jax.Array
 
 
@@ -83,6 +92,15 @@ def add(*lengths: Length) -> Length:
     for length in map(read, lengths):
         total = total + jnp.minimum(length, LAST - total)
     return total
+
+
+def less(length: Any, start: Length) -> Any:
+    """A length without its first steps, at least 0."""
+    if isinstance(length, Beyond):
+        return length._replace(steps=jnp.maximum(length.steps - read(start), 0))
+    if isinstance(length, int) and isinstance(start, int):
+        return max(length - start, 0)
+    return jnp.maximum(length - jnp.asarray(start, jnp.asarray(length).dtype), 0)
 
 
 def longest(*lengths: Length) -> Length:

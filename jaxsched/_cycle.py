@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length, held, known
+from jaxsched._clock import LAST, Beyond, Length, held, known
 from jaxsched._numerics import above_zero, growth, log_rate, real, saturated
 from jaxsched._require import Number, length, positive, require
 from jaxsched._schedule import Schedule, node
@@ -84,7 +84,7 @@ class Place(NamedTuple):
 
     number: jax.Array
     position: jax.Array
-    length: jax.Array
+    length: Any  # an array, or what it has beyond the clock
 
 
 def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
@@ -105,7 +105,9 @@ def _among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> 
         position = jnp.where(over, position - length, position)
         longer = jnp.where(length > longest, LAST, length * mult)
         length = jnp.where(over, longer, length)
-    return Place(index, jnp.minimum(position, length), length)
+    grown = real(first) * real(mult) ** real(index)
+    more = jnp.where(length == LAST, jnp.maximum(grown - LAST, 0), 0)
+    return Place(index, jnp.minimum(position, length), Beyond(length, more))
 
 
 def _among_real(t: jax.Array, first: Length, mult: Number, last: jax.Array) -> Place:

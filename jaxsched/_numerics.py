@@ -31,12 +31,15 @@ def above_zero(x: ArrayLike) -> jax.Array:
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
-def fractions(t: jax.Array, steps: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
     """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
 
     Both are formed from what was counted, never one from the other: `1 - done` has no digits left
     near the end of a curve, and `1 - left` none near its start.
     """
+    more = real(0.0)
+    if isinstance(steps, _clock.Beyond):
+        steps, more = steps
     steps = jnp.asarray(steps)
     if jnp.issubdtype(steps.dtype, jnp.floating) or jnp.issubdtype(t.dtype, jnp.floating):
         steps, t = jnp.maximum(real(steps), 0), real(t)
@@ -44,10 +47,11 @@ def fractions(t: jax.Array, steps: ArrayLike) -> tuple[jax.Array, jax.Array]:
         steps = _clock.read(steps)
     done, left = jnp.minimum(t, steps), jnp.maximum(steps - t, 0)
     whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
+    length = real(whole) + more
     # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
     return (
-        jnp.where(left <= 0, 1, real(done) / real(whole)),
-        jnp.where(left >= whole, 1, real(left) / real(whole)),
+        jnp.where((left <= 0) & (more <= 0), 1, real(done) / length),
+        jnp.where(left >= whole, 1, (real(left) + more) / length),
     )
 
 

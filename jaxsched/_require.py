@@ -91,6 +91,14 @@ def flag(call: str, /, **argument: Any) -> bool:
     return value
 
 
+def name(call: str, /, **argument: Any) -> str:
+    """A name that is not empty."""
+    ((key, value),) = argument.items()
+    named = isinstance(value, str) and value != ""
+    require(named, refuse(call, key, "be a name", value))
+    return value
+
+
 def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
     """A length in optimizer steps: a Python int of any size, or an integer array."""
     ((name, value),) = argument.items()

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
@@ -78,7 +79,7 @@ def step(opt_state: Any) -> jax.Array:
     """
     clocks = _clocks("step", opt_state)
     counts = [state.count for _, state in clocks]
-    if not any(isinstance(count, jax.core.Tracer) for count in counts):
+    if not any(isinstance(count, Tracer) for count in counts):
         shown = ", ".join(f"{_text(path) or 'the state'}: {state.count}" for path, state in clocks)
         same = all(np.array_equal(count, counts[0]) for count in counts)
         require(same, f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`.")
@@ -181,7 +182,10 @@ def override(opt_state: S, **values: ArrayLike | None) -> S:
       >>> hyperparams(state)
       {'learning_rate': Array(0.3, dtype=float32)}
     """
-    numbers = {k: v if v is None else finite("override", **{k: v}) for k, v in values.items()}
+    numbers = {
+        key: value if value is None else finite("override", remedy="", **{key: value})
+        for key, value in values.items()
+    }
 
     def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
         old = state.overrides[override_key(name)]
@@ -209,7 +213,8 @@ def retune(opt_state: S, **schedules: Schedule) -> S:
 
     Example:
       >>> tx = scale_by_learning_rate(tunable(constant(1.0)))
-      >>> _, state = tx.update(jnp.ones(2), retune(tx.init(jnp.ones(2)), learning_rate=constant(0.3)))
+      >>> state = retune(tx.init(jnp.ones(2)), learning_rate=constant(0.3))
+      >>> _, state = tx.update(jnp.ones(2), state)
       >>> hyperparams(state)
       {'learning_rate': Array(0.3, dtype=float32)}
     """
@@ -304,7 +309,7 @@ def graft(new_state: S, old_state: Any) -> S:
 
     state = _rewritten(new_state, take)
     fresh, lost = sorted(set(paths) - used), sorted(set(old) - used)
-    if (fresh or lost) and not any(isinstance(x, jax.core.Tracer) for x in old.values()):
+    if (fresh or lost) and not any(isinstance(x, Tracer) for x in old.values()):
         _log.warning("graft: fresh: %s; not used: %s", ", ".join(fresh), ", ".join(lost))
     return state
 
@@ -380,11 +385,7 @@ def _named(places: Any) -> list[str]:
     dicts = ["/".join([*(str(k.key) for k in p if hasattr(k, "key")), n]) for p, n in places]
     full = ["/".join([*filter(None, [_text(path)]), name]) for path, name in places]
     return [
-        name
-        if names.count(name) == 1
-        else labelled
-        if dicts.count(labelled) == 1
-        else everything
+        name if names.count(name) == 1 else labelled if dicts.count(labelled) == 1 else everything
         for name, labelled, everything in zip(names, dicts, full, strict=True)
     ]
 
@@ -403,7 +404,8 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         children = [(name, getattr(tree, name)) for name in tree._fields]
     elif isinstance(tree, (list, tuple)):
         marks = [_mark(child, path) or str(i) for i, child in enumerate(tree)]
-        children = [(f"{m}.{marks[:i].count(m)}", c) for i, (m, c) in enumerate(zip(marks, tree))]
+        names = [f"{mark}.{marks[:i].count(mark)}" for i, mark in enumerate(marks)]
+        children = list(zip(names, tree, strict=True))
     else:
         flat = jax.tree_util.tree_flatten_with_path(tree)[0]
         for sub_path, leaf in flat:

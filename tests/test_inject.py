@@ -55,7 +55,9 @@ def three_steps(tx, dtype, batched=False):
     tx, state = optax.with_extra_args_support(tx), tx.init(params)
     for i in range(3):
         grads = jax.tree.map(
-            lambda p, i=i: jnp.linspace(-1, 1, p.size, dtype=dtype).reshape(p.shape) + 0.01 * i + 0.1,
+            lambda p, i=i: (
+                jnp.linspace(-1, 1, p.size, dtype=dtype).reshape(p.shape) + 0.01 * i + 0.1
+            ),
             params,
         )
         if batched:
@@ -78,7 +80,9 @@ def bits(tree):
     return [(str(x.dtype), np.asarray(x).tobytes()) for x in arrays]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
+)
 @pytest.mark.parametrize("factory", list(factories()))
 @pytest.mark.filterwarnings("default")
 def test_parity_with_plain_optax_bit_for_bit(factory, dtype):
@@ -128,8 +132,11 @@ def test_the_carry_of_a_scan_keeps_its_types(factory, slots):
 
 def test_what_is_bound_is_not_touched():
     mask = {"w": True, "b": False}
-    tx = js.inject(functools.partial(optax.adamw, mask=mask, nesterov=True), weight_decay=0.5,
-                   learning_rate=js.constant(0.1))
+    tx = js.inject(
+        functools.partial(optax.adamw, mask=mask, nesterov=True),
+        weight_decay=0.5,
+        learning_rate=js.constant(0.1),
+    )
     params = {"w": jnp.ones(2), "b": jnp.ones(2)}
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
@@ -149,7 +156,10 @@ def test_any_function_of_the_step_is_a_slot():
     ("slots", "said"),
     [
         ({"mask": {"w": True}}, ["mask", "partial(adamw, mask=...)"]),
-        ({"mask": lambda params: jax.tree.map(lambda p: p.ndim > 1, params)}, ["mask", "partial(adamw, mask=...)"]),
+        (
+            {"mask": lambda params: jax.tree.map(lambda p: p.ndim > 1, params)},
+            ["mask", "partial(adamw, mask=...)"],
+        ),
         ({"nesterov": True}, ["nesterov=True", "partial(adamw, nesterov=...)"]),
         ({"mu_dtype": "bfloat16"}, ["mu_dtype='bfloat16'", "partial"]),
         ({"learning_rate": None}, ["learning_rate=None"]),

@@ -40,7 +40,8 @@ class TestProbes:
         """https://github.com/google-deepmind/optax/pull/1767, pytorch/pytorch#47513"""
         for sign in (1.0, -1.0, 0.0):
             assert scales([sign] * 8, patience=2)[0] == pytest.approx(
-                [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+                [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+            )
 
     def test_02_nan_is_no_bad_epoch(self):
         assert scales([1.0, NAN, NAN], patience=1)[0] == [1, 1, 1]
@@ -64,7 +65,8 @@ class TestProbes:
     def test_06_train_state_needs_no_value(self):
         """https://github.com/google/flax/pull/4471"""
         ts = TrainState.create(
-            apply_fn=None, params=P, tx=optax.chain(optax.sgd(0.1), js.scale_by_plateau(patience=1)))
+            apply_fn=None, params=P, tx=optax.chain(optax.sgd(0.1), js.scale_by_plateau(patience=1))
+        )
         for value in (1.0, 1.0):
             ts = js.observe(ts, value=value).apply_gradients(grads=G)
         assert js.hyperparams(ts)["scale"] == np.float32(0.1)
@@ -94,8 +96,10 @@ class TestProbes:
 
     def test_11_the_factor_cannot_stand_before_adam(self):
         rate = js.constant(0.1) * js.reduce_on_plateau(patience=1)
-        for tx in (js.inject(optax.adam, learning_rate=rate),
-                   optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(rate))):
+        for tx in (
+            js.inject(optax.adam, learning_rate=rate),
+            optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(rate)),
+        ):
             state, sizes = tx.init(P), []
             for _ in range(3):
                 with jax.numpy_dtype_promotion("standard"):
@@ -109,7 +113,8 @@ class TestProbes:
         state = jax.vmap(lambda _: tx.init(P))(jnp.arange(2))
         for v in ([1.0, 1.0], [0.5, 1.0], [0.25, 1.0], [0.1, 1.9]):
             _, state = jax.vmap(lambda s, x: tx.update(G, s, value=x), axis_name="i")(
-                state, jnp.array(v))
+                state, jnp.array(v)
+            )
             scale = js.hyperparams(state)["scale"]
             assert scale[0] == scale[1]
 
@@ -317,7 +322,9 @@ class TestPlateau:
     def test_controllers_do_not_overwrite_each_other(self):
         """https://github.com/keras-team/keras/pull/8829, tensorflow/tensorflow#51399"""
         rate = js.cosine(1.0, 0.0, 10) * js.reduce_on_plateau(patience=1, factor=0.5)
-        tx = js.scale_by_learning_rate(rate * js.reduce_on_plateau(patience=2, metric="acc", mode="max"))
+        tx = js.scale_by_learning_rate(
+            rate * js.reduce_on_plateau(patience=2, metric="acc", mode="max")
+        )
         state = tx.init(P)
         for t in range(5):
             _, state = tx.update(G, state, value=1.0, acc=0.5)
@@ -350,8 +357,11 @@ class TestStepsAndEnds:
             with pytest.raises(ValueError, match="total_steps"):
                 js.warmup_cosine(1.0, total_steps=total, warmup_steps=warmup)
             return
-        for make in (js.warmup_cosine, js.warmup_linear, functools.partial(
-                js.warmup_stable_decay, decay_steps=total - warmup)):
+        for make in (
+            js.warmup_cosine,
+            js.warmup_linear,
+            functools.partial(js.warmup_stable_decay, decay_steps=total - warmup),
+        ):
             values = make(1.0, total_steps=total, warmup_steps=warmup)(np.arange(-2, 9))
             assert np.all((values >= 0) & (values <= 1))
             assert values[-1] == 0 or total == 0
@@ -406,8 +416,11 @@ class TestHyperparameters:
     def test_two_on_one_clock(self):
         """https://github.com/google-deepmind/optax/issues/20, 1426"""
         options = dict(total_steps=10, warmup_steps=3)
-        tx = js.inject(optax.sgd, learning_rate=js.one_cycle(1.0, **options),
-                       momentum=js.one_cycle_momentum(**options))
+        tx = js.inject(
+            optax.sgd,
+            learning_rate=js.one_cycle(1.0, **options),
+            momentum=js.one_cycle_momentum(**options),
+        )
         state = tx.init(P)
         for t in range(10):
             _, state = tx.update(G, state, P)
@@ -427,7 +440,9 @@ class TestHyperparameters:
         """https://github.com/google-deepmind/optax/issues/1373"""
         tx = js.inject(
             functools.partial(optax.adamw, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
-            learning_rate=0.1, weight_decay=0.5)
+            learning_rate=0.1,
+            weight_decay=0.5,
+        )
         with jax.numpy_dtype_promotion("standard"):
             updates, _ = tx.update(jax.tree.map(jnp.zeros_like, P), tx.init(P), P)
         np.testing.assert_array_equal(updates["w"], 0)

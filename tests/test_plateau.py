@@ -27,8 +27,18 @@ def scales(metrics, start=None, **options):
 
 
 def reference(
-    metrics, mode="min", factor=0.1, patience=10, rtol=1e-4, atol=0.0, cooldown=0, min_scale=0.0,
-    start_after=0, accumulation_size=1, ema_decay=0.0, nonfinite="ignore",
+    metrics,
+    mode="min",
+    factor=0.1,
+    patience=10,
+    rtol=1e-4,
+    atol=0.0,
+    cooldown=0,
+    min_scale=0.0,
+    start_after=0,
+    accumulation_size=1,
+    ema_decay=0.0,
+    nonfinite="ignore",
 ):
     """The docstring of `reduce_on_plateau`, in Python floats."""
     scale, best, bad, cool, window, average, weight = 1.0, None, 0, 0, [], 0.0, 0.0
@@ -66,27 +76,53 @@ FLAT = [1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.85, 0.85, 0.85, 0.85, 0.85, 0.85]
 @pytest.mark.parametrize(
     ("metrics", "options", "expected"),
     [
-        (FLAT, dict(patience=1, factor=0.5, cooldown=2),
-         [1, 1, .5, .5, .5, .25, .25, .25, .125, .125, .125, .0625]),
-        (FLAT, dict(patience=0, factor=0.5),
-         [1, 1, .5, .25, .125, .0625, .0625, .03125, .015625, .007812, .003906, .001953]),
-        ([1.0, 1.0, 1.0], dict(patience=1, factor=0.5, min_scale=0.4), [1, .5, .4]),
-        ([-1.0] * 4, dict(patience=2, factor=0.5), [1, 1, .5, .5]),
+        (
+            FLAT,
+            dict(patience=1, factor=0.5, cooldown=2),
+            [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125, 0.125, 0.125, 0.0625],
+        ),
+        (
+            FLAT,
+            dict(patience=0, factor=0.5),
+            [
+                1,
+                1,
+                0.5,
+                0.25,
+                0.125,
+                0.0625,
+                0.0625,
+                0.03125,
+                0.015625,
+                0.007812,
+                0.003906,
+                0.001953,
+            ],
+        ),
+        ([1.0, 1.0, 1.0], dict(patience=1, factor=0.5, min_scale=0.4), [1, 0.5, 0.4]),
+        ([-1.0] * 4, dict(patience=2, factor=0.5), [1, 1, 0.5, 0.5]),
         ([-1.0, -1.1, -1.2, -1.3], dict(patience=1), [1, 1, 1, 1]),
-        ([-1.0, -0.99995, -0.9999], dict(patience=1, factor=0.5), [1, .5, .25]),
+        ([-1.0, -0.99995, -0.9999], dict(patience=1, factor=0.5), [1, 0.5, 0.25]),
         ([0.5, 0.6, 0.7], dict(mode="max", patience=1), [1, 1, 1]),
-        ([0.5, 0.5, 0.4], dict(mode="max", patience=1, factor=0.5), [1, .5, .25]),
-        ([-0.5, -0.4, -0.4], dict(mode="max", patience=1, factor=0.5), [1, 1, .5]),
-        ([0.0, 0.0, -0.1, -0.1], dict(patience=1, factor=0.5), [1, .5, .5, .25]),
-        ([1.0, None, None, 1.0], dict(patience=1, factor=0.5), [1, 1, 1, .5]),
+        ([0.5, 0.5, 0.4], dict(mode="max", patience=1, factor=0.5), [1, 0.5, 0.25]),
+        ([-0.5, -0.4, -0.4], dict(mode="max", patience=1, factor=0.5), [1, 1, 0.5]),
+        ([0.0, 0.0, -0.1, -0.1], dict(patience=1, factor=0.5), [1, 0.5, 0.5, 0.25]),
+        ([1.0, None, None, 1.0], dict(patience=1, factor=0.5), [1, 1, 1, 0.5]),
         ([1.0, NAN, NAN, 0.5], dict(patience=1), [1, 1, 1, 1]),
         ([1.0, -INF, 0.5, 0.4, 0.3], dict(patience=1), [1] * 5),
-        ([1.0, NAN, INF, NAN], dict(patience=2, factor=0.5, nonfinite="bad"), [1, 1, .5, .5]),
-        ([1.0, NAN, 0.9], dict(patience=9, factor=0.5, nonfinite="reduce"), [1, .5, .5]),
-        ([NAN, NAN, NAN, NAN], dict(factor=0.5, cooldown=2, nonfinite="reduce"), [.5, .5, .5, .25]),
-        ([1.0] * 5, dict(patience=1, factor=0.5, start_after=3), [1, 1, 1, 1, .5]),
-        ([2.0, 1.0, 3.0, 0.0, 2.0, 2.0], dict(patience=1, factor=0.5, accumulation_size=2),
-         [1, 1, 1, .5, .5, .25]),
+        ([1.0, NAN, INF, NAN], dict(patience=2, factor=0.5, nonfinite="bad"), [1, 1, 0.5, 0.5]),
+        ([1.0, NAN, 0.9], dict(patience=9, factor=0.5, nonfinite="reduce"), [1, 0.5, 0.5]),
+        (
+            [NAN, NAN, NAN, NAN],
+            dict(factor=0.5, cooldown=2, nonfinite="reduce"),
+            [0.5, 0.5, 0.5, 0.25],
+        ),
+        ([1.0] * 5, dict(patience=1, factor=0.5, start_after=3), [1, 1, 1, 1, 0.5]),
+        (
+            [2.0, 1.0, 3.0, 0.0, 2.0, 2.0],
+            dict(patience=1, factor=0.5, accumulation_size=2),
+            [1, 1, 1, 0.5, 0.5, 0.25],
+        ),
     ],
 )
 def test_golden(metrics, options, expected):
@@ -94,8 +130,13 @@ def test_golden(metrics, options, expected):
 
 
 OPTIONS = [
-    dict(zip(("mode", "patience", "cooldown", "accumulation_size", "ema_decay", "nonfinite"), row,
-             strict=True))
+    dict(
+        zip(
+            ("mode", "patience", "cooldown", "accumulation_size", "ema_decay", "nonfinite"),
+            row,
+            strict=True,
+        )
+    )
     for row in itertools.product(
         ("min", "max"), (1, 3), (0, 2), (1, 3), (0.0, 0.5), ("ignore", "bad", "reduce")
     )
@@ -108,8 +149,14 @@ def test_reference(options):
     metrics = list(np.round(random.normal(0, 1, 60).cumsum() / 8 - 0.5, 2))
     for k, special in ((5, NAN), (6, None), (20, INF), (21, -INF), (33, None), (50, NAN)):
         metrics[k] = special
-    options = {**options, "factor": 0.5, "rtol": 0.0, "atol": 0.0313, "min_scale": 0.01,
-               "start_after": 4}
+    options = {
+        **options,
+        "factor": 0.5,
+        "rtol": 0.0,
+        "atol": 0.0313,
+        "min_scale": 0.01,
+        "start_after": 4,
+    }
     assert scales(metrics, **options) == pytest.approx(reference(metrics, **options), abs=1e-6)
 
 
@@ -127,7 +174,7 @@ def test_optax_agrees_where_it_is_right():
 
 def test_torch_waits_for_one_more():
     """torch, patience=1, factor=.5, cooldown=2: from `features.md`, produced by running it."""
-    torch = [1, 1, 1, .5, .5, .5, .5, .5, .25, .25, .25, .25]
+    torch = [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
     assert scales(FLAT, patience=2, factor=0.5, cooldown=2) == pytest.approx(torch)
 
 

@@ -242,7 +242,7 @@ def value(tree, t):
                 return value(a, min(t - i * first, first)) * decay**i
             while t >= first * mult**i and (cycles is None or i + 1 < cycles):
                 t, i = t - first * mult**i, i + 1
-            size = min(first * mult**i, LAST)  # a longer one counts as long as the clock
+            size = first * mult**i
             return value((*a[:-1], size), min(t, size)) * decay**i
         case ("geometric", a, b, n):
             return b if t >= n else a * (b / a) ** (t / n)
@@ -360,9 +360,8 @@ def test_whole_cycles_are_exact_up_to_the_last_step(first, mult, traced):
     starts = [0]
     while starts[-1] <= LAST:
         starts.append(starts[-1] + first * mult ** (len(starts) - 1))
-    # The last of these is longer than the clock, and counts as long as the clock there.
-    last = starts[-2]
-    steps = sorted({s + d for s in starts[:-1] for d in (-1, 0, 1) if 0 <= s + d <= last})
+    near = {s + d for s in starts for d in (-1, 0, 1)} | {LAST - 1, LAST, (starts[-2] + LAST) // 2}
+    steps = sorted(t for t in near if 0 <= t <= LAST)
     index = [max(i for i, s in enumerate(starts) if s <= t) for t in steps]
 
     @jax.jit

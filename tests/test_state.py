@@ -53,7 +53,9 @@ def test_nnx_optimizer_is_changed_in_place():
 
     with jax.numpy_dtype_promotion("standard"):  # nnx counts in uint32
         for loss, expected in ((1.0, 1.0), (2.0, 0.45), (0.5, 0.4)):
-            np.testing.assert_allclose(step(model, optimizer, jnp.float32(loss)), expected, rtol=1e-6)
+            np.testing.assert_allclose(
+                step(model, optimizer, jnp.float32(loss)), expected, rtol=1e-6
+            )
         assert js.step(optimizer) == 3
         assert js.override(optimizer, learning_rate=0.25) is optimizer
         assert step(model, optimizer, jnp.float32(0.4)) == 0.25
@@ -80,7 +82,7 @@ def test_observations_between_two_updates_are_one():
     _, state = tx.update(PARAMS, state, value=5.0)
     factor = state.factors["learning_rate_factors"][0]
     assert factor.best == 3 and factor.judged == 1
-    assert factor.mailbox["value"].count == 0
+    assert factor.mailbox["value"].finite == 0
 
 
 def test_override_and_return():
@@ -123,8 +125,7 @@ def test_a_stacked_state():
     states = jax.vmap(lambda s, v: js.observe(s, value=v))(states, jnp.arange(4.0))
     _, states = jax.vmap(lambda s: tx.update(PARAMS, s))(states)
     np.testing.assert_array_equal(js.step(states), [1, 1, 1, 1])
-    np.testing.assert_array_equal(
-        states.factors["learning_rate_factors"][0].best, jnp.arange(4.0))
+    np.testing.assert_array_equal(states.factors["learning_rate_factors"][0].best, jnp.arange(4.0))
     np.testing.assert_array_equal(js.hyperparams(states)["learning_rate"], np.ones(4))
 
 
@@ -151,12 +152,12 @@ def test_names_that_are_not_there():
         (lambda: js.observe(state, loss=jnp.ones(2)), ["scalar", "loss", "(2,)"]),
         (lambda: js.override(state, lr=0.1), ["override", "lr=", "learning_rate, momentum"]),
         (lambda: js.override(state, learning_rate="x"), ["override", "learning_rate='x'"]),
-        (lambda: js.override(state, learning_rate=float("nan")), ["learning_rate=nan"]),
+        (lambda: js.override(state, learning_rate=float("nan")), ["override", "learning_rate=nan"]),
         (lambda: js.retune(state, momentum=RATE), ["retune", "momentum", "tunable"]),
         (lambda: js.retune(state, lr=RATE), ["retune", "lr=", "learning_rate, momentum"]),
         (lambda: js.trigger(state), ["trigger", "until"]),
     ):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(ValueError, match=said[0]) as error:
             call()
         for words in said:
             assert words in str(error.value), str(error.value)
@@ -186,7 +187,8 @@ class TestGraft:
         tx, _ = self.trained(js.until(RATE, RATE) * plateau(), 0)
         new = js.graft(tx.init(PARAMS), old)
         testing.assert_same(
-            new[1].factors["learning_rate_factors"][1], old[1].factors["learning_rate_factors"][0])
+            new[1].factors["learning_rate_factors"][1], old[1].factors["learning_rate_factors"][0]
+        )
 
     def test_a_factor_less_and_plain_dicts(self, caplog):
         _, old = self.trained(RATE * plateau())
@@ -220,7 +222,9 @@ def everything():
     rate = js.until(RATE, js.linear(0.5, 0.0, 5)) * plateau() * js.tunable(js.constant(1.0))
     return {
         "schedule": js.scale_by_learning_rate(RATE),
-        "plateau": js.wrap(optax.sgd(0.1, momentum=0.9), plateau(accumulation_size=2, ema_decay=0.5)),
+        "plateau": js.wrap(
+            optax.sgd(0.1, momentum=0.9), plateau(accumulation_size=2, ema_decay=0.5)
+        ),
         "everything": optax.chain(optax.scale_by_rms(), js.scale_by_learning_rate(rate.clip(1e-3))),
         "inject": js.inject(optax.sgd, learning_rate=RATE * plateau(), momentum=0.5),
         "accumulated": optax.MultiSteps(js.scale_by_learning_rate(RATE * plateau()), 2),

@@ -18,6 +18,9 @@ from jax.core import Tracer
 from jaxsched._algebra import Clip, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
+from jaxsched._stateful._protocol import StatefulClip, StatefulProduct
+
+_PRODUCTS = (Product, StatefulProduct)
 
 
 @functools.singledispatch
@@ -69,8 +72,8 @@ def _(x: Sum) -> str:
 
 
 @expression.register
-def _(x: Product) -> str:
-    return " * ".join(_child(factor, Then, Sum, Product) for factor in x.factors)
+def _(x: Product | StatefulProduct) -> str:
+    return " * ".join(_child(factor, Then, Sum, *_PRODUCTS) for factor in x.factors)
 
 
 @expression.register
@@ -84,7 +87,7 @@ def _(x: Shift) -> str:
 
 
 @expression.register
-def _(x: Clip) -> str:
+def _(x: Clip | StatefulClip) -> str:
     return f"{_owner(x.schedule)}.clip({_keywords({'low': x.low, 'high': x.high})})"
 
 
@@ -126,7 +129,7 @@ def _child(x: Any, *looser: type) -> str:
 
 def _owner(x: Any) -> str:
     """`x` as what a method is called on."""
-    return _child(x, Then, Sum, Product)
+    return _child(x, Then, Sum, *_PRODUCTS)
 
 
 def _snake(name: str) -> str:

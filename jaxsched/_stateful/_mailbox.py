@@ -21,7 +21,7 @@ class Mail(NamedTuple):
     """What was posted since the last update."""
 
     total: jax.Array  # float: the sum of the finite values
-    count: jax.Array  # int32: how many there were
+    finite: jax.Array  # int32: how many there were
     nonfinite: jax.Array  # int32: how many were NaN or infinite
 
 
@@ -54,20 +54,20 @@ def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None)
     mail = mailbox[metric]
     if axis_name is not None:
         mail = jax.lax.psum(mail, axis_name)
-    mean = mail.total / real(jnp.maximum(mail.count, 1))
-    return Observation(mean, mail.count > 0, mail.nonfinite > 0)
+    mean = mail.total / real(jnp.maximum(mail.finite, 1))
+    return Observation(mean, mail.finite > 0, mail.nonfinite > 0)
 
 
 def _add(name: str, mail: Mail, value: ArrayLike) -> Mail:
     value = real(value)
     require(
-        value.shape == mail.count.shape,
+        value.shape == mail.finite.shape,
         f"a metric is a scalar, got {name} of shape {value.shape}. Take its mean.",
     )
     finite = jnp.isfinite(value)
     largest = jnp.finfo(value.dtype).max
     return Mail(
         jnp.clip(mail.total + jnp.where(finite, value, 0), -largest, largest),
-        mail.count + finite.astype(jnp.int32),
+        mail.finite + finite.astype(jnp.int32),
         mail.nonfinite + (~finite).astype(jnp.int32),
     )

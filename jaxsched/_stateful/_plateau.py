@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length, held
 from jaxsched._numerics import real
-from jaxsched._require import Number, length, one_of, refuse, require, within
+from jaxsched._require import Number, length, name, one_of, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._mailbox import Mailbox, Observation
@@ -204,9 +204,8 @@ def reduce_on_plateau(
     call = "reduce_on_plateau"
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
-    require(isinstance(metric, str), refuse(call, "metric", "be a name", metric))
-    named = axis_name is None or isinstance(axis_name, (str, tuple))
-    require(named, refuse(call, "axis_name", "be the name of a mapped axis, or None", axis_name))
+    if not isinstance(axis_name, tuple):
+        axis_name = None if axis_name is None else name(call, axis_name=axis_name)
     return ReduceOnPlateau(
         mode=mode,
         factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
@@ -219,6 +218,6 @@ def reduce_on_plateau(
         accumulation_size=held(length(call, accumulation_size=accumulation_size, least=1)),
         ema_decay=within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), ema_decay=ema_decay),
         nonfinite=nonfinite,
-        metric=metric,
+        metric=name(call, metric=metric),
         axis_name=axis_name,
     )

@@ -53,7 +53,7 @@ class Stateful:
         pairs = zip(self.rules, state, strict=True)
         return tuple(rule._next(rule._hear(own, metrics), t) for rule, own in pairs)
 
-    def __call__(self, state: State, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
+    def __call__(self, state: Any, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
         """The value at `step`."""
         if not isinstance(state, tuple):
             self._refuse_step()
@@ -160,7 +160,8 @@ class StatefulClip(Stateful):
 
 
 def _product(*factors: Any) -> Stateful:
-    if not all(isinstance(x, (Schedule, Stateful, numbers.Real, jax.Array, np.ndarray)) for x in factors):
+    kinds = (Schedule, Stateful, numbers.Real, jax.Array, np.ndarray)
+    if not all(isinstance(x, kinds) for x in factors):
         return NotImplemented
     flat: list[Schedule | Stateful | Number] = []
     for x in factors:
@@ -174,5 +175,3 @@ def _product(*factors: Any) -> Stateful:
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
     """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
     return jax.tree.map(lambda a, b: jax.numpy.where(condition, a, b), new, old)
-
-

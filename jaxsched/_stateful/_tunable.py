@@ -15,6 +15,7 @@ from jaxsched._require import require
 from jaxsched._schedule import Schedule, as_schedule, node
 from jaxsched._stateful._protocol import Rule
 
+
 class TunableState(NamedTuple):
     """What `tunable` remembers: all of its schedule's numbers."""
 

@@ -71,6 +71,6 @@ def until(a: Any, b: Any) -> Rule:
       0.5
 
     References:
-      Hägele et al., 2024, https://arxiv.org/abs/2405.18392, where one stable run has many cooldowns.
+      Hägele et al., 2024, https://arxiv.org/abs/2405.18392: one stable run, many cooldowns.
     """
     return Until(as_schedule("until", a), as_schedule("until", b))

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._require import refuse, require
+from jaxsched import _require
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._transforms._scheduled import Slot, Values, as_slot, scheduled
 
@@ -77,8 +77,8 @@ def scale_by_learning_rate(
       `optax.scale_by_learning_rate`.
     """
     call = "scale_by_learning_rate"
-    require(isinstance(flip_sign, bool), refuse(call, "flip_sign", "be True or False", flip_sign))
-    return _scaled(call, optax.identity(), learning_rate, "learning_rate", -1 if flip_sign else 1)
+    sign = -1 if _require.flag(call, flip_sign=flip_sign) else 1
+    return _scaled(call, optax.identity(), learning_rate, "learning_rate", sign)
 
 
 def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
@@ -131,14 +131,16 @@ def wrap(
       {'scale': Array(1., dtype=float32)}
     """
     is_transform = hasattr(tx, "init") and hasattr(tx, "update")
-    require(is_transform, refuse("wrap", "tx", "be an optax.GradientTransformation", tx))
+    _require.require(
+        is_transform, _require.refuse("wrap", "tx", "be an optax.GradientTransformation", tx)
+    )
     return _scaled("wrap", tx, factor, name, sign=1)
 
 
 def _scaled(
     call: str, tx: optax.GradientTransformation, factor: AnyRate, name: str, sign: int
 ) -> optax.GradientTransformationExtraArgs:
-    require(isinstance(name, str) and name != "", refuse(call, "name", "be a name", name))
+    name = _require.name(call, name=name)
     inner = optax.with_extra_args_support(tx)
 
     def make(values: Values) -> optax.GradientTransformationExtraArgs:

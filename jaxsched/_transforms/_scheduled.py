@@ -41,7 +41,8 @@ class ScheduledState(NamedTuple):
     "learning_rate")` finds one value.
     """
 
-    count: jax.Array  # int32: updates so far, which is the next step
+    # int32: updates so far, which is the next step
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     hyperparams: Values  # by name: the values used last; at first those that will be
     overrides: dict[str, Override]  # by name + "_override"
     factors: dict[str, tuple[Any, ...]]  # by name + "_factors", of those that have a state
@@ -94,7 +95,7 @@ def scheduled(
 
     def update(
         updates: optax.Updates,
-        state: ScheduledState,
+        state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScheduledState]:
