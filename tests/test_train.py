@@ -168,10 +168,21 @@ def test_damaged_numbers_are_noticed(half, capsys, damage):
     assert "cannot be read" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])
 
 
+def test_the_checkpoint_before_a_damaged_one_is_used_when_that_is_gone(whole, half):
+    shutil.rmtree(half.checkpoints / "3")
+    assert main(["train", "--out", str(half.path), "--resume"]) == 0
+    assert half.metrics.read_bytes() == whole.metrics.read_bytes()
+
+
+def test_a_checkpoint_without_a_checksum_is_read(whole, half):
+    (half.checkpoints / "checksums.json").unlink()
+    assert main(["train", "--out", str(half.path), "--resume"]) == 0
+    assert half.metrics.read_bytes() == whole.metrics.read_bytes()
+
+
 def test_nothing_to_resume(tmp_path, half, capsys):
     assert "nothing to resume" in refusal(capsys, ["train", "--out", str(tmp_path), "--resume"])
-    for checkpoint in half.checkpoints.iterdir():
-        checkpoint.rename(tmp_path / checkpoint.name)
+    shutil.rmtree(half.checkpoints)
     assert "no checkpoint" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])
     half.settings.write_text("{")
     assert "damaged" in refusal(capsys, ["train", "--out", str(half.path), "--resume"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxsched._extra import extra
+from jaxsched._train._folder import written
 from jaxsched._train._history import History
 from jaxsched._train._refused import RefusedError
 
@@ -24,23 +25,25 @@ class Checkpoints:
         self._orbax: Any = extra("orbax.checkpoint")
         options = self._orbax.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
         self._manager: Any = self._orbax.CheckpointManager(self._directory, options=options)
+        self._sums = self._directory / "checksums.json"
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.wait_until_finished()
         self._manager.close()
 
     def save(self, epochs: int, state: Any, history: History) -> None:
         """Write one; the oldest goes when there are more than a few."""
-        measured, args = history._asdict(), self._orbax.args
+        args = self._orbax.args
         parts = args.Composite(
-            state=args.StandardSave(state),
-            history=args.StandardSave(measured),
-            digest=args.JsonSave(digest(state, measured)),
+            state=args.StandardSave(state), history=args.StandardSave(history._asdict())
         )
         self._manager.save(epochs, args=parts)
+        self._manager.wait_until_finished()  # what is summed is what is there
+        sums = {**self._known_sums(), str(epochs): _sum(self._directory / str(epochs))}
+        kept = {step: sums[step] for step in map(str, self._manager.all_steps()) if step in sums}
+        written(self._sums, lambda file: file.write_text(json.dumps(kept)))
 
     def newest(self, like: Any) -> tuple[Any, History]:
         """The newest: a state like the one given, and the metrics until then."""
@@ -53,29 +56,34 @@ class Checkpoints:
         return self._restored(int(epochs), like)
 
     def _restored(self, epochs: int, like: Any) -> tuple[Any, History]:
-        args = self._orbax.args
+        where, args = self._directory / str(epochs), self._orbax.args
         parts = args.Composite(
-            state=args.StandardRestore(jax.eval_shape(lambda: like)),
-            history=args.StandardRestore(),
-            digest=args.JsonRestore(),
+            state=args.StandardRestore(jax.eval_shape(lambda: like)), history=args.StandardRestore()
         )
         try:
+            # Before Orbax reads it: it does not notice every damage, and of what it does notice it
+            # may print pages. One killed in the instant before its sum was written has none.
+            if self._known_sums().get(str(epochs), _sum(where)) != _sum(where):
+                raise ValueError("its files have changed since they were written")
             found = self._manager.restore(epochs, args=parts)
-            if found["digest"] != digest(found["state"], found["history"]):
-                raise ValueError("its numbers are not those that were written")
             return found["state"], History(**found["history"]).then(*History.empty())
         except Exception as error:  # whatever a damaged file makes of a reader
-            where = self._directory / str(epochs)
             raise RefusedError(
                 f"the checkpoint {where} cannot be read ({_first_line(error)}). "
                 "Delete it to continue from the one before"
             ) from error
 
+    def _known_sums(self) -> dict[str, str]:
+        return json.loads(self._sums.read_text()) if self._sums.exists() else {}
 
-def digest(*trees: Any) -> str:
-    """What two trees share if they are the same, bit for bit: the files have no checksum."""
-    leaves = map(np.asarray, jax.tree.leaves(trees))
-    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
+
+def _sum(directory: Path) -> str:
+    """What changes when any file in it does."""
+    total = hashlib.sha256()
+    for file in sorted(file for file in directory.rglob("*") if file.is_file()):
+        total.update(f"{file.relative_to(directory)} {file.stat().st_size}\n".encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
 
 
 def _first_line(error: Exception) -> str:
