@@ -248,7 +248,8 @@ def stepped(tx: Any, width: int, steps: int) -> Callable[[], Any]:
 
         return jax.lax.scan(body, (params, state), length=steps)
 
-    return lambda: run(params, tx.init(params))
+    state = tx.init(params)
+    return lambda: run(params, state)
 
 
 def adamw(rate: Any) -> optax.GradientTransformation:

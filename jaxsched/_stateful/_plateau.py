@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import Length, held
+from jaxsched._clock import LAST, Length, held
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, name, one_of, within
 from jaxsched._schedule import node
-from jaxsched._stateful import _mailbox
+from jaxsched._stateful import _mailbox, _smoothing
 from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule, chosen
+from jaxsched._stateful._smoothing import SmoothingState
 
 MODES = ("min", "max")
 POLICIES = ("ignore", "bad", "reduce")
@@ -37,10 +38,7 @@ class PlateauState(NamedTuple):
     judged: jax.Array  # int32: metrics compared so far
     bad: jax.Array  # int32: bad ones in a row
     cooldown: jax.Array  # int32: metrics still to pass before a bad one counts
-    window_total: jax.Array  # float: the sum of the observations not yet compared
-    window_count: jax.Array  # int32: how many they are
-    average: jax.Array  # float: moving average of the metric, still to be divided by its weight
-    weight: jax.Array  # float: 1 - ema_decay**judged
+    smoothing: SmoothingState | tuple[()]  # of the metric; empty if there is none
 
 
 def _number(default: Any) -> Any:
@@ -63,8 +61,8 @@ class ReduceOnPlateau(Rule):
     cooldown: Length = _number(0)
     min_scale: Number = _number(0.0)
     start_after: Length = _number(0)
-    accumulation_size: Length = _number(1)
-    ema_decay: Number = _number(0.0)
+    accumulation_size: Length | None = _number(None)  # None, both: no smoothing, and no state of it
+    ema_decay: Number | None = _number(None)
     nonfinite: str = _choice("ignore")
     metric: str = _choice("value")
     axis_name: str | tuple[str, ...] | None = _choice(None)
@@ -80,11 +78,12 @@ class ReduceOnPlateau(Rule):
             judged=zero(),
             bad=zero(),
             cooldown=zero(),
-            window_total=real(0.0),
-            window_count=zero(),
-            average=real(0.0),
-            weight=real(0.0),
+            smoothing=_smoothing.start() if self._smooths else (),
         )
+
+    @property
+    def _smooths(self) -> bool:
+        return self.accumulation_size is not None or self.ema_decay is not None
 
     def _hear(self, state: PlateauState, metrics: dict[str, Any]) -> PlateauState:
         return state._replace(mailbox=_mailbox.post(state.mailbox, metrics))
@@ -94,41 +93,33 @@ class ReduceOnPlateau(Rule):
 
     def _next(self, state: PlateauState, t: jax.Array) -> PlateauState:
         seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
-        new = self._judge(self._collect(state, seen), state, seen)
+        new = self._judge(*self._smoothed(state, seen))
         state = chosen(t >= _clock.read(self.start_after), new, state)
         return state._replace(mailbox=_mailbox.empty(self.metric))
 
-    def _collect(self, state: PlateauState, seen: Observation) -> PlateauState:
-        """With the observation in the window, and the window in the average once it is full."""
-        total = state.window_total + jnp.where(seen.heard, seen.value, 0)
-        count = state.window_count + seen.heard.astype(jnp.int32)
-        # At least: a count restored from a larger window is full at once.
-        full = seen.heard & (count >= _clock.read(self.accumulation_size))
-        decay, mean = real(self.ema_decay), total / real(jnp.maximum(count, 1))
-        return state._replace(
-            judged=state.judged + full.astype(jnp.int32),
-            window_total=jnp.where(full, 0, total),
-            window_count=jnp.where(full, 0, count),
-            average=jnp.where(full, decay * state.average + (1 - decay) * mean, state.average),
-            weight=jnp.where(full, decay * state.weight + (1 - decay), state.weight),
-        )
+    def _smoothed(self, state: PlateauState, seen: Observation) -> tuple[PlateauState, Observation]:
+        if not isinstance(state.smoothing, SmoothingState):
+            return state, seen
+        size = 1 if self.accumulation_size is None else self.accumulation_size
+        decay = 0.0 if self.ema_decay is None else self.ema_decay
+        smoothing, seen = _smoothing.smooth(state.smoothing, seen, size, decay)
+        return state._replace(smoothing=smoothing), seen
 
-    def _judge(self, new: PlateauState, old: PlateauState, seen: Observation) -> PlateauState:
-        judged = new.judged > old.judged
-        metric = new.average / jnp.where(new.weight > 0, new.weight, 1)
-        better = judged & ((old.judged == 0) | self._beyond(metric, old.best))
+    def _judge(self, old: PlateauState, seen: Observation) -> PlateauState:
+        better = seen.heard & ((old.judged == 0) | self._beyond(seen.value, old.best))
         broken = seen.broken & (self.nonfinite != "ignore")
-        bad_one = (judged & ~better) | broken
-        cooling = old.cooldown > 0
-        bad = jnp.where(bad_one & ~cooling, old.bad + 1, jnp.where(judged | broken, 0, old.bad))
+        bad_one = (seen.heard & ~better) | broken
+        event, cooling = seen.heard | broken, old.cooldown > 0
+        bad = jnp.where(bad_one & ~cooling, old.bad + 1, jnp.where(event, 0, old.bad))
         # At least: a count restored above a lowered patience still cuts.
         cut = bad_one & (bad >= jnp.maximum(_clock.read(self.patience), 1))
         cut = (cut | (broken & (self.nonfinite == "reduce"))) & ~cooling
-        lower = jnp.maximum(new.scale * real(self.factor), real(self.min_scale))
-        passed = ((judged | broken) & cooling).astype(jnp.int32)
-        return new._replace(
-            scale=jnp.where(cut, lower, new.scale),
-            best=jnp.where(better, metric, old.best),
+        lower = jnp.maximum(old.scale * real(self.factor), real(self.min_scale))
+        passed = (event & cooling).astype(jnp.int32)
+        return old._replace(
+            scale=jnp.where(cut, lower, old.scale),
+            best=jnp.where(better, seen.value, old.best),
+            judged=jnp.minimum(old.judged, LAST - 1) + seen.heard.astype(jnp.int32),
             bad=jnp.where(cut, 0, bad),
             cooldown=jnp.where(cut, _clock.read(self.cooldown), old.cooldown - passed),
         )
@@ -172,8 +163,9 @@ def reduce_on_plateau(
       cooldown: observations after a cut in which no bad one counts.
       min_scale: the scale never falls below, in [0, 1].
       start_after: optimizer steps before which observations are not looked at.
-      accumulation_size: compare the mean of this many observations, at least 1.
-      ema_decay: compare a bias-corrected moving average instead, in [0, 1); 0 is none.
+      accumulation_size: compare the mean of this many observations, at least 1, which is none.
+      ema_decay: compare a bias-corrected moving average, in [0, 1); 0 is none. Smoothing of either
+        kind has a state of its own: `graft` restores a run that begins or ceases to smooth.
       nonfinite: what a NaN or infinite observation does: "ignore" it, count it as "bad", or
         "reduce" now. None is ever stored.
       metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
@@ -206,6 +198,8 @@ def reduce_on_plateau(
     one_of(call, POLICIES, nonfinite=nonfinite)
     if not isinstance(axis_name, tuple):
         axis_name = None if axis_name is None else name(call, axis_name=axis_name)
+    size = length(call, accumulation_size=accumulation_size, least=1)
+    decay = within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), ema_decay=ema_decay)
     return ReduceOnPlateau(
         mode=mode,
         factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
@@ -215,8 +209,8 @@ def reduce_on_plateau(
         cooldown=held(length(call, cooldown=cooldown)),
         min_scale=within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), min_scale=min_scale),
         start_after=held(length(call, start_after=start_after)),
-        accumulation_size=held(length(call, accumulation_size=accumulation_size, least=1)),
-        ema_decay=within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), ema_decay=ema_decay),
+        accumulation_size=None if size == 1 and isinstance(size, int) else held(size),
+        ema_decay=None if decay == 0 and isinstance(decay, float) else decay,
         nonfinite=nonfinite,
         metric=name(call, metric=metric),
         axis_name=axis_name,

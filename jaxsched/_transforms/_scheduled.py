@@ -56,8 +56,13 @@ def scheduled(
     """A transform made anew at each step, from the values of its slots at that step."""
     reacting = {name: slot for name, slot in slots.items() if isinstance(slot, Stateful)}
 
+    expected = {
+        factors_key(name): jax.tree.structure(jax.eval_shape(slot.init))
+        for name, slot in reacting.items()
+    }
+
     def factor_states(state: ScheduledState, extra: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-        expected, found = sorted(map(factors_key, reacting)), sorted(state.factors)
+        found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
         require(
             expected == found,
             f"the optimizer has the stateful factors {expected}, its state has {found}. "
