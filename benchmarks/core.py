@@ -59,9 +59,14 @@ def unit(x: float) -> str:
     return f"{x / 1e-9:.3g} ns"
 
 
-def row(what: str, ours: Any, theirs: Any, turns: int, aim: str, per: int = 1) -> Row:
+def row(
+    what: str, ours: Any, theirs: Any, turns: int, aim: str, per: int = 1, theirs_per: int = 0
+) -> Row:
+    """`per` is how often what is timed happens in one call of ours, and `theirs_per` in theirs."""
     a, b, ratios = paired(ours, theirs, turns)
-    return Row(what, unit(a / per), unit(b / per), spread(ratios), aim)
+    times = theirs_per or per
+    scaled = [ratio * per / times for ratio in ratios]
+    return Row(what, unit(a / per), unit(b / times), spread(scaled), aim)
 
 
 def scanned(schedule: Callable[[Any], Any], steps: int) -> Callable[[], Any]:
@@ -189,7 +194,7 @@ def python_rows(turns: int) -> list[Row]:
 
     ours, theirs = SHAPES["warmup, cosine"]
     floor = jax.jit(lambda t: jnp.float32(0.1))
-    restarted, hundred = restarts(100), sgdr(100)
+    hundred = sgdr(100)
     return [
         row(
             "schedule(17) from Python: warmup, cosine",
@@ -201,10 +206,12 @@ def python_rows(turns: int) -> list[Row]:
         ),
         row(
             "schedule(17) from Python: 100 restarts",
-            lambda: restarted(17),
+            called(restarts(100)),
             lambda: hundred(17),
             turns,
             ">= 1000",
+            per=calls,
+            theirs_per=1,
         ),
         row(
             "schedule(17) against a jitted constant",

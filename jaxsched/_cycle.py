@@ -89,7 +89,9 @@ class Place(NamedTuple):
 
 def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
     first = jnp.maximum(_clock.read(first), 1).astype(t.dtype)
-    index = jnp.minimum(t // first, last)
+    # Of times, which are not negative, the quotient that truncates is the floor.
+    whole = jax.lax.div(t, jnp.broadcast_to(first, t.shape))
+    index = jnp.minimum(jnp.floor(whole) if _is_real(t) else whole, last)
     return Place(index, jnp.minimum(t - index * first, first), first)
 
 
@@ -171,6 +173,10 @@ def _first_step(begin: jax.Array) -> jax.Array:
 
 def _last(cycles: Length | None) -> jax.Array:
     return jnp.asarray(LAST) if cycles is None else jnp.maximum(_clock.read(cycles), 1) - 1
+
+
+def _is_real(t: jax.Array) -> bool:
+    return jnp.issubdtype(t.dtype, jnp.floating)
 
 
 def _is_whole(mult: Any) -> bool:

@@ -39,6 +39,11 @@ def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") ->
 def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
     """A finite real number: a Python float, or the array that was given."""
     ((name, value),) = argument.items()
+    return finite_of(call, name, value, remedy)
+
+
+def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
+    """`finite` for an argument whose name is anybody's."""
     message = refuse(call, name, "be a finite number", value, remedy)
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
         # What float32 cannot hold is infinite where it is used.

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._numerics import real
-from jaxsched._require import finite, integer, refuse, require
+from jaxsched._require import finite_of, integer, refuse, require
 from jaxsched._schedule import Schedule
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._tunable import TunableState, retuned
@@ -57,6 +57,33 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
     names = _named((path, name) for path, state in clocks for name in state.hyperparams)
     values = (value for _, state in clocks for value in state.hyperparams.values())
     return dict(zip(names, values, strict=True))
+
+
+def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
+    """The states of the stateful factors of each hyperparameter, in their order in the product.
+
+    What is in them is public: `PlateauState.scale` is the factor of a plateau, `UntilState.start`
+    the first step of what came after.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      NamedTuples by name of the hyperparameter; one without stateful factors has none.
+
+    Raises:
+      ValueError: there is no transform of this package in it.
+
+    Example:
+      >>> tx = scale_by_learning_rate(linear(0.1, 0.0, 10) * reduce_on_plateau())
+      >>> (plateau,) = factors(tx.init(jnp.ones(2)))["learning_rate"]
+      >>> print(plateau.scale, plateau.bad)
+      1.0 0
+    """
+    clocks = _clocks("factors", opt_state)
+    names = _named((path, name) for path, state in clocks for name in state.hyperparams)
+    states = (s.factors.get(factors_key(n), ()) for _, s in clocks for n in s.hyperparams)
+    return dict(zip(names, states, strict=True))
 
 
 def step(opt_state: Any) -> jax.Array:
@@ -183,8 +210,8 @@ def override(opt_state: S, **values: ArrayLike | None) -> S:
       {'learning_rate': Array(0.3, dtype=float32)}
     """
     numbers = {
-        key: value if value is None else finite("override", remedy="", **{key: value})
-        for key, value in values.items()
+        name: None if value is None else finite_of("override", name, value)
+        for name, value in values.items()
     }
 
     def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:

@@ -175,3 +175,5 @@ def test_messages(slots, said):
         assert words in str(error.value)
     with pytest.raises(ValueError, match="factory"):
         js.inject("adamw", learning_rate=0.1)
+    with pytest.raises(ValueError, match="no argument 'weight'"):
+        js.inject(functools.partial(optax.adamw, weight=2), learning_rate=0.1)

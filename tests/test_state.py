@@ -99,6 +99,25 @@ def test_override_and_return():
     assert js.hyperparams(step(traced))["learning_rate"] == 0.125
 
 
+def test_the_factors_are_readable_by_name():
+    rate = js.until(RATE, RATE) * plateau()
+    tx = optax.chain(js.inject(optax.sgd, learning_rate=rate, momentum=0.5), js.scale_by_plateau())
+    _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=3.0)
+    found = js.factors(state)
+    assert set(found) == {"learning_rate", "momentum", "scale"} and found["momentum"] == ()
+    assert found["learning_rate"][0].start == 1
+    assert found["learning_rate"][1].best == 3.0 == found["scale"][0].best
+
+
+def test_any_name_is_a_hyperparameter():
+    def sgd(learning_rate, remedy):
+        return optax.sgd(learning_rate * remedy)
+
+    tx = js.inject(sgd, learning_rate=1.0, remedy=0.5)
+    _, state = tx.update(PARAMS, js.override(tx.init(PARAMS), remedy=0.25), PARAMS)
+    assert js.hyperparams(state)["remedy"] == 0.25
+
+
 def test_set_step_leaves_adams_count_alone():
     tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(RATE))
     state = js.set_step(tx.init(PARAMS), 5)

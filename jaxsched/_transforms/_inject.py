@@ -78,13 +78,14 @@ def weak(x: jax.Array) -> jax.Array:
 
 
 def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, Any]) -> None:
+    bound = getattr(factory, "keywords", {})  # of a partial
     try:
-        parameters = inspect.signature(factory).parameters
+        parameters = inspect.signature(getattr(factory, "func", factory)).parameters
     except (TypeError, ValueError):
         return  # not to be inspected: the factory itself will tell
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    for key in slots:
+    for key in {**bound, **slots}:
         require(
             key in parameters,
             f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. "
