@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax.training.train_state import TrainState
 
-from jaxsched._state import hyperparams, observe
-from jaxsched._stateful._plateau import PlateauState
+from jaxsched._state import factors, hyperparams, observe
 from jaxsched._train._data import Digits, Images
 from jaxsched._train._model import Network
 
@@ -77,9 +76,8 @@ def epoch(
 
 def plateau_scale(state: Any) -> jax.Array:
     """The factor of the plateau in a state, 1 if there is none."""
-    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, PlateauState))
-    scales = [x.scale for x in leaves if isinstance(x, PlateauState)]
-    return scales[0] if scales else jnp.ones(())
+    plateaus = factors(state)["learning_rate"]
+    return plateaus[0].scale if plateaus else jnp.ones(())
 
 
 def _shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:
