@@ -23,6 +23,7 @@ from jaxsched._decays import inverse_sqrt as inverse_sqrt
 from jaxsched._decays import inverse_time_decay as inverse_time_decay
 from jaxsched._decays import power_law as power_law
 from jaxsched._decays import step_decay as step_decay
+from jaxsched._graft import graft as graft
 from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
@@ -43,7 +44,6 @@ from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
 from jaxsched._state import factors as factors
-from jaxsched._state import graft as graft
 from jaxsched._state import hyperparams as hyperparams
 from jaxsched._state import observe as observe
 from jaxsched._state import override as override
@@ -51,12 +51,16 @@ from jaxsched._state import retune as retune
 from jaxsched._state import set_step as set_step
 from jaxsched._state import step as step
 from jaxsched._state import trigger as trigger
+from jaxsched._stateful._plateau import PlateauState as PlateauState
 from jaxsched._stateful._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful as Stateful
+from jaxsched._stateful._tunable import TunableState as TunableState
 from jaxsched._stateful._tunable import tunable as tunable
+from jaxsched._stateful._until import UntilState as UntilState
 from jaxsched._stateful._until import until as until
 from jaxsched._transforms._inject import inject as inject
 from jaxsched._transforms._scale import scale_by_learning_rate as scale_by_learning_rate
 from jaxsched._transforms._scale import scale_by_plateau as scale_by_plateau
 from jaxsched._transforms._scale import scale_by_schedule as scale_by_schedule
 from jaxsched._transforms._scale import wrap as wrap
+from jaxsched._transforms._scheduled import ScheduledState as ScheduledState

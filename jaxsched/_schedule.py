@@ -215,7 +215,7 @@ class Schedule:
 
 @jax.jit
 def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
-    _require_unstacked(schedule)
+    require_unstacked(schedule)
     return schedule._at(_clock.read(step))
 
 
@@ -237,14 +237,15 @@ def _resident(schedule: Schedule) -> Schedule:
     return resident
 
 
-def _require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
-    if isinstance(x, Schedule):
-        for field in dataclasses.fields(x):  # pyright: ignore[reportArgumentType]
+def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
+    """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
+    if dataclasses.is_dataclass(x) and not isinstance(x, jax.Array):
+        for field in dataclasses.fields(x):
             place = f"`{field.name}` of `{type(x).__name__}`"
-            _require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
+            require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
     elif isinstance(x, tuple):
         for child in cast(tuple[Any, ...], x):
-            _require_unstacked(child, place, rank)
+            require_unstacked(child, place, rank)
     elif isinstance(x, jax.Array):
         require(
             x.ndim == rank,

@@ -10,7 +10,6 @@ A hyperparameter that occurs once goes by its plain name; more often, by its lab
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -26,14 +25,12 @@ from jaxsched._numerics import real
 from jaxsched._require import finite_of, integer, refuse, require
 from jaxsched._schedule import Schedule
 from jaxsched._stateful import _mailbox
-from jaxsched._stateful._tunable import TunableState, retuned
+from jaxsched._stateful._tunable import TunableState, fits, retuned
 from jaxsched._stateful._until import UntilState
 from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
 
 S = TypeVar("S")
 Path = tuple[Any, ...]
-
-_log = logging.getLogger("jaxsched")
 
 
 def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
@@ -148,7 +145,7 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
     )
 
 
-def observe(opt_state: S, **metrics: ArrayLike) -> S:
+def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
     """Post metrics to every stateful schedule that listens to their names.
 
     The next update reads them: what was posted since the last one counts as one observation, the
@@ -175,7 +172,7 @@ def observe(opt_state: S, **metrics: ArrayLike) -> S:
     heard: set[str] = set()
     jax.tree.map(
         lambda x: heard.update(x.mailbox) if _has_mailbox(x) else None,
-        _pure(opt_state),
+        opened(opt_state),
         is_leaf=_has_mailbox,
     )
     for name in metrics:
@@ -185,16 +182,17 @@ def observe(opt_state: S, **metrics: ArrayLike) -> S:
     def post(x: Any) -> Any:
         return x._replace(mailbox=_mailbox.post(x.mailbox, metrics)) if _has_mailbox(x) else x
 
-    return _rewritten(opt_state, lambda tree: jax.tree.map(post, tree, is_leaf=_has_mailbox))
+    return rewritten(opt_state, lambda tree: jax.tree.map(post, tree, is_leaf=_has_mailbox))
 
 
-def override(opt_state: S, **values: ArrayLike | None) -> S:
+def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     """Use these values instead of the scheduled ones, until told otherwise. Nothing recompiles.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
       **values: by name, a number to use from the next update on, or None to return to the
-        schedule. Labelled names, which are no identifiers, go as `**{"encoder/learning_rate": x}`.
+        schedule, as does a traced number that is not finite. Labelled names, which are no
+        identifiers, go as `**{"encoder/learning_rate": x}`.
 
     Returns:
       The state.
@@ -216,16 +214,16 @@ def override(opt_state: S, **values: ArrayLike | None) -> S:
 
     def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
         old = state.overrides[override_key(name)]
-        new = Override(
-            old.value if value is None else jnp.full_like(old.value, real(value)),
-            jnp.full_like(old.active, value is not None),
-        )
+        # A traced value that is not finite overrides nothing: the state stays finite.
+        active = False if value is None else jnp.isfinite(real(value))
+        number = 0.0 if value is None else jnp.where(active, real(value), 0)
+        new = Override(jnp.full_like(old.value, number), jnp.full_like(old.active, active))
         return state._replace(overrides={**state.overrides, override_key(name): new})
 
     return _each_named("override", opt_state, numbers, set_one)
 
 
-def retune(opt_state: S, **schedules: Schedule) -> S:
+def retune(opt_state: S, /, **schedules: Schedule) -> S:
     """Give a `tunable` schedule other numbers. Nothing recompiles.
 
     Args:
@@ -248,15 +246,20 @@ def retune(opt_state: S, **schedules: Schedule) -> S:
 
     def set_one(state: ScheduledState, name: str, schedule: Any) -> ScheduledState:
         key = factors_key(name)
-        factors = state.factors.get(key, ())
+        states = state.factors.get(key, ())
+        places = [i for i, x in enumerate(states) if isinstance(x, TunableState)]
         require(
-            any(isinstance(factor, TunableState) for factor in factors),
-            f"`retune(opt_state, {name}=...)`: {name} is not `tunable(schedule)`.",
+            bool(places),
+            f"`retune(opt_state, {name}=...)`: {name} is not tunable. "
+            "Build it as `tunable(schedule)`.",
         )
-        new = tuple(
-            retuned(factor, schedule) if isinstance(factor, TunableState) else factor
-            for factor in factors
+        fitting = [i for i in places if fits(states[i], schedule)]
+        require(
+            len(fitting) <= 1,
+            f"`retune(opt_state, {name}=...)`: {len(fitting)} tunable factors have this tree.",
         )
+        at = (fitting or places)[0]
+        new = (*states[:at], retuned(states[at], schedule), *states[at + 1 :])
         return state._replace(factors={**state.factors, key: new})
 
     return _each_named("retune", opt_state, schedules, set_one)
@@ -292,52 +295,8 @@ def trigger(opt_state: S) -> S:
     def is_until(x: Any) -> bool:
         return isinstance(x, UntilState)
 
-    state = _rewritten(opt_state, lambda tree: jax.tree.map(set_one, tree, is_leaf=is_until))
+    state = rewritten(opt_state, lambda tree: jax.tree.map(set_one, tree, is_leaf=is_until))
     require(found, "`trigger(opt_state)` finds no `until(a, b)` in the state.")
-    return state
-
-
-def graft(new_state: S, old_state: Any) -> S:
-    """A fresh state with all that an old one has of the same name, shape and dtype.
-
-    For restoring a run whose optimizer has changed: another factor, one less, another transform
-    around it. Factors are matched by what they are, not by their position. What the old state does
-    not have stays fresh; outside `jit`, the logger "jaxsched" says what that is, and what of the
-    old state found no place.
-
-    Args:
-      new_state: `tx.init(params)` of the changed optimizer.
-      old_state: the state to restore; also as nested dicts and lists, as checkpoints come back.
-
-    Returns:
-      A state like `new_state`.
-
-    Example:
-      >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))
-      >>> new = scale_by_learning_rate(0.1 * reduce_on_plateau()).init(jnp.ones(2))
-      >>> print(step(graft(new, set_step(old, 7))))
-      7
-    """
-    old = dict(_leaves(_pure(old_state)))
-    paths = [path for path, _ in _leaves(_pure(new_state))]
-    used: set[str] = set()
-
-    def take(tree: Any) -> Any:
-        leaves, treedef = jax.tree.flatten(tree)
-        return treedef.unflatten(list(map(matched, paths, leaves)))
-
-    def matched(path: str, fresh: Any) -> Any:
-        candidate = old.get(path)
-        fits = candidate is not None and jnp.shape(candidate) == jnp.shape(fresh)
-        if not fits or jnp.result_type(candidate) != jnp.result_type(fresh):
-            return fresh
-        used.add(path)
-        return candidate
-
-    state = _rewritten(new_state, take)
-    fresh, lost = sorted(set(paths) - used), sorted(set(old) - used)
-    if (fresh or lost) and not any(isinstance(x, Tracer) for x in old.values()):
-        _log.warning("graft: fresh: %s; not used: %s", ", ".join(fresh), ", ".join(lost))
     return state
 
 
@@ -350,7 +309,7 @@ def _has_mailbox(x: Any) -> bool:
 
 
 def _clocks(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
-    found = list(_find(_pure(tree), ()))
+    found = list(_find(opened(tree), ()))
     require(
         bool(found),
         f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}: build the "
@@ -378,7 +337,7 @@ def _each_clock(tree: S, change: Callable[[Path, ScheduledState], ScheduledState
 
         return jax.tree_util.tree_map_with_path(one, tree, is_leaf=_is_clock)
 
-    return _rewritten(tree, lambda tree: visit(tree, ()))
+    return rewritten(tree, lambda tree: visit(tree, ()))
 
 
 def _each_named(
@@ -421,46 +380,17 @@ def _text(path: Path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves by a path of names that a checkpoint keeps: of tuples of states, by their fields."""
-    if tree is None or isinstance(tree, str):
-        return
-    if isinstance(tree, dict):
-        children = list(tree.items())
-    elif hasattr(tree, "_fields"):
-        children = [(name, getattr(tree, name)) for name in tree._fields]
-    elif isinstance(tree, (list, tuple)):
-        marks = [_mark(child, path) or str(i) for i, child in enumerate(tree)]
-        names = [f"{mark}.{marks[:i].count(mark)}" for i, mark in enumerate(marks)]
-        children = list(zip(names, tree, strict=True))
-    else:
-        flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-        for sub_path, leaf in flat:
-            yield "/".join(filter(None, [path, _text(sub_path)])), leaf
-        return
-    for name, child in children:
-        yield from _leaves(child, f"{path}/{name}" if path else str(name))
-
-
-def _mark(child: Any, path: str) -> str | None:
-    """What a stateful factor is recognised by, wherever it stands: the names of its fields."""
-    if not path.endswith("_factors"):
-        return None
-    fields = child if isinstance(child, dict) else getattr(child, "_fields", ())
-    return "+".join(sorted(map(str, fields)))
-
-
-def _pure(tree: Any) -> Any:
+def opened(tree: Any) -> Any:
     """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
     return jax.tree.map(
-        lambda x: x.get_value() if _is_variable(x) else x, _opened(tree), is_leaf=_is_variable
+        lambda x: x.get_value() if _is_variable(x) else x, _state_of(tree), is_leaf=_is_variable
     )
 
 
-def _rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
+def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
-    variables = jax.tree.leaves(_opened(tree), is_leaf=_is_variable)
-    new = rewrite(_pure(tree))
+    variables = jax.tree.leaves(_state_of(tree), is_leaf=_is_variable)
+    new = rewrite(opened(tree))
     if not any(map(_is_variable, variables)):
         return new
     for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
@@ -469,7 +399,7 @@ def _rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     return tree
 
 
-def _opened(tree: Any) -> Any:
+def _state_of(tree: Any) -> Any:
     """The optimizer state alone, of an `nnx.Optimizer`."""
     nnx = sys.modules.get("flax.nnx")  # who has not imported it has none of its objects
     return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree

@@ -3,6 +3,7 @@
 import logging
 import pickle
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,7 +106,7 @@ def test_the_factors_are_readable_by_name():
     _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=3.0)
     found = js.factors(state)
     assert set(found) == {"learning_rate", "momentum", "scale"} and found["momentum"] == ()
-    assert found["learning_rate"][0].start == 1
+    assert not found["learning_rate"][0].begun
     assert found["learning_rate"][1].best == 3.0 == found["scale"][0].best
 
 
@@ -196,7 +197,7 @@ class TestGraft:
         tx, _ = self.trained(RATE * plateau(), 0)
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), old)
-        assert "PlateauState" not in caplog.text and "judged" in caplog.text
+        assert "does not have: PlateauState of learning_rate" in caplog.text
         assert js.step(new) == 4
         testing.assert_same(new[0], old[0])
         assert new[1].factors["learning_rate_factors"][0].judged == 0
@@ -222,7 +223,7 @@ class TestGraft:
 
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), raw(old))
-        assert "not used: " in caplog.text and "best" in caplog.text
+        assert "not used of the old state" in caplog.text and "best" in caplog.text
         assert js.step(new) == 4
         jax.tree.map(np.testing.assert_array_equal, new[0], old[0])
 
@@ -231,6 +232,81 @@ class TestGraft:
         with caplog.at_level(logging.WARNING, "jaxsched"):
             testing.assert_same(js.graft(tx.init(PARAMS), old), old)
         assert caplog.text == ""
+
+    @pytest.mark.parametrize("around", ["before", "MultiSteps", "apply_if_finite", "wrap"])
+    def test_another_transform_around_it(self, around):
+        old = js.scale_by_learning_rate(RATE)
+        new = {
+            "before": optax.chain(optax.clip(1.0), optax.scale_by_adam(), old),
+            "MultiSteps": optax.MultiSteps(old, 2),
+            "apply_if_finite": optax.apply_if_finite(old, 3),
+            "wrap": js.wrap(old, plateau()),
+        }[around]
+        assert js.step(js.graft(new.init(PARAMS), js.set_step(old.init(PARAMS), 50))) == 50
+
+    def test_adam_gets_its_own_count_and_moments(self):
+        _, old = self.trained(RATE)
+        rate = js.scale_by_learning_rate(RATE)
+        new = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), rate)
+        grafted = js.graft(new.init(PARAMS), js.set_step(old, 9))
+        testing.assert_same(grafted[1], old[0])
+        assert js.step(grafted) == 9
+        wider = {"w": jnp.ones(4)}
+        other = js.graft(new.init(wider), old)
+        assert other[1].count == 0, "a record that does not fit is not taken in part"
+        assert js.step(other) == 4
+
+    def test_checkpoints_of_flax(self):
+        tx, old = self.trained(RATE * plateau())
+        raw = flax.serialization.to_state_dict(old)
+        testing.assert_same(js.graft(tx.init(PARAMS), raw), old)
+        state = linen(tx).replace(opt_state=old, step=jnp.int32(4))
+        raw = flax.serialization.to_state_dict(state)
+        grafted = js.graft(linen(tx).replace(step=jnp.int32(0)), raw)
+        assert js.step(grafted) == 4 == grafted.step
+        testing.assert_same(grafted.opt_state, old)
+
+    def test_a_plateau_never_gets_anothers_memory(self):
+        accuracy = plateau(metric="accuracy", mode="max")
+        both = js.scale_by_learning_rate(0.1 * plateau() * accuracy)
+        _, old = both.update({}, both.init({}), value=7.0, accuracy=0.5)
+        one = js.scale_by_learning_rate(0.1 * accuracy)
+        state = js.graft(one.init({}), old)
+        for value in (0.6, 0.7, 0.8):
+            _, state = one.update({}, state, accuracy=value)
+        assert js.hyperparams(state)["learning_rate"] == np.float32(0.1)
+
+    def test_across_x64(self):
+        tx = js.scale_by_learning_rate(0.1 * plateau(patience=2))
+        _, old = tx.update({}, tx.init({}), value=5.0)
+        with jax.enable_x64(True):
+            state = js.graft(tx.init({}), old)
+            for value in (4.0, 3.0, 2.0, 1.0):
+                _, state = tx.update({}, state, value=value)
+            assert js.hyperparams(state)["learning_rate"] == 0.1
+            assert js.factors(state)["learning_rate"][0].best.dtype == jnp.float64
+
+    def test_nothing_in_common_is_an_error(self):
+        tx, _ = self.trained(RATE, 0)
+        with pytest.raises(ValueError, match="nothing in common"):
+            js.graft(tx.init(PARAMS), None)
+
+    def test_buffers_are_fresh(self):
+        tx, old = self.trained(RATE * plateau())
+        new = js.graft(tx.init(PARAMS), old)
+        pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((new, old))]
+        assert len(pointers) == len(set(pointers))
+
+    def test_an_nnx_optimizer(self):
+        def made():
+            return nnx.Optimizer(
+                Model(), js.scale_by_learning_rate(RATE * plateau()), wrt=nnx.Param
+            )
+
+        old = js.observe(js.set_step(made(), 5), value=3.0)
+        new = made()
+        assert js.graft(new, old) is new
+        assert js.step(new) == 5
 
     def test_jitted(self):
         tx, old = self.trained(RATE * plateau())

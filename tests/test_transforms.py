@@ -494,3 +494,102 @@ def test_a_state_of_another_optimizer_is_refused():
     with pytest.raises(ValueError, match="graft") as error:
         js.scale_by_learning_rate(RATE * plateau()).update(PARAMS, old)
     assert "learning_rate_factors" in str(error.value)
+
+
+class TestFaults:
+    """What a reviewer broke."""
+
+    def test_until_begins_at_its_own_step_zero_after_a_jump(self):
+        tx = js.scale_by_learning_rate(js.until(js.constant(0.5), js.linear(1.0, 0.0, 4)))
+        _, once = tx.update({}, tx.init({}))
+        for state in (tx.init({}), once):
+            _, state = tx.update({}, js.trigger(js.set_step(state, 5000)))
+            assert js.hyperparams(state)["learning_rate"] == 1.0
+
+    @pytest.mark.parametrize("options", [{"accumulation_size": 2}, {"rtol": 10.0}, {}])
+    def test_huge_metrics_stay_finite(self, options):
+        tx = js.scale_by_plateau(patience=100, **options)
+        state = tx.init({})
+        for value in (3e38, 3e38, 1.0, 1.0, 0.5):
+            _, state = tx.update({}, js.observe(state, value=value), value=value)
+        assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(state))
+
+    def test_retune_refuses_what_it_cannot_carry_out(self):
+        tx = js.scale_by_learning_rate(js.tunable(js.cosine(1.0, 0.0, 10).cycle(mult=2)))
+        with pytest.raises(ValueError, match="same tree"):
+            js.retune(tx.init({}), learning_rate=js.cosine(1.0, 0.0, 10).cycle(mult=1.5))
+        tx = js.scale_by_learning_rate(js.tunable(js.piecewise_constant([1, 2], [3])))
+        with pytest.raises(ValueError, match="same tree"):
+            js.retune(tx.init({}), learning_rate=js.piecewise_constant([1, 2, 3], [3, 4]))
+        with pytest.raises(ValueError, match="tunable"):
+            js.tunable(js.from_function(lambda t: jnp.float32(0.1)))
+        with pytest.raises(ValueError, match="constant"):
+            js.retune(tx.init({}), learning_rate=0.3)
+        two = js.scale_by_learning_rate(js.tunable(RATE) * js.tunable(RATE))
+        with pytest.raises(ValueError, match="2 tunable"):
+            js.retune(two.init({}), learning_rate=RATE)
+
+    def test_retune_of_one_of_two_and_of_a_stacked_state(self):
+        tx = js.scale_by_learning_rate(js.tunable(RATE) * js.tunable(js.constant(1.0)))
+        _, state = tx.update({}, js.retune(tx.init({}), learning_rate=js.constant(0.5)))
+        np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], RATE(0) / 2, rtol=1e-6)
+        states = jax.vmap(lambda _: tx.init({}))(jnp.arange(3))
+        states = js.retune(states, learning_rate=js.constant(0.25))
+        _, states = jax.vmap(lambda s: tx.update({}, s))(states)
+        np.testing.assert_allclose(
+            js.hyperparams(states)["learning_rate"], [RATE(0) / 4] * 3, rtol=1e-6
+        )
+
+    def test_a_traced_nan_overrides_nothing(self):
+        tx = js.scale_by_learning_rate(0.5)
+        state = jax.jit(lambda s, x: js.override(s, learning_rate=x))(tx.init({}), jnp.nan)
+        assert js.hyperparams(tx.update({}, state)[1])["learning_rate"] == 0.5
+
+    def test_a_dtype_is_no_schedule(self):
+        with pytest.raises(ValueError, match="partial"):
+            js.inject(optax.adam, learning_rate=0.1, mu_dtype=jnp.bfloat16)
+
+    def test_a_raised_floor_holds_from_the_first_update(self):
+        low = js.scale_by_plateau(patience=1)
+        _, state = low.update({}, low.init({}), value=1.0)
+        _, state = low.update({}, state, value=1.0)
+        _, state = js.scale_by_plateau(min_scale=0.25).update({}, state)
+        assert js.hyperparams(state)["scale"] == 0.25
+
+    def test_products_saturate(self):
+        tx = js.scale_by_learning_rate(js.constant(3e38) * plateau() * js.constant(1e5))
+        assert jnp.isfinite(js.hyperparams(tx.init({}))["learning_rate"])
+
+    def test_what_is_stacked_is_refused(self):
+        stacked = jax.vmap(js.constant)(jnp.ones(2))
+        with pytest.raises(ValueError, match="stacked"):
+            js.scale_by_learning_rate(stacked * plateau()).init({})
+        tx = js.scale_by_plateau()
+        states = jax.vmap(lambda _: tx.init({}))(jnp.arange(3))
+        with pytest.raises(ValueError, match="stacked"):
+            tx.update({}, states)
+        with pytest.raises(ValueError, match="stacked"):
+            js.observe(states, value=1.0)
+
+    def test_a_metric_cannot_be_called_as_the_clock(self):
+        with pytest.raises(ValueError, match="metric='step'"):
+            js.reduce_on_plateau(metric="step")
+
+    def test_multi_steps_in_wrap_hands_the_metric_on(self):
+        tx = js.wrap(optax.MultiSteps(js.scale_by_plateau(patience=1), 1), 1.0, name="outer")
+        with jax.numpy_dtype_promotion("standard"):
+            _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=jnp.float32(3))
+        assert js.factors(state)["scale"][0].best == 3
+
+    def test_integer_and_python_leaves(self):
+        tx = js.scale_by_learning_rate(0.5)
+        updates, _ = tx.update({"a": jnp.ones(2, jnp.int32), "b": 2.0}, tx.init({}))
+        np.testing.assert_array_equal(updates["a"], [-0.5, -0.5])
+        assert updates["b"] == -1.0
+
+    def test_the_state_of_other_slots_is_refused(self):
+        state = js.inject(optax.sgd, learning_rate=0.1).init(PARAMS)
+        with pytest.raises(ValueError, match="graft"):
+            js.inject(optax.sgd, learning_rate=0.1, momentum=0.5).update(PARAMS, state)
+        with pytest.raises(ValueError, match="graft"):
+            js.scale_by_learning_rate(0.1).update(PARAMS, optax.EmptyState())

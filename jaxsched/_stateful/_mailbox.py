@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import real
-from jaxsched._require import require
+from jaxsched._numerics import real, saturated
+from jaxsched._require import finite_of, require
 
 
 class Mail(NamedTuple):
@@ -54,20 +54,22 @@ def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None)
     mail = mailbox[metric]
     if axis_name is not None:
         mail = jax.lax.psum(mail, axis_name)
+        mail = mail._replace(total=saturated(mail.total))
     mean = mail.total / real(jnp.maximum(mail.finite, 1))
     return Observation(mean, mail.finite > 0, mail.nonfinite > 0)
 
 
 def _add(name: str, mail: Mail, value: ArrayLike) -> Mail:
-    value = real(value)
+    value = real(finite_of("observe", name, value) if isinstance(value, str) else value)
     require(
         value.shape == mail.finite.shape,
-        f"a metric is a scalar, got {name} of shape {value.shape}. Take its mean.",
+        f"a metric is a scalar, got {name} of shape {value.shape}. Take its mean."
+        if mail.finite.shape == ()
+        else f"the state is stacked, {mail.finite.shape}: observe {name} under `jax.vmap`.",
     )
     finite = jnp.isfinite(value)
-    largest = jnp.finfo(value.dtype).max
     return Mail(
-        jnp.clip(mail.total + jnp.where(finite, value, 0), -largest, largest),
+        saturated(mail.total + jnp.where(finite, value, 0)),
         mail.finite + finite.astype(jnp.int32),
         mail.nonfinite + (~finite).astype(jnp.int32),
     )

@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, held
-from jaxsched._numerics import real
-from jaxsched._require import Number, length, name, one_of, within
+from jaxsched._numerics import real, saturated
+from jaxsched._require import Number, length, name, one_of, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
 from jaxsched._stateful._mailbox import Mailbox, Observation
@@ -89,7 +89,7 @@ class ReduceOnPlateau(Rule):
         return state._replace(mailbox=_mailbox.post(state.mailbox, metrics))
 
     def _value(self, state: PlateauState, t: jax.Array) -> jax.Array:
-        return state.scale
+        return jnp.maximum(state.scale, real(self.min_scale))
 
     def _next(self, state: PlateauState, t: jax.Array) -> PlateauState:
         seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
@@ -125,7 +125,7 @@ class ReduceOnPlateau(Rule):
         )
 
     def _beyond(self, metric: jax.Array, best: jax.Array) -> jax.Array:
-        margin = real(self.rtol) * jnp.abs(best) + real(self.atol)
+        margin = saturated(real(self.rtol) * jnp.abs(best) + real(self.atol))
         return metric < best - margin if self.mode == "min" else metric > best + margin
 
 
@@ -196,6 +196,7 @@ def reduce_on_plateau(
     call = "reduce_on_plateau"
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
+    require(metric != "step", refuse(call, "metric", "not be the name of the clock", metric))
     if not isinstance(axis_name, tuple):
         axis_name = None if axis_name is None else name(call, axis_name=axis_name)
     size = length(call, accumulation_size=accumulation_size, least=1)

@@ -11,7 +11,7 @@ tuple, in order.
 
 from __future__ import annotations
 
-import math
+import functools
 import numbers
 from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
@@ -22,9 +22,9 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._algebra import bounds, clipped
-from jaxsched._numerics import real
+from jaxsched._numerics import real, saturated
 from jaxsched._require import Number, finite
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Schedule, node, require_unstacked
 
 State = tuple[Any, ...]
 
@@ -57,6 +57,7 @@ class Stateful:
         """The value at `step`."""
         if not isinstance(state, tuple):
             self._refuse_step()
+        require_unstacked(self)
         t = self._clock(step)
         values = (rule._value(own, t) for rule, own in zip(self.rules, state, strict=True))
         return self._combine(values, t)
@@ -88,7 +89,7 @@ class Stateful:
         )
 
     __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
-    __neg__ = __truediv__ = _only_multiplies
+    __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
     take = shift = stretch = cycle = _only_multiplies
 
     def __repr__(self) -> str:
@@ -140,7 +141,7 @@ class StatefulProduct(Stateful):
                 return factor._combine(values, t)
             return factor._at(t) if isinstance(factor, Schedule) else real(factor)
 
-        return math.prod(map(value, self.factors), start=real(1.0))
+        return functools.reduce(lambda a, b: saturated(a * b), map(value, self.factors))
 
 
 @node

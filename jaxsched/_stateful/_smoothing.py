@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxsched import _clock
 from jaxsched._clock import Length
-from jaxsched._numerics import real
+from jaxsched._numerics import real, saturated
 from jaxsched._require import Number
 from jaxsched._stateful._mailbox import Observation
 
@@ -32,7 +32,7 @@ def smooth(
     state: SmoothingState, seen: Observation, accumulation_size: Length, ema_decay: Number
 ) -> tuple[SmoothingState, Observation]:
     """With an observation more; what is to be compared is heard only when the window is full."""
-    total = state.window_total + jnp.where(seen.heard, seen.value, 0)
+    total = saturated(state.window_total + jnp.where(seen.heard, seen.value, 0))
     count = state.window_count + seen.heard.astype(jnp.int32)
     # At least: a count restored from a larger window is full at once.
     full = seen.heard & (count >= _clock.read(accumulation_size))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from jaxsched._compose import Function
 from jaxsched._places import Numbers, numbers_of, places
 from jaxsched._require import require
 from jaxsched._schedule import Schedule, as_schedule, node
@@ -65,15 +67,41 @@ def tunable(schedule: Any) -> Rule:
       >>> print(hyperparams(state)["learning_rate"])
       0.25
     """
-    return Tunable(as_schedule("tunable", schedule))
+    schedule = as_schedule("tunable", schedule)
+    functions = [x for x in jax.tree.leaves(schedule, is_leaf=_is_function) if _is_function(x)]
+    require(
+        not functions,
+        f"`tunable(schedule)` moves numbers into the state, and {functions} has none.",
+    )
+    return Tunable(schedule)
 
 
 def retuned(state: TunableState, schedule: Schedule) -> TunableState:
     """The state with the numbers of another schedule of the same tree."""
-    numbers = numbers_of(schedule)
+    new = numbers_of(as_schedule("retune", schedule))
     require(
-        sorted(numbers) == sorted(state.numbers),
-        f"`retune` takes a schedule with the same tree. Here are {sorted(state.numbers)}, "
-        f"and `{schedule}` has {sorted(numbers)}.",
+        fits(state, schedule),
+        f"`retune` takes a schedule with the same tree: {_described(state.numbers)}. "
+        f"`{schedule}` has {_described(new)}.",
     )
-    return TunableState(numbers)
+    return TunableState({k: jnp.broadcast_to(new[k], x.shape) for k, x in state.numbers.items()})
+
+
+def fits(state: TunableState, schedule: Any) -> bool:
+    """Does a schedule have the numbers of the state: the same places, types and shapes?
+
+    The state may be stacked, and then has axes in front.
+    """
+    new, old = numbers_of(as_schedule("retune", schedule)), state.numbers
+    return sorted(new) == sorted(old) and all(
+        x.dtype == new[k].dtype and x.shape[x.ndim - new[k].ndim :] == new[k].shape
+        for k, x in old.items()
+    )
+
+
+def _described(numbers: Numbers) -> str:
+    return ", ".join(f"{k}: {x.dtype}{list(x.shape)}" for k, x in sorted(numbers.items()))
+
+
+def _is_function(x: Any) -> bool:
+    return isinstance(x, Function)

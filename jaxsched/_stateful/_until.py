@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched import _clock
-from jaxsched._clock import LAST
 from jaxsched._schedule import Schedule, as_schedule, node
 from jaxsched._stateful._protocol import Rule
 
@@ -16,8 +15,9 @@ from jaxsched._stateful._protocol import Rule
 class UntilState(NamedTuple):
     """What `until` remembers."""
 
-    triggered: jax.Array  # bool: has the second schedule begun?
-    start: jax.Array  # int32: its first step; the next step as long as it has not
+    triggered: jax.Array  # bool: shall the second schedule begin?
+    begun: jax.Array  # bool: has it?
+    start: jax.Array  # int32: its first step, if it has
 
 
 @node
@@ -28,15 +28,15 @@ class Until(Rule):
     b: Schedule
 
     def _start(self) -> UntilState:
-        return UntilState(jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+        return UntilState(jnp.zeros((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
 
     def _next(self, state: UntilState, t: jax.Array) -> UntilState:
-        following = jnp.minimum(t, LAST - 1) + 1
-        return state._replace(start=jnp.where(state.triggered, state.start, following))
+        start = jnp.where(state.triggered & ~state.begun, t, state.start)
+        return state._replace(start=start, begun=state.begun | state.triggered)
 
     def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
         after = self.b._at(_clock.since(t, state.start))
-        return jnp.where(state.triggered, after, self.a._at(t))
+        return jnp.where(state.begun, after, self.a._at(t))
 
 
 def until(a: Any, b: Any) -> Rule:

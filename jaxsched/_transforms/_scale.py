@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
@@ -134,6 +135,8 @@ def wrap(
     _require.require(
         is_transform, _require.refuse("wrap", "tx", "be an optax.GradientTransformation", tx)
     )
+    if isinstance(tx, optax.MultiSteps):  # which hands no metric on
+        tx = optax.GradientTransformationExtraArgs(tx.init, tx.update)
     return _scaled("wrap", tx, factor, name, sign=1)
 
 
@@ -157,5 +160,8 @@ def _scaled(
 
 def _times(factor: jax.Array, update: jax.Array) -> jax.Array:
     """Formed in float32 at least: in float16 a rate of 1e-8 is zero."""
+    update = jnp.asarray(update)
+    if not jnp.issubdtype(update.dtype, jnp.inexact):
+        update = update.astype(jnp.float32)
     wide = np.promote_types(update.dtype, np.float32)
     return (factor.astype(wide) * update.astype(wide)).astype(update.dtype)

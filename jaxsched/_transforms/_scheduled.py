@@ -61,11 +61,22 @@ def scheduled(
         for name, slot in reacting.items()
     }
 
-    def factor_states(state: ScheduledState, extra: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    def factor_states(state: Any, extra: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        require(
+            isinstance(state, ScheduledState)
+            and sorted(state.overrides) == sorted(map(override_key, slots)),
+            f"the optimizer schedules {', '.join(slots)}, and this is the state of another. "
+            "Restore a state across such a change with `graft(tx.init(params), old_state)`.",
+        )
+        require(
+            jnp.ndim(state.count) == 0,
+            f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`.",
+        )
         found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
         require(
             expected == found,
-            f"the optimizer has the stateful factors {expected}, its state has {found}. "
+            f"the optimizer has the stateful factors {_described(expected)}, its state has "
+            f"{_described(found)}. "
             "Restore a state across such a change with `graft(tx.init(params), old_state)`.",
         )
         return {
@@ -118,6 +129,10 @@ def scheduled(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _described(factors: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {structure}" for key, structure in factors.items()) or "none"
+
+
 def override_key(name: str) -> str:
     """Where the override of a hyperparameter is in the state."""
     return f"{name}_override"
@@ -133,6 +148,8 @@ def as_slot(call: str, name: str, value: Any, remedy: str = "") -> Slot:
     if isinstance(value, (Schedule, Stateful)):
         return value
     try:
+        if isinstance(value, type):  # such as a dtype, which maps numbers to numbers
+            raise ValueError(value)
         return from_function(value) if callable(value) else constant(value)
     except ValueError as error:
         raise ValueError(
