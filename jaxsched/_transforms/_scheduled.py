@@ -25,6 +25,7 @@ from jaxsched._stateful._protocol import Stateful
 
 Slot = Schedule | Stateful
 Values = dict[str, jax.Array]
+Factors = dict[str, tuple[Any, ...]]
 
 
 class Override(NamedTuple):
@@ -45,7 +46,7 @@ class ScheduledState(NamedTuple):
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     hyperparams: Values  # by name: the values used last; at first those that will be
     overrides: dict[str, Override]  # by name + "_override"
-    factors: dict[str, tuple[Any, ...]]  # by name + "_factors", of those that have a state
+    factors: Factors  # by name + "_factors", of those that have a state
     inner_state: optax.OptState
 
 
@@ -54,50 +55,13 @@ def scheduled(
     make: Callable[[Values], optax.GradientTransformation],
 ) -> optax.GradientTransformationExtraArgs:
     """A transform made anew at each step, from the values of its slots at that step."""
-    reacting = {name: slot for name, slot in slots.items() if isinstance(slot, Stateful)}
-
-    expected = {
-        factors_key(name): jax.tree.structure(jax.eval_shape(slot.init))
-        for name, slot in reacting.items()
-    }
-
-    def factor_states(state: Any, extra: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-        require(
-            isinstance(state, ScheduledState)
-            and sorted(state.overrides) == sorted(map(override_key, slots)),
-            f"the optimizer schedules {', '.join(slots)}, and this is the state of another. "
-            "Restore a state across such a change with `graft(tx.init(params), old_state)`.",
-        )
-        require(
-            jnp.ndim(state.count) == 0,
-            f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`.",
-        )
-        found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
-        require(
-            expected == found,
-            f"the optimizer has the stateful factors {_described(expected)}, its state has "
-            f"{_described(found)}. "
-            "Restore a state across such a change with `graft(tx.init(params), old_state)`.",
-        )
-        return {
-            factors_key(name): slot.update(
-                state.factors[factors_key(name)], **{**extra, "step": state.count}
-            )
-            for name, slot in reacting.items()
-        }
-
-    def values_at(count: jax.Array, factors: dict[str, tuple[Any, ...]]) -> Values:
-        return {
-            name: slot(factors[factors_key(name)], step=count)
-            if isinstance(slot, Stateful)
-            else slot(count)
-            for name, slot in slots.items()
-        }
+    reacting = {factors_key(name): s for name, s in slots.items() if isinstance(s, Stateful)}
+    expected = {key: jax.tree.structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
-        factors = {factors_key(name): slot.init() for name, slot in reacting.items()}
-        values = values_at(count, factors)
+        factors = {key: slot.init() for key, slot in reacting.items()}
+        values = _values(slots, count, factors)
         return ScheduledState(
             count=count,
             # Copies: a donated buffer may stand in one place of the state only.
@@ -115,18 +79,53 @@ def scheduled(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScheduledState]:
-        factors = factor_states(state, extra_args)
-        values = {
-            name: jnp.where(by.active, by.value, value)
-            for name, value in values_at(state.count, factors).items()
-            for by in (state.overrides[override_key(name)],)
-        }
+        _require_own(state, slots, expected)
+        metrics = {**extra_args, "step": state.count}
+        factors = {k: slot.update(state.factors[k], **metrics) for k, slot in reacting.items()}
+        values = _overridden(_values(slots, state.count, factors), state.overrides)
         inner = optax.with_extra_args_support(make(values))
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         count = jnp.minimum(state.count, LAST - 1) + 1
         return updates, ScheduledState(count, values, state.overrides, factors, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Values:
+    return {
+        name: slot(factors[factors_key(name)], step=count)
+        if isinstance(slot, Stateful)
+        else slot(count)
+        for name, slot in slots.items()
+    }
+
+
+def _overridden(values: Values, overrides: dict[str, Override]) -> Values:
+    return {
+        name: jnp.where(by.active, by.value, value)
+        for name, value in values.items()
+        for by in (overrides[override_key(name)],)
+    }
+
+
+def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, Any]) -> None:
+    """Raise if this is not the state of these slots: nothing is ignored, nothing made up."""
+    remedy = "Restore a state across a change with `graft(tx.init(params), old_state)`."
+    names = sorted(map(override_key, slots))
+    require(
+        isinstance(state, ScheduledState) and sorted(state.overrides) == names,
+        f"the optimizer schedules {', '.join(slots)}, and this is the state of another. {remedy}",
+    )
+    require(
+        jnp.ndim(state.count) == 0,
+        f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`.",
+    )
+    found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
+    require(
+        expected == found,
+        f"the optimizer has the stateful factors {_described(expected)}, and its state has "
+        f"{_described(found)}. {remedy}",
+    )
 
 
 def _described(factors: Mapping[str, Any]) -> str:
