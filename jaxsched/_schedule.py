@@ -182,13 +182,14 @@ class Schedule:
 
             cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
 
-        One cycle costs what a million cost.
+        The cost does not grow with the number of cycles.
 
         Args:
           mult: each cycle is `mult` times as long as the one before. An int of at least 1 is exact
             at every step; a positive float starts cycle i at the ceiling of the real number
             a.steps * (mult**i - 1) / (mult - 1), and below 1 holds the end of the last cycle of at
-            least one step.
+            least one step. The number 1 itself stretches nothing, so that anything with an end can
+            be cycled; it is another tree than a `mult` that grows.
           decay: each cycle is `decay` times as high as the one before, > 0.
           cycles: hold the end of this many cycles; None never stops.
 
