@@ -22,6 +22,7 @@ from jaxsched._decays import exponential_decay as exponential_decay
 from jaxsched._decays import inverse_sqrt as inverse_sqrt
 from jaxsched._decays import inverse_time_decay as inverse_time_decay
 from jaxsched._decays import power_law as power_law
+from jaxsched._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._decays import step_decay as step_decay
 from jaxsched._graft import graft as graft
 from jaxsched._piecewise import piecewise_constant as piecewise_constant
@@ -51,6 +52,8 @@ from jaxsched._state import retune as retune
 from jaxsched._state import set_step as set_step
 from jaxsched._state import step as step
 from jaxsched._state import trigger as trigger
+from jaxsched._stateful._greedy import GreedyState as GreedyState
+from jaxsched._stateful._greedy import greedy as greedy
 from jaxsched._stateful._plateau import PlateauState as PlateauState
 from jaxsched._stateful._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful as Stateful
@@ -58,6 +61,7 @@ from jaxsched._stateful._tunable import TunableState as TunableState
 from jaxsched._stateful._tunable import tunable as tunable
 from jaxsched._stateful._until import UntilState as UntilState
 from jaxsched._stateful._until import until as until
+from jaxsched._table import table as table
 from jaxsched._transforms._inject import inject as inject
 from jaxsched._transforms._scale import scale_by_learning_rate as scale_by_learning_rate
 from jaxsched._transforms._scale import scale_by_plateau as scale_by_plateau

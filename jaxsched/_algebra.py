@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import numbers
 import operator
 from typing import Any
 
@@ -18,8 +19,8 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length
-from jaxsched._numerics import real, saturated
-from jaxsched._require import Number, finite, integer, require
+from jaxsched._numerics import above_zero, real, saturated
+from jaxsched._require import Number, finite, integer, length, positive, require
 from jaxsched._schedule import Schedule, as_schedule, node
 
 
@@ -198,6 +199,51 @@ class Shift(Schedule):
 
     def _at(self, t: jax.Array) -> jax.Array:
         return self.schedule._at(_clock.since(t, self.by))
+
+
+@node
+class Faster(Schedule):
+    """`a.faster(rate)`: a(t * rate), also between the steps."""
+
+    schedule: Schedule
+    rate: Length | Number
+
+    @classmethod
+    def of(cls, schedule: Schedule, rate: Any) -> Faster:
+        whole = isinstance(rate, numbers.Integral) and not isinstance(rate, bool)
+        if whole or jnp.issubdtype(getattr(rate, "dtype", float), jnp.integer):
+            return cls(schedule, _clock.held(length("faster", rate=rate, least=1)))
+        return cls(schedule, positive("faster", rate=rate))
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        if isinstance(steps, jax.Array) or isinstance(self.rate, jax.Array):
+            return self._first_at(steps)
+        with jax.ensure_compile_time_eval():
+            return int(self._first_at(steps))
+
+    def _first_at(self, steps: Length) -> jax.Array:
+        """The first step whose time is at least `steps`, by the very product that `_at` forms."""
+        steps = _clock.read(steps)
+        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
+            rate = jnp.maximum(_clock.read(self.rate), 1)
+            return steps // rate + (steps % rate > 0).astype(jnp.int32)
+        guess = _clock.read(jnp.ceil(real(steps) / above_zero(self.rate)))
+        late = self._time(jnp.maximum(guess - 1, 0)) >= real(steps)
+        early = self._time(guess) < real(steps)
+        return jnp.where(early, guess + 1, jnp.where(late, jnp.maximum(guess - 1, 0), guess))
+
+    def _time(self, t: jax.Array) -> jax.Array:
+        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
+            rate = jnp.maximum(_clock.read(self.rate), 1).astype(t.dtype)
+            return jnp.where(t > LAST // rate, jnp.asarray(LAST, t.dtype), t * rate)
+        return jnp.minimum(real(t) * above_zero(self.rate), real(LAST))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return self.schedule._at(self._time(t))
 
 
 def bounds(

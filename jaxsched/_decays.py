@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, held
-from jaxsched._numerics import above_zero, growth, real, saturated
+from jaxsched._numerics import above_zero, blend, growth, raised, real, saturated
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
@@ -96,6 +96,25 @@ class ExponentialDecay(Endless):
             return value
         end, falls = real(self.end_value), real(self.decay_rate) < 1
         return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
+
+
+@node
+class SawtoothPolynomial(Endless):
+    """A polynomial over the steps up to the next multiple of `decay_steps`."""
+
+    init_value: Number
+    end_value: Number
+    power: Number = dataclasses.field(kw_only=True)
+    decay_steps: Length = dataclasses.field(kw_only=True)
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
+        passed = t % period
+        # A multiple ends its own tooth, but for step 0, which begins the first one.
+        left = jnp.where((passed > 0) | (t == 0), period - passed, 0)
+        length = real(t) + real(left)
+        weights = raised(real(left) / length, real(t) / length, self.power)
+        return blend(self.init_value, self.end_value, *weights)
 
 
 def _periods(t: jax.Array, steps: Length, staircase: bool) -> jax.Array:
@@ -307,3 +326,41 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
     init_value, factor = finite(call, init_value=init_value), positive(call, factor=factor)
     every = held(length(call, every=every, least=1))
     return ExponentialDecay(init_value, decay_rate=factor, decay_steps=every, staircase=True)
+
+
+def sawtooth_polynomial(
+    init_value: ArrayLike, end_value: ArrayLike, *, power: ArrayLike, decay_steps: ArrayLike
+) -> Schedule:
+    """A polynomial to the next multiple of `decay_steps`, which is always a little further on.
+
+        n        = decay_steps * max(1, ceil(t / decay_steps))
+        value(t) = end_value + (init_value - end_value) * (1 - t / n)**power
+
+    It reaches `end_value` at every multiple, and in the step after it jumps up again: to half of
+    the way after the first, a third after the second, and so on.
+
+    Args:
+      init_value: value at step 0.
+      end_value: value at every multiple of `decay_steps`.
+      power: the power, > 0.
+      decay_steps: optimizer steps from one end to the next, at least 1.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `power` is not positive, or `decay_steps` is not a
+        positive integer.
+
+    Example:
+      >>> print(sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6)))
+      [1.    0.5   0.    0.25  0.    0.167]
+
+    References:
+      `keras.optimizers.schedules.PolynomialDecay(cycle=True)`.
+    """
+    call = "sawtooth_polynomial"
+    init_value, end_value = finite(call, init_value=init_value), finite(call, end_value=end_value)
+    steps = held(length(call, decay_steps=decay_steps, least=1))
+    power = positive(call, power=power)
+    return SawtoothPolynomial(init_value, end_value, power=power, decay_steps=steps)

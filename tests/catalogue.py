@@ -76,6 +76,12 @@ def powers(a, b, p):
         return np.exp(p * log_a), -np.expm1(p * log_a)
 
 
+def sawtooth(t, init, end, power, every):
+    total = every * np.maximum(np.ceil(t / every), 1)
+    of_init, of_end = powers((total - t) / total, t / total, power)
+    return weighted(init, end, of_init, of_end)
+
+
 def weighted(init, end, of_init, of_end):
     return init * of_init + end * of_end
 
@@ -335,6 +341,26 @@ CASES: dict[str, list[Case]] = {
             dict(init=0.5, factor=0.1, every=30),
             lambda t, init, factor, every: exponential(t, init, factor, every, staircase=True),
             lambda t, factor, every, **_: foldings(t, factor, every),
+        )
+    ],
+    "sawtooth_polynomial": [
+        Case(
+            f"sawtooth_polynomial {power}",
+            lambda init, end, power, every: js.sawtooth_polynomial(
+                init, end, power=power, decay_steps=every
+            ),
+            dict(init=0.5, end=0.01, power=power, every=70),
+            sawtooth,
+            lambda t, power, **_: max(1, power),
+        )
+        for power in (1.0, 0.5, 2.0)
+    ],
+    "table": [
+        Case(
+            "table",
+            lambda values: js.table(values),
+            dict(values=[0.1, 0.5, 0.2, 0.0, 0.3]),
+            lambda t, values: np.asarray(values)[np.minimum(t, len(values) - 1).astype(int)],
         )
     ],
     "piecewise_constant": [
@@ -749,6 +775,27 @@ CASES: dict[str, list[Case]] = {
                 (lambda s: linear(s, 0.0, a, 5), 5),
                 (lambda s: np.clip(cosine(s, a, 0.0, n - 5), 0.1, 0.25), None),
             ),
+        ),
+        Case(
+            "faster",
+            lambda a, rate: (js.cosine(a, 0.0, 320) >> js.linear(0.0, a, 50)).cycle().faster(rate),
+            dict(a=0.3, rate=3),
+            lambda t, a, rate: repeated(
+                np.minimum(t * rate, 2**31 - 1),
+                370,
+                1,
+                1.0,
+                None,
+                lambda s, n: chain(
+                    s, (lambda u: cosine(u, a, 0.0, 320), 320), (lambda u: linear(u, 0.0, a, 50), 0)
+                ),
+            ),
+        ),
+        Case(
+            "slower",
+            lambda a, rate: js.linear(a, 0.1, 300).faster(rate),
+            dict(a=0.3, rate=0.3125),
+            lambda t, a, rate: linear(t * rate, a, 0.1, 300),
         ),
         Case(
             "earlier",

@@ -80,6 +80,13 @@ ARGUMENTS = {
     "power_law": {**PEAK, "exponent": ("not positive", -0.5), "timescale": ("positive", 3.5)},
     "exponential_decay": {**INIT, **RATE, "end_value": ("real", 0.1), "staircase": ("flag", True)},
     "step_decay": {**INIT, "factor": ("positive", 0.5), "every": ("count", 3)},
+    "sawtooth_polynomial": {
+        "init_value": ("real", 0.1),
+        "end_value": ("real", 0.1),
+        "power": ("positive", 2.0),
+        "decay_steps": ("count", 5),
+    },
+    "table": {"values": ("values", [1.0, 0.5, 0.1])},
     "piecewise_constant": {**KNOTS, "values": ("values", [1.0, 0.5, 0.1])},
     "piecewise_linear": KNOTS,
     "piecewise_cosine": KNOTS,
@@ -145,6 +152,7 @@ METHODS = {
     "clip": {"low": ("real", 0.1), "high": ("real", 0.9)},
     "take": {"steps": ("length", 3)},
     "stretch": {"steps": ("length", 3)},
+    "faster": {"rate": ("mult", 1.5)},
     "shift": {"steps": ("whole", 3)},
     "cycle": {"mult": ("mult", 1.5), "decay": ("positive", 0.5), "cycles": ("count", 2)},
 }

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxsched._algebra import Clip, Product, Shift, Sum, Take, Then
+from jaxsched._algebra import Clip, Faster, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
 from jaxsched._stateful._protocol import StatefulClip, StatefulProduct
@@ -84,6 +84,11 @@ def _(x: Take) -> str:
 @expression.register
 def _(x: Shift) -> str:
     return f"{_owner(x.schedule)}.shift({_length(x.by)})"
+
+
+@expression.register
+def _(x: Faster) -> str:
+    return f"{_owner(x.schedule)}.faster({expression(x.rate)})"
 
 
 @expression.register

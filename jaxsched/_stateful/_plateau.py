@@ -17,15 +17,15 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, held
-from jaxsched._numerics import real, saturated
+from jaxsched._numerics import real
 from jaxsched._require import Number, length, name, one_of, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
+from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule, chosen
 from jaxsched._stateful._smoothing import SmoothingState
 
-MODES = ("min", "max")
 POLICIES = ("ignore", "bad", "reduce")
 
 
@@ -106,7 +106,9 @@ class ReduceOnPlateau(Rule):
         return state._replace(smoothing=smoothing), seen
 
     def _judge(self, old: PlateauState, seen: Observation) -> PlateauState:
-        better = seen.heard & ((old.judged == 0) | self._beyond(seen.value, old.best))
+        better = seen.heard & (
+            (old.judged == 0) | beyond(seen.value, old.best, self.mode, self.rtol, self.atol)
+        )
         broken = seen.broken & (self.nonfinite != "ignore")
         bad_one = (seen.heard & ~better) | broken
         event, cooling = seen.heard | broken, old.cooldown > 0
@@ -123,10 +125,6 @@ class ReduceOnPlateau(Rule):
             bad=jnp.where(cut, 0, bad),
             cooldown=jnp.where(cut, _clock.read(self.cooldown), old.cooldown - passed),
         )
-
-    def _beyond(self, metric: jax.Array, best: jax.Array) -> jax.Array:
-        margin = saturated(real(self.rtol) * jnp.abs(best) + real(self.atol))
-        return metric < best - margin if self.mode == "min" else metric > best + margin
 
 
 def reduce_on_plateau(

@@ -1,0 +1,58 @@
+"""A table: one value a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import real
+from jaxsched._piecewise import _array, _list
+from jaxsched._require import finite, refuse, require, sequence
+from jaxsched._schedule import Schedule, node
+
+
+@node
+class Table(Schedule):
+    """values[t]."""
+
+    values: np.ndarray | jax.Array = _list()
+
+    @property
+    def steps(self) -> int:
+        return self.values.shape[-1] - 1
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return real(self.values)[jnp.minimum(t, self.steps).astype(jnp.int32)]
+
+
+def table(values: Sequence[ArrayLike]) -> Schedule:
+    """One value a step: from a file, a measurement, a search, or any Python function.
+
+        value(t) = values[t]
+
+    A step costs one look-up, however long the table is, and however dear its values were.
+
+    Args:
+      values: the values, at least one.
+
+    Returns:
+      A schedule that ends with its last value, at step `len(values) - 1`: integer step of any
+      shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `values` is empty, or one is not a finite number.
+
+    Example:
+      >>> print(table([1.0, 0.5, 0.1])(jnp.arange(5)))
+      [1.  0.5 0.1 0.1 0.1]
+
+    References:
+      fairseq's `manual` schedule.
+    """
+    values = sequence("table", values=values)
+    require(len(values) > 0, refuse("table", "values", "not be empty", values))
+    return Table(_array([finite("table", values=value) for value in values]))
