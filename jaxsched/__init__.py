@@ -68,3 +68,4 @@ from jaxsched._transforms._scale import scale_by_plateau as scale_by_plateau
 from jaxsched._transforms._scale import scale_by_schedule as scale_by_schedule
 from jaxsched._transforms._scale import wrap as wrap
 from jaxsched._transforms._scheduled import ScheduledState as ScheduledState
+from jaxsched._units import Units as Units
