@@ -18,7 +18,8 @@ from jax.core import Tracer
 from jaxsched._algebra import Clip, Faster, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
-from jaxsched._stateful._protocol import StatefulClip, StatefulProduct
+from jaxsched._schedule import Schedule
+from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
 _PRODUCTS = (Product, StatefulProduct)
 
@@ -28,12 +29,17 @@ def expression(x: Any) -> str:
     """`x` as text."""
     if not dataclasses.is_dataclass(x):
         return repr(x)
-    return f"{_snake(type(x).__name__)}({_arguments(x, dataclasses.fields(x))})"
+    return f"{_snake(type(x).__name__)}({_arguments(x)})"
 
 
 @expression.register
 def _(x: float) -> str:
     return repr(x)
+
+
+@expression.register
+def _(x: np.generic) -> str:
+    return repr(x.item())
 
 
 @expression.register
@@ -43,9 +49,12 @@ def _(x: np.ndarray) -> str:
 
 @expression.register
 def _(x: jax.Array) -> str:
-    if isinstance(x, Tracer):
-        return f"<{x.dtype}[{','.join(map(str, x.shape))}]>"
     return expression(np.asarray(x))
+
+
+@expression.register(Tracer)
+def _(x: Any) -> str:
+    return f"<{x.dtype}[{','.join(map(str, x.shape))}]>"
 
 
 @expression.register(tuple)
@@ -63,27 +72,34 @@ def _(x: Function) -> str:
 
 @expression.register
 def _(x: Then) -> str:
+    if len(x.pieces) == 1:
+        return f"join([{expression(x.pieces[0])}], [])"
     return " >> ".join(_child(piece, Then) for piece in x.pieces)
 
 
 @expression.register
 def _(x: Sum) -> str:
-    return " + ".join(_child(term, Then, Sum) for term in x.terms)
+    return _infix(" + ", x.terms, Schedule, Then, Sum)
 
 
 @expression.register
-def _(x: Product | StatefulProduct) -> str:
-    return " * ".join(_child(factor, Then, Sum, *_PRODUCTS) for factor in x.factors)
+def _(x: Product) -> str:
+    return _infix(" * ", x.factors, Schedule, Then, Sum, *_PRODUCTS)
+
+
+@expression.register
+def _(x: StatefulProduct) -> str:
+    return _infix(" * ", x.factors, Stateful, Then, Sum, *_PRODUCTS)
 
 
 @expression.register
 def _(x: Take) -> str:
-    return f"{_owner(x.schedule)}.take({_length(x.steps)})"
+    return f"{_owner(x.schedule)}.take({expression(_whole(x.steps))})"
 
 
 @expression.register
 def _(x: Shift) -> str:
-    return f"{_owner(x.schedule)}.shift({_length(x.by)})"
+    return f"{_owner(x.schedule)}.shift({expression(_whole(x.by))})"
 
 
 @expression.register
@@ -93,37 +109,52 @@ def _(x: Faster) -> str:
 
 @expression.register
 def _(x: Clip | StatefulClip) -> str:
-    return f"{_owner(x.schedule)}.clip({_keywords({'low': x.low, 'high': x.high})})"
+    return f"{_owner(x.schedule)}.clip({_options(low=x.low, high=x.high)})"
 
 
 @expression.register
 def _(x: Cycle) -> str:
-    shown = {"mult": x.mult, "decay": None if x.decay == 1.0 else x.decay, "cycles": x.cycles}
-    return f"{_owner(x.schedule)}.cycle({_keywords(shown)})"
+    decay = None if _is_default(x.decay, 1.0) else x.decay
+    options = _options(mult=x.mult, decay=decay, cycles=_whole(x.cycles))
+    return f"{_owner(x.schedule)}.cycle({options})"
 
 
-def _arguments(x: Any, fields: tuple[Any, ...]) -> str:
-    shown = [f for f in fields if not _is_default(getattr(x, f.name), f.default)]
-    positional = [_value(f.name, getattr(x, f.name)) for f in shown if not f.kw_only]
-    keywords = _keywords({f.name: getattr(x, f.name) for f in shown if f.kw_only})
-    return ", ".join(filter(None, [*positional, keywords]))
+def _arguments(x: Any) -> str:
+    texts: list[str] = []
+    for f in dataclasses.fields(x):
+        value = getattr(x, f.name)
+        if not _is_default(value, f.default):
+            text = expression(_whole(value) if str(f.type).startswith("Length") else value)
+            texts.append(f"{f.name}={text}" if f.kw_only else text)
+    return ", ".join(texts)
+
+
+def _options(**values: Any) -> str:
+    return ", ".join(f"{key}={expression(x)}" for key, x in values.items() if x is not None)
 
 
 def _is_default(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def _keywords(values: dict[str, Any]) -> str:
-    shown = {name: value for name, value in values.items() if value is not None}
-    return ", ".join(f"{name}={_value(name, value)}" for name, value in shown.items())
+def _whole(x: Any) -> Any:
+    """A length as its factory takes it, one beyond the clock too."""
+    return int(x) if isinstance(x, float) else x
 
 
-def _value(name: str, x: Any) -> str:
-    return _length(x) if name in ("steps", "decay_steps", "cycles") else expression(x)
+def _infix(sign: str, operands: tuple[Any, ...], maker: type, *looser: type) -> str:
+    """`a * b * c`, with `2 * (3 * a)` in parentheses: Python would make `2 * 3 * a` out as 6 * a.
 
-
-def _length(x: Any) -> str:
-    return repr(int(x)) if isinstance(x, float) else expression(x)
+    The node begins with the first operand of type `maker`; those before it are taken in from right
+    to left.
+    """
+    texts = [_child(x, *looser) for x in operands]
+    first = next((i for i, x in enumerate(operands) if isinstance(x, maker)), 0)
+    inner = max(first - 1, 0)
+    text = sign.join(texts[inner : first + 1])
+    for outer in reversed(texts[:inner]):
+        text = f"{outer}{sign}({text})"
+    return sign.join([text, *texts[first + 1 :]])
 
 
 def _child(x: Any, *looser: type) -> str:
