@@ -1,14 +1,15 @@
 """Curves through values at given steps. Boundaries may be real numbers, and lie in time as such.
 
 A boundary step belongs to the piece that follows it. None of these has an end: their last value
-is meant to be used, for as long as `.take(steps)` says.
+is meant to be used, for as long as `.take(steps)` says. Of an array with several axes the last one
+is the list, and those before it are the axes of a stack.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,7 @@ def piecewise_cosine(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike
 def _checked(
     call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
 ) -> tuple[List, List]:
+    is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
     values, boundaries = sequence(call, values=values), sequence(call, boundaries=boundaries)
     size, edges = len(values), len(boundaries)
     rule = "one more than boundaries" if more else "one for each boundary"
@@ -196,15 +198,32 @@ def _checked(
         f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
         f"boundaries, {values!r} and {boundaries!r}.",
     )
-    knots = _array([finite(call, boundaries=b) for b in boundaries])
+    knots = _knots([_step(call, boundary) for boundary in boundaries])
     require(knots >= 0, refuse(call, "boundaries", "not be negative", boundaries))
-    require(knots[1:] >= knots[:-1], refuse(call, "boundaries", "not decrease", boundaries))
-    if isinstance(knots, np.ndarray) and np.all(knots == np.floor(knots)):
+    rising = knots[..., 1:] >= knots[..., :-1]
+    require(rising, refuse(call, "boundaries", "not decrease", boundaries))
+    # float32 loses steps beyond 2^24; an array of floats was meant to be one.
+    if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
         knots = np.minimum(knots, _clock.LAST).astype(np.int32)
     return _array([finite(call, values=v) for v in values]), knots
 
 
+def _step(call: str, boundary: ArrayLike) -> Number:
+    return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
+
+
+def _knots(steps: Sequence[Number]) -> List:
+    if steps and all(map(_is_whole, steps)):
+        return jnp.stack(steps, axis=-1)
+    return _array(steps)
+
+
+def _is_whole(x: Any) -> TypeGuard[List]:
+    return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
+
+
 def _array(numbers: Sequence[Number]) -> List:
+    """A list of numbers, or those of a stack, each along the last axis."""
     if any(isinstance(number, jax.Array) for number in numbers):
-        return jnp.stack([real(number) for number in numbers])
+        return jnp.stack([real(number) for number in numbers], axis=-1)
     return np.asarray(numbers, np.float64)

@@ -20,6 +20,9 @@ from jaxsched import _clock
 Number = float | jax.Array
 Whole = int | jax.Array
 
+# Arguments that are counted in optimizer steps, besides those whose names end in `steps`.
+_LENGTHS = ("boundaries", "every", "start_after", "timescale")
+
 
 def require(condition: Any, message: str) -> None:
     """Raise `ValueError(message)` if `condition` is known to be false; a traced one passes."""
@@ -118,16 +121,32 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
     ((name, value),) = argument.items()
     if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
         return int(value)
-    whole = f"Write {name}={int(value):_}." if isinstance(value, float) and value % 1 == 0 else ""
     array = _array_of(value, np.integer)
     if array is None:
-        raise ValueError(refuse(call, name, "be an integer", value, whole))
+        raise ValueError(refuse(call, name, "be an integer", value, _in_steps(name, value)))
     return _clock.signed(array)
 
 
+def is_length(name: str) -> bool:
+    """Is the argument of this name counted in optimizer steps?"""
+    return name.endswith("steps") or name in _LENGTHS
+
+
+def _in_steps(name: str, value: Any) -> str:
+    """What to write for a real number in an integer's place."""
+    if not isinstance(value, (float, np.floating)):
+        return ""
+    whole = f"Write {name}={int(value):_}." if value % 1 == 0 else ""
+    units = "Lengths are optimizer steps; `Units(...).epochs(...)` makes them of other units."
+    return f"{whole} {units if is_length(name) else ''}".strip()
+
+
 def sequence(call: str, /, **argument: Any) -> list[Any]:
-    """A list, a tuple, or the rows of an array."""
+    """A list, a tuple, or the last axis of an array: the axes before it are those of a stack."""
     ((name, value),) = argument.items()
+    if isinstance(value, (jax.Array, np.ndarray)) and value.ndim > 1:
+        axes = (value.ndim - 1, *range(value.ndim - 1))
+        value = value.transpose(axes)
     try:
         return list(value)
     except TypeError:

@@ -149,3 +149,23 @@ def test_it_is_frozen_data():
     assert type(js.Units(batch_size=np.int64(3)).batch_size) is int
     with pytest.raises(AttributeError):
         RUN.batch_size = 3
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: js.linear(1.0, 0.0, 90.5), "got steps=90.5. Lengths are optimizer steps; `Units("),
+        (lambda: js.linear(1.0, 0.0, 1e5), "Write steps=100_000. Lengths are optimizer steps;"),
+        (lambda: js.join([js.constant(1.0)] * 2, [0.5]), "; `Units(...).epochs(...)` makes them"),
+        (lambda: js.constant(1.0).take(np.float32(0.5)), "Lengths are optimizer steps"),
+    ],
+)
+def test_a_bare_float_as_a_length_leads_here(call, said):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the message is what is tested)
+        call()
+    assert said in str(caught.value)
+
+
+def test_what_is_not_counted_in_steps_has_no_units():
+    with pytest.raises(ValueError, match=r"got patience=2.5.$"):
+        js.reduce_on_plateau(patience=2.5)
