@@ -1,5 +1,6 @@
 """How a hyperparameter changes while a JAX model trains."""
 
+from jaxsched import compat as compat
 from jaxsched._adam_warmups import exponential_warmup as exponential_warmup
 from jaxsched._adam_warmups import radam_warmup as radam_warmup
 from jaxsched._adam_warmups import untuned_exponential_warmup as untuned_exponential_warmup

@@ -1,0 +1,102 @@
+"""What several twins need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._clock import LAST
+from jaxsched._compose import from_function
+from jaxsched._curves import cosine
+from jaxsched._decays import constant
+from jaxsched._numerics import real
+from jaxsched._require import Number, Whole, finite, length, refuse, require
+from jaxsched._schedule import Schedule
+from jaxsched._table import table
+
+
+def concrete(call: str, /, **argument: ArrayLike) -> float:
+    """A number that a twin must know while it is built."""
+    ((name, value),) = argument.items()
+    number = finite(call, **argument)
+    known = not isinstance(number, Tracer)
+    require(known, refuse(call, name, "be concrete: it decides the structure", value))
+    return float(number)
+
+
+def whole(x: ArrayLike) -> ArrayLike:
+    """A factor such as 2.0, as the int that makes cycles exact."""
+    return int(x) if isinstance(x, float) and x.is_integer() else x
+
+
+def wave(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -> Schedule:
+    """A cosine that swings for ever, from `high`, `num_cycles` whole waves in `steps` steps."""
+    if isinstance(num_cycles, (int, float)) and num_cycles == 0:
+        return constant(high)
+    rate, steps = _ratio(2 * abs(num_cycles), steps)  # pyright: ignore[reportArgumentType]
+    return _faster((cosine(high, low, steps) >> cosine(low, high, steps)).cycle(), rate)
+
+
+def sawtooth(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -> Schedule:
+    """A falling half cosine, `num_cycles` times in `steps` steps, for ever."""
+    rate, steps = _ratio(num_cycles, steps)
+    return _faster(cosine(high, low, steps).cycle(), rate)
+
+
+def _faster(schedule: Schedule, rate: ArrayLike) -> Schedule:
+    return schedule if isinstance(rate, int) and rate == 1 else schedule.faster(rate)
+
+
+def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
+    """The rate over the steps in lowest terms, so that the cycles are counted in integers."""
+    if not isinstance(rate, (int, float)) or not isinstance(steps, int):
+        return rate, steps
+    exact = Fraction(str(rate)).limit_denominator(10_000)
+    fits = steps * exact.denominator <= LAST and abs(float(exact) - rate) <= 1e-9 * abs(rate)
+    return (exact.numerator, steps * exact.denominator) if fits else (rate, steps)
+
+
+def tabulated(
+    call: str, function: Callable[[Any], Any], total_steps: int | None, **argument: Any
+) -> Schedule:
+    """A function of the step as a schedule: traced, or looked up in a table of its values."""
+    if total_steps is None:
+        return traced(call, function, **argument)
+    steps = length(call, total_steps=total_steps)
+    return table([float(function(t)) for t in range(int(steps) + 1)])
+
+
+def traced(call: str, function: Callable[[Any], Any], **argument: Any) -> Schedule:
+    """A function of the step that JAX can trace, as a schedule."""
+    ((name, value),) = argument.items()
+    try:
+        return from_function(function)
+    except ValueError as error:
+        remedy = "Give `total_steps=...`: it is then called for each of these steps, once."
+        must = "be a function of the step that JAX can trace"
+        raise ValueError(refuse(call, name, must, value, remedy)) from error
+
+
+def repeated(function: Callable[[jax.Array, jax.Array], Any], init: ArrayLike) -> Any:
+    """x(t) = function(t, x(t - 1)) with x(0) = init, as a function of the step.
+
+    A step t costs t evaluations, and there is no gradient through their number.
+    """
+
+    def value(t: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(1, t + 1, lambda k, x: real(function(k, x)), real(init))
+
+    return value
+
+
+def scaled(value: ArrayLike, scale: ArrayLike) -> Number:
+    """value * scale, of Python numbers a Python number."""
+    if isinstance(value, (int, float)) and isinstance(scale, (int, float)):
+        return value * scale
+    return real(jnp.asarray(value)) * real(jnp.asarray(scale))

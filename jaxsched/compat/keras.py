@@ -1,0 +1,371 @@
+"""Twins of `keras.optimizers.schedules` and of Keras' rate callbacks (compared with Keras 3.15).
+
+The schedules of Keras take their rates themselves; the callbacks read it from the optimizer, so
+their twins take it first. A schedule counts optimizer steps; a callback counts epochs, which are
+observations of the plateau here, and steps of `LearningRateScheduler`'s twin.
+"""
+
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._curves import cosine, linear, polynomial
+from jaxsched._cycle import cycle as cycled
+from jaxsched._decays import constant, exponential_decay, inverse_time_decay, sawtooth_polynomial
+from jaxsched._extra import extra
+from jaxsched._piecewise import piecewise_constant
+from jaxsched._require import finite, flag, length, one_of, positive, refuse, require
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._stateful._protocol import Stateful
+from jaxsched._table import table
+from jaxsched.compat._common import concrete, scaled, whole
+
+
+def ExponentialDecay(
+    initial_learning_rate: ArrayLike,
+    decay_steps: ArrayLike,
+    decay_rate: ArrayLike,
+    staircase: bool = False,
+    name: str = "ExponentialDecay",
+) -> Schedule:
+    """The same factor every `decay_steps` steps.
+
+        value(t) = initial_learning_rate * decay_rate**(t / decay_steps)
+
+    whole multiples only with `staircase`.
+
+    Example:
+      >>> print(ExponentialDecay(0.1, 2, 0.25)(jnp.arange(3)))
+      [0.1   0.05  0.025]
+
+    References:
+      `keras.optimizers.schedules.ExponentialDecay`.
+    """
+    call, _ = "ExponentialDecay", name
+    steps = length(call, decay_steps=decay_steps, least=1)
+    rate = positive(call, decay_rate=decay_rate)
+    return exponential_decay(
+        initial_learning_rate, decay_rate=rate, decay_steps=steps, staircase=staircase
+    )
+
+
+def InverseTimeDecay(
+    initial_learning_rate: ArrayLike,
+    decay_steps: ArrayLike,
+    decay_rate: ArrayLike,
+    staircase: bool = False,
+    name: str = "InverseTimeDecay",
+) -> Schedule:
+    """One over time.
+
+        value(t) = initial_learning_rate / (1 + decay_rate * t / decay_steps)
+
+    whole multiples only with `staircase`.
+
+    Example:
+      >>> print(InverseTimeDecay(0.1, 1, 1.0)(jnp.array([0, 1, 3])))
+      [0.1   0.05  0.025]
+
+    References:
+      `keras.optimizers.schedules.InverseTimeDecay`.
+    """
+    call, _ = "InverseTimeDecay", name
+    steps = length(call, decay_steps=decay_steps, least=1)
+    rate = finite(call, decay_rate=decay_rate)
+    return inverse_time_decay(
+        initial_learning_rate, decay_rate=rate, decay_steps=steps, staircase=staircase
+    )
+
+
+def PiecewiseConstantDecay(
+    boundaries: Sequence[ArrayLike], values: Sequence[ArrayLike], name: str = "PiecewiseConstant"
+) -> Schedule:
+    """One value after the other.
+
+        value(t) = values[number of boundaries < t]
+
+    A boundary step still has the old value: one step later than `piecewise_constant`.
+
+    Example:
+      >>> print(PiecewiseConstantDecay([2], [0.1, 0.05])(jnp.arange(5)))
+      [0.1  0.1  0.1  0.05 0.05]
+
+    References:
+      `keras.optimizers.schedules.PiecewiseConstantDecay`.
+    """
+    _ = name
+    return piecewise_constant(values, [np.floor(b) + 1 for b in boundaries])
+
+
+def PolynomialDecay(
+    initial_learning_rate: ArrayLike,
+    decay_steps: ArrayLike,
+    end_learning_rate: ArrayLike = 0.0001,
+    power: ArrayLike = 1.0,
+    cycle: bool = False,
+    name: str = "PolynomialDecay",
+) -> Schedule:
+    """A power of the time that is left.
+
+        value(t) = end + (initial_learning_rate - end) * (1 - t / n)**power
+
+    with n = decay_steps, held from there on; with `cycle` n is the next multiple of `decay_steps`:
+    the multiple itself has the end value, and the step after it jumps up.
+
+    Example:
+      >>> print(PolynomialDecay(0.1, 2, 0.0)(jnp.arange(4)))
+      [0.1  0.05 0.   0.  ]
+      >>> print(PolynomialDecay(0.1, 2, 0.0, cycle=True)(jnp.arange(4)))
+      [0.1   0.05  0.    0.025]
+
+    References:
+      `keras.optimizers.schedules.PolynomialDecay`.
+    """
+    call, _ = "PolynomialDecay", name
+    steps = length(call, decay_steps=decay_steps, least=1)
+    power, ends = positive(call, power=power), (initial_learning_rate, end_learning_rate)
+    if flag(call, cycle=cycle):
+        return sawtooth_polynomial(*ends, power=power, decay_steps=steps)
+    return polynomial(*ends, steps, power=power)
+
+
+def CosineDecay(
+    initial_learning_rate: ArrayLike,
+    decay_steps: ArrayLike,
+    alpha: ArrayLike = 0.0,
+    name: str = "CosineDecay",
+    warmup_target: ArrayLike | None = None,
+    warmup_steps: ArrayLike = 0,
+) -> Schedule:
+    """Half a cosine, after a warmup if there is a target.
+
+        linear(initial_learning_rate, warmup_target, warmup_steps)
+        >> cosine(warmup_target, alpha * warmup_target, decay_steps)
+
+    `decay_steps` does not count the warmup. Without `warmup_target` the cosine starts at
+    `initial_learning_rate`, and `warmup_steps` is not looked at, as in Keras.
+
+    Example:
+      >>> print(CosineDecay(0.0, 2, warmup_target=0.1, warmup_steps=2)(jnp.arange(5)))
+      [0.   0.05 0.1  0.05 0.  ]
+
+    References:
+      `keras.optimizers.schedules.CosineDecay`.
+    """
+    call, _ = "CosineDecay", name
+    steps = length(call, decay_steps=decay_steps, least=1)
+    floor = finite(call, alpha=alpha)
+    warmup = length(call, warmup_steps=warmup_steps)
+    if warmup_target is None:
+        return cosine(initial_learning_rate, scaled(initial_learning_rate, floor), steps)
+    down = cosine(warmup_target, scaled(warmup_target, floor), steps)
+    return linear(initial_learning_rate, warmup_target, warmup) >> down
+
+
+def CosineDecayRestarts(
+    initial_learning_rate: ArrayLike,
+    first_decay_steps: ArrayLike,
+    t_mul: ArrayLike = 2.0,
+    m_mul: ArrayLike = 1.0,
+    alpha: ArrayLike = 0.0,
+    name: str = "SGDRDecay",
+) -> Schedule:
+    """Warm restarts (SGDR) over a floor that does not decay.
+
+        value(t) = initial_learning_rate * ((1 - alpha) * m_mul**i * (1 + cos(pi * p)) / 2 + alpha)
+
+    in cycle i, which is first_decay_steps * t_mul**i long; p the part of it that is done. Every
+    restart is exact, where Keras under `jit` misses some by a rounded logarithm.
+
+    Example:
+      >>> print(CosineDecayRestarts(0.1, 2, m_mul=0.5)(jnp.arange(6)))
+      [0.1   0.05  0.05  0.043 0.025 0.007]
+
+    References:
+      `keras.optimizers.schedules.CosineDecayRestarts`.
+    """
+    call, _ = "CosineDecayRestarts", name
+    steps = length(call, first_decay_steps=first_decay_steps, least=1)
+    rate = finite(call, initial_learning_rate=initial_learning_rate)
+    low = scaled(rate, finite(call, alpha=alpha))
+    falls = cycled(cosine(rate - low, 0.0, steps), whole(t_mul), m_mul, None, call)
+    return falls if isinstance(low, float) and low == 0 else low + falls
+
+
+def LearningRateScheduler(
+    base_lr: ArrayLike,
+    schedule: Callable[..., Any],
+    verbose: int = 0,
+    *,
+    total_steps: int = 10_000,
+) -> Schedule:
+    """A Python function of the epoch, and of the rate before if it takes two arguments.
+
+        value(0) = schedule(0, base_lr),    value(e) = schedule(e, value(e - 1))
+
+    It is called once for each of `total_steps` epochs, here and now; the last value is held. What
+    Keras counts are epochs: a step of this schedule is one.
+
+    Args:
+      base_lr: the optimizer's rate before the first epoch; concrete.
+      schedule: (epoch) or (epoch, rate) -> rate.
+      verbose: nothing is printed here.
+      total_steps: how many epochs to tabulate.
+
+    Example:
+      >>> halve = LearningRateScheduler(0.1, lambda epoch, lr: lr if epoch < 2 else lr * 0.5)
+      >>> print(halve(jnp.arange(4)))
+      [0.1   0.1   0.05  0.025]
+
+    References:
+      `keras.callbacks.LearningRateScheduler`.
+    """
+    call, _ = "LearningRateScheduler", verbose
+    require(callable(schedule), refuse(call, "schedule", "be a function", schedule))
+    takes_rate = _arguments(schedule) > 1
+    rate, values = concrete(call, base_lr=base_lr), list[float]()
+    for epoch in range(int(length(call, total_steps=total_steps, least=1))):
+        rate = float(schedule(epoch, rate) if takes_rate else schedule(epoch))
+        values.append(rate)
+    return table(values)
+
+
+def ReduceLROnPlateau(
+    base_lr: ArrayLike,
+    monitor: str = "val_loss",
+    factor: ArrayLike = 0.1,
+    patience: ArrayLike = 10,
+    verbose: int = 0,
+    mode: str = "auto",
+    min_delta: ArrayLike = 1e-4,
+    cooldown: ArrayLike = 0,
+    min_lr: ArrayLike = 0.0,
+    *,
+    metric: str = "value",
+) -> Stateful:
+    """The rate is cut when a metric has stopped getting better, `patience` times in a row.
+
+        constant(base_lr) * reduce_on_plateau(patience=patience, atol=min_delta, rtol=0, ...)
+
+    The margin is absolute. The last observation of a cooldown counts already, so that n of them
+    are n - 1 quiet ones. A NaN is bad, and so is an infinite metric, which is never the best.
+
+    Args:
+      base_lr: the rate before the first cut; concrete.
+      monitor: what Keras calls the metric; it decides `mode="auto"` and nothing else.
+      factor: in (0, 1).
+      patience: bad observations in a row that cut; 0 is as 1.
+      verbose: nothing is printed here: see `hyperparams(opt_state)`.
+      mode: "min", "max", or "auto" by the name: a loss or an error is better if less, an accuracy
+        and its like if more.
+      min_delta: absolute margin.
+      cooldown: see above.
+      min_lr: the rate never falls below.
+      metric: the name it listens to: `observe(opt_state, value=...)`.
+
+    Example:
+      >>> tx = scale_by_learning_rate(ReduceLROnPlateau(0.1, factor=0.5, patience=1))
+      >>> state = tx.init({})
+      >>> for loss in (1.0, 1.0, 1.0):
+      ...     _, state = tx.update({}, state, value=loss)
+      ...     print(hyperparams(state)["learning_rate"])
+      0.1
+      0.05
+      0.025
+
+    References:
+      `keras.callbacks.ReduceLROnPlateau`.
+    """
+    call, _ = "ReduceLROnPlateau", verbose
+    one_of(call, ("auto", "min", "max"), mode=mode)
+    base, low = concrete(call, base_lr=base_lr), concrete(call, min_lr=min_lr)
+    require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
+    require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))
+    quiet = length(call, cooldown=cooldown)
+    return constant(base) * reduce_on_plateau(
+        mode=_mode(call, monitor) if mode == "auto" else mode,
+        factor=factor,
+        patience=length(call, patience=patience),
+        rtol=0.0,
+        atol=min_delta,
+        cooldown=max(int(quiet) - 1, 0),
+        min_scale=min(low / base, 1.0),
+        nonfinite="bad",
+        metric=metric,
+    )
+
+
+def to_keras(schedule: Any) -> Any:
+    """A schedule of this library, as a `keras.optimizers.schedules.LearningRateSchedule`.
+
+        keras.optimizers.Adam(to_keras(warmup_cosine(1e-3, ...)))
+
+    It runs inside `model.fit` on Keras' JAX backend, and is saved with the model as text.
+
+    Args:
+      schedule: a schedule, or any function of the step that JAX can trace.
+
+    Returns:
+      An instance of a subclass of Keras' own, whose config is `{"schedule": repr(schedule)}`.
+
+    Raises:
+      MissingExtraError: Keras is not installed.
+      ValueError: it is not a schedule, or Keras runs on another backend than JAX.
+
+    Example:
+      keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))
+    """
+    schedule = as_schedule("to_keras", schedule)
+    backend = extra("keras", "keras").config.backend()
+    require(backend == "jax", f"`to_keras` needs Keras on its JAX backend, got {backend!r}.")
+    return _keras_class()(schedule)
+
+
+@functools.cache
+def _keras_class() -> type:
+    from jaxsched._show._parse import parse
+
+    keras = extra("keras", "keras")
+
+    @keras.saving.register_keras_serializable(package="jaxsched")
+    class JaxSchedule(keras.optimizers.schedules.LearningRateSchedule):
+        """A schedule of jaxsched."""
+
+        def __init__(self, schedule: Schedule | str) -> None:
+            self.schedule = parse(schedule) if isinstance(schedule, str) else schedule
+
+        def __call__(self, step: Any) -> Any:
+            return self.schedule(keras.ops.cast(step, "int32"))
+
+        def get_config(self) -> dict[str, Any]:
+            return {"schedule": repr(self.schedule)}
+
+    return JaxSchedule
+
+
+def _arguments(function: Callable[..., Any]) -> int:
+    parameters = inspect.signature(function).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds for p in parameters)
+
+
+_LESS, _MORE = ("loss", "error", "mse", "mae"), ("acc", "auc", "precision", "recall", "f1", "iou")
+
+
+def _mode(call: str, monitor: str) -> str:
+    """What Keras asks of the metric, its name must tell here."""
+    lowered = str(monitor).lower()
+    if any(word in lowered for word in _LESS):
+        return "min"
+    remedy = 'Say mode="min" or mode="max".'
+    known = any(word in lowered for word in _MORE)
+    require(known, refuse(call, "monitor", 'tell what mode="auto" means', monitor, remedy))
+    return "max"

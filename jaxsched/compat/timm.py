@@ -1,0 +1,683 @@
+"""Twins of `timm.scheduler` (compared with timm 1.0.31).
+
+The first argument is the base rate that the peer reads from its optimizer. Lengths `..._t` count
+what `step(t)` was called with, epochs by default: here they are optimizer steps, so multiply them
+with the steps of an epoch. timm counts t = 0 for the first one, and so does this.
+
+`warmup_prefix=False` (most defaults): the warmup takes the place of the first steps of the curve,
+and the rate jumps onto it. `True`: the curve starts after the warmup. Noise is drawn from torch's
+generator and is refused; multiply with your own. A group's `lr_scale` is a product too.
+"""
+
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._clock import plus
+from jaxsched._compose import maximum
+from jaxsched._curves import cosine, geometric, linear, one_minus_sqrt, polynomial, tanh
+from jaxsched._decays import constant, inverse_sqrt, power_law, step_decay
+from jaxsched._numerics import real
+from jaxsched._piecewise import piecewise_constant
+from jaxsched._require import Whole, finite, flag, length, one_of, positive, refuse, require, within
+from jaxsched._schedule import Schedule
+from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._stateful._protocol import Stateful
+from jaxsched.compat._common import concrete, traced, whole
+from jaxsched.compat.torch import lowest_scale
+
+Noise = Any
+
+
+def CosineLRScheduler(
+    base_lr: ArrayLike,
+    t_initial: ArrayLike,
+    lr_min: ArrayLike = 0.0,
+    cycle_mul: ArrayLike = 1.0,
+    cycle_decay: ArrayLike = 1.0,
+    cycle_limit: ArrayLike = 1,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    k_decay: ArrayLike = 1.0,
+) -> Schedule:
+    """Half cosines, each cycle longer and lower, over a floor that stays.
+
+        lr_min + (base_lr * cycle_decay**i - lr_min) * (1 + cos(pi * (t_curr / t_i)**k_decay)) / 2
+
+    in cycle i < cycle_limit, which is t_i = t_initial * cycle_mul**i long, and then `lr_min`. Every
+    restart is exact, where timm misses some by a rounded logarithm.
+
+    Args:
+      base_lr: the first peak.
+      t_initial: length of the first cycle, at least 1.
+      lr_min: the floor.
+      cycle_mul: each cycle is this many times as long as the one before.
+      cycle_decay: each peak is this many times as high as the one before.
+      cycle_limit: number of cycles.
+      warmup_t: length of the warmup.
+      warmup_lr_init: where the warmup starts.
+      warmup_prefix: does the curve start after the warmup?
+      t_in_epochs: no part of the curve.
+      noise_range_t: must be None, see above.
+      noise_pct: see above.
+      noise_std: see above.
+      noise_seed: see above.
+      k_decay: above 1 keeps the early rates for longer.
+
+    Example:
+      >>> print(CosineLRScheduler(0.1, t_initial=4, warmup_t=1)(jnp.arange(5)))
+      [0.    0.085 0.05  0.015 0.   ]
+
+    References:
+      `timm.scheduler.CosineLRScheduler`.
+    """
+    call = "CosineLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    k = _k(call, k_decay)
+    steps = length(call, t_initial=t_initial, least=1)
+    shape = _cycles(
+        call,
+        lambda high, low: cosine(high, low, steps, k=k),
+        (base_lr, lr_min),
+        (cycle_mul, cycle_decay, cycle_limit),
+    )
+    return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def PolyLRScheduler(
+    base_lr: ArrayLike,
+    t_initial: ArrayLike,
+    power: ArrayLike = 0.5,
+    lr_min: ArrayLike = 0.0,
+    cycle_mul: ArrayLike = 1.0,
+    cycle_decay: ArrayLike = 1.0,
+    cycle_limit: ArrayLike = 1,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    k_decay: ArrayLike = 1.0,
+) -> Schedule:
+    """Polynomials, each cycle longer and lower, over a floor that stays.
+
+        lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - (t_curr / t_i)**k_decay)**power
+
+    Args are those of `CosineLRScheduler`, and
+
+    Args:
+      base_lr: the first peak.
+      t_initial: length of the first cycle, at least 1.
+      power: the power, > 0. Its default is 1/2; `create_scheduler_v2` passes its `decay_rate`, 0.1.
+
+    Example:
+      >>> print(PolyLRScheduler(0.1, t_initial=4, power=1.0)(jnp.arange(5)))
+      [0.1   0.075 0.05  0.025 0.   ]
+
+    References:
+      `timm.scheduler.PolyLRScheduler`.
+    """
+    call = "PolyLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    power, k = positive(call, power=power), _k(call, k_decay)
+    steps = length(call, t_initial=t_initial, least=1)
+    shape = _cycles(
+        call,
+        lambda high, low: polynomial(high, low, steps, power=power, k=k),
+        (base_lr, lr_min),
+        (cycle_mul, cycle_decay, cycle_limit),
+    )
+    return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def TanhLRScheduler(
+    base_lr: ArrayLike,
+    t_initial: ArrayLike,
+    lb: ArrayLike = -7.0,
+    ub: ArrayLike = 3.0,
+    lr_min: ArrayLike = 0.0,
+    cycle_mul: ArrayLike = 1.0,
+    cycle_decay: ArrayLike = 1.0,
+    cycle_limit: ArrayLike = 1,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+) -> Schedule:
+    """Hyperbolic tangents, each cycle longer and lower, over a floor that stays.
+
+        lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - tanh(lb * (1 - p) + ub * p)) / 2
+
+    with p = t_curr / t_i. Without `warmup_prefix` the warmup aims at the value of the curve at
+    `warmup_t`, so that nothing jumps (the cosine's and the polynomial's aim at `base_lr`).
+
+    Args are those of `CosineLRScheduler`, and
+
+    Args:
+      base_lr: the first peak.
+      t_initial: length of the first cycle, at least 1.
+      lb: where on the tangent a cycle begins.
+      ub: where it ends.
+
+    Example:
+      >>> print(TanhLRScheduler(0.1, t_initial=4)(jnp.arange(5)))
+      [0.1   0.1   0.098 0.027 0.   ]
+
+    References:
+      `timm.scheduler.TanhLRScheduler`.
+    """
+    call = "TanhLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    steps = length(call, t_initial=t_initial, least=1)
+    shape = _cycles(
+        call,
+        lambda high, low: tanh(high, low, steps, low=lb, high=ub),
+        (base_lr, lr_min),
+        (cycle_mul, cycle_decay, cycle_limit),
+    )
+    warmup = length(call, warmup_t=warmup_t)
+    aim = base_lr if flag(call, warmup_prefix=warmup_prefix) else _number(shape(warmup))
+    return _warmed(call, aim, shape, warmup, warmup_lr_init, warmup_prefix)
+
+
+def StepLRScheduler(
+    base_lr: ArrayLike,
+    decay_t: float,
+    decay_rate: ArrayLike = 1.0,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    warmup_prefix: bool = True,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+) -> Schedule:
+    """A cut every `decay_t` steps, which need not be whole.
+
+        base_lr * decay_rate**floor(t / decay_t)
+
+    Args are those of `CosineLRScheduler`, and
+
+    Args:
+      base_lr: the base rate.
+      decay_t: steps between two cuts, real, > 0; concrete.
+      decay_rate: the factor, > 0.
+
+    Example:
+      >>> print(StepLRScheduler(0.1, decay_t=1.5, decay_rate=0.5)(jnp.arange(5)))
+      [0.1   0.1   0.05  0.025 0.025]
+
+    References:
+      `timm.scheduler.StepLRScheduler`.
+    """
+    call = "StepLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    period = concrete(call, decay_t=decay_t)
+    require(period > 0, refuse(call, "decay_t", "be positive", decay_t))
+    # floor(t / (n / d)) = floor(t * d / n): whole numbers, exact at every step.
+    exact = Fraction(str(period)).limit_denominator(10_000)
+    rate = positive(call, decay_rate=decay_rate)
+    shape = step_decay(base_lr, factor=rate, every=max(exact.numerator, 1))
+    shape = shape if exact.denominator == 1 else shape.faster(exact.denominator)
+    return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def MultiStepLRScheduler(
+    base_lr: ArrayLike,
+    decay_t: Sequence[float],
+    decay_rate: ArrayLike = 1.0,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    warmup_prefix: bool = True,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+) -> Schedule:
+    """A cut one step before each milestone.
+
+        base_lr * decay_rate**(number of milestones <= t + 1)
+
+    One step before: that is timm's convention, and torch's `MultiStepLR` cuts at the milestone.
+
+    Args are those of `CosineLRScheduler`, and
+
+    Args:
+      base_lr: the base rate.
+      decay_t: the milestones, in order.
+      decay_rate: the factor.
+
+    Example:
+      >>> print(MultiStepLRScheduler(0.1, decay_t=[2, 3], decay_rate=0.5)(jnp.arange(4)))
+      [0.1   0.05  0.025 0.025]
+
+    References:
+      `timm.scheduler.MultiStepLRScheduler`.
+    """
+    call = "MultiStepLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    rate = finite(call, decay_rate=decay_rate)
+    values = [rate**n for n in range(len(decay_t) + 1)]
+    shape = base_lr * piecewise_constant(values, [max(m - 1, 0) for m in decay_t])
+    return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def WSDLRScheduler(
+    base_lr: ArrayLike,
+    t_initial: ArrayLike,
+    decay_t: ArrayLike,
+    lr_min: ArrayLike = 0.0,
+    stable_fn: str = "constant",
+    stable_timescale: float | None = None,
+    stable_power: ArrayLike = 0.5,
+    decay_fn: str | Callable[[Any], Any] = "1-sqrt",
+    decay_power: ArrayLike = 0.5,
+    decay_ratio: ArrayLike = 0.1,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    t_in_epochs: bool = True,
+    noise_range_t: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+) -> Schedule:
+    """A warmup, a stable phase that may itself fall, a decay.
+
+        lr_min + (max(base_lr * stable(s), lr_min) - lr_min) * decay(f)
+
+    s the steps since the warmup, f the part of the last `decay_t` steps that is done.
+
+        stable_fn  stable(s)                            decay_fn  decay(f)
+        constant   1                                    linear    1 - f
+        rsqrt      (1 + s / stable_timescale)**-0.5     1-sqrt    1 - sqrt(f)
+        power      (1 + s / stable_timescale)**-power   cosine    (1 + cos(pi * f)) / 2
+                                                        power     1 - f**decay_power
+                                                        exp       (r**f - r) / (1 - r), r = decay_ratio
+
+    Args:
+      base_lr: the rate of the stable phase.
+      t_initial: length of the stable phase and the decay together; the warmup comes before.
+      decay_t: length of the decay.
+      lr_min: the floor of both.
+      stable_fn: see above.
+      stable_timescale: None is `warmup_t`; for "power" an int.
+      stable_power: the power above.
+      decay_fn: see above; or a function of f that JAX can trace.
+      decay_power: the power above.
+      decay_ratio: r above.
+      warmup_t: length of the warmup.
+      warmup_lr_init: where the warmup starts.
+      t_in_epochs: no part of the curve.
+      noise_range_t: must be None.
+      noise_pct: see the module.
+      noise_std: see the module.
+      noise_seed: see the module.
+
+    Example:
+      >>> print(WSDLRScheduler(0.1, t_initial=4, decay_t=2, decay_fn="linear")(jnp.arange(5)))
+      [0.1  0.1  0.1  0.05 0.  ]
+
+    References:
+      `timm.scheduler.WSDLRScheduler`.
+    """
+    call = "WSDLRScheduler"
+    _checked(call, noise_range_t, t_in_epochs)
+    one_of(call, ("constant", "rsqrt", "power"), stable_fn=stable_fn)
+    total, down = length(call, t_initial=t_initial, least=1), length(call, decay_t=decay_t, least=1)
+    require(down <= total, refuse(call, "decay_t", f"be at most t_initial={t_initial!r}", decay_t))
+    warmup = length(call, warmup_t=warmup_t)
+    until_decay = total - down
+    fall = _decay(call, decay_fn, down, decay_power, decay_ratio)
+    up = linear(warmup_lr_init, base_lr, warmup)
+    if stable_fn == "constant":
+        span = finite(call, base_lr=base_lr) - finite(call, lr_min=lr_min)
+        down_to = _scaled(fall, span, lr_min)
+        return up >> constant(base_lr, until_decay) >> down_to
+    timescale = warmup if stable_timescale is None else stable_timescale
+    remedy = "It is `warmup_t` unless given."
+    timescale = positive(call, stable_timescale=timescale, remedy=remedy)
+    stable = _stable(call, base_lr, stable_fn, timescale, stable_power)
+    height = (maximum(stable, lr_min) - lr_min) * (constant(1.0, until_decay) >> fall)
+    return up >> height + lr_min
+
+
+def PlateauLRScheduler(
+    base_lr: ArrayLike,
+    decay_rate: ArrayLike = 0.1,
+    patience_t: ArrayLike = 10,
+    threshold: ArrayLike = 1e-4,
+    cooldown_t: ArrayLike = 0,
+    warmup_t: ArrayLike = 0,
+    warmup_lr_init: ArrayLike = 0.0,
+    lr_min: ArrayLike = 0.0,
+    mode: str = "max",
+    noise_range_t: Noise = None,
+    noise_type: str = "normal",
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int | None = None,
+    *,
+    metric: str = "value",
+) -> Stateful:
+    """A warmup, then torch's `ReduceLROnPlateau`. The default mode is "max".
+
+        (linear(warmup_lr_init, base_lr, warmup_t) >> constant(base_lr))
+        * reduce_on_plateau(patience=patience_t + 1, start_after=warmup_t + 1, ...)
+
+    timm steps with a metric after epoch e as `step(e + 1, metric)`; here that is the update at step
+    e + 1, which sees what was observed after step e. Metrics are not looked at during the warmup.
+
+    Args:
+      base_lr: the rate before the first cut; concrete.
+      decay_rate: the factor of a cut, in (0, 1); concrete.
+      patience_t: bad observations that are forgiven.
+      threshold: relative margin.
+      cooldown_t: observations after a cut in which no bad one counts.
+      warmup_t: length of the warmup, in steps.
+      warmup_lr_init: where the warmup starts.
+      lr_min: the rate never falls below; concrete.
+      mode: "max" or "min".
+      noise_range_t: must be None.
+      noise_type: see the module.
+      noise_pct: see the module.
+      noise_std: see the module.
+      noise_seed: see the module.
+      metric: the name it listens to.
+
+    Example:
+      >>> print(PlateauLRScheduler(0.1, patience_t=1, warmup_t=5))
+      (linear(0.0, 0.1, 5) >> constant(0.1)) * reduce_on_plateau(mode='max', patience=2,
+        min_scale=1.0...e-07, start_after=6, nonfinite='bad')
+
+    References:
+      `timm.scheduler.PlateauLRScheduler`.
+    """
+    call = "PlateauLRScheduler"
+    _checked(call, noise_range_t, True)
+    warmup = length(call, warmup_t=warmup_t)
+    rate = linear(warmup_lr_init, base_lr, warmup) >> constant(base_lr)
+    return rate * reduce_on_plateau(
+        mode=mode,
+        factor=decay_rate,
+        patience=plus(length(call, patience_t=patience_t), 1),
+        rtol=threshold,
+        cooldown=length(call, cooldown_t=cooldown_t),
+        min_scale=lowest_scale(call, base_lr, decay_rate, lr_min, 1e-8),
+        start_after=0 if _is_zero(warmup) else plus(warmup, 1),
+        nonfinite="bad",
+        metric=metric,
+    )
+
+
+def create_scheduler_v2(
+    base_lr: ArrayLike,
+    sched: str = "cosine",
+    num_epochs: int = 300,
+    decay_epochs: float | None = None,
+    decay_milestones: Sequence[int] = (90, 180, 270),
+    cooldown_epochs: int = 0,
+    patience_epochs: int = 10,
+    decay_rate: float = 0.1,
+    min_lr: float = 0.0,
+    warmup_lr: float = 1e-5,
+    warmup_epochs: int = 0,
+    warmup_prefix: bool = False,
+    noise: Noise = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    cycle_mul: float = 1.0,
+    cycle_decay: float = 0.1,
+    cycle_limit: int = 1,
+    k_decay: float = 1.0,
+    decay_fn: str | None = None,
+    stable_timescale: float | None = None,
+    plateau_mode: str = "max",
+    step_on_epochs: bool = True,
+    updates_per_epoch: int = 0,
+) -> tuple[Schedule | Stateful, int]:
+    """The schedule that timm's command line means, and the number of epochs to train.
+
+    Give `step_on_epochs=False` and `updates_per_epoch`: lengths are then multiplied into optimizer
+    steps. Otherwise a step of the schedule is an epoch, as in timm, and so it must be called.
+
+    Args:
+      base_lr: the base rate.
+      sched: "cosine", "tanh", "step", "constant", "multistep", "plateau", "poly", "wsd", "rsqrt"
+        or "none", which is the base rate.
+      num_epochs: epochs of the first cycle.
+      decay_epochs: between two steps, by default 90; of the decay of "wsd" and "rsqrt", or a
+        fraction, by default 1/5.
+      decay_milestones: of "multistep".
+      cooldown_epochs: at the end, at `min_lr`.
+      patience_epochs: of "plateau".
+      decay_rate: the factor of a cut; of "poly" the power.
+      min_lr: the floor.
+      warmup_lr: where the warmup starts.
+      warmup_epochs: length of the warmup.
+      warmup_prefix: does the curve start after it?
+      noise: must be None.
+      noise_pct: see the module.
+      noise_std: see the module.
+      noise_seed: see the module.
+      cycle_mul: each cycle is this many times as long.
+      cycle_decay: each cycle is this many times as high.
+      cycle_limit: number of cycles.
+      k_decay: of "cosine" and "poly".
+      decay_fn: of "wsd" and "rsqrt".
+      stable_timescale: of "rsqrt".
+      plateau_mode: "max" or "min".
+      step_on_epochs: is a step of the schedule an epoch?
+      updates_per_epoch: optimizer steps in an epoch.
+
+    Returns:
+      The schedule, stateful for "plateau", and the epochs, with all cycles and the cooldown.
+
+    Raises:
+      ValueError: there is no such `sched`, or its lengths do not fit.
+
+    Example:
+      >>> schedule, epochs = create_scheduler_v2(0.1, num_epochs=10, cooldown_epochs=2)
+      >>> print(schedule, epochs)
+      cosine(0.1, 0.0, 10) 12
+
+    References:
+      `timm.scheduler.create_scheduler_v2`.
+    """
+    call = "create_scheduler_v2"
+    one_of(call, KINDS, sched=sched)
+    require(noise is None, _no_noise(call, "noise", noise))
+    if decay_epochs is None:
+        decay_epochs = 0.2 if sched in ("wsd", "rsqrt") else 90
+    per = 1 if step_on_epochs else int(length(call, updates_per_epoch=updates_per_epoch, least=1))
+    total, warmup_t, decay_t = num_epochs * per, warmup_epochs * per, decay_epochs * per
+    warmup: dict[str, Any] = {"warmup_t": warmup_t, "warmup_lr_init": warmup_lr}
+    prefix: dict[str, Any] = {**warmup, "warmup_prefix": warmup_prefix}
+    cycles: dict[str, Any] = {
+        "t_initial": total,
+        "lr_min": min_lr,
+        "cycle_mul": cycle_mul,
+        "cycle_decay": cycle_decay,
+        "cycle_limit": cycle_limit,
+    }
+    last = num_epochs + (warmup_epochs if warmup_prefix else 0)
+    if sched in ("cosine", "poly", "tanh"):
+        own: dict[str, dict[str, Any]] = {
+            "cosine": {"k_decay": k_decay},
+            "poly": {"k_decay": k_decay, "power": decay_rate},
+            "tanh": {},
+        }
+        length_t = _cycle_length(total, cycle_mul, cycle_limit) + (warmup_t if warmup_prefix else 0)
+        made = _CYCLIC[sched](base_lr, **cycles, **prefix, **own[sched])
+        return made, (length_t + cooldown_epochs * per) // per
+    if sched in ("wsd", "rsqrt"):
+        stable_and_decay = total if warmup_prefix else total - warmup_t
+        share = 0 < decay_epochs < 1
+        made = WSDLRScheduler(
+            base_lr,
+            t_initial=stable_and_decay,
+            decay_t=round(decay_epochs * stable_and_decay if share else decay_t),
+            lr_min=min_lr,
+            stable_fn="rsqrt" if sched == "rsqrt" else "constant",
+            stable_timescale=None if stable_timescale is None else stable_timescale * per,
+            decay_fn=decay_fn or ("linear" if sched == "rsqrt" else "1-sqrt"),
+            **warmup,
+        )
+        return made, (warmup_t + stable_and_decay + cooldown_epochs * per) // per
+    if sched == "step":
+        return StepLRScheduler(base_lr, decay_t=decay_t, decay_rate=decay_rate, **prefix), last
+    if sched == "constant":
+        return StepLRScheduler(base_lr, decay_t=1, **prefix), last
+    if sched == "multistep":
+        milestones = [m * per for m in decay_milestones]
+        made = MultiStepLRScheduler(base_lr, decay_t=milestones, decay_rate=decay_rate, **prefix)
+        return made, last
+    if sched == "plateau":
+        rest: dict[str, Any] = {"lr_min": min_lr, "mode": plateau_mode, **warmup}
+        plateau = PlateauLRScheduler(base_lr, decay_rate, patience_epochs, **rest)
+        return plateau, last
+    return constant(base_lr), last
+
+
+KINDS = (
+    "cosine",
+    "tanh",
+    "step",
+    "constant",
+    "multistep",
+    "plateau",
+    "poly",
+    "wsd",
+    "rsqrt",
+    "none",
+)
+_CYCLIC: dict[str, Callable[..., Schedule]] = {
+    "cosine": CosineLRScheduler,
+    "poly": PolyLRScheduler,
+    "tanh": TanhLRScheduler,
+}
+
+
+def _cycle_length(t_initial: int, cycle_mul: float, cycle_limit: int) -> int:
+    cycles = max(1, cycle_limit)
+    if cycle_mul == 1.0:
+        return t_initial * cycles
+    return int(-t_initial * (cycle_mul**cycles - 1) // (1 - cycle_mul))
+
+
+def _cycles(
+    call: str,
+    curve: Callable[[ArrayLike, ArrayLike], Schedule],
+    ends: tuple[ArrayLike, ArrayLike],
+    cycles: tuple[ArrayLike, ArrayLike, ArrayLike],
+) -> Schedule:
+    """A curve cycled over its floor: the peaks decay, the floor does not."""
+    (base_lr, lr_min), (mult, decay, limit) = ends, cycles
+    low = finite(call, lr_min=lr_min)
+    decay, limit = positive(call, cycle_decay=decay), length(call, cycle_limit=limit)
+    if _is_zero(limit):
+        return constant(low)
+    if isinstance(limit, int) and limit == 1:
+        return curve(base_lr, low)
+    if isinstance(decay, float) and decay == 1:
+        return curve(base_lr, low).cycle(mult=whole(mult), cycles=limit)
+    floor = curve(0.0, low).cycle(mult=whole(mult), cycles=limit)
+    return curve(base_lr, 0.0).cycle(mult=whole(mult), decay=decay, cycles=limit) + floor
+
+
+def _warmed(
+    call: str,
+    peak: ArrayLike,
+    shape: Schedule,
+    warmup_t: ArrayLike,
+    warmup_lr_init: ArrayLike,
+    warmup_prefix: bool,
+) -> Schedule:
+    """A warmup before the curve, or in the place of its first steps."""
+    steps = length(call, warmup_t=warmup_t)
+    if _is_zero(steps):
+        return shape
+    up = linear(warmup_lr_init, peak, steps)
+    return up >> (shape if flag(call, warmup_prefix=warmup_prefix) else shape.shift(-steps))
+
+
+def _decay(
+    call: str, decay_fn: Any, steps: Whole, decay_power: ArrayLike, decay_ratio: ArrayLike
+) -> Schedule:
+    """From 1 to 0."""
+    if callable(decay_fn):
+
+        def part(t: jax.Array) -> Any:
+            return decay_fn(jnp.minimum(real(t) / real(steps), 1))
+
+        return traced(call, part, decay_fn=decay_fn)
+    one_of(call, ("linear", "1-sqrt", "cosine", "power", "exp"), decay_fn=decay_fn)
+    if decay_fn == "power":
+        return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, decay_power=decay_power))
+    if decay_fn == "exp":
+        inside = within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), decay_ratio=decay_ratio)
+        return (geometric(1.0, inside, steps) - inside) / (1 - inside)
+    return {"linear": linear, "1-sqrt": one_minus_sqrt, "cosine": cosine}[decay_fn](1.0, 0.0, steps)
+
+
+def _scaled(fall: Schedule, span: Any, low: ArrayLike) -> Schedule:
+    """low + span * fall, where fall is from 1 to 0."""
+    return span * fall + low
+
+
+def _stable(
+    call: str, base_lr: ArrayLike, stable_fn: str, timescale: Any, power: ArrayLike
+) -> Schedule:
+    if stable_fn == "rsqrt":
+        return inverse_sqrt(base_lr, timescale=timescale)
+    exponent = -positive(call, stable_power=power)
+    steps = whole(timescale)
+    return power_law(base_lr, exponent=exponent, timescale=timescale).shift(
+        -length(call, stable_timescale=steps)
+    )
+
+
+def _number(x: jax.Array) -> Any:
+    return x if isinstance(x, Tracer) else float(x)
+
+
+def _k(call: str, k_decay: ArrayLike) -> Any:
+    k = positive(call, k_decay=k_decay)
+    return None if isinstance(k, float) and k == 1 else k
+
+
+def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:
+    flag(call, t_in_epochs=t_in_epochs)
+    require(noise_range_t is None, _no_noise(call, "noise_range_t", noise_range_t))
+
+
+def _no_noise(call: str, argument: str, value: Any) -> str:
+    remedy = "The peer's noise is torch's; multiply with your own: `* from_function(noise)`."
+    return refuse(call, argument, "be None", value, remedy)
+
+
+def _is_zero(steps: Any) -> bool:
+    return isinstance(steps, int) and steps == 0

@@ -1,0 +1,652 @@
+"""Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
+
+The first argument is the base rate that the peer reads from its optimizer's group. A twin is a
+function of the step, t = 0 for the first update, where torch has a recursion: it can start anywhere.
+For several parameter groups, make several.
+"""
+
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxsched._compose import from_function, join
+from jaxsched._curves import cosine, linear, polynomial
+from jaxsched._cycle import cycle
+from jaxsched._decays import constant, exponential_decay, step_decay
+from jaxsched._extra import extra
+from jaxsched._numerics import ratio
+from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
+from jaxsched._recipes import cyclic
+from jaxsched._require import finite, flag, length, one_of, positive, refuse, require, within
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._stateful._protocol import Stateful
+from jaxsched.compat._common import concrete, repeated, scaled, tabulated, traced
+
+
+def LambdaLR(
+    base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
+) -> Schedule:
+    """A function of the step times the base rate.
+
+        value(t) = base_lr * lr_lambda(t)
+
+    Args:
+      base_lr: the base rate.
+      lr_lambda: the factor; a function that JAX can trace, or with `total_steps` any function.
+      total_steps: call it once for each step up to here, and hold the last; None traces it.
+
+    Example:
+      >>> print(LambdaLR(0.1, lambda t: 0.5**t)(jnp.arange(3)))
+      [0.1   0.05  0.025]
+      >>> print(LambdaLR(0.1, lambda t: 1.0 if t < 2 else 0.5, total_steps=10)(jnp.arange(3)))
+      [0.1  0.1  0.05]
+
+    References:
+      `torch.optim.lr_scheduler.LambdaLR`.
+    """
+    return base_lr * tabulated("LambdaLR", lr_lambda, total_steps, lr_lambda=lr_lambda)
+
+
+def MultiplicativeLR(
+    base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
+) -> Schedule:
+    """A product of a factor for each step.
+
+        value(t) = base_lr * lr_lambda(1) * lr_lambda(2) * ... * lr_lambda(t)
+
+    Args:
+      base_lr: the base rate.
+      lr_lambda: the factor; a function that JAX can trace, or with `total_steps` any function.
+      total_steps: call it once for each step up to here, and hold the last. None traces it: then
+        step t costs t multiplications.
+
+    Example:
+      >>> print(MultiplicativeLR(0.8, lambda t: 0.5, total_steps=10)(jnp.arange(4)))
+      [0.8 0.4 0.2 0.1]
+
+    References:
+      `torch.optim.lr_scheduler.MultiplicativeLR`.
+    """
+    call = "MultiplicativeLR"
+    if total_steps is None:
+        product = repeated(lambda k, x: x * lr_lambda(k), 1.0)
+        return base_lr * traced(call, product, lr_lambda=lr_lambda)
+    factors = [1.0, *(float(lr_lambda(t)) for t in range(1, total_steps + 1))]
+    products = list(itertools.accumulate(factors, operator.mul))
+    return base_lr * tabulated(call, products.__getitem__, total_steps, lr_lambda=lr_lambda)
+
+
+def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> Schedule:
+    """A cut every `step_size` steps.
+
+        value(t) = base_lr * gamma**floor(t / step_size)
+
+    Example:
+      >>> print(StepLR(0.1, 2, gamma=0.5)(jnp.arange(5)))
+      [0.1   0.1   0.05  0.05  0.025]
+
+    References:
+      `torch.optim.lr_scheduler.StepLR`.
+    """
+    every = length("StepLR", step_size=step_size, least=1)
+    return step_decay(base_lr, factor=positive("StepLR", gamma=gamma), every=every)
+
+
+def MultiStepLR(
+    base_lr: ArrayLike, milestones: Sequence[ArrayLike], gamma: ArrayLike = 0.1
+) -> Schedule:
+    """A cut at each milestone.
+
+        value(t) = base_lr * gamma**(number of milestones <= t)
+
+    A milestone that is there twice cuts twice; milestone 0 cuts from the start.
+
+    Example:
+      >>> print(MultiStepLR(0.1, [2, 3], gamma=0.5)(jnp.arange(5)))
+      [0.1   0.1   0.05  0.025 0.025]
+
+    References:
+      `torch.optim.lr_scheduler.MultiStepLR`.
+    """
+    gamma = finite("MultiStepLR", gamma=gamma)
+    milestones = sorted(milestones)  # pyright: ignore[reportArgumentType]
+    values = [gamma**n for n in range(len(milestones) + 1)]
+    return base_lr * piecewise_constant(values, milestones)
+
+
+def ConstantLR(
+    base_lr: ArrayLike, factor: ArrayLike = 1 / 3, total_iters: ArrayLike = 5
+) -> Schedule:
+    """A factor for the first steps.
+
+        value(t) = base_lr * factor    for t < total_iters, then base_lr
+
+    With `total_iters=0` the factor stays for ever, as it does in torch when it is stepped. Where
+    torch divides by zero (`factor=0`), this goes on to the base rate.
+
+    Example:
+      >>> print(ConstantLR(0.1, factor=0.5, total_iters=2)(jnp.arange(4)))
+      [0.05 0.05 0.1  0.1 ]
+
+    References:
+      `torch.optim.lr_scheduler.ConstantLR`.
+    """
+    low = scaled(base_lr, _factor("ConstantLR", factor=factor))
+    steps = length("ConstantLR", total_iters=total_iters)
+    return constant(low) if _is_zero(steps) else constant(low, steps) >> constant(base_lr)
+
+
+def LinearLR(
+    base_lr: ArrayLike,
+    start_factor: ArrayLike = 1 / 3,
+    end_factor: ArrayLike = 1.0,
+    total_iters: ArrayLike = 5,
+) -> Schedule:
+    """A factor that moves in a straight line.
+
+        value(t) = base_lr * (start_factor + (end_factor - start_factor) * t / total_iters)
+
+    up to `total_iters`, then held. With `total_iters=0` it stays at `start_factor`, as in torch.
+
+    Example:
+      >>> print(LinearLR(0.1, start_factor=0.5, total_iters=2)(jnp.arange(4)))
+      [0.05  0.075 0.1   0.1  ]
+
+    References:
+      `torch.optim.lr_scheduler.LinearLR`.
+    """
+    start = scaled(base_lr, _factor("LinearLR", start_factor=start_factor))
+    end = scaled(base_lr, _factor("LinearLR", end_factor=end_factor))
+    steps = length("LinearLR", total_iters=total_iters)
+    return constant(start) if _is_zero(steps) else linear(start, end, steps)
+
+
+def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
+    """The same factor at every step.
+
+        value(t) = base_lr * gamma**t
+
+    Example:
+      >>> print(ExponentialLR(0.1, gamma=0.5)(jnp.arange(3)))
+      [0.1   0.05  0.025]
+
+    References:
+      `torch.optim.lr_scheduler.ExponentialLR`.
+    """
+    rate = positive("ExponentialLR", gamma=gamma)
+    return exponential_decay(base_lr, decay_rate=rate, decay_steps=1)
+
+
+def PolynomialLR(
+    base_lr: ArrayLike, total_iters: ArrayLike = 5, power: ArrayLike = 1.0
+) -> Schedule:
+    """A power of the time that is left, down to zero.
+
+        value(t) = base_lr * (1 - t / total_iters)**power    up to total_iters, then 0
+
+    With `total_iters=0` nothing decays, as in torch when it is stepped.
+
+    Example:
+      >>> print(PolynomialLR(0.1, total_iters=2)(jnp.arange(4)))
+      [0.1  0.05 0.   0.  ]
+
+    References:
+      `torch.optim.lr_scheduler.PolynomialLR`.
+    """
+    steps = length("PolynomialLR", total_iters=total_iters)
+    power = positive("PolynomialLR", power=power)
+    return constant(base_lr) if _is_zero(steps) else polynomial(base_lr, 0.0, steps, power=power)
+
+
+def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike = 0.0) -> Schedule:
+    """A cosine that swings for ever.
+
+        value(t) = eta_min + (base_lr - eta_min) * (1 + cos(pi * t / T_max)) / 2
+
+    It does not stop at `T_max`: it rises to the base rate again by 2 * T_max. To hold the end, use
+    `cosine(base_lr, eta_min, T_max)`.
+
+    Example:
+      >>> print(CosineAnnealingLR(0.1, T_max=2)(jnp.arange(5)))
+      [0.1  0.05 0.   0.05 0.1 ]
+
+    References:
+      `torch.optim.lr_scheduler.CosineAnnealingLR`.
+    """
+    steps = length("CosineAnnealingLR", T_max=T_max, least=1)
+    return (cosine(base_lr, eta_min, steps) >> cosine(eta_min, base_lr, steps)).cycle()
+
+
+def CosineAnnealingWarmRestarts(
+    base_lr: ArrayLike, T_0: ArrayLike, T_mult: ArrayLike = 1, eta_min: ArrayLike = 0.0
+) -> Schedule:
+    """Warm restarts (SGDR).
+
+        value(t) = eta_min + (base_lr - eta_min) * (1 + cos(pi * T_cur / T_i)) / 2
+
+    with T_i = T_0 * T_mult**i and T_cur the steps since the i-th restart. Every restart is exact,
+    where `step(epoch)` of torch misses some by a rounded logarithm.
+
+    Args:
+      base_lr: value after each restart.
+      T_0: length of the first cycle, at least 1.
+      T_mult: an int of at least 1.
+      eta_min: the value that each cycle tends to.
+
+    Example:
+      >>> print(CosineAnnealingWarmRestarts(0.1, T_0=1, T_mult=2)(jnp.arange(4)))
+      [0.1  0.1  0.05 0.1 ]
+
+    References:
+      `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`.
+    """
+    call = "CosineAnnealingWarmRestarts"
+    steps = length(call, T_0=T_0, least=1)
+    mult = length(call, T_mult=T_mult, least=1)
+    return cycle(cosine(base_lr, eta_min, steps), mult, 1.0, None, call)
+
+
+def CyclicLR(
+    base_lr: ArrayLike,
+    max_lr: ArrayLike,
+    step_size_up: ArrayLike = 2000,
+    step_size_down: ArrayLike | None = None,
+    mode: str = "triangular",
+    gamma: ArrayLike = 1.0,
+    scale_fn: Callable[[Any], Any] | None = None,
+    scale_mode: str = "cycle",
+    cycle_momentum: bool = True,
+    base_momentum: ArrayLike = 0.8,
+    max_momentum: ArrayLike = 0.9,
+) -> Schedule:
+    """Triangles between two rates (CLR).
+
+        value(t) = base_lr + (max_lr - base_lr) * triangle(t) * scale
+
+        mode         scale
+        triangular   1
+        triangular2  1 / 2**(cycle - 1)
+        exp_range    gamma**t
+
+    Args:
+      base_lr: value at the foot. torch overwrites the optimizer's own rate with it.
+      max_lr: value at the top of the first triangle.
+      step_size_up: length of the way up, in steps.
+      step_size_down: length of the way down; None is `step_size_up`.
+      mode: which scale.
+      gamma: of "exp_range": per step, not per cycle.
+      scale_fn: instead of `mode`: the scale, of the number of the cycle, which is 1 at first, or of
+        the step. JAX must be able to trace it.
+      scale_mode: "cycle" or "iterations": what `scale_fn` is a function of.
+      cycle_momentum: no part of the rate: the momentum is `CyclicMomentum` of the same arguments.
+      base_momentum: see `CyclicMomentum`.
+      max_momentum: see `CyclicMomentum`.
+
+    Example:
+      >>> print(CyclicLR(0.0, 0.1, step_size_up=2, mode="triangular2")(jnp.arange(9)))
+      [0.    0.05  0.1   0.05  0.    0.025 0.05  0.025 0.   ]
+
+    References:
+      `torch.optim.lr_scheduler.CyclicLR`; Smith, 2017, https://arxiv.org/abs/1506.01186.
+    """
+    flag("CyclicLR", cycle_momentum=cycle_momentum)
+    sizes = step_size_up, step_size_down
+    return _triangles("CyclicLR", base_lr, max_lr, *sizes, mode, gamma, scale_fn, scale_mode)
+
+
+def CyclicMomentum(
+    base_momentum: ArrayLike = 0.8,
+    max_momentum: ArrayLike = 0.9,
+    step_size_up: ArrayLike = 2000,
+    step_size_down: ArrayLike | None = None,
+    mode: str = "triangular",
+    gamma: ArrayLike = 1.0,
+    scale_fn: Callable[[Any], Any] | None = None,
+    scale_mode: str = "cycle",
+) -> Schedule:
+    """The momentum, or Adam's b1, that `CyclicLR` moves against the rate.
+
+        value(t) = max_momentum - (max_momentum - base_momentum) * triangle(t) * scale
+
+    Example:
+      >>> print(CyclicMomentum(0.8, 0.9, step_size_up=2)(jnp.arange(5)))
+      [0.9  0.85 0.8  0.85 0.9 ]
+
+    References:
+      `torch.optim.lr_scheduler.CyclicLR(cycle_momentum=True)`.
+    """
+    call, sizes = "CyclicMomentum", (step_size_up, step_size_down)
+    return _triangles(
+        call, max_momentum, base_momentum, *sizes, mode, gamma, scale_fn, scale_mode
+    )
+
+
+def OneCycleLR(
+    max_lr: ArrayLike,
+    total_steps: int | None = None,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    cycle_momentum: bool = True,
+    base_momentum: ArrayLike = 0.85,
+    max_momentum: ArrayLike = 0.95,
+    div_factor: ArrayLike = 25.0,
+    final_div_factor: ArrayLike = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """One cycle: up, then all the way down.
+
+        step 0                        max_lr / div_factor
+        step pct_start * N - 1        max_lr                  (a real number: between two steps)
+        step 2 * pct_start * N - 2    max_lr / div_factor     (three_phase)
+        step N - 1                    max_lr / div_factor / final_div_factor, and held
+
+    The end is at the last step, N - 1, not at N as in `one_cycle`. torch goes on at step N by
+    extrapolating, up again or below zero, and fails at N + 1; this holds the end.
+
+    Args:
+      max_lr: the peak. torch overwrites the optimizer's own rate.
+      total_steps: N; or else
+      epochs: with
+      steps_per_epoch: N = epochs * steps_per_epoch.
+      pct_start: part of the steps on the way up, in [0, 1].
+      anneal_strategy: "cos" or "linear".
+      cycle_momentum: no part of the rate: the momentum is `OneCycleMomentum`.
+      base_momentum: see `OneCycleMomentum`.
+      max_momentum: see `OneCycleMomentum`.
+      div_factor: the peak over the first value.
+      final_div_factor: the first value over the last.
+      three_phase: down to the first value as fast as up, before the end.
+
+    Example:
+      >>> print(OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")(jnp.array([0, 2, 9, 10])))
+      [0.04 1.   0.   0.  ]
+
+    References:
+      `torch.optim.lr_scheduler.OneCycleLR`.
+    """
+    flag("OneCycleLR", cycle_momentum=cycle_momentum)
+    first = ratio(finite("OneCycleLR", max_lr=max_lr), _divisor(div_factor=div_factor))
+    last = ratio(first, _divisor(final_div_factor=final_div_factor))
+    steps = _total("OneCycleLR", total_steps, epochs, steps_per_epoch)
+    values = [first, max_lr, first, last] if three_phase else [first, max_lr, last]
+    return _phases("OneCycleLR", values, steps, pct_start, anneal_strategy)
+
+
+def OneCycleMomentum(
+    total_steps: int | None = None,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    base_momentum: ArrayLike = 0.85,
+    max_momentum: ArrayLike = 0.95,
+    three_phase: bool = False,
+) -> Schedule:
+    """The momentum, or Adam's b1, that `OneCycleLR` moves against the rate.
+
+        max_momentum at step 0, base_momentum at the peak of the rate, max_momentum at the end
+
+    Example:
+      >>> print(OneCycleMomentum(total_steps=10)(jnp.array([0, 2, 9])))
+      [0.95 0.85 0.95]
+
+    References:
+      `torch.optim.lr_scheduler.OneCycleLR(cycle_momentum=True)`.
+    """
+    call, high, low = "OneCycleMomentum", max_momentum, base_momentum
+    values = [high, low, high, high] if three_phase else [high, low, high]
+    steps = _total(call, total_steps, epochs, steps_per_epoch)
+    return _phases(call, values, steps, pct_start, anneal_strategy)
+
+
+def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> Schedule:
+    """One schedule after the other, each from its own step 0.
+
+        join(schedulers, milestones)
+
+    A warmup that is cut off by its milestone jumps to the next schedule's first value.
+
+    Args:
+      schedulers: schedules, each made with the base rate.
+      milestones: the steps at which the next one takes over, one fewer than schedules.
+
+    Example:
+      >>> warmup, decay = LinearLR(0.1, start_factor=0.5, total_iters=2), ExponentialLR(0.1, 0.5)
+      >>> print(SequentialLR([warmup, decay], milestones=[2])(jnp.arange(4)))
+      [0.05  0.075 0.1   0.05 ]
+
+    References:
+      `torch.optim.lr_scheduler.SequentialLR`.
+    """
+    return join(schedulers, milestones)
+
+
+def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
+    """The product of several schedules that share a base rate.
+
+        value(t) = base_lr * product of schedulers[i](t) / base_lr
+
+    It is what torch computes of schedulers that multiply. Of others torch's recursion makes
+    something else: after the trough of a `CosineAnnealingLR` it forgets what the others had done,
+    with an `eta_min` above 0 it is no product at all, and `LambdaLR` or warm restarts overwrite
+    whatever stands before them. This stays the product.
+
+    Args:
+      base_lr: the base rate of all of them, not zero.
+      schedulers: schedules, each made with that base rate.
+
+    Example:
+      >>> both = ChainedScheduler(0.1, [ExponentialLR(0.1, 0.5), ConstantLR(0.1, 0.5, 1)])
+      >>> print(both(jnp.arange(3)))
+      [0.05  0.05  0.025]
+
+    References:
+      `torch.optim.lr_scheduler.ChainedScheduler`.
+    """
+    require(
+        len(schedulers) > 0, refuse("ChainedScheduler", "schedulers", "not be empty", schedulers)
+    )
+    members = [as_schedule("ChainedScheduler", scheduler) for scheduler in schedulers]
+    return functools.reduce(lambda a, b: a * (b / base_lr), members)
+
+
+def ReduceLROnPlateau(
+    base_lr: ArrayLike,
+    mode: str = "min",
+    factor: ArrayLike = 0.1,
+    patience: ArrayLike = 10,
+    threshold: ArrayLike = 1e-4,
+    threshold_mode: str = "rel",
+    cooldown: ArrayLike = 0,
+    min_lr: ArrayLike = 0.0,
+    eps: ArrayLike = 1e-8,
+    *,
+    metric: str = "value",
+) -> Stateful:
+    """The rate is cut when a metric has stopped getting better, for longer than `patience`.
+
+        constant(base_lr) * reduce_on_plateau(patience=patience + 1, nonfinite="bad", ...)
+
+    The cut comes with bad observation number patience + 1. A relative threshold is taken from
+    |best|: torch's is on the wrong side of a negative metric, and counts worse as better. An
+    infinite metric is bad, and never the best.
+
+    Args:
+      base_lr: the rate before the first cut; concrete.
+      mode: "min" or "max".
+      factor: in (0, 1); concrete.
+      patience: bad observations that are forgiven.
+      threshold: margin.
+      threshold_mode: "rel" of the best, or "abs".
+      cooldown: observations after a cut in which no bad one counts.
+      min_lr: the rate never falls below; concrete.
+      eps: a cut by this or less is not made; concrete.
+      metric: the name it listens to.
+
+    Example:
+      >>> tx = scale_by_learning_rate(ReduceLROnPlateau(0.1, factor=0.5, patience=1))
+      >>> state = tx.init({})
+      >>> for loss in (1.0, 1.0, 1.0, 1.0):
+      ...     _, state = tx.update({}, state, value=loss)
+      ...     print(hyperparams(state)["learning_rate"])
+      0.1
+      0.1
+      0.05
+      0.05
+
+    References:
+      `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+    """
+    call = "ReduceLROnPlateau"
+    one_of(call, ("rel", "abs"), threshold_mode=threshold_mode)
+    relative = threshold_mode == "rel"
+    return constant(base_lr) * reduce_on_plateau(
+        mode=mode,
+        factor=factor,
+        patience=length(call, patience=patience) + 1,
+        rtol=threshold if relative else 0.0,
+        atol=0.0 if relative else threshold,
+        cooldown=length(call, cooldown=cooldown),
+        min_scale=lowest_scale(call, base_lr, factor, min_lr, eps),
+        nonfinite="bad",
+        metric=metric,
+    )
+
+
+def lowest_scale(
+    call: str, base_lr: ArrayLike, factor: ArrayLike, min_lr: ArrayLike, eps: ArrayLike
+) -> float:
+    """The scale below which no cut of torch's plateau goes: its floor, or where cuts get too small.
+
+    All its cuts are known beforehand, base_lr * factor**k, so the last one is too.
+    """
+    base = concrete(call, base_lr=base_lr)
+    low, least = concrete(call, min_lr=min_lr), concrete(call, eps=eps)
+    cut = concrete(call, factor=factor)
+    require(0 < cut < 1, refuse(call, "factor", "be in (0, 1)", factor))
+    require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
+    require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))
+    require(least >= 0, refuse(call, "eps", "not be negative", eps))
+    rate, lower = base, max(base * cut, low)
+    while rate - lower > least:
+        rate, lower = lower, max(lower * cut, low)
+    return rate / base
+
+
+def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
+    """A schedule of this library, as a scheduler that steps a torch optimizer.
+
+        group["lr"] = schedule(t)    after t calls of its step()
+
+    The schedule is the rate itself: like `OneCycleLR` it overwrites what the optimizer was made
+    with. Its `state_dict` is that of a `LambdaLR`, and holds no configuration.
+
+    Args:
+      optimizer: a `torch.optim.Optimizer`.
+      schedule: a schedule; or a list, one for each parameter group.
+
+    Returns:
+      A `torch.optim.lr_scheduler.LambdaLR`.
+
+    Raises:
+      MissingExtraError: torch is not installed.
+      ValueError: something is not a schedule, or the list does not fit the groups.
+
+    Example:
+      to_lambda_lr(torch.optim.SGD(model.parameters(), lr=0.1), warmup_cosine(0.1, ...)).step()
+    """
+    scheduler = extra("torch.optim.lr_scheduler", "torch")
+    groups = optimizer.param_groups
+    given = schedule if isinstance(schedule, (list, tuple)) else [schedule] * len(groups)
+    require(
+        len(given) == len(groups),
+        f"`to_lambda_lr` needs one schedule for each of the {len(groups)} parameter groups, "
+        f"got {len(given)}.",
+    )
+    schedules = [as_schedule("to_lambda_lr", one) for one in given]
+    for group in groups:
+        # The factor of a base rate of one is the rate.
+        group["lr"] = group["initial_lr"] = 1.0
+    lambdas = [functools.partial(_value, one) for one in schedules]
+    return scheduler.LambdaLR(optimizer, lambdas)
+
+
+def _value(schedule: Schedule, t: int) -> float:
+    return float(schedule(t))
+
+
+def _factor(call: str, **factor: ArrayLike) -> Any:
+    return within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), **factor)
+
+
+def _divisor(**divisor: ArrayLike) -> Any:
+    return positive("OneCycleLR", **divisor)
+
+
+def _is_zero(steps: Any) -> bool:
+    return isinstance(steps, int) and steps == 0
+
+
+def _triangles(
+    call: str,
+    foot: ArrayLike,
+    top: ArrayLike,
+    up: ArrayLike,
+    down: ArrayLike | None,
+    mode: str,
+    gamma: ArrayLike,
+    scale_fn: Callable[[Any], Any] | None,
+    scale_mode: str,
+) -> Schedule:
+    up = length(call, step_size_up=up, least=1)
+    down = up if down is None else length(call, step_size_down=down)
+    one_of(call, ("cycle", "iterations"), scale_mode=scale_mode)
+    if scale_fn is None:
+        one_of(call, ("triangular", "triangular2", "exp_range"), mode=mode)
+        shrink = {"triangular2": {"decay": 0.5}, "exp_range": {"step_decay": gamma}}.get(mode, {})
+        return cyclic(foot, top, up_steps=up, down_steps=down, **shrink)
+    triangle = cyclic(0.0, 1.0, up_steps=up, down_steps=down)
+
+    def scale(t: jax.Array) -> Any:
+        return scale_fn(t // (up + down) + 1 if scale_mode == "cycle" else t)
+
+    height = triangle * from_function(scale)
+    return foot + (finite(call, top=top) - finite(call, foot=foot)) * height
+
+
+def _total(call: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
+    if total_steps is not None:
+        return int(length(call, total_steps=total_steps, least=1))
+    both = epochs is not None and steps_per_epoch is not None
+    require(both, f"`{call}` needs `total_steps`, or `epochs` and `steps_per_epoch`.")
+    return int(
+        length(call, epochs=epochs, least=1)
+        * length(call, steps_per_epoch=steps_per_epoch, least=1)
+    )
+
+
+def _phases(
+    call: str, values: list[Any], steps: int, pct_start: float, anneal_strategy: str
+) -> Schedule:
+    one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
+    share = concrete(call, pct_start=pct_start)
+    require(0 <= share <= 1, refuse(call, "pct_start", "be in [0, 1]", pct_start))
+    through = piecewise_cosine if anneal_strategy == "cos" else piecewise_linear
+    top = share * steps - 1
+    turns = [top, 2 * top] if len(values) == 4 else [top]
+    knots = [0.0, *turns, steps - 1.0]
+    if top >= 0:
+        return through(values, knots)
+    # The way up lies before step 0, so the schedule starts on its way down.
+    return through(values[1:], [max(knot, top) + 1 for knot in knots[1:]]).shift(-1)
