@@ -1,6 +1,7 @@
 """The laws of state: one tree, one clock, float32, fresh buffers, through every wrapper."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -473,11 +474,23 @@ def test_messages():
             ["scale_by_learning_rate", "learning_rate='0.1'"],
         ),
         (lambda: js.scale_by_learning_rate(None), ["learning_rate=None"]),
+        (lambda: js.scale_by_learning_rate("0.1"), ["or a function of the step"]),
+        (
+            lambda: js.scale_by_learning_rate(np.nan),
+            ["learning_rate=nan", "`constant(value=...)` must be a finite number"],
+        ),
+        (
+            lambda: js.scale_by_learning_rate(lambda t: 0.1 if t < 100 else 0.01),
+            ["under `jit`", "Attempted boolean conversion of traced array"],
+        ),
         (lambda: js.scale_by_learning_rate(0.1, flip_sign=1), ["flip_sign=1"]),
-        (lambda: js.scale_by_schedule(lambda t: (t, t)), ["scale_by_schedule", "scale="]),
+        (
+            lambda: js.scale_by_schedule(lambda t: (t, t)),
+            ["scale_by_schedule(schedule=...)", "return one number"],
+        ),
         (lambda: js.scale_by_schedule(0.1, name=""), ["name=''"]),
         (lambda: js.wrap(0.1, plateau()), ["wrap", "tx=0.1", "GradientTransformation"]),
-        (lambda: js.wrap(optax.sgd(1.0), "x"), ["wrap", "scale='x'"]),
+        (lambda: js.wrap(optax.sgd(1.0), "x"), ["wrap(factor=...)", "factor='x'"]),
         (lambda: js.scale_by_plateau(patience=-1), ["patience=-1"]),
         (lambda: js.scale_by_plateau(patients=1), ["patients"]),
         (lambda: js.tunable(0.1), ["tunable", "constant(0.1)"]),
@@ -593,3 +606,21 @@ class TestFaults:
             js.inject(optax.sgd, learning_rate=0.1, momentum=0.5).update(PARAMS, state)
         with pytest.raises(ValueError, match="graft"):
             js.scale_by_learning_rate(0.1).update(PARAMS, optax.EmptyState())
+
+    def test_multi_steps_in_inject_hands_the_metric_on(self):
+        def factory(learning_rate):
+            inner = js.wrap(optax.sgd(learning_rate), plateau(), name="inner")
+            return optax.MultiSteps(inner, 2)
+
+        def transform(learning_rate):
+            return factory(learning_rate).gradient_transformation()
+
+        for made in (factory, transform):
+            with jax.numpy_dtype_promotion("standard"):
+                _, state = run(js.inject(made, learning_rate=0.1), 4)
+            assert js.factors(state)["inner"][0].judged == 2
+
+
+def test_the_options_of_a_plateau_are_shown():
+    parameters = inspect.signature(js.scale_by_plateau).parameters
+    assert parameters == inspect.signature(js.reduce_on_plateau).parameters

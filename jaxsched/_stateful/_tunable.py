@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from jaxsched._compose import Function
 from jaxsched._places import Numbers, numbers_of, places
-from jaxsched._require import require
 from jaxsched._schedule import Schedule, as_schedule, node
 from jaxsched._stateful._protocol import Rule
 
@@ -69,21 +68,21 @@ def tunable(schedule: Any) -> Rule:
     """
     schedule = as_schedule("tunable", schedule)
     functions = [x for x in jax.tree.leaves(schedule, is_leaf=_is_function) if _is_function(x)]
-    require(
-        not functions,
-        f"`tunable(schedule)` moves numbers into the state, and {functions} has none.",
-    )
+    if functions:
+        raise ValueError(
+            f"`tunable(schedule)` moves numbers into the state, and {functions} has none."
+        )
     return Tunable(schedule)
 
 
 def retuned(state: TunableState, schedule: Schedule) -> TunableState:
     """The state with the numbers of another schedule of the same tree."""
     new = numbers_of(as_schedule("retune", schedule))
-    require(
-        fits(state, schedule),
-        f"`retune` takes a schedule with the same tree: {_described(state.numbers)}. "
-        f"`{schedule}` has {_described(new)}.",
-    )
+    if not fits(state, schedule):
+        raise ValueError(
+            f"`retune` takes a schedule with the same tree: {_described(state.numbers)}. "
+            f"`{schedule}` has {_described(new)}."
+        )
     return TunableState({k: jnp.broadcast_to(new[k], x.shape) for k, x in state.numbers.items()})
 
 

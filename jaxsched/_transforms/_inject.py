@@ -24,6 +24,10 @@ def inject(
     Every keyword here is such a slot, and nothing else is touched: bind constants first, as in
     `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
+    To use another value while the run goes on, `override(opt_state, learning_rate=x)`. What
+    `hyperparams(opt_state)` gives is a record: writing to it, as one does to the state of
+    `optax.inject_hyperparams`, changes nothing.
+
     Args:
       factory: an optax optimizer, or any function that returns a transform.
       **slots: a float, a schedule, a stateful schedule or any function of the step, by the name of

@@ -5,7 +5,9 @@ Before Adam a factor does nothing at all, since Adam divides it out again.
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,11 @@ from jax.typing import ArrayLike
 
 from jaxsched import _require
 from jaxsched._stateful._plateau import reduce_on_plateau
-from jaxsched._transforms._scheduled import Slot, Values, as_slot, scheduled
+from jaxsched._transforms._scheduled import Slot, Values, as_slot, scheduled, with_extra_args
 
 AnyRate = ArrayLike | Slot | optax.Schedule
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def scale_by_schedule(
@@ -45,7 +49,9 @@ def scale_by_schedule(
     References:
       `optax.scale_by_schedule`.
     """
-    return _scaled("scale_by_schedule", optax.identity(), schedule, name, sign=1)
+    call = "scale_by_schedule"
+    slot = as_slot(call, "schedule", schedule)
+    return _scaled(optax.identity(), _require.name(call, name=name), slot)
 
 
 def scale_by_learning_rate(
@@ -79,9 +85,23 @@ def scale_by_learning_rate(
     """
     call = "scale_by_learning_rate"
     sign = -1 if _require.flag(call, flip_sign=flip_sign) else 1
-    return _scaled(call, optax.identity(), learning_rate, "learning_rate", sign)
+    slot = as_slot(call, "learning_rate", learning_rate)
+    return _scaled(optax.identity(), "learning_rate", slot, sign)
 
 
+def _with_options_of(rule: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Show the options that a function hands on to `rule`: in `help()`, and to type checkers."""
+
+    def shown(function: Callable[..., R]) -> Callable[P, R]:
+        options = [*inspect.signature(rule).parameters.values()]
+        signature = inspect.signature(function).replace(parameters=options)
+        function.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+        return function
+
+    return shown
+
+
+@_with_options_of(reduce_on_plateau)
 def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
     """Cut the updates when a metric has stopped getting better; stands after an optimizer.
 
@@ -135,16 +155,13 @@ def wrap(
     _require.require(
         is_transform, _require.refuse("wrap", "tx", "be an optax.GradientTransformation", tx)
     )
-    if isinstance(tx, optax.MultiSteps):  # which hands no metric on
-        tx = optax.GradientTransformationExtraArgs(tx.init, tx.update)
-    return _scaled("wrap", tx, factor, name, sign=1)
+    return _scaled(tx, _require.name("wrap", name=name), as_slot("wrap", "factor", factor))
 
 
 def _scaled(
-    call: str, tx: optax.GradientTransformation, factor: AnyRate, name: str, sign: int
+    tx: optax.GradientTransformation, name: str, slot: Slot, sign: int = 1
 ) -> optax.GradientTransformationExtraArgs:
-    name = _require.name(call, name=name)
-    inner = optax.with_extra_args_support(tx)
+    inner = with_extra_args(tx)
 
     def make(values: Values) -> optax.GradientTransformationExtraArgs:
         def update(
@@ -155,7 +172,7 @@ def _scaled(
 
         return optax.GradientTransformationExtraArgs(inner.init, update)
 
-    return scheduled({name: as_slot(call, name, factor)}, make)
+    return scheduled({name: slot}, make)
 
 
 def _times(factor: jax.Array, update: jax.Array) -> jax.Array:

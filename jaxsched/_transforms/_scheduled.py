@@ -19,13 +19,15 @@ from jaxsched._clock import LAST
 from jaxsched._compose import from_function
 from jaxsched._decays import constant
 from jaxsched._numerics import real
-from jaxsched._require import require
-from jaxsched._schedule import Schedule
+from jaxsched._require import refuse
+from jaxsched._schedule import Schedule, is_function
 from jaxsched._stateful._protocol import Stateful
 
 Slot = Schedule | Stateful
 Values = dict[str, jax.Array]
 Factors = dict[str, tuple[Any, ...]]
+
+_REMEDY = "Restore a state across a change with `graft(tx.init(params), old_state)`."
 
 
 class Override(NamedTuple):
@@ -83,7 +85,7 @@ def scheduled(
         metrics = {**extra_args, "step": state.count}
         factors = {k: slot.update(state.factors[k], **metrics) for k, slot in reacting.items()}
         values = _overridden(_values(slots, state.count, factors), state.overrides)
-        inner = optax.with_extra_args_support(make(values))
+        inner = with_extra_args(make(values))
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         count = jnp.minimum(state.count, LAST - 1) + 1
         return updates, ScheduledState(count, values, state.overrides, factors, inner_state)
@@ -110,22 +112,21 @@ def _overridden(values: Values, overrides: dict[str, Override]) -> Values:
 
 def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, Any]) -> None:
     """Raise if this is not the state of these slots: nothing is ignored, nothing made up."""
-    remedy = "Restore a state across a change with `graft(tx.init(params), old_state)`."
-    names = sorted(map(override_key, slots))
-    require(
-        isinstance(state, ScheduledState) and sorted(state.overrides) == names,
-        f"the optimizer schedules {', '.join(slots)}, and this is the state of another. {remedy}",
-    )
-    require(
-        jnp.ndim(state.count) == 0,
-        f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`.",
-    )
+    # Words are for what is wrong alone: an update outside `jit` comes here each time.
+    keys = {override_key(name) for name in slots}
+    if not isinstance(state, ScheduledState) or state.overrides.keys() != keys:
+        names = ", ".join(slots)
+        raise ValueError(f"the optimizer schedules {names}, and this is another's state. {_REMEDY}")
+    if jnp.ndim(state.count) != 0:
+        raise ValueError(
+            f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`."
+        )
     found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
-    require(
-        expected == found,
-        f"the optimizer has the stateful factors {_described(expected)}, and its state has "
-        f"{_described(found)}. {remedy}",
-    )
+    if found != expected:
+        raise ValueError(
+            f"the optimizer has the stateful factors {_described(expected)}, and its state has "
+            f"{_described(found)}. {_REMEDY}"
+        )
 
 
 def _described(factors: Mapping[str, Any]) -> str:
@@ -142,16 +143,23 @@ def factors_key(name: str) -> str:
     return f"{name}_factors"
 
 
-def as_slot(call: str, name: str, value: Any, remedy: str = "") -> Slot:
+def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
     """What a hyperparameter follows: a float is a constant, a function of the step a schedule."""
     if isinstance(value, (Schedule, Stateful)):
         return value
     try:
-        if isinstance(value, type):  # such as a dtype, which maps numbers to numbers
-            raise ValueError(value)
-        return from_function(value) if callable(value) else constant(value)
+        return from_function(value) if is_function(value) else constant(value)
     except ValueError as error:
-        raise ValueError(
-            f"`{call}({name}=...)` must be a float, a schedule or a stateful schedule, "
-            f"got {name}={value!r}. {remedy}".rstrip()
-        ) from error
+        must = "be a float, a schedule, a stateful schedule or a function of the step"
+        reason = f"{error} {remedy}"
+        raise ValueError(refuse(call, argument, must, value, reason)) from error
+
+
+def with_extra_args(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`tx` as one that may be given metrics: those it does not take are dropped.
+
+    `MultiSteps` hands them on, but is not of the type by which optax knows that.
+    """
+    if isinstance(getattr(tx.update, "__self__", None), optax.MultiSteps):
+        return optax.GradientTransformationExtraArgs(tx.init, tx.update)
+    return optax.with_extra_args_support(tx)
