@@ -11,10 +11,12 @@ import functools
 import itertools
 import numbers
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
@@ -34,10 +36,8 @@ class Then(Schedule):
     def of(cls, *schedules: Schedule) -> Then:
         pieces = _flat(cls, "pieces", schedules)
         for piece in pieces[:-1]:
-            require(
-                piece.steps is not None,
-                f"`{piece}` never ends; say how long: `.take(steps) >> ...`",
-            )
+            if piece.steps is None:
+                raise ValueError(f"`{piece}` never ends; say how long: `.take(steps) >> ...`")
         return cls(pieces)
 
     @property
@@ -75,22 +75,19 @@ class Product(Schedule):
 
     @classmethod
     def of(cls, *factors: Any) -> Product:
-        return cls(_flat(cls, "factors", _operands("*", factors)))
+        return cls(_flat(cls, "factors", tuple(map(factor, factors))))
 
     @property
     def steps(self) -> Length | None:
-        return _longest(self.factors)
+        return longest(self.factors)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return functools.reduce(lambda a, b: saturated(a * b), _values(self.factors, t))
+        return multiplied(value_at(x, t) for x in self.factors)
 
     def _stretched(self, steps: Length) -> Schedule:
-        schedules = [f for f in self.factors if isinstance(f, Schedule)]
-        if len(schedules) > 1:
+        if _several(self.factors):
             return super()._stretched(steps)
-        return Product(
-            tuple(f._stretched(steps) if isinstance(f, Schedule) else f for f in self.factors)
-        )
+        return Product(_each_stretched(self.factors, steps))
 
 
 @node
@@ -101,44 +98,20 @@ class Sum(Schedule):
 
     @classmethod
     def of(cls, *terms: Any) -> Sum:
-        return cls(_flat(cls, "terms", _operands("+", terms)))
+        summands = tuple(operand("schedule + number", number=x) for x in terms)
+        return cls(_flat(cls, "terms", summands))
 
     @property
     def steps(self) -> Length | None:
-        return _longest(self.terms)
+        return longest(self.terms)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return saturated(functools.reduce(operator.add, _values(self.terms, t)))
+        return saturated(functools.reduce(operator.add, (value_at(x, t) for x in self.terms)))
 
-
-@node
-class Minimum(Schedule):
-    """The smaller of two, each a schedule or a plain number."""
-
-    a: Schedule | Number
-    b: Schedule | Number
-
-    @property
-    def steps(self) -> Length | None:
-        return _longest((self.a, self.b))
-
-    def _at(self, t: jax.Array) -> jax.Array:
-        return jnp.minimum(*_values((self.a, self.b), t))
-
-
-@node
-class Maximum(Schedule):
-    """The larger of two, each a schedule or a plain number."""
-
-    a: Schedule | Number
-    b: Schedule | Number
-
-    @property
-    def steps(self) -> Length | None:
-        return _longest((self.a, self.b))
-
-    def _at(self, t: jax.Array) -> jax.Array:
-        return jnp.maximum(*_values((self.a, self.b), t))
+    def _stretched(self, steps: Length) -> Schedule:
+        if _several(self.terms):
+            return super()._stretched(steps)
+        return Sum(_each_stretched(self.terms, steps))
 
 
 @node
@@ -210,8 +183,7 @@ class Faster(Schedule):
 
     @classmethod
     def of(cls, schedule: Schedule, rate: Any) -> Faster:
-        whole = isinstance(rate, numbers.Integral) and not isinstance(rate, bool)
-        if whole or jnp.issubdtype(getattr(rate, "dtype", float), jnp.integer):
+        if is_whole(rate):
             return cls(schedule, _clock.held(length("faster", rate=rate, least=1)))
         return cls(schedule, positive("faster", rate=rate))
 
@@ -263,14 +235,49 @@ def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Ar
     return value if high is None else jnp.minimum(value, real(high))
 
 
+def is_whole(x: Any) -> bool:
+    """Is a number an integer by its type, of which exact things can be said?"""
+    if isinstance(x, (jax.Array, np.ndarray)):
+        return jnp.issubdtype(x.dtype, jnp.integer)
+    return isinstance(x, numbers.Integral) and x is not True
+
+
 def operand(call: str, /, **argument: Any) -> Schedule | Number:
     """What may stand beside a schedule: a schedule, or a plain number."""
     (x,) = argument.values()
     return as_schedule(call, x) if callable(x) else finite(call, **argument)
 
 
-def _operands(sign: str, operands: tuple[Any, ...]) -> tuple[Schedule | Number, ...]:
-    return tuple(operand(f"schedule {sign} number", number=x) for x in operands)
+def factor(x: Any) -> Schedule | Number:
+    """What may stand in a product, beside a schedule or a stateful one."""
+    return operand("schedule * number", number=x)
+
+
+def multiplied(values: Iterable[jax.Array]) -> jax.Array:
+    """The product, saturated after each factor: of huge and tiny ones, no infinity and no NaN."""
+    return functools.reduce(lambda a, b: saturated(a * b), values)
+
+
+def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
+    """What an operand is worth at clock time `t`."""
+    return x._at(t) if isinstance(x, Schedule) else real(x)
+
+
+def longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
+    """When the last of the schedules ends; None: one never does. A number has no say."""
+    lengths = [x.steps for x in operands if isinstance(x, Schedule)]
+    known = [length for length in lengths if length is not None]
+    return _clock.longest(*known) if len(known) == len(lengths) else None
+
+
+def _several(operands: tuple[Schedule | Number, ...]) -> bool:
+    return sum(isinstance(x, Schedule) for x in operands) > 1
+
+
+def _each_stretched(
+    operands: tuple[Schedule | Number, ...], steps: Length
+) -> tuple[Schedule | Number, ...]:
+    return tuple(x._stretched(steps) if isinstance(x, Schedule) else x for x in operands)
 
 
 def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -279,13 +286,3 @@ def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
             getattr(child, field) if isinstance(child, cls) else (child,) for child in children
         )
     )
-
-
-def _values(operands: tuple[Schedule | Number, ...], t: jax.Array) -> list[jax.Array]:
-    return [x._at(t) if isinstance(x, Schedule) else real(x) for x in operands]
-
-
-def _longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
-    lengths = [x.steps for x in operands if isinstance(x, Schedule)]
-    known = [length for length in lengths if length is not None]
-    return _clock.longest(*known) if len(known) == len(lengths) else None

@@ -12,14 +12,42 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import Maximum, Minimum, Then, operand
+from jaxsched._algebra import Then, longest, operand, value_at
 from jaxsched._clock import Length
 from jaxsched._decays import Endless
 from jaxsched._numerics import real
 from jaxsched._require import Number, integer, length, refuse, require, sequence
-from jaxsched._schedule import Schedule, as_schedule, node
+from jaxsched._schedule import AnySchedule, Schedule, as_schedule, node
 
-AnySchedule = Schedule | Callable[..., Any]
+
+@node
+class Minimum(Schedule):
+    """The smaller of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return longest((self.a, self.b))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
+
+
+@node
+class Maximum(Schedule):
+    """The larger of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return longest((self.a, self.b))
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
 
 
 @node
@@ -31,9 +59,7 @@ class Select(Schedule):
 
     @property
     def steps(self) -> Length | None:
-        lengths = [schedule.steps for schedule in self.schedules]
-        known = [length for length in lengths if length is not None]
-        return _clock.longest(*known) if len(known) == len(lengths) else None
+        return longest(self.schedules)
 
     def _at(self, t: jax.Array) -> jax.Array:
         value = self.schedules[0]._at(t)
@@ -134,8 +160,9 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
     )
     pieces = [as_schedule("join", schedule) for schedule in schedules]
     edges = [0, *(length("join", boundaries=b) for b in boundaries)]
+    falls = refuse("join", "boundaries", "not decrease", boundaries)
     for a, b in itertools.pairwise(edges):
-        require(a <= b, refuse("join", "boundaries", "not decrease", boundaries))
+        require(a <= b, falls)
     lengths = [_clock.between(a, b) for a, b in itertools.pairwise(edges)]
     taken = [piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)]
     return Then.of(*taken, pieces[-1])
@@ -162,7 +189,8 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
       [0.75 0.5 ]
     """
     schedules = sequence("select", schedules=schedules)
-    require(len(schedules) > 0, refuse("select", "schedules", "not be empty", schedules))
+    if not schedules:
+        raise ValueError(refuse("select", "schedules", "not be empty", schedules))
     number = integer("select", index=index)
     last = len(schedules) - 1
     inside = (number >= 0) & (number <= last)
@@ -180,7 +208,8 @@ def from_function(function: Callable[..., Any]) -> Schedule:
       function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      A schedule without an end: integer step of any shape -> float32 of that shape. A schedule
+      is returned as it is.
 
     Raises:
       ValueError: `function` is not callable, or does not map an integer scalar to a number.
@@ -189,7 +218,10 @@ def from_function(function: Callable[..., Any]) -> Schedule:
       >>> print(from_function(optax.linear_schedule(1.0, 0.0, 4)).take(2)(jnp.arange(5)))
       [1.   0.75 0.5  0.5  0.5 ]
     """
-    require(callable(function), refuse("from_function", "function", "be callable", function))
+    if isinstance(function, Schedule):
+        return function
+    if not callable(function):
+        raise ValueError(refuse("from_function", "function", "be callable", function))
     opaque = jax.tree_util.all_leaves([function])
     schedule = Function(jax.tree_util.Partial(function) if opaque else function)
     try:
@@ -198,18 +230,16 @@ def from_function(function: Callable[..., Any]) -> Schedule:
         must = "map an int32 scalar to a number under `jit`"
         raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
     leaves = jax.tree.leaves(value)
-    is_number = len(leaves) == 1 and leaves[0].shape == () and leaves[0].dtype != bool
-    require(
-        is_number,
-        refuse("from_function", "function", "return one number", function, f"It returns {value}."),
-    )
+    if len(leaves) != 1 or leaves[0].shape != () or leaves[0].dtype == bool:
+        returns = f"It returns {value}."
+        raise ValueError(
+            refuse("from_function", "function", "return one number", function, returns)
+        )
     return schedule
 
 
 def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
     pair = operand(call, a=a), operand(call, b=b)
-    require(
-        isinstance(pair[0], Schedule) or isinstance(pair[1], Schedule),
-        f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.",
-    )
+    if not any(isinstance(x, Schedule) for x in pair):
+        raise ValueError(f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.")
     return pair

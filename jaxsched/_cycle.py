@@ -7,18 +7,17 @@ the sum itself decides.
 
 from __future__ import annotations
 
-import numbers
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
+from jaxsched._algebra import is_whole
 from jaxsched._clock import LAST, Beyond, Length, held, known
 from jaxsched._numerics import above_zero, growth, log_rate, real, saturated
-from jaxsched._require import Number, length, positive, require
+from jaxsched._require import Number, length, positive
 from jaxsched._schedule import Schedule, node
 
 # Cycles that at least double have passed LAST after this many.
@@ -45,7 +44,7 @@ class Cycle(Schedule):
         schedule = self.schedule
         if self.mult is None:
             place = _among_equal(t, first, last)
-        elif _is_whole(self.mult):
+        elif is_whole(self.mult):
             place = _among_whole(t, first, self.mult, last)
         else:
             place = _among_real(t, first, self.mult, last)
@@ -62,20 +61,17 @@ def cycle(
     call: str = "cycle",
 ) -> Schedule:
     """`schedule.cycle(mult, decay, cycles)`, checked."""
-    require(
-        schedule.steps is not None,
-        f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`",
-    )
-    require(
-        schedule.steps != 0 if isinstance(schedule.steps, int) else True,
-        f"`{schedule}` has no steps, so it cannot be repeated.",
-    )
+    steps = schedule.steps
+    if steps is None:
+        raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
+    if isinstance(steps, int) and steps == 0:
+        raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
     decay = positive(call, decay=decay)
     cycles = None if cycles is None else held(length(call, cycles=cycles, least=1))
-    mult = held(length(call, mult=mult, least=1)) if _is_whole(mult) else positive(call, mult=mult)
+    mult = held(length(call, mult=mult, least=1)) if is_whole(mult) else positive(call, mult=mult)
     if isinstance(mult, int) and mult == 1:
         return Cycle(schedule, None, decay, cycles)
-    schedule._stretched(known(schedule.steps))  # raises if it cannot be stretched
+    schedule._stretched(steps)  # raises if it cannot be stretched
     return Cycle(schedule, mult, decay, cycles)
 
 
@@ -125,7 +121,8 @@ def _among_real(t: jax.Array, first: Length, mult: Number, last: jax.Array) -> P
     index = jnp.clip(jax.lax.stop_gradient(_guess(real(t), first, mult)), 0, last)
     index = jnp.where(starts_by(t, index), index, jnp.maximum(index - 1, 0))
     index = jnp.where(starts_by(t, index + 1), jnp.minimum(index + 1, last), index)
-    begin, length = start(index), growth(mult, index, first)
+    # A power is exact where the length is: near the end of a cycle every digit of it counts.
+    begin, length = start(index), saturated(first * mult**index)
     # The whole steps since the first one of this cycle, and how far that was into it.
     whole = jnp.ceil(begin)
     position = real(t - _first_step(begin).astype(t.dtype)) + (whole - begin)
@@ -140,7 +137,9 @@ def _geometric_sum(first: jax.Array, mult: jax.Array, n: jax.Array) -> jax.Array
     exponent = jnp.minimum(n * log_rate(mult), 80.0)  # beyond the clock, and not yet infinite
     # At mult = 1 the second term is zero, and its slope is that of the sum.
     level = n + n * (n - 1) / 2 * jnp.where(grows, 0, mult - 1)
-    total = first * jnp.where(grows, jnp.expm1(exponent) / ratio, level)
+    power = mult ** jnp.minimum(n, 80.0 / jnp.maximum(log_rate(mult), 0.2))
+    grown = jnp.where(mult > 1.25, power - 1, jnp.expm1(exponent))  # near 1 the power would cancel
+    total = first * jnp.where(grows, grown / ratio, level)
     # A sum that is whole must not come out as a hair above it: its ceiling is one step late.
     nearest = jnp.round(total)
     rounding = jnp.where(jnp.abs(total - nearest) <= 8 * jnp.finfo(total.dtype).eps * total, 1, 0)
@@ -179,12 +178,6 @@ def _is_real(t: jax.Array) -> bool:
     return jnp.issubdtype(t.dtype, jnp.floating)
 
 
-def _is_whole(mult: Any) -> bool:
-    if isinstance(mult, (jax.Array, np.ndarray)):
-        return jnp.issubdtype(mult.dtype, jnp.integer)
-    return isinstance(mult, numbers.Integral) and mult is not True
-
-
 def _end(first: Length, mult: Length | Number | None, cycles: Length) -> Length:
     """The step at which the last of `cycles` cycles ends."""
     mult = 1 if mult is None else mult
@@ -200,7 +193,7 @@ def _end(first: Length, mult: Length | Number | None, cycles: Length) -> Length:
 
 
 def _traced_end(first: Length, mult: Length | Number, cycles: Length) -> Length:
-    if not _is_whole(mult):
+    if not is_whole(mult):
         return _first_step(_geometric_sum(real(first), above_zero(mult), real(cycles)))
     first, mult, cycles = map(_clock.read, (first, mult, cycles))
     equal = jnp.where(cycles > LAST // jnp.maximum(first, 1), LAST, first * cycles)

@@ -25,7 +25,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length
-from jaxsched._require import length, nonzero, require
+from jaxsched._require import length, nonzero
 
 N = TypeVar("N")
 
@@ -45,7 +45,11 @@ def node(cls: type[N]) -> type[N]:
 
 
 class Schedule:
-    """A pure, total function of the step: integer steps of any shape to floats of that shape."""
+    """A pure, total function of the step: integer steps of any shape to floats of that shape.
+
+    `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
+    the methods below join schedules; one of your own is `from_function(f)`, not a subclass.
+    """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule
 
@@ -60,19 +64,19 @@ class Schedule:
           float32 (float64 under x64) of the shape of `step`.
 
         Raises:
-          TypeError: `step` is not an integer.
+          TypeError: `step` is not an integer, or the schedule is of a class that is no pytree.
           ValueError: the schedule is stacked: call it under `jax.vmap`.
         """
         if isinstance(step, int) and not isinstance(step, bool):
             step = np.int32(min(max(step, 0), _clock.LAST))
-            return _evaluate(_resident(self), step)
+            return _called(_resident(self), step)
         if not isinstance(step, jax.Array):
             step = np.asarray(step)
         if not jnp.issubdtype(step.dtype, jnp.integer):
             raise TypeError(f"a schedule takes an integer step, got {step!r}")
         if isinstance(step, np.ndarray):
             step = np.clip(step, 0, _clock.LAST).astype(np.int32)
-        return _evaluate(self, step)
+        return _called(self, step)
 
     if TYPE_CHECKING:  # a field of some nodes, derived in others
 
@@ -178,8 +182,8 @@ class Schedule:
         """The same schedule over another length, in steps.
 
         A curve changes its `steps`; a chain changes its last piece, so that a warmup keeps its
-        length, and is cut off if it is longer than `steps` without it; a scaled or clipped schedule
-        stretches its child.
+        length, and is cut off if it is longer than `steps` without it; a schedule that is scaled or
+        clipped, or that has a number added, stretches its child.
 
         Raises:
           ValueError: the schedule is none of these.
@@ -225,7 +229,20 @@ class Schedule:
     def __repr__(self) -> str:
         from jaxsched._show._expression import expression
 
-        return expression(self)
+        return expression(self) if dataclasses.is_dataclass(self) else object.__repr__(self)
+
+
+def _called(schedule: Schedule, step: ArrayLike) -> jax.Array:
+    try:
+        return _evaluate(schedule, step)
+    except TypeError as error:
+        foreign = [x for x in jax.tree.leaves(schedule) if isinstance(x, Schedule)]
+        if not foreign:
+            raise
+        raise TypeError(
+            f"a schedule is data, and `{type(foreign[0]).__name__}`, a subclass of Schedule, is no "
+            "pytree. Write a function of the step instead, and `from_function(function)`."
+        ) from error
 
 
 @jax.jit
@@ -244,7 +261,7 @@ def _resident(schedule: Schedule) -> Schedule:
     wide, resident = _on_device.get(schedule, (None, schedule))
     if wide is x64:
         return resident
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(schedule)):
+    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
         return schedule
     with jax.ensure_compile_time_eval():
         resident = jax.tree.map(jnp.asarray, schedule)
@@ -261,34 +278,39 @@ def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
     elif isinstance(x, tuple):
         for child in cast(tuple[Any, ...], x):
             require_unstacked(child, place, rank)
-    elif isinstance(x, jax.Array):
-        require(
-            x.ndim == rank,
+    elif isinstance(x, jax.Array) and x.ndim != rank:
+        raise ValueError(
             f"a stacked schedule is called under `jax.vmap`: {place} has shape {x.shape}, "
-            f"one schedule has {'a number' if rank == 0 else 'a list'} there.",
+            f"one schedule has {'a number' if rank == 0 else 'a list'} there."
         )
 
 
 def is_operand(x: Any) -> bool:
-    """Can `x` stand beside a schedule in a product or a sum?"""
-    return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or (
-        callable(x) and not hasattr(x, "update")
-    )
+    """Can `x` stand beside a schedule, or a stateful one, in a product or a sum?"""
+    return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or is_function(x)
 
 
-def as_schedule(call: str, x: Schedule | Callable[..., Any]) -> Schedule:
+def is_function(x: Any) -> bool:
+    """Is `x` somebody's function of the step? A type, such as a dtype, is none."""
+    return callable(x) and not isinstance(x, type) and not hasattr(x, "update")
+
+
+AnySchedule = Schedule | Callable[..., Any]
+
+
+def as_schedule(call: str, x: AnySchedule) -> Schedule:
     """`x` as a schedule: itself, or `from_function(x)` for an optax schedule or any function."""
     from jaxsched._compose import from_function
 
     if isinstance(x, Schedule):
         return x
-    require(
-        callable(x),
-        f"`{call}` takes schedules, got {x!r}. A number is a schedule as `constant({x!r})`.",
-    )
-    require(
-        not hasattr(x, "update"),
-        f"`{call}` takes schedules, got the stateful `{x!r}`, which only multiplies: "
-        "`(warmup >> decay) * reduce_on_plateau()`.",
-    )
+    if callable(x) and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes schedules, got the stateful `{x!r}`, which only multiplies: "
+            "`(warmup >> decay) * reduce_on_plateau()`."
+        )
+    if not is_function(x):
+        raise ValueError(
+            f"`{call}` takes schedules, got {x!r}. A number is a schedule as `constant({x!r})`."
+        )
     return from_function(x)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._clock import LAST
-from jaxsched._schedule import Schedule
+from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 
 # What XLA calls a branch, and what leaves the device.
 _FORBIDDEN = re.compile(r"\b(conditional|custom-call|infeed|outfeed|send|recv|case)\(")
@@ -45,16 +45,17 @@ def assert_same(a: Any, b: Any) -> None:
         assert same, f"the leaves at `{path}` differ: {x!r} and {y!r}"
 
 
-def assert_total(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
     """Assert that a schedule is defined for every step: finite, float, of the shape of the step.
 
     Args:
-      schedule: the schedule.
+      schedule: the schedule, or a function of the step.
       steps: more steps to try, besides the ends of the clock and those of the schedule.
 
     Raises:
       AssertionError: a value is not finite, or its shape or dtype is wrong.
     """
+    schedule = as_schedule("assert_total", schedule)
     some = _steps(schedule, steps)
     dtype = jnp.result_type(float)
     values = schedule(some)
@@ -68,15 +69,16 @@ def assert_total(schedule: Schedule, steps: Iterable[int] = ()) -> None:
     assert schedule(2**40) == schedule(LAST), "a step beyond the clock is not the clock's last"
 
 
-def assert_held(schedule: Schedule) -> None:
+def assert_held(schedule: AnySchedule) -> None:
     """Assert that a schedule with an end keeps its value from step `schedule.steps` on.
 
     Args:
-      schedule: the schedule; nothing is asserted of one without an end.
+      schedule: the schedule, or a function of the step; nothing is asserted of one without an end.
 
     Raises:
       AssertionError: the value changes after `schedule.steps`.
     """
+    schedule = as_schedule("assert_held", schedule)
     if schedule.steps is None:
         return
     end = int(schedule.steps)
@@ -85,15 +87,17 @@ def assert_held(schedule: Schedule) -> None:
     assert np.all(values == values[0]), f"held from {end}, yet {values} at {after}"
 
 
-def assert_traceable(schedule: Schedule) -> None:
+def assert_traceable(schedule: AnySchedule) -> None:
     """Assert that a schedule is data: eager, jitted, mapped and unpickled it has the same values.
 
     Args:
-      schedule: the schedule; one that holds a function which cannot be pickled is not pickled.
+      schedule: the schedule, or a function of the step; what holds a function that cannot be
+        pickled is not pickled.
 
     Raises:
       AssertionError: two ways to call it disagree, or a new number compiles anew.
     """
+    schedule = as_schedule("assert_traceable", schedule)
     some = _steps(schedule)
     eager = schedule(some)
     _assert_close(jax.jit(schedule)(some), eager)
@@ -117,16 +121,17 @@ def assert_traceable(schedule: Schedule) -> None:
     assert_same(pickle.loads(text), schedule)
 
 
-def assert_differentiable(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+def assert_differentiable(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
     """Assert that the gradient in every float of a schedule is finite, at its boundaries too.
 
     Args:
-      schedule: the schedule.
+      schedule: the schedule, or a function of the step.
       steps: more steps to try, besides the ends of the clock and those of the schedule.
 
     Raises:
       AssertionError: a gradient is not finite.
     """
+    schedule = as_schedule("assert_differentiable", schedule)
     some = _steps(schedule, steps)
     floats, treedef = jax.tree.flatten(schedule)
     arrays = [jnp.asarray(x) for x in floats]
@@ -163,11 +168,11 @@ def assert_compiles_clean(function: Any, *arguments: Any) -> None:
     assert not found, f"the compiled program has {found}"
 
 
-def assert_schedule_laws(schedule: Schedule, steps: Iterable[int] = ()) -> None:
+def assert_schedule_laws(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
     """Assert that a schedule is total, held, traceable, differentiable, and compiles clean.
 
     Args:
-      schedule: the schedule.
+      schedule: the schedule, or a function of the step.
       steps: more steps to try, besides the ends of the clock and those of the schedule.
 
     Raises:
@@ -176,6 +181,7 @@ def assert_schedule_laws(schedule: Schedule, steps: Iterable[int] = ()) -> None:
     Example:
       >>> assert_schedule_laws(linear(0.0, 1.0, 10) >> cosine(1.0, 0.0, 90))
     """
+    schedule = as_schedule("assert_schedule_laws", schedule)
     assert_total(schedule, steps)
     assert_held(schedule)
     assert_traceable(schedule)

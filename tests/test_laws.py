@@ -6,6 +6,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from catalogue import ALL, CASES
 
@@ -158,3 +159,96 @@ def test_identity_is_equality():
     a, b = js.linear(1.0, 0.0, 9), js.linear(1.0, 0.0, 9)
     assert a == a and a != b and len({a, b}) == 2
     assert jax.jit(a)(3) == b(3)
+
+
+class Own(js.Schedule):
+    """What a user may write, though a schedule is data."""
+
+    steps = None
+
+    def _at(self, t):
+        return 1.0 / (t + 1)
+
+
+@pytest.mark.parametrize("schedule", [Own(), js.linear(1.0, 0.0, 4) * Own()])
+@pytest.mark.parametrize("step", [3, np.arange(3), jnp.int32(3)], ids=["int", "numpy", "jax"])
+def test_a_subclass_that_is_no_pytree_says_what_to_write(schedule, step):
+    for call in (schedule, jax.jit(lambda t: schedule(t))):
+        with pytest.raises(TypeError, match=r"`Own`.* no pytree.*from_function"):
+            call(step)
+
+
+@pytest.mark.parametrize("thing", [Own(), js.Schedule(), js.Stateful()])
+def test_what_is_no_expression_has_the_text_of_any_object(thing):
+    assert repr(thing) == object.__repr__(thing)
+    assert repr(thing) in repr(js.linear(1.0, 0.0, 4) * thing)
+
+
+def test_steps_are_documented():
+    assert "schedule.steps" in inspect.getdoc(js.Schedule)
+
+
+LINE = js.linear(1.0, 0.0, 4)
+
+
+def test_what_is_traced_has_a_text(capsys):
+    jax.jit(lambda d: print(js.constant(d)))(0.5)
+    assert capsys.readouterr().out == "constant(<float32[]>)\n"
+    jax.vmap(lambda d: print(LINE.cycle(decay=d)))(jnp.ones(2))
+    assert "decay=<float32[]>" in capsys.readouterr().out
+    assert "decay=[0.5, 0.25]" in repr(
+        jax.vmap(lambda d: LINE.cycle(decay=d))(jnp.array([0.5, 0.25]))
+    )
+
+
+def test_a_traced_decay_can_be_chained():
+    at = jax.jit(lambda decay: (LINE.cycle(decay=decay, cycles=2) >> LINE)(5))
+    assert at(0.5) == 0.375
+    assert jax.jit(lambda decay: LINE.cycle(decay=decay).take(8).cycle()(5))(0.5) == 0.375
+
+
+def test_nothing_is_put_into_words_while_nothing_is_wrong(monkeypatch):
+    def text(self):
+        raise AssertionError("a text was made")
+
+    for kind in (js.Schedule, js.Stateful):
+        monkeypatch.setattr(kind, "__repr__", text)
+    chain = LINE
+    for _ in range(20):
+        chain = chain >> LINE.cycle(cycles=2)
+    js.minimum(js.maximum(chain, LINE), 1.0).cycle()
+    js.select(0, [js.join([LINE, js.from_function(chain)], [3]), LINE])
+    tx = js.scale_by_learning_rate(LINE * js.until(LINE, LINE) * js.tunable(LINE))
+    _, state = tx.update({}, js.retune(tx.init({}), learning_rate=LINE))
+    js.override(state, learning_rate=0.1)
+
+
+def test_ours_is_ours():
+    assert js.from_function(LINE) is LINE
+
+
+def test_a_raised_schedule_is_stretched_in_its_cycles():
+    raised = (0.5 + LINE).cycle(mult=2)
+    testing.assert_same(raised(np.arange(20)), (LINE.cycle(mult=2) + 0.5)(np.arange(20)))
+    assert (1 - LINE).stretch(8)(8) == 1.0 and (1 - LINE).stretch(8).steps == 8
+    with pytest.raises(ValueError, match="cannot be stretched"):
+        (LINE + LINE).cycle(mult=2)
+
+
+def test_functions_stand_beside_schedules_and_stateful_ones():
+    theirs = optax.linear_schedule(1.0, 0.0, 4)
+    plateau = js.reduce_on_plateau()
+    for product in (theirs * plateau, plateau * theirs, 1.0 * plateau * theirs):
+        assert product(product.init(), step=2) == 0.5
+    for ours in (LINE, plateau):
+        for wrong in ("1", None, float, jnp.bfloat16):
+            assert ours.__mul__(wrong) is NotImplemented
+        for sided in (lambda x=ours: x * np.nan, lambda x=ours: np.nan * x):
+            with pytest.raises(ValueError, match="schedule \\* number"):
+                sided()
+
+
+def test_somebody_elses_schedule_can_be_asserted():
+    testing.assert_schedule_laws(optax.linear_schedule(1.0, 0.0, 10))
+    with pytest.raises(ValueError, match="assert_schedule_laws"):
+        testing.assert_schedule_laws(0.1)

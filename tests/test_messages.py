@@ -262,7 +262,7 @@ SAYS = {
         lambda: (LINE + LINE).stretch(3),
         "`linear(1.0, 0.0, 4) + linear(1.0, 0.0, 4)` cannot be stretched",
     ),
-    "what can be cycled longer": (lambda: (LINE + 1).cycle(mult=2), "cannot be stretched"),
+    "what can be cycled longer": (lambda: (LINE + LINE).cycle(mult=2), "cannot be stretched"),
     "a number after >>": (lambda: LINE >> 3.0, "`>>` takes schedules, got 3.0. A number is a "),
     "a number before >>": (lambda: 3.0 >> LINE, "`constant(3.0)`"),
     "a number in join": (lambda: js.join([1.0, LINE], [3]), "`join` takes schedules, got 1.0"),

@@ -78,7 +78,7 @@ stretchable = st.deferred(
     lambda: st.one_of(
         curves,
         st.tuples(st.just("then"), curves, curves, longer),
-        st.tuples(st.sampled_from(["scaled", "divided"]), curves, positives),
+        st.tuples(st.sampled_from(["scaled", "moved", "divided"]), curves, positives),
     )
 )
 

@@ -11,20 +11,17 @@ tuple, in order.
 
 from __future__ import annotations
 
-import functools
-import numbers
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 
 import jax
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import bounds, clipped
-from jaxsched._numerics import real, saturated
-from jaxsched._require import Number, finite
-from jaxsched._schedule import Schedule, node, require_unstacked
+from jaxsched._algebra import bounds, clipped, factor, multiplied, value_at
+from jaxsched._require import Number
+from jaxsched._schedule import Schedule, is_operand, node, require_unstacked
 
 State = tuple[Any, ...]
 
@@ -95,7 +92,7 @@ class Stateful:
     def __repr__(self) -> str:
         from jaxsched._show._expression import expression
 
-        return expression(self)
+        return expression(self) if dataclasses.is_dataclass(self) else object.__repr__(self)
 
 
 class Rule(Stateful):
@@ -136,12 +133,10 @@ class StatefulProduct(Stateful):
         return sum((x.rules for x in self.factors if isinstance(x, Stateful)), start=())
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
-        def value(factor: Schedule | Stateful | Number) -> jax.Array:
-            if isinstance(factor, Stateful):
-                return factor._combine(values, t)
-            return factor._at(t) if isinstance(factor, Schedule) else real(factor)
+        def value(x: Schedule | Stateful | Number) -> jax.Array:
+            return x._combine(values, t) if isinstance(x, Stateful) else value_at(x, t)
 
-        return functools.reduce(lambda a, b: saturated(a * b), map(value, self.factors))
+        return multiplied(map(value, self.factors))
 
 
 @node
@@ -161,15 +156,14 @@ class StatefulClip(Stateful):
 
 
 def _product(*factors: Any) -> Stateful:
-    kinds = (Schedule, Stateful, numbers.Real, jax.Array, np.ndarray)
-    if not all(isinstance(x, kinds) for x in factors):
+    if not all(isinstance(x, Stateful) or is_operand(x) for x in factors):
         return NotImplemented
     flat: list[Schedule | Stateful | Number] = []
     for x in factors:
         if isinstance(x, StatefulProduct):
             flat.extend(x.factors)
         else:
-            flat.append(x if isinstance(x, (Schedule, Stateful)) else finite("*", operand=x))
+            flat.append(x if isinstance(x, Stateful) else factor(x))
     return StatefulProduct(tuple(flat))
 
 
