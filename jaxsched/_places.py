@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,10 +59,10 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
 
     Returns:
       The floats by their place, float32 (float64 under x64), and a function from such numbers to
-      the schedule that has them.
+      the schedule that has them; a number that is left out stays as it was.
 
     Raises:
-      ValueError: it is not a schedule.
+      ValueError: it is not a schedule; or, from `rebuild`, it has no such place.
 
     Example:
       >>> numbers, rebuild = trainable(linear(1.0, 0.0, 4))
@@ -80,9 +81,17 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
     }
 
     def rebuild(numbers: Numbers) -> Schedule:
+        for place in numbers:
+            if place not in held:
+                near = sorted(held, key=lambda other: -_likeness(place, other))
+                raise ValueError(f"`rebuild` has no place {place!r}. It has {', '.join(near)}.")
         return treedef.unflatten([numbers.get(place, leaf) for place, leaf in held.items()])
 
     return floats, rebuild
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
 
 
 def _is_length(place: str, leaf: Any) -> bool:

@@ -34,7 +34,10 @@ Path = tuple[Any, ...]
 
 
 def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
-    """The hyperparameters that the last update used; before the first, those it will use.
+    """The hyperparameters that the last update used.
+
+    Before the first update, those of `init`, which are of step 0, and what `override` has set;
+    `set_step`, `retune` and `trigger` are seen after it.
 
     Args:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or any tree with one.
@@ -102,13 +105,14 @@ def step(opt_state: Any) -> jax.Array:
       1
     """
     clocks = _clocks("step", opt_state)
-    counts = [state.count for _, state in clocks]
-    if not any(isinstance(count, Tracer) for count in counts):
-        shown = ", ".join(f"{_text(path) or 'the state'}: {state.count}" for path, state in clocks)
-        same = all(np.array_equal(count, counts[0]) for count in counts)
-        require(same, f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`.")
-    latest = counts[0]
-    for count in counts[1:]:
+    latest, *others = (state.count for _, state in clocks)
+    for count in others:  # of one clock nothing is asked: its count may still be on its way
+        known = not isinstance(latest, Tracer) and not isinstance(count, Tracer)
+        if known and not np.array_equal(latest, count):
+            shown = ", ".join(f"{_text(path) or 'the state'}: {s.count}" for path, s in clocks)
+            raise ValueError(
+                f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`."
+            )
         latest = jnp.maximum(latest, count)
     return latest
 
@@ -188,6 +192,9 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     """Use these values instead of the scheduled ones, until told otherwise. Nothing recompiles.
 
+    Before the first update, `hyperparams` shows the value at once, and what None returns to after
+    that update.
+
     Args:
       opt_state: an optimizer state, or any tree with one.
       **values: by name, a number to use from the next update on, or None to return to the
@@ -198,7 +205,7 @@ def override(opt_state: S, /, **values: ArrayLike | None) -> S:
       The state.
 
     Raises:
-      ValueError: there is no hyperparameter of that name, or the value is not finite.
+      ValueError: there is no hyperparameter of that name, or the value is not a finite number.
 
     Example:
       >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
@@ -213,14 +220,28 @@ def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     }
 
     def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
-        old = state.overrides[override_key(name)]
-        # A traced value that is not finite overrides nothing: the state stays finite.
-        active = False if value is None else jnp.isfinite(real(value))
-        number = 0.0 if value is None else jnp.where(active, real(value), 0)
-        new = Override(jnp.full_like(old.value, number), jnp.full_like(old.active, active))
-        return state._replace(overrides={**state.overrides, override_key(name): new})
+        new = _overriding(name, value, state.overrides[override_key(name)])
+        # The record is what was used last; before the first update, what will be.
+        at_once = new.active & (state.count == 0)
+        record = jnp.where(at_once, new.value, state.hyperparams[name])
+        return state._replace(
+            hyperparams={**state.hyperparams, name: record},
+            overrides={**state.overrides, override_key(name): new},
+        )
 
     return _each_named("override", opt_state, numbers, set_one)
+
+
+def _overriding(name: str, value: Any, old: Override) -> Override:
+    if value is None:
+        return Override(jnp.zeros_like(old.value), jnp.zeros_like(old.active))
+    if jnp.shape(value) not in ((), old.value.shape):
+        must = "be a number" if old.value.ndim == 0 else f"be a number or {old.value.shape} of them"
+        raise ValueError(refuse("override", name, must, value))
+    # A traced value that is not finite overrides nothing: the state stays finite.
+    active = jnp.isfinite(real(value))
+    number = jnp.where(active, real(value), 0)
+    return Override(jnp.full_like(old.value, number), jnp.full_like(old.active, active))
 
 
 def retune(opt_state: S, /, **schedules: Schedule) -> S:

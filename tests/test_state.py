@@ -100,6 +100,26 @@ def test_override_and_return():
     assert js.hyperparams(step(traced))["learning_rate"] == 0.125
 
 
+def test_before_the_first_update_an_override_is_recorded():
+    tx = js.inject(optax.sgd, learning_rate=RATE, momentum=0.5)
+    state = jax.jit(lambda s: js.override(s, learning_rate=0.25))(tx.init(PARAMS))
+    assert js.hyperparams(state) == {"learning_rate": 0.25, "momentum": 0.5}
+    _, used = tx.update(PARAMS, state, PARAMS)
+    testing.assert_same(js.hyperparams(used), js.hyperparams(state))
+    later = js.hyperparams(js.override(used, learning_rate=0.75))
+    assert later["learning_rate"] == 0.25, "what was used, not what will be"
+
+
+def test_an_override_of_stacked_states():
+    tx = js.scale_by_learning_rate(RATE)
+    states = jax.vmap(lambda _: tx.init({}))(jnp.arange(3))
+    for value in (0.25, jnp.array([0.25, 0.5, 1.0])):
+        used = js.hyperparams(js.override(states, learning_rate=value))["learning_rate"]
+        np.testing.assert_array_equal(used, jnp.broadcast_to(value, 3))
+    with pytest.raises(ValueError, match=r"a number or \(3,\) of them"):
+        js.override(states, learning_rate=jnp.ones(2))
+
+
 def test_the_factors_are_readable_by_name():
     rate = js.until(RATE, RATE) * plateau()
     tx = optax.chain(js.inject(optax.sgd, learning_rate=rate, momentum=0.5), js.scale_by_plateau())
@@ -173,6 +193,10 @@ def test_names_that_are_not_there():
         (lambda: js.override(state, lr=0.1), ["override", "lr=", "learning_rate, momentum"]),
         (lambda: js.override(state, learning_rate="x"), ["override", "learning_rate='x'"]),
         (lambda: js.override(state, learning_rate=float("nan")), ["override", "learning_rate=nan"]),
+        (
+            lambda: js.override(state, learning_rate=jnp.ones(2)),
+            ["override", "must be a number", "got learning_rate=Array([1., 1.]"],
+        ),
         (lambda: js.retune(state, momentum=RATE), ["retune", "momentum", "tunable"]),
         (lambda: js.retune(state, lr=RATE), ["retune", "lr=", "learning_rate, momentum"]),
         (lambda: js.trigger(state), ["trigger", "until"]),
@@ -387,3 +411,8 @@ def test_trainable():
     assert loss(numbers) < 1e-5
     with pytest.raises(ValueError, match="trainable"):
         js.trainable(0.1)
+    _, rebuild = js.trainable(js.linear(1.0, 0.0, 4))
+    assert rebuild({"Linear.init_value": 0.5})(0) == 0.5
+    with pytest.raises(ValueError, match="no place") as error:
+        rebuild({"Linear.inti_value": 0.5})
+    assert "'Linear.inti_value'. It has Linear.init_value, Linear." in str(error.value)
