@@ -38,7 +38,7 @@ from jaxsched._stateful._plateau import PlateauState
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._stateful._smoothing import SmoothingState
 from jaxsched._transforms._inject import weak
-from jaxsched.compat._common import scaled
+from jaxsched.compat._common import decayed, scaled
 
 Scales = Mapping[Any, ArrayLike]
 
@@ -177,6 +177,11 @@ def exponential_decay(
     rate = finite(call, decay_rate=decay_rate)
     if _none(steps) or (isinstance(rate, float) and rate == 0):
         return constant(init_value)
+    if not staircase and isinstance(rate, float):
+        decay = decayed(init_value, rate, steps)
+        if end_value is not None:
+            decay = decay.clip(low=end_value) if rate < 1 else decay.clip(high=end_value)
+        return _begun(decay, transition_begin)
     decay = decaying(
         init_value, decay_rate=rate, decay_steps=steps, staircase=staircase, end_value=end_value
     )

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxsched._compose import from_function, join
 from jaxsched._curves import cosine, linear, polynomial
 from jaxsched._cycle import cycle
-from jaxsched._decays import constant, exponential_decay, step_decay
+from jaxsched._decays import constant, step_decay
 from jaxsched._extra import extra
 from jaxsched._numerics import ratio
 from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
@@ -29,7 +29,7 @@ from jaxsched._require import finite, flag, length, one_of, positive, refuse, re
 from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
-from jaxsched.compat._common import concrete, repeated, scaled, tabulated, traced
+from jaxsched.compat._common import concrete, decayed, repeated, scaled, tabulated, traced
 
 
 def LambdaLR(
@@ -98,7 +98,10 @@ def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> 
       `torch.optim.lr_scheduler.StepLR`.
     """
     every = length("StepLR", step_size=step_size, least=1)
-    return step_decay(base_lr, factor=positive("StepLR", gamma=gamma), every=every)
+    gamma = positive("StepLR", gamma=gamma)
+    if isinstance(every, int) and every == 1:
+        return decayed(base_lr, gamma, 1)
+    return step_decay(base_lr, factor=gamma, every=every)
 
 
 def MultiStepLR(
@@ -182,8 +185,7 @@ def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
     References:
       `torch.optim.lr_scheduler.ExponentialLR`.
     """
-    rate = positive("ExponentialLR", gamma=gamma)
-    return exponential_decay(base_lr, decay_rate=rate, decay_steps=1)
+    return decayed(base_lr, positive("ExponentialLR", gamma=gamma), 1)
 
 
 def PolynomialLR(
@@ -614,15 +616,18 @@ def _triangles(
     one_of(call, ("cycle", "iterations"), scale_mode=scale_mode)
     if scale_fn is None:
         one_of(call, ("triangular", "triangular2", "exp_range"), mode=mode)
-        shrink = {"triangular2": {"decay": 0.5}, "exp_range": {"step_decay": gamma}}.get(mode, {})
-        return cyclic(foot, top, up_steps=up, down_steps=down, **shrink)
+        if mode != "exp_range":
+            shrink = 0.5 if mode == "triangular2" else None
+            return cyclic(foot, top, up_steps=up, down_steps=down, decay=shrink)
     triangle = cyclic(0.0, 1.0, up_steps=up, down_steps=down)
+    span = finite(call, top=top) - finite(call, foot=foot)
+    if scale_fn is None:
+        return foot + span * triangle * decayed(1.0, positive(call, gamma=gamma), 1)
 
     def scale(t: jax.Array) -> Any:
         return scale_fn(t // (up + down) + 1 if scale_mode == "cycle" else t)
 
-    height = triangle * from_function(scale)
-    return foot + (finite(call, top=top) - finite(call, foot=foot)) * height
+    return foot + span * triangle * from_function(scale)
 
 
 def _total(call: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
@@ -643,10 +648,12 @@ def _phases(
     share = concrete(call, pct_start=pct_start)
     require(0 <= share <= 1, refuse(call, "pct_start", "be in [0, 1]", pct_start))
     through = piecewise_cosine if anneal_strategy == "cos" else piecewise_linear
-    top = share * steps - 1
+    top, end = share * steps - 1, steps - 1
     turns = [top, 2 * top] if len(values) == 4 else [top]
-    knots = [0.0, *turns, steps - 1.0]
-    if top >= 0:
-        return through(values, knots)
-    # The way up lies before step 0, so the schedule starts on its way down.
-    return through(values[1:], [max(knot, top) + 1 for knot in knots[1:]]).shift(-1)
+    if top < 0:
+        # Everything but the last phase lies before step 0.
+        return through(values[-2:], [turns[-1] + 2, end + 2]).shift(-2)
+    if turns[-1] > end:
+        # The end comes before the second phase is over.
+        return through(values[:-1], [0, *turns]).take(end)
+    return through(values, [0, *turns, end])

@@ -483,7 +483,8 @@ def _decay(decay_type: str, num_cycles: ArrayLike) -> Callable[..., Schedule]:
         return cosine
 
     def waves(high: ArrayLike, low: ArrayLike, steps: Whole) -> Schedule:
-        return wave(high, low, steps, num_cycles).take(steps) >> constant(low, 0)
+        some = max(steps, 1) if isinstance(steps, int) else steps
+        return wave(high, low, some, num_cycles).take(steps) >> constant(low, 0)
 
     return waves
 
