@@ -1,46 +1,38 @@
 """Graft: what an old state has, into the fresh state of a changed optimizer.
 
-A state is made of records: the NamedTuples of transforms. A record is recognised by its kind, the
-names of its fields, and taken whole or not at all: half of Adam's state is worse than none. A clock
-is recognised by its hyperparameters, and its stateful factors by their kind and the metrics that
-they listen to, not by where they stand. The old state may be nested dicts and lists, as checkpoints
-come back.
+A record is taken whole or not at all, from one of its kind: half of Adam's state is worse than
+none, and so are the moments of another optimizer. A clock is one that the same hyperparameters
+follow, or most of them; each keeps its value, its override and its factors, and these go by their
+kind and not by where they stand.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey
 
+from jaxsched import _records
+from jaxsched._records import CLOCK, Kind, Leaves, Node, Path, is_record, own_leaves, title
 from jaxsched._require import require
 from jaxsched._state import opened, rewritten
-from jaxsched._transforms._scheduled import ScheduledState
+from jaxsched._transforms._scheduled import factors_key
 
 S = TypeVar("S")
-Path = tuple[Any, ...]
 _log = logging.getLogger("jaxsched")
-
-
-class Node(NamedTuple):
-    """A place in a tree: the way there, and the dict keys on it, which label it."""
-
-    path: Path
-    labels: tuple[str, ...]
-    tree: Any
 
 
 def graft(new_state: S, old_state: Any) -> S:
     """A fresh state with all that an old one has of the same kind.
 
-    For restoring a run whose optimizer has changed: another factor, one less, another transform
-    before or around it. What the old state does not have stays fresh, and the logger "jaxsched"
-    says what that is; a clock that was not there starts at the old step.
+    For restoring a run whose optimizer has changed: another hyperparameter or factor, one less,
+    another transform before or around it. What the old state does not have stays fresh, and the
+    logger "jaxsched" says what that is; a clock that was not there starts at the old step.
 
     Args:
       new_state: `tx.init(params)` of the changed optimizer, a `TrainState`, an `nnx.Optimizer`.
@@ -80,18 +72,17 @@ class Taken(NamedTuple):
     fresh: list[str]  # of the new state: not in the old one
     lost: list[str]  # of the old state: no place in the new one
 
-    def one(self, path: Path, value: Any, name: str | None = None) -> None:
-        """Take a leaf if there is one; else say so, if it has a name."""
-        if value is not None:
-            self.values[path] = value
-        elif name is not None:
-            self.fresh.append(name)
-
     def whole(self, values: dict[Path, Any] | None, name: str) -> None:
         """Take all the leaves of a record, or say that there is none."""
         self.values.update(values or {})
         if values is None:
             self.fresh.append(name)
+
+    def each(self, leaves: Leaves, old: Any) -> list[str]:
+        """Take each leaf that there is, and return the names of the others."""
+        values = _found(leaves, old)
+        self.values.update({path: value for path, value in values.items() if value is not None})
+        return ["/".join(names) for path, (names, _) in leaves.items() if values[path] is None]
 
     def report(self) -> None:
         """Tell the logger."""
@@ -102,89 +93,109 @@ class Taken(NamedTuple):
 
 
 def _matched(new: Any, old: Any) -> Taken:
-    known: defaultdict[Any, list[Node]] = defaultdict(list)
-    for node in _nodes(Node((), (), old)):
-        known[_kind(node.tree)].append(node)
-    clocks = [node for kind, nodes in known.items() if kind[0] == "clock" for node in nodes]
-    taken = Taken({}, [], [])
-    for node in _nodes(Node((), (), new)):
-        found = _claim(known[_kind(node.tree)], node.labels) if _is_record(node.tree) else None
-        leaves = dict(_own_leaves(node))
-        if isinstance(node.tree, ScheduledState):
+    nodes, free = [*_records.nodes(new)], {node.path: node for node in _records.nodes(old)}
+    clocks = [node for node in free.values() if node.kind.name == CLOCK]
+    pairs, taken = _pairs(nodes, free), Taken({}, [], [])
+    for node in nodes:
+        found, leaves = pairs.get(node.path), own_leaves(node)
+        if node.kind.name == CLOCK:
             _take_clock(taken, node, found, clocks)
-        elif _is_record(node.tree) and leaves:
-            values = None if found is None else _whole(leaves, found.tree)
-            taken.whole(values, type(node.tree).__name__)
+        elif is_record(node.tree) and leaves:
+            taken.whole(None if found is None else _whole(leaves, found.tree), title(node.tree))
         elif node.path == ():
             # What is in no record, such as the parameters of a `TrainState`, goes by its names.
-            for path, (names, leaf) in leaves.items():
-                taken.one(path, _fitting(_lookup(old, names), leaf), "/".join(names))
-    for kind, nodes in known.items():
-        taken.lost.extend(
-            [f"a clock of {', '.join(kind[1:])}" for _ in nodes if kind[0] == "clock"]
-        )
+            taken.fresh.extend(taken.each(leaves, old))
+    unused = [node for node in free.values() if node.kind.name == CLOCK or is_record(node.tree)]
+    taken.lost.extend(title(node.tree) for node in unused if own_leaves(node))
     return taken
 
 
+def _pairs(nodes: list[Node], free: dict[Path, Node]) -> dict[Path, Node]:
+    """The old record of each new one, by its path; it is no longer free for another."""
+    pairs: dict[Path, Node] = {}
+    # A clock that has changed takes only what no unchanged one has a claim to.
+    for candidates in (_equal, _nearest):
+        for node in nodes:
+            if is_record(node.tree) and node.path not in pairs:
+                found = _choice(candidates(node, free.values()), node.labels)
+                if found is not None:
+                    pairs[node.path] = free.pop(found.path)
+    return pairs
+
+
+def _equal(node: Node, free: Iterable[Node]) -> list[Node]:
+    return [other for other in free if node.kind.is_of(other.kind)]
+
+
+def _nearest(node: Node, free: Iterable[Node]) -> list[Node]:
+    """For a clock, the one with the most hyperparameters in common, if it is one."""
+
+    def common(other: Node) -> int:
+        return len({*node.kind.fields} & {*other.kind.fields})
+
+    clocks = [other for other in free if node.kind.name == other.kind.name == CLOCK]
+    most = max(map(common, clocks), default=0)
+    near = [other for other in clocks if most and common(other) == most]
+    near = [other for other in near if other.labels == node.labels] or near
+    return near if len(near) == 1 else []
+
+
+def _choice(candidates: list[Node], labels: tuple[str, ...]) -> Node | None:
+    """The first with these labels, or the only one."""
+    labelled = [node for node in candidates if node.labels == labels]
+    return next(iter(labelled), candidates[0] if len(candidates) == 1 else None)
+
+
 def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]) -> None:
-    """A clock's count and values by name, and each of its factors whole, by its kind."""
+    """The count of a clock; by name, its values, overrides and factors."""
+    names = node.kind.fields
     if found is None:
-        taken.fresh.append(f"a clock of {', '.join(node.tree.hyperparams)}")
+        taken.fresh.append(title(node.tree))
         if not clocks:
             return
         # All clocks of a run are at the same step.
-        found = node._replace(tree={"count": _child(clocks[0].tree, "count")})
-    for path, (names, leaf) in _own_leaves(node):
-        taken.one(path, _fitting(_lookup(found.tree, names), leaf))
-    old_factors = _child(found.tree, "factors")
-    for key in dict.fromkeys([*node.tree.factors, *_fields(old_factors)]):
-        name = key.removesuffix("_factors")
-        old = [child for _, child in _children(_child(old_factors, key))]
-        for path, factor in _children(node.tree.factors.get(key, ())):
-            here = (*node.path, *_way(node.tree, "factors", key), *path)
-            same = next((o for o in old if _mark(o) == _mark(factor)), None)
-            old = [o for o in old if o is not same]
-            values = None if same is None else _whole(dict(_leaves(factor, here)), same)
-            taken.whole(values, f"{type(factor).__name__} of {name}")
-        taken.lost.extend(f"{'+'.join(_fields(o))} of {name}" for o in old)
+        count = {"count": _records.field(clocks[0].tree, "count")}
+        found = node._replace(tree=count, kind=Kind(CLOCK, names))
+    taken.each(own_leaves(node), found.tree)
+    taken.fresh.extend(name for name in names if name not in found.kind.fields)
+    taken.lost.extend(name for name in found.kind.fields if name not in names)
+    for name in dict.fromkeys([*names, *found.kind.fields]):
+        key = factors_key(name)
+        place = (*node.path, GetAttrKey("factors"), DictKey(key))
+        old = [child for _, child in _records.children(_records.field(found.tree, "factors", key))]
+        for path, factor in _records.children(node.tree.factors.get(key, ())):
+            old = _take_factor(taken, name, factor, (*place, *path), old)
+        taken.lost.extend(f"{title(factor)} of {name}" for factor in old)
 
 
-def _nodes(node: Node) -> Iterator[Node]:
-    """Every container, the outer before the inner; of a clock, only what it wraps."""
-    yield node
-    for path, child in _children(node.tree):
-        name = _name(path[0])
-        if _kind(node.tree)[0] == "clock" and name != "inner_state":
-            continue
-        label = () if not isinstance(node.tree, dict) or name.isdigit() else (name,)
-        if _children(child):
-            yield from _nodes(Node((*node.path, *path), (*node.labels, *label), child))
+def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[Any]) -> list[Any]:
+    """Take a factor from the first old one that fits, and return the others."""
+    own: Leaves = {}
+    parts: dict[str, Leaves] = {}
+    for path, child in _records.children(factor):
+        leaves = _records.leaves(child, (*place, *path), (_records.name_of(path[0]),))
+        # A part that is a record, such as what smooths a metric, may be in one of the two only.
+        (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
+    kind = _records.kind_of_factor(factor)
+    for other in old:
+        values = _whole(own, other) if kind.is_of(_records.kind_of_factor(other)) else None
+        if values is not None:
+            taken.values.update(values)
+            for part, leaves in parts.items():
+                taken.whole(_whole(leaves, other), f"{part} of {name}")
+            return [rest for rest in old if rest is not other]
+    taken.fresh.append(f"{title(factor)} of {name}")
+    return old
 
 
-def _own_leaves(node: Node) -> Iterator[tuple[Path, tuple[tuple[str, ...], Any]]]:
-    """The leaves of a node that are in no record below it, nor in a clock's factors."""
-    clock = isinstance(node.tree, ScheduledState)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(
-        node.tree, is_leaf=lambda x: x is not node.tree and _is_record(x)
-    )[0]:
-        names = tuple(map(_name, path))
-        if clock and names[0] == "overrides":
-            yield from _leaves(leaf, (*node.path, *path), names)
-        elif not _is_record(leaf) and not (clock and names[0] == "factors"):
-            yield (*node.path, *path), (names, leaf)
-
-
-def _leaves(
-    tree: Any, root: Path, names: tuple[str, ...] = ()
-) -> Iterator[tuple[Path, tuple[tuple[str, ...], Any]]]:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield (*root, *path), ((*names, *map(_name, path)), leaf)
-
-
-def _whole(leaves: dict[Path, Any], old: Any) -> dict[Path, Any] | None:
+def _whole(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
     """All of the leaves from an old record, or None if one of them does not fit."""
-    values = {path: _fitting(_lookup(old, names), leaf) for path, (names, leaf) in leaves.items()}
+    values = _found(leaves, old)
     return None if any(value is None for value in values.values()) else values
+
+
+def _found(leaves: Leaves, old: Any) -> dict[Path, Any]:
+    return {path: _fitting(_records.field(old, *n), leaf) for path, (n, leaf) in leaves.items()}
 
 
 def _fitting(value: Any, fresh: Any) -> Any:
@@ -200,60 +211,3 @@ def _fitting(value: Any, fresh: Any) -> Any:
     array = jnp.array(value, new, copy=True)
     placed = isinstance(fresh, jax.Array) and not any(isinstance(x, Tracer) for x in (array, fresh))
     return jax.device_put(array, fresh.sharding) if placed else array
-
-
-def _claim(candidates: list[Node], labels: tuple[str, ...]) -> Node | None:
-    """The first of a kind with these labels, or the only one; none is given twice."""
-    labelled = [node for node in candidates if node.labels == labels]
-    found = next(iter(labelled), candidates[0] if len(candidates) == 1 else None)
-    if found is not None:
-        candidates.remove(found)
-    return found
-
-
-def _kind(tree: Any) -> tuple[Any, ...]:
-    """What a record is recognised by: the fields that have something in them."""
-    names = {_name(path[0]) for path, child in _children(tree) if jax.tree.leaves(child)}
-    if {"count", "hyperparams", "overrides"} <= names:
-        return ("clock", *sorted(_fields(_child(tree, "hyperparams"))))
-    return ("record", *sorted(names))
-
-
-def _mark(factor: Any) -> tuple[Any, ...]:
-    return (*_kind(factor), *sorted(_fields(_child(factor, "mailbox"))))
-
-
-def _fields(tree: Any) -> list[str]:
-    return [_name(path[0]) for path, _ in _children(tree)]
-
-
-def _children(tree: Any) -> list[tuple[Path, Any]]:
-    """One level of any container; of a leaf, nothing."""
-    flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)[0]
-    return [(path, child) for path, child in flat if path]
-
-
-def _child(tree: Any, name: str) -> Any:
-    return next((child for path, child in _children(tree) if _name(path[0]) == name), None)
-
-
-def _lookup(tree: Any, names: tuple[str, ...]) -> Any:
-    for name in names:
-        tree = _child(tree, name)
-    return tree
-
-
-def _way(tree: Any, *names: str) -> Path:
-    way: Path = ()
-    for name in names:
-        path, tree = next((p, c) for p, c in _children(tree) if _name(p[0]) == name)
-        way = (*way, *path)
-    return way
-
-
-def _name(key: Any) -> str:
-    return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
-
-
-def _is_record(x: Any) -> bool:
-    return isinstance(x, tuple) and hasattr(x, "_fields")

@@ -19,8 +19,11 @@ RATE = js.linear(1.0, 0.0, 10)
 PARAMS = {"w": jnp.ones(3)}
 
 
+FAST = {"patience": 1, "factor": 0.5}
+
+
 def plateau(**options):
-    return js.reduce_on_plateau(**{"patience": 1, "factor": 0.5, **options})
+    return js.reduce_on_plateau(**{**FAST, **options})
 
 
 def linen(tx):
@@ -250,6 +253,99 @@ class TestGraft:
         assert "not used of the old state" in caplog.text and "best" in caplog.text
         assert js.step(new) == 4
         jax.tree.map(np.testing.assert_array_equal, new[0], old[0])
+
+    def injected(self, **slots):
+        def adam(learning_rate, b1=0.9, eps=1e-8):
+            return optax.adam(learning_rate, b1=b1, eps=eps)
+
+        return js.inject(adam, **slots)
+
+    def test_a_hyperparameter_more_or_less(self, caplog):
+        rate = 0.1 * plateau(patience=5)
+        one = self.injected(learning_rate=rate)
+        two = self.injected(learning_rate=rate, b1=js.linear(0.8, 0.9, 9))
+        with jax.numpy_dtype_promotion("standard"), caplog.at_level(logging.WARNING, "jaxsched"):
+            for before, after, said in (
+                (one, two, "does not have: b1"),
+                (two, one, "not used of the old state: b1"),
+            ):
+                old = js.override(before.init(PARAMS), learning_rate=0.25)
+                for value in (1.0, 2.0, 3.0):
+                    _, old = before.update(PARAMS, old, PARAMS, value=value)
+                state = js.graft(after.init(PARAMS), old)
+                testing.assert_same(
+                    js.factors(state)["learning_rate"], js.factors(old)["learning_rate"]
+                )
+                testing.assert_same(state.inner_state, old.inner_state)
+                assert js.step(state) == 3 and said in caplog.messages[-1]
+                assert len(caplog.messages) == 1, "and nothing else"
+                caplog.clear()
+                _, state = after.update(PARAMS, state, PARAMS, value=4.0)
+                assert js.hyperparams(state)["learning_rate"] == 0.25
+                assert js.factors(state)["learning_rate"][0].bad == 3
+
+    def heard(self, state):
+        found = js.factors(state).items()
+        return {name: float(x[0].mailbox["value"].total) for name, x in found if x}
+
+    def test_clocks_that_changed_are_told_apart_by_their_labels(self):
+        params = {"w": jnp.ones(3), "b": jnp.ones(3)}
+
+        def each(**slots):
+            rate = 1.0 * plateau()
+            parts = {k: self.injected(learning_rate=rate, **slots) for k in params}
+            return optax.partition(parts, {k: k for k in params}).init(params)
+
+        old = js.set_step(each(), 7)
+        for name, value in (("w", 3.0), ("b", 5.0)):
+            old.inner_states[name] = js.observe(old.inner_states[name], value=value)
+        state = js.graft(each(b1=0.5), old)
+        assert self.heard(state) == {"b/learning_rate": 5.0, "w/learning_rate": 3.0}
+        assert js.step(state) == 7
+
+    def test_a_changed_clock_is_the_nearest_if_that_is_one(self):
+        rate = 1.0 * plateau()
+        b1, eps, both = (
+            self.injected(learning_rate=rate, **slots)
+            for slots in ({"b1": 0.5}, {"eps": 0.1}, {"b1": 0.5, "eps": 0.1})
+        )
+
+        def old(*transforms):
+            return js.observe(js.set_step(optax.chain(*transforms).init(PARAMS), 7), value=3.0)
+
+        state = js.graft(self.injected(learning_rate=rate).init(PARAMS), old(b1, eps))
+        assert self.heard(state) == {"learning_rate": 0.0} and js.step(state) == 7
+        state = js.graft(b1.init(PARAMS), old(both, self.injected(learning_rate=1.0)))
+        assert self.heard(state) == {"learning_rate": 3.0}
+
+    def test_no_optimizer_gets_the_moments_of_another(self, caplog):
+        adam = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(RATE))
+        belief = optax.chain(optax.scale_by_belief(), js.scale_by_learning_rate(RATE))
+        with jax.numpy_dtype_promotion("standard"):
+            _, old = adam.update(PARAMS, adam.init(PARAMS), PARAMS)
+        with caplog.at_level(logging.WARNING, "jaxsched"):
+            state = js.graft(belief.init(PARAMS), old)
+        testing.assert_same(state[0], belief.init(PARAMS)[0])
+        assert js.step(state) == 1
+        assert "does not have: ScaleByBeliefState" in caplog.text
+        assert "not used of the old state: ScaleByAdamState" in caplog.text
+
+    def test_a_plateau_that_begins_or_ceases_to_smooth(self, caplog):
+        plain, smooth = (js.scale_by_plateau(**FAST, **x) for x in ({}, {"ema_decay": 0.5}))
+        for before, after in ((plain, smooth), (smooth, plain)):
+            _, old = before.update({}, before.init({}), value=1.0)
+            _, old = before.update({}, old, value=2.0)
+            with caplog.at_level(logging.WARNING, "jaxsched"):
+                (factor,) = js.factors(js.graft(after.init({}), old))["scale"]
+            assert factor.scale == 0.5 and factor.best == 1.0
+        assert caplog.messages == ["graft: the old state does not have: SmoothingState of scale"]
+
+    def test_each_tunable_gets_its_own_numbers(self):
+        line, constant = js.tunable(RATE), js.tunable(js.constant(1.0))
+        old = js.scale_by_learning_rate(line * constant).init({})
+        old = js.retune(old, learning_rate=js.constant(0.25))
+        state = js.graft(js.scale_by_learning_rate(constant * line).init({}), old)
+        assert js.factors(state)["learning_rate"][0].numbers["Constant.value"] == 0.25
 
     def test_nothing_changed_says_nothing(self, caplog):
         tx, old = self.trained(RATE * plateau())

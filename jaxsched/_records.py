@@ -1,0 +1,130 @@
+"""Records: what an optimizer's state is made of, and what each is recognised by.
+
+A record is the NamedTuple of a transform. It is recognised by the names of its class and of its
+fields; a clock by its hyperparameters; a stateful factor also by the metrics that it listens to.
+A checkpoint may come back as nested dicts and lists: then the names of the fields must do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxsched._transforms._scheduled import ScheduledState
+
+Path = tuple[Any, ...]
+Leaves = dict[Path, tuple[tuple[str, ...], Any]]  # by place: the names from its record on, the leaf
+
+CLOCK = ScheduledState.__name__
+
+
+class Kind(NamedTuple):
+    """What a record is recognised by."""
+
+    name: str | None  # of its class; None of a dict or a list, which has none
+    fields: tuple[str, ...]  # those with something in them; of a clock, its hyperparameters
+
+    def is_of(self, other: Kind) -> bool:
+        """Can a record of the other kind be taken for one of this?"""
+        return self.fields == other.fields and other.name in (None, self.name)
+
+
+class Node(NamedTuple):
+    """A container in a tree: where it is, and the dict keys on the way there, which label it."""
+
+    path: Path
+    labels: tuple[str, ...]
+    tree: Any
+    kind: Kind
+
+
+def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[Node]:
+    """Every container, the outer before the inner; of a clock, only what it wraps."""
+    kind = kind_of(tree)
+    yield Node(path, labels, tree, kind)
+    for way, child in children(tree):
+        name = name_of(way[0])
+        if not children(child) or (kind.name == CLOCK and name != "inner_state"):
+            continue
+        label = () if not isinstance(tree, dict) or name.isdigit() else (name,)
+        yield from nodes(child, (*path, *way), (*labels, *label))
+
+
+def own_leaves(node: Node) -> Leaves:
+    """The leaves of a node that are in no record below it, nor in a clock's factors."""
+    clock = isinstance(node.tree, ScheduledState)
+    found: Leaves = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(
+        node.tree, is_leaf=lambda x: x is not node.tree and is_record(x)
+    )[0]:
+        names = tuple(map(name_of, path))
+        if clock and names[0] == "overrides":
+            found |= leaves(leaf, (*node.path, *path), names)
+        elif not is_record(leaf) and not (clock and names[0] == "factors"):
+            found[*node.path, *path] = names, leaf
+    return found
+
+
+def leaves(tree: Any, path: Path, names: tuple[str, ...]) -> Leaves:
+    """All leaves of a tree that is at `path`, and that its record knows by `names`."""
+    return {
+        (*path, *way): ((*names, *map(name_of, way)), leaf)
+        for way, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def kind_of(tree: Any) -> Kind:
+    """The kind of a record, or of any other container."""
+    fields = {name_of(path[0]) for path, child in children(tree) if jax.tree.leaves(child)}
+    if {"count", "hyperparams", "overrides"} <= fields:
+        return Kind(CLOCK, tuple(sorted(field_names(field(tree, "hyperparams")))))
+    return Kind(_class_of(tree), tuple(sorted(fields)))
+
+
+def kind_of_factor(factor: Any) -> Kind:
+    """The kind of a factor's state: its own numbers, and what it listens to."""
+    numbers = [path for path, child in children(factor) if jax.tree_util.all_leaves([child])]
+    heard = field_names(field(factor, "mailbox"))
+    return Kind(_class_of(factor), (*sorted(name_of(p[0]) for p in numbers), *sorted(heard)))
+
+
+def title(tree: Any) -> str:
+    """What a person calls a record."""
+    kind = kind_of(tree)
+    if kind.name == CLOCK:
+        return f"a clock of {', '.join(kind.fields)}"
+    return kind.name or "+".join(field_names(tree))
+
+
+def children(tree: Any) -> list[tuple[Path, Any]]:
+    """One level of any container; of a leaf, nothing."""
+    flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)[0]
+    return [(path, child) for path, child in flat if path]
+
+
+def field(tree: Any, *names: str) -> Any:
+    """What is in a field of a container, or in a field of that; None if there is nothing."""
+    for name in names:
+        tree = next((child for path, child in children(tree) if name_of(path[0]) == name), None)
+    return tree
+
+
+def field_names(tree: Any) -> list[str]:
+    """The names of the fields of a container: a position is as good as a name."""
+    return [name_of(path[0]) for path, _ in children(tree)]
+
+
+def name_of(key: Any) -> str:
+    """The name in a key of a path."""
+    return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
+
+
+def is_record(x: Any) -> bool:
+    """Is it a NamedTuple?"""
+    return isinstance(x, tuple) and hasattr(x, "_fields")
+
+
+def _class_of(tree: Any) -> str | None:
+    return type(tree).__name__ if is_record(tree) else None
