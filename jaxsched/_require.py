@@ -16,6 +16,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
+from jaxsched._numerics import real
 
 Number = float | jax.Array
 Whole = int | jax.Array
@@ -40,7 +41,7 @@ def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") ->
 
 
 def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
-    """A finite real number: a Python float, or the array that was given."""
+    """A finite real number: a Python float, or an array of floats."""
     ((name, value),) = argument.items()
     return finite_of(call, name, value, remedy)
 
@@ -56,7 +57,7 @@ def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Numbe
     with np.errstate(over="ignore"):
         array = jnp.asarray(value)
     require(jnp.all(jnp.isfinite(array)), message)
-    return array
+    return real(array) if jnp.issubdtype(array.dtype, jnp.integer) else array
 
 
 def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:

@@ -138,7 +138,9 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def _whole(x: Any) -> Any:
-    """A length as its factory takes it, one beyond the clock too."""
+    """A length as its factory takes it, one beyond the clock too, which is held as a float."""
+    is_array = isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, Tracer) and x.ndim == 0
+    x = x.item() if is_array else x
     return int(x) if isinstance(x, float) else x
 
 

@@ -1,0 +1,95 @@
+"""Text as tokens, and the place of one, to be shown with what is wrong there."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_WIDTH = 72  # of what is shown of a line
+_LONGEST = 60  # of a name: to look for those that are like it takes the square of it
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<number>(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?)
+        (?P<unit>%|[A-Za-z_]\w*)?
+    | (?P<name>[A-Za-z_]\w*)
+    | (?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
+    | (?P<sign>>>|[-+*/().,=\[\]])
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+_BLANKS = " \t\n\r\f\v"
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4})|(.))")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
+
+
+class Token(NamedTuple):
+    """A piece of text."""
+
+    kind: str  # "number", "name", "string", "end", or for a sign the sign itself
+    text: str
+    unit: str  # what follows a number at once
+    at: int
+    end: int
+
+
+class MisreadError(Exception):
+    """What is wrong, and where."""
+
+    def __init__(self, at: int, reason: str) -> None:
+        super().__init__(reason)
+        self.at, self.reason = at, reason
+
+
+def token_at(text: str, place: int) -> Token:
+    """The token at a place, or after the blanks there."""
+    match = _TOKEN.match(text, place)
+    if match is None:
+        raise _unreadable(text, len(text) - len(text[place:].lstrip(_BLANKS)))
+    kind = "number" if match["number"] is not None else str(match.lastgroup)
+    found, unit = match[kind], match["unit"] or ""
+    if len(found if kind == "name" else unit) > _LONGEST:
+        raise MisreadError(match.start(kind), f"no name is as long as `{found[:_LONGEST]}...`.")
+    return Token(found if kind == "sign" else kind, found, unit, match.start(kind), match.end())
+
+
+def unquoted(token: Token) -> str:
+    """What a string says."""
+    return _ESCAPE.sub(_character, token.text[1:-1])
+
+
+def shown(text: str, at: int) -> str:
+    """The line of a place, or what fits of it, with a caret under the place."""
+    start, stop = text.rfind("\n", 0, at) + 1, (text + "\n").find("\n", at)
+    left = max(start, at - _WIDTH * 2 // 3)
+    right = min(stop, left + _WIDTH)
+    before, after = "..." * (left > start), "..." * (right < stop)
+    line = "".join(c if c.isprintable() else "?" for c in text[left:right])
+    return f"    {before}{line}{after}\n    {' ' * (len(before) + at - left)}^"
+
+
+def _unreadable(text: str, at: int) -> MisreadError:
+    if opaque := _opaque(text[at : at + _WIDTH]):
+        return MisreadError(
+            at,
+            f"`{opaque}` has no text: it is a function, or a number under `jit`. Hand over the "
+            "schedule itself, or write its values: `table([...])`.",
+        )
+    quote = text[at] in "'\""
+    return MisreadError(at, "a string is not closed." if quote else f"{text[at]!r} has no meaning.")
+
+
+def _opaque(text: str) -> str:
+    """The `<...>` that a text begins with, if it does."""
+    depth = 0
+    for end, character in enumerate(text, start=1):
+        depth += (character == "<") - (character == ">")
+        if depth <= 0:
+            return text[:end] if end > 1 else ""
+    return ""
+
+
+def _character(match: re.Match[str]) -> str:
+    code = match[1] or match[2] or match[3]
+    return chr(int(code, 16)) if code else _ESCAPED.get(match[4], match[0])
