@@ -1,9 +1,9 @@
 """Graft: what an old state has, into the fresh state of a changed optimizer.
 
 A record is taken whole or not at all, from one of its kind: half of Adam's state is worse than
-none, and so are the moments of another optimizer. A clock is one that the same hyperparameters
-follow, or most of them; each keeps its value, its override and its factors, and these go by their
-kind and not by where they stand.
+none, and so are the moments of another optimizer. A clock is recognised by its hyperparameters, or
+by the most of them; each keeps its value, its override and its factors, which go by their kind and
+not by where they stand.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def graft(new_state: S, old_state: Any) -> S:
 
     Args:
       new_state: `tx.init(params)` of the changed optimizer, a `TrainState`, an `nnx.Optimizer`.
-      old_state: the state to restore; also as nested dicts and lists.
+      old_state: the state to restore; also as nested dicts and lists, which do not say what they
+        were: there the names of the fields alone decide.
 
     Returns:
       A state like `new_state`, in its dtypes, in fresh buffers.
