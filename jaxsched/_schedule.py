@@ -15,7 +15,7 @@ import dataclasses
 import numbers
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length
 from jaxsched._require import length, nonzero
+
+if TYPE_CHECKING:
+    from jaxsched._stateful._protocol import Stateful
 
 N = TypeVar("N")
 
@@ -104,7 +107,11 @@ class Schedule:
     def __rrshift__(self, other: Any) -> Schedule:
         return as_schedule(">>", other) >> self
 
-    def __mul__(self, other: Any) -> Schedule:
+    @overload
+    def __mul__(self, other: Stateful) -> Stateful: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __mul__(self, other: Any) -> Schedule: ...
+    def __mul__(self, other: Any) -> Any:
         from jaxsched._algebra import Product
 
         return Product.of(self, other) if is_operand(other) else NotImplemented
