@@ -22,7 +22,7 @@ from jaxsched._schedule import Schedule
 from jaxsched._table import table
 
 
-def concrete(call: str, /, **argument: ArrayLike) -> float:
+def concrete(call: str, /, **argument: Any) -> float:
     """A number that a twin must know while it is built."""
     ((name, value),) = argument.items()
     number = finite(call, **argument)
@@ -76,8 +76,14 @@ def tabulated(
 def traced(call: str, function: Callable[[Any], Any], **argument: Any) -> Schedule:
     """A function of the step that JAX can trace, as a schedule."""
     ((name, value),) = argument.items()
+
+    def promoting(t: jax.Array) -> Any:
+        # It was written for a Python number, which takes on any dtype.
+        with jax.numpy_dtype_promotion("standard"):
+            return function(t)
+
     try:
-        return from_function(function)
+        return from_function(promoting)
     except ValueError as error:
         remedy = "Give `total_steps=...`: it is then called for each of these steps, once."
         must = "be a function of the step that JAX can trace"
@@ -102,7 +108,7 @@ def decayed(value: ArrayLike, rate: Number, steps: Whole) -> Schedule:
     The float32 nearest to 0.9999 is 3e-8 off, and its power 10_000 is 3e-4 off. So the rate is held
     by what it does in about one e-folding: 0.9999**10_000 in 10_000 steps.
     """
-    if not isinstance(rate, float) or not isinstance(steps, int) or rate == 1:
+    if not isinstance(rate, float) or not isinstance(steps, int) or rate == 1.0:
         return exponential_decay(value, decay_rate=rate, decay_steps=steps)
     times = max(round(1 / abs(math.log(rate))), 1)
     if times * steps > LAST:
@@ -115,3 +121,23 @@ def scaled(value: ArrayLike, scale: ArrayLike) -> Number:
     if isinstance(value, (int, float)) and isinstance(scale, (int, float)):
         return value * scale
     return real(jnp.asarray(value)) * real(jnp.asarray(scale))
+
+
+def lowest_scale(
+    call: str, base_lr: ArrayLike, factor: ArrayLike, min_lr: ArrayLike, eps: ArrayLike
+) -> float:
+    """The scale below which no cut of torch's plateau goes: its floor, or where cuts get too small.
+
+    All its cuts are known beforehand, base_lr * factor**k, so the last one is too.
+    """
+    base = concrete(call, base_lr=base_lr)
+    low, least = concrete(call, min_lr=min_lr), concrete(call, eps=eps)
+    cut = concrete(call, factor=factor)
+    require(0 < cut < 1, refuse(call, "factor", "be in (0, 1)", factor))
+    require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
+    require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))
+    require(least >= 0, refuse(call, "eps", "not be negative", eps))
+    rate, lower = base, max(base * cut, low)
+    while rate - lower > least:
+        rate, lower = lower, max(lower * cut, low)
+    return rate / base

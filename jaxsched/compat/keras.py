@@ -5,7 +5,6 @@ their twins take it first. A schedule counts optimizer steps; a callback counts 
 observations of the plateau here, and steps of `LearningRateScheduler`'s twin.
 """
 
-
 from __future__ import annotations
 
 import functools
@@ -197,7 +196,7 @@ def CosineDecayRestarts(
     rate = finite(call, initial_learning_rate=initial_learning_rate)
     low = scaled(rate, finite(call, alpha=alpha))
     falls = cycled(cosine(rate - low, 0.0, steps), whole(t_mul), m_mul, None, call)
-    return falls if isinstance(low, float) and low == 0 else low + falls
+    return falls if isinstance(low, float) and low == 0.0 else low + falls
 
 
 def LearningRateScheduler(
@@ -322,6 +321,9 @@ def to_keras(schedule: Any) -> Any:
 
     Example:
       keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))
+
+    References:
+      `keras.optimizers.schedules.LearningRateSchedule`.
     """
     schedule = as_schedule("to_keras", schedule)
     backend = extra("keras", "keras").config.backend()

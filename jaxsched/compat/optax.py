@@ -175,7 +175,7 @@ def exponential_decay(
     call = "exponential_decay"
     steps = integer(call, transition_steps=transition_steps)
     rate = finite(call, decay_rate=decay_rate)
-    if _none(steps) or (isinstance(rate, float) and rate == 0):
+    if _none(steps) or (isinstance(rate, float) and rate == 0.0):
         return constant(init_value)
     if not staircase and isinstance(rate, float):
         decay = decayed(init_value, rate, steps)
@@ -193,7 +193,8 @@ def cosine_decay_schedule(
 ) -> Curve:
     """Half a cosine.
 
-        value(t) = init_value * (alpha + (1 - alpha) * ((1 + cos(pi * t / decay_steps)) / 2)**exponent)
+        value(t) = init_value * (alpha + (1 - alpha) * half**exponent),
+        half = (1 + cos(pi * t / decay_steps)) / 2
 
     Example:
       >>> print(cosine_decay_schedule(1.0, 4)(jnp.arange(5)))
@@ -219,8 +220,8 @@ def linear_onecycle_schedule(
         step 0: peak / div_factor,    pct_start: peak,    pct_final: peak / div_factor,
         end: peak / (div_factor * final_div_factor)
 
-    The fractions are rounded down to steps. With few steps two knots can be the same step: the later
-    one then replaces the earlier, as it does in optax.
+    The fractions are rounded down to steps. With few steps two knots can be the same step: the
+    later one then replaces the earlier, as it does in optax.
 
     Example:
       >>> print(linear_onecycle_schedule(10, 1.0, 0.3, 0.7, 10.0, 100.0)(jnp.array([0, 3, 7, 10])))
@@ -230,7 +231,7 @@ def linear_onecycle_schedule(
       `optax.linear_onecycle_schedule`.
     """
     call = "linear_onecycle_schedule"
-    steps = length(call, transition_steps=transition_steps, least=1)
+    steps = int(length(call, transition_steps=transition_steps, least=1))
     first = ratio(finite(call, peak_value=peak_value), finite(call, div_factor=div_factor))
     knots = {
         int(pct_start * steps): div_factor,
@@ -249,7 +250,8 @@ def cosine_onecycle_schedule(
 ) -> Curve:
     """One cycle in two half cosines.
 
-        step 0: peak / div_factor,    pct_start: peak,    end: peak / (div_factor * final_div_factor)
+        step 0: peak / div_factor,    pct_start: peak,
+        end: peak / (div_factor * final_div_factor)
 
     The fraction is rounded down to a step.
 
@@ -261,7 +263,7 @@ def cosine_onecycle_schedule(
       `optax.cosine_onecycle_schedule`.
     """
     call = "cosine_onecycle_schedule"
-    steps = length(call, transition_steps=transition_steps, least=1)
+    steps = int(length(call, transition_steps=transition_steps, least=1))
     div = finite(call, div_factor=div_factor)
     last = ratio(1.0, scaled(div, finite(call, final_div_factor=final_div_factor)))
     knots = {int(pct_start * steps): div_factor, steps: last}
@@ -396,7 +398,8 @@ class ReduceLROnPlateauState(NamedTuple):
     best_value: jax.Array  # float: means nothing before the first observation
     plateau_count: jax.Array  # int32: bad observations in a row
     cooldown_count: jax.Array  # int32: observations still to pass
-    count: jax.Array  # int32: values averaged so far
+    # int32: values averaged so far
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     avg_value: jax.Array  # float: their mean
     judged: jax.Array | int = 1  # int32: observations compared; a state made by hand has a best
 
@@ -453,8 +456,10 @@ def reduce_on_plateau(
         return _as_optax(rule.init()[0])
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: ArrayLike, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, ReduceLROnPlateauState]:
+        require("value" in extra_args, "`reduce_on_plateau` needs `update(..., value=loss)`.")
+        value = extra_args["value"]
         (new,) = rule.update((_as_core(state, accumulation_size),), step=0, value=value)
         scaled = jax.tree.map(lambda u: (new.scale * u).astype(jnp.result_type(u)), updates)
         return scaled, _as_optax(new)
@@ -499,7 +504,8 @@ def _as_core(state: ReduceLROnPlateauState, accumulation_size: int) -> PlateauSt
 class WrappedScheduleState(NamedTuple):
     """The state of `WrappedSchedule`."""
 
-    count: jax.Array  # int32: updates so far
+    # int32: updates so far
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class WrappedSchedule:

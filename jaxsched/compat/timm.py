@@ -9,7 +9,6 @@ and the rate jumps onto it. `True`: the curve starts after the warmup. Noise is 
 generator and is refused; multiply with your own. A group's `lr_scale` is a product too.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -31,8 +30,7 @@ from jaxsched._require import Whole, finite, flag, length, one_of, positive, ref
 from jaxsched._schedule import Schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
-from jaxsched.compat._common import concrete, traced, whole
-from jaxsched.compat.torch import lowest_scale
+from jaxsched.compat._common import concrete, lowest_scale, traced, whole
 
 Noise = Any
 
@@ -310,12 +308,12 @@ def WSDLRScheduler(
 
     s the steps since the warmup, f the part of the last `decay_t` steps that is done.
 
-        stable_fn  stable(s)                            decay_fn  decay(f)
-        constant   1                                    linear    1 - f
-        rsqrt      (1 + s / stable_timescale)**-0.5     1-sqrt    1 - sqrt(f)
-        power      (1 + s / stable_timescale)**-power   cosine    (1 + cos(pi * f)) / 2
-                                                        power     1 - f**decay_power
-                                                        exp       (r**f - r) / (1 - r), r = decay_ratio
+        stable_fn  stable(s)                          decay_fn  decay(f)
+        constant   1                                  linear    1 - f
+        rsqrt      (1 + s / stable_timescale)**-0.5   1-sqrt    1 - sqrt(f)
+        power      the same, to -stable_power         cosine    (1 + cos(pi * f)) / 2
+                                                      power     1 - f**decay_power
+                                                      exp       (r**f - r) / (1 - r)
 
     Args:
       base_lr: the rate of the stable phase.
@@ -327,7 +325,7 @@ def WSDLRScheduler(
       stable_power: the power above.
       decay_fn: see above; or a function of f that JAX can trace.
       decay_power: the power above.
-      decay_ratio: r above.
+      decay_ratio: r above, in (0, 1).
       warmup_t: length of the warmup.
       warmup_lr_init: where the warmup starts.
       t_in_epochs: no part of the curve.
@@ -602,7 +600,7 @@ def _cycles(
         return constant(low)
     if isinstance(limit, int) and limit == 1:
         return curve(base_lr, low)
-    if isinstance(decay, float) and decay == 1:
+    if not isinstance(decay, jax.Array) and decay == 1:
         return curve(base_lr, low).cycle(mult=whole(mult), cycles=limit)
     floor = curve(0.0, low).cycle(mult=whole(mult), cycles=limit)
     return curve(base_lr, 0.0).cycle(mult=whole(mult), decay=decay, cycles=limit) + floor
@@ -666,7 +664,7 @@ def _number(x: jax.Array) -> Any:
 
 def _k(call: str, k_decay: ArrayLike) -> Any:
     k = positive(call, k_decay=k_decay)
-    return None if isinstance(k, float) and k == 1 else k
+    return k if isinstance(k, jax.Array) or k != 1 else None
 
 
 def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:

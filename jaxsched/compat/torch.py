@@ -1,10 +1,9 @@
 """Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
 
 The first argument is the base rate that the peer reads from its optimizer's group. A twin is a
-function of the step, t = 0 for the first update, where torch has a recursion: it can start anywhere.
-For several parameter groups, make several.
+function of the step, t = 0 for the first update, where torch has a recursion: it can start
+anywhere. For several parameter groups, make several.
 """
-
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxsched._compose import from_function, join
+from jaxsched._compose import join
 from jaxsched._curves import cosine, linear, polynomial
 from jaxsched._cycle import cycle
 from jaxsched._decays import constant, step_decay
@@ -29,7 +28,15 @@ from jaxsched._require import finite, flag, length, one_of, positive, refuse, re
 from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
-from jaxsched.compat._common import concrete, decayed, repeated, scaled, tabulated, traced
+from jaxsched.compat._common import (
+    concrete,
+    decayed,
+    lowest_scale,
+    repeated,
+    scaled,
+    tabulated,
+    traced,
+)
 
 
 def LambdaLR(
@@ -327,9 +334,7 @@ def CyclicMomentum(
       `torch.optim.lr_scheduler.CyclicLR(cycle_momentum=True)`.
     """
     call, sizes = "CyclicMomentum", (step_size_up, step_size_down)
-    return _triangles(
-        call, max_momentum, base_momentum, *sizes, mode, gamma, scale_fn, scale_mode
-    )
+    return _triangles(call, max_momentum, base_momentum, *sizes, mode, gamma, scale_fn, scale_mode)
 
 
 def OneCycleLR(
@@ -378,11 +383,12 @@ def OneCycleLR(
       `torch.optim.lr_scheduler.OneCycleLR`.
     """
     flag("OneCycleLR", cycle_momentum=cycle_momentum)
-    first = ratio(finite("OneCycleLR", max_lr=max_lr), _divisor(div_factor=div_factor))
-    last = ratio(first, _divisor(final_div_factor=final_div_factor))
-    steps = _total("OneCycleLR", total_steps, epochs, steps_per_epoch)
+    call = "OneCycleLR"
+    first = ratio(finite(call, max_lr=max_lr), positive(call, div_factor=div_factor))
+    last = ratio(first, positive(call, final_div_factor=final_div_factor))
+    steps = _total(call, total_steps, epochs, steps_per_epoch)
     values = [first, max_lr, first, last] if three_phase else [first, max_lr, last]
-    return _phases("OneCycleLR", values, steps, pct_start, anneal_strategy)
+    return _phases(call, values, steps, pct_start, anneal_strategy)
 
 
 def OneCycleMomentum(
@@ -526,26 +532,6 @@ def ReduceLROnPlateau(
     )
 
 
-def lowest_scale(
-    call: str, base_lr: ArrayLike, factor: ArrayLike, min_lr: ArrayLike, eps: ArrayLike
-) -> float:
-    """The scale below which no cut of torch's plateau goes: its floor, or where cuts get too small.
-
-    All its cuts are known beforehand, base_lr * factor**k, so the last one is too.
-    """
-    base = concrete(call, base_lr=base_lr)
-    low, least = concrete(call, min_lr=min_lr), concrete(call, eps=eps)
-    cut = concrete(call, factor=factor)
-    require(0 < cut < 1, refuse(call, "factor", "be in (0, 1)", factor))
-    require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
-    require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))
-    require(least >= 0, refuse(call, "eps", "not be negative", eps))
-    rate, lower = base, max(base * cut, low)
-    while rate - lower > least:
-        rate, lower = lower, max(lower * cut, low)
-    return rate / base
-
-
 def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
     """A schedule of this library, as a scheduler that steps a torch optimizer.
 
@@ -567,6 +553,9 @@ def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
 
     Example:
       to_lambda_lr(torch.optim.SGD(model.parameters(), lr=0.1), warmup_cosine(0.1, ...)).step()
+
+    References:
+      `torch.optim.lr_scheduler.LambdaLR`.
     """
     scheduler = extra("torch.optim.lr_scheduler", "torch")
     groups = optimizer.param_groups
@@ -588,12 +577,8 @@ def _value(schedule: Schedule, t: int) -> float:
     return float(schedule(t))
 
 
-def _factor(call: str, **factor: ArrayLike) -> Any:
+def _factor(call: str, **factor: Any) -> Any:
     return within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), **factor)
-
-
-def _divisor(**divisor: ArrayLike) -> Any:
-    return positive("OneCycleLR", **divisor)
 
 
 def _is_zero(steps: Any) -> bool:
@@ -627,14 +612,14 @@ def _triangles(
     def scale(t: jax.Array) -> Any:
         return scale_fn(t // (up + down) + 1 if scale_mode == "cycle" else t)
 
-    return foot + span * triangle * from_function(scale)
+    return foot + span * triangle * traced(call, scale, scale_fn=scale_fn)
 
 
 def _total(call: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
     if total_steps is not None:
         return int(length(call, total_steps=total_steps, least=1))
-    both = epochs is not None and steps_per_epoch is not None
-    require(both, f"`{call}` needs `total_steps`, or `epochs` and `steps_per_epoch`.")
+    if epochs is None or steps_per_epoch is None:
+        raise ValueError(f"`{call}` needs `total_steps`, or `epochs` and `steps_per_epoch`.")
     return int(
         length(call, epochs=epochs, least=1)
         * length(call, steps_per_epoch=steps_per_epoch, least=1)

@@ -4,7 +4,6 @@ The first argument is the base rate that the peer reads from its optimizer. A wa
 here, as it does there: the first update moves nothing.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Callable
