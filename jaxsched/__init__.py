@@ -45,6 +45,7 @@ from jaxsched._recipes import warmup_linear as warmup_linear
 from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
+from jaxsched._show._describe import describe as describe
 from jaxsched._show._parse import parse as parse
 from jaxsched._state import factors as factors
 from jaxsched._state import hyperparams as hyperparams
