@@ -638,7 +638,7 @@ def _phases(
     if top < 0:
         # Everything but the last phase lies before step 0.
         return through(values[-2:], [turns[-1] + 2, end + 2]).shift(-2)
-    if turns[-1] > end:
+    if turns[-1] >= end:
         # The end comes before the second phase is over.
         return through(values[:-1], [0, *turns]).take(end)
     return through(values, [0, *turns, end])
