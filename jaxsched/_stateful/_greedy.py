@@ -39,7 +39,7 @@ class GreedyState(NamedTuple):
     bad: jax.Array  # int32: ones in a row that were not
     quiet: jax.Array  # int32: observations still to pass before one counts
     floored: jax.Array  # int32: cuts at the floor since the scale rose last
-    window: jax.Array  # float[window_size]: the latest metrics, to be averaged; [0] without
+    window: jax.Array | tuple[()]  # float[window_size]: the latest metrics, to be averaged
     filled: jax.Array  # int32: how many metrics have been in the window
 
 
@@ -84,7 +84,8 @@ class Greedy(Rule):
             bad=zero(),
             quiet=zero(),
             floored=zero(),
-            window=jnp.zeros(self.window_size or 0, real(0).dtype),
+            # Empty if there is none: a checkpointer may not write an array of no size.
+            window=jnp.zeros(self.window_size, real(0).dtype) if self.window_size else (),
             filled=zero(),
         )
 
@@ -107,7 +108,7 @@ class Greedy(Rule):
 
     def _averaged(self, state: GreedyState, seen: Observation) -> tuple[GreedyState, jax.Array]:
         """The mean of the latest metrics, this one included."""
-        if self.window_size is None:
+        if self.window_size is None or isinstance(state.window, tuple):
             return state, seen.value
         at = state.filled % self.window_size
         window = jnp.where(seen.heard, state.window.at[at].set(seen.value), state.window)
