@@ -9,21 +9,50 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxsched._extra import MissingExtraError
-from jaxsched._train._refused import RefusedError
+from jaxsched._train._refused import RefusedError, refusing
 
 TRAIN = """\
 Train a small network on scikit-learn's handwritten digits, its learning rate a schedule times a
 plateau on the validation loss, every epoch one compiled program."""
 
-EXAMPLES = """\
-arguments of factories are written key=value: 3, 3e-3, true, none, a curve's name, or 1,2,3
+TRAIN_MORE = """\
+A schedule is a name and key=value (3, 3e-3, true, none, a curve's name, or 1,2,3), times a plateau;
+or a text, which is the whole learning rate. A length in it may be 5%, of the run or of the
+total_steps beside it, 3ep, epochs, or 5000ex, images; total_steps is the run's unless given.
 
 examples:
   jaxsched train
   jaxsched train --schedule warmup_cosine peak_value=3e-3 warmup_steps=50 --no-plateau
+  jaxsched train --schedule 'warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)'
   jaxsched train --optimizer adamw weight_decay=0.01 --plateau patience=3 factor=0.2
+  jaxsched train --config run.toml --epochs 80
   jaxsched train --epochs 80 --resume
+
+run.toml has the options that begin with two dashes, but for --resume and --force; those on the
+command line go before:
+  epochs = 20
+  optimizer = "adamw(weight_decay=0.01)"
+  schedule = "warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)"
 """
+
+DESCRIBE = """\
+Show what a schedule is worth at its start, at every boundary and at its end."""
+
+DESCRIBE_MORE = """\
+examples:
+  jaxsched describe 'linear(0.0, 0.1, 50) >> cosine(0.1, 0.0, 950)'
+  jaxsched describe 'warmup_cosine(0.1, warmup_steps=5%)' --total-steps 1000
+  jaxsched describe 'warmup_linear(0.1, total_steps=90ep, warmup_steps=10000ex)' \\
+    --batch-size 256 --dataset-size 50000
+"""
+
+UNITS = {
+    "batch_size": "examples in a batch",
+    "dataset_size": "examples in an epoch",
+    "accumulation": "batches in an optimizer step; default: 1",
+    "sequence_length": "tokens in an example",
+    "total_steps": "optimizer steps of the run, and where to stop",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0, or 2 if the options ask for what cannot be.
     """
     try:
-        options = _parser().parse_args(argv)
+        options = _options(argv)
         options.run(options)
     except (RefusedError, MissingExtraError, OSError) as error:
         print(f"jaxsched: {error}", file=sys.stderr)
@@ -49,24 +78,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> None:
     """`jaxsched train`."""
-    from jaxsched._train import _run, _settings
+    from jaxsched._train import _optimizer, _run, _settings
     from jaxsched._train._folder import Folder
 
     _run.require_extras()
     folder = Folder(options.out)
     if options.resume:
         settings = _settings.resumed(folder.read_settings(), vars(options))
+        learning_rate = _settings.learning_rate(settings)
     else:
         settings = _settings.spoken(vars(options))
-        _settings.transform(settings)
+        learning_rate = _settings.learning_rate(settings)
+        _optimizer.transform(settings.optimizer, learning_rate)
         folder.begin(settings, force=options.force)
     _run.run(
         settings,
+        learning_rate,
         folder,
         resume=options.resume,
-        until=options.stop_after or settings.epochs,
+        until=options.stop_after,
         checkpoint_every=options.checkpoint_every,
     )
+
+
+def describe(options: argparse.Namespace) -> None:
+    """`jaxsched describe`."""
+    from jaxsched._show._describe import describe
+    from jaxsched._show._parse import parse
+    from jaxsched._train._words import text_of
+    from jaxsched._units import Units
+
+    given = {name: getattr(options, name) for name in UNITS}
+    units = Units(**{name: x for name, x in given.items() if x is not None})
+    with refusing("describe"):
+        schedule = parse(text_of("describe", options.text), units=units)
+        print(describe(schedule, total_steps=options.total_steps))
+
+
+def names(options: argparse.Namespace) -> None:
+    """`jaxsched list`."""
+    from jaxsched._show._listing import listing
+
+    found = listing(options.word)
+    if not found:
+        raise RefusedError(f"list: nothing has {options.word!r} in its name or its sentence")
+    print(found)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,22 +131,43 @@ class _Parser(argparse.ArgumentParser):
         raise RefusedError(f"{message} (see `{self.prog} --help`)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line, before those of a file that it names."""
+    parser, _ = _parsers()
+    options = parser.parse_args(argv)
+    if getattr(options, "config", None) is None:
+        return options
+    from jaxsched._train._config import words
+
+    parser, trains = _parsers()
+    strings = [x for action in trains._actions for x in action.option_strings]
+    known = [x for x in strings if x not in ("-h", "--help", "--config", "--resume", "--force")]
+    said = trains.parse_args(words(options.config, known))
+    trains.set_defaults(**vars(said))
+    return parser.parse_args(argv)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the command, and the one of `train`."""
     parser = _Parser(prog="jaxsched", description="Schedules for JAX.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_train(commands)
+    trains = _add_train(commands)
+    _add_describe(commands)
+    _add_list(commands)
+    return parser, trains
+
+
+def _added(commands: Any, name: str, run: Callable[..., None], brief: str, **texts: str) -> Any:
+    parser = commands.add_parser(
+        name, help=brief, formatter_class=argparse.RawDescriptionHelpFormatter, **texts
+    )
+    parser.set_defaults(run=run)
     return parser
 
 
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train on real data, and see the rate that was really used",
-        description=TRAIN,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=train)
+def _add_train(commands: Any) -> argparse.ArgumentParser:
+    brief = "train on real data, and see the rate that was really used"
+    parser = _added(commands, "train", train, brief, description=TRAIN, epilog=TRAIN_MORE)
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/digits"), metavar="DIR", help="default: runs/digits")
     add("--epochs", type=_positive, metavar="N", help="default: 40")
@@ -100,8 +177,8 @@ def _add_train(commands: Any) -> None:
     add(
         "--schedule",
         nargs="+",
-        metavar=("RECIPE", "key=value"),
-        help="of jaxsched; total_steps is the run's, unless given; "
+        metavar=("NAME", "key=value"),
+        help="or a text; see `jaxsched list`; "
         "default: three warmup_cosine_restarts, each twice as long as the one before",
     )
     either = parser.add_mutually_exclusive_group()
@@ -110,17 +187,36 @@ def _add_train(commands: Any) -> None:
         nargs="*",
         metavar="key=value",
         help="of reduce_on_plateau, an observation an epoch; "
-        "default: factor=0.5 patience=4 rtol=0.01 min_scale=0.01",
+        "default, unless the schedule is a text: factor=0.5 patience=4 rtol=0.01 min_scale=0.01",
     )
     either.add_argument("--no-plateau", dest="plateau", action="store_false", help="none")
     parser.set_defaults(plateau=None)
+    add("--stop-after", type=_positive, metavar="N", help="stop early, to be resumed")
+    add("--checkpoint-every", type=_positive, default=5, metavar="N", help="epochs; default: 5")
+    add("--config", type=Path, metavar="FILE", help="options in TOML; see below")
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--resume", action="store_true", help="continue the run in DIR, as it was started"
     )
     either.add_argument("--force", action="store_true", help="replace the run in DIR")
-    add("--stop-after", type=_positive, metavar="N", help="stop early, to be resumed")
-    add("--checkpoint-every", type=_positive, default=5, metavar="N", help="epochs; default: 5")
+    return parser
+
+
+def _add_describe(commands: Any) -> None:
+    brief = "show what a schedule is worth, and where that changes"
+    parser = _added(
+        commands, "describe", describe, brief, description=DESCRIBE, epilog=DESCRIBE_MORE
+    )
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
+    for name, what in UNITS.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=_positive, metavar="N", help=what)
+
+
+def _add_list(commands: Any) -> None:
+    brief = "list the schedules, methods and units that text knows"
+    parser = _added(commands, "list", names, brief, description=brief.capitalize() + ".")
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help="only what has it")
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -15,13 +15,15 @@ import pytest
 
 import jaxsched
 from jaxsched import _extra
-from jaxsched._train import _settings
+from jaxsched._show._still import still
+from jaxsched._train import _optimizer, _run, _settings, _words
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits
 from jaxsched._train._folder import Folder
 from jaxsched._train._history import COLUMNS, restarts
 from jaxsched._train._loop import start
-from jaxsched.cli import main
+from jaxsched._train._settings import Settings
+from jaxsched.cli import _options, main
 
 EPOCHS, BATCH = 6, 128
 STEPS = EPOCHS * (1437 // BATCH)
@@ -69,9 +71,16 @@ def column(folder, name):
 
 
 def final_state(folder):
-    tx = _settings.transform(folder.read_settings())
+    settings = folder.read_settings()
+    tx = _optimizer.transform(settings.optimizer, _settings.learning_rate(settings))
     with Checkpoints(folder.checkpoints) as checkpoints:
         return checkpoints.newest(start(tx, digits(), jax.random.key(0)))
+
+
+def scheduled(folder):
+    """The schedule alone, as far as the run went."""
+    rate = _settings.learning_rate(folder.read_settings())
+    return np.asarray(still(rate)(np.arange(len(table(folder)))))
 
 
 def refusal(capsys, words):
@@ -138,14 +147,20 @@ def test_resumed_is_uninterrupted_bit_for_bit(whole, half):
 def test_a_longer_run_continues_the_schedule(half):
     assert main(["train", "--out", str(half.path), "--resume", "--epochs", "8"]) == 0
     assert len(table(half)) == 8 * (1437 // BATCH)
-    assert half.read_settings().schedule[1]["cycle_steps"] == 15
+    assert half.read_settings().learning_rate == (
+        "(linear(0.0025, 0.01, 3) >> cosine(0.01, 0.0, 12)).cycle(mult=2)"
+        " * reduce_on_plateau(factor=0.5, patience=1, rtol=0.5, min_scale=0.01)"
+    )
 
 
 def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
     out = ["--out", str(half.path), "--resume"]
     assert "--seed differs" in refusal(capsys, ["train", *out, "--seed", "3"])
     assert "--optimizer differs" in refusal(capsys, ["train", *out, "--optimizer", "sgd"])
-    assert main([*RUN, *out]) == 0
+    assert "--batch-size differs" in refusal(capsys, ["train", *out, "--batch-size", "64"])
+    assert "--schedule differs" in refusal(capsys, ["train", *out, "--schedule", "constant(0.1)"])
+    assert "--plateau differs" in refusal(capsys, ["train", *out, "--no-plateau"])
+    assert main([*RUN, *out, "--epochs", "6"]) == 0
 
 
 @pytest.mark.parametrize("part", ["state", "history"])
@@ -209,7 +224,10 @@ BAD = {
     "--schedule warmup_cosine peak_value=1 warmup_steps=5 warmup=foo": "got warmup='foo'",
     "--schedule warmup_cosine 3": "key=value, got '3'",
     "--optimizer adm": "Did you mean adam",
-    "--optimizer lbfgs": "no optimizer 'lbfgs'",
+    "--optimizer lbfgs": "no optimizer `lbfgs`",
+    "--optimizer adam(0.1)": "an argument of `adam` needs its name here",
+    "--optimizer adam()*2": "is not the call of an optimizer",
+    "--optimizer adam(b1=0.9": "expected `,` or `)`",
     "--optimizer adamw weight=2": "no argument 'weight'",
     "--optimizer adam b1=x": "--optimizer adam",
     "--optimizer adam learning_rate=1": "--schedule constant",
@@ -217,6 +235,12 @@ BAD = {
     "--plateau mode=lowest": "'min', 'max'",
     "--plateau metric=loss": "value, accuracy",
     "--plateau axis_name=i": "axis name",
+    "--schedule linear(1,0,9)>>cosin(1,0,9)": "--schedule: there is no schedule `cosin`. Did you",
+    "--schedule 0.1": "write `constant(0.1)`",
+    "--schedule constant(0.1)*greedy(metric='loss')": "value, accuracy, got 'loss'",
+    "--schedule constant(0.1)*greedy(axis_name='i')": "axis name",
+    "--schedule linear(1,0,3tok)": "`tokens` needs `Units(sequence_length=...)`",
+    "--config nothing.toml": "nothing.toml",
     "--plateau --no-plateau": "not allowed with",
     "--resume --force": "not allowed with",
     "--epochs 0": "from 1",
@@ -239,24 +263,95 @@ def test_no_command_is_one_line_too(capsys):
     assert "nonsense" in refusal(capsys, ["nonsense"])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        "--optimizer adamw weight_decay=0.01 --plateau metric=accuracy mode=max patience=1",
-        "--optimizer lamb --no-plateau --schedule constant value=0.01",
-        "--optimizer lion --schedule warmup_stable_decay peak_value=1e-3 warmup_steps=1 "
-        "decay_steps=3 decay=linear",
-        "--optimizer sgd momentum=0.9 nesterov=true --schedule piecewise_constant "
-        "values=0.1,0.01 boundaries=5,",
-    ],
-)
+# options: the schedule alone, and how many rules react
+OTHERS = {
+    "--optimizer adamw weight_decay=0.01 --plateau metric=accuracy mode=max patience=1": (
+        "(linear(0.01, 0.01, 0) >> cosine(0.01, 0.0, 1)).cycle(mult=2)",
+        1,
+    ),
+    "--optimizer lamb --no-plateau --schedule constant value=0.01": ("constant(0.01)", 0),
+    "--optimizer lion --schedule warmup_stable_decay peak_value=1e-3 warmup_steps=1 "
+    "decay_steps=3 decay=linear": (
+        "linear(0.0005, 0.001, 1) >> constant(0.001, 1) >> linear(0.001, 0.0, 3)",
+        1,
+    ),
+    "--optimizer sgd momentum=0.9 nesterov=true --schedule piecewise_constant "
+    "values=0.1,0.01 boundaries=2,": ("piecewise_constant([0.1, 0.01], [2])", 1),
+    "--optimizer adam(b1=0.5,nesterov=True) --schedule one_cycle(0.01,warmup_steps=40%)": (
+        "one_cycle(0.01, total_steps=5, warmup_steps=2)",
+        0,
+    ),
+    "--schedule constant(0.01)*greedy(metric='accuracy',mode='max')*reduce_on_plateau()": (
+        "constant(0.01)",
+        2,
+    ),
+    "--schedule until(constant(0.01),linear(0.01,0,1ep))*tunable(linear(1,0.5,600ex))": (
+        "constant(0.01) * linear(1.0, 0.5, 2)",
+        2,
+    ),
+    "--schedule constant(0.01) --plateau patience=1": ("constant(0.01)", 1),
+}
+
+
+@pytest.mark.parametrize("options", OTHERS)
 def test_other_choices(options, tmp_path):
-    folder = Folder(tmp_path)
+    folder, (text, rules) = Folder(tmp_path), OTHERS[options]
     words = ["train", "--epochs", "1", "--batch-size", "256", *options.split()]
     assert main([*words, "--out", str(tmp_path)]) == 0
-    schedule = _settings.schedule(folder.read_settings())
-    rate = column(folder, "learning_rate")
-    np.testing.assert_allclose(rate, schedule(jnp.arange(len(rate))), rtol=3e-7)
+    rate = _settings.learning_rate(folder.read_settings())
+    assert len(getattr(rate, "rules", ())) == rules
+    np.testing.assert_array_equal(scheduled(folder), jaxsched.parse(text)(np.arange(5)))
+    np.testing.assert_allclose(column(folder, "learning_rate"), scheduled(folder), rtol=3e-7)
+
+
+def test_a_greedy_run_is_resumed_bit_for_bit(tmp_path):
+    words = ["train", "--epochs", "4", "--batch-size", "256", "--optimizer", "sgd"]
+    text = "constant(0.1) * greedy(patience=1, factor=0.5, max_scale=4) * reduce_on_plateau()"
+    runs = Folder(tmp_path / "whole"), Folder(tmp_path / "half")
+    for run in runs:
+        stop = ["--stop-after", "2"] if run is runs[1] else []
+        out = ["--out", str(run.path)]
+        assert main([*words, *out, *stop, "--schedule", text]) == 0
+    assert main(["train", *out, "--resume"]) == 0
+    whole, half = (run.metrics.read_bytes() for run in runs)
+    assert whole == half
+    assert column(runs[0], "scale").max() > 1
+
+
+def test_a_file_and_a_schedule_in_python_are_the_same_run_bit_for_bit(tmp_path):
+    said, made = Folder(tmp_path / "said"), Folder(tmp_path / "made")
+    (tmp_path / "run.toml").write_text(f"""
+        epochs = 3
+        batch_size = 128
+        seed = 7
+        optimizer = "adamw(weight_decay=0.01)"
+        out = "{said.path}"
+        schedule = \"\"\"
+          (warmup_cosine(3e-3, warmup_steps=1ep, warmup=cosine) + 1e-5)
+          * reduce_on_plateau(patience=1, rtol=0.5).clip(0.1)
+        \"\"\"
+    """)
+    assert main(["train", "--config", str(tmp_path / "run.toml")]) == 0
+
+    rate = jaxsched.warmup_cosine(3e-3, total_steps=3 * 11, warmup_steps=11, warmup=jaxsched.cosine)
+    rate = (rate + 1e-5) * jaxsched.reduce_on_plateau(patience=1, rtol=0.5).clip(0.1)
+    settings = Settings(3, 128, 7, "adamw(weight_decay=0.01)", repr(rate))
+    made.begin(settings, force=False)
+    _run.run(settings, rate, made)
+
+    assert said.read_settings() == settings
+    assert said.metrics.read_bytes() == made.metrics.read_bytes()
+    pairs = zip(*(jax.tree.leaves(final_state(run)) for run in (said, made)), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_schedule_in_python_needs_no_text(tmp_path):
+    function = jaxsched.from_function(lambda t: 0.01 / (1 + t.astype(jnp.float32)))
+    settings = Settings(1, 512, 0, "sgd", "")
+    folder = Folder(tmp_path / "run")
+    folder.begin(settings, force=False)
+    _run.run(settings, function, folder)
+    np.testing.assert_allclose(column(folder, "learning_rate"), [0.01, 0.005], rtol=1e-6)
 
 
 def test_everything_but_adam_is_strict(tmp_path):
@@ -266,16 +361,10 @@ def test_everything_but_adam_is_strict(tmp_path):
 
 
 def test_every_optimizer_takes_a_schedule_times_a_plateau():
-    for name in _settings.optimizers():
+    for name in _optimizer.optimizers():
         words = {"optimizer": [name, *(["key=0"] if name == "noisy_sgd" else [])]}
-        settings = _settings.spoken({**dict.fromkeys(vars(_defaults()), None), **words})
-        _settings.transform(settings)
-
-
-def _defaults():
-    from jaxsched.cli import _parser
-
-    return _parser().parse_args(["train"])
+        settings = _settings.spoken({**dict.fromkeys(vars(_options(["train"])), None), **words})
+        _optimizer.transform(settings.optimizer, _settings.learning_rate(settings))
 
 
 def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):
@@ -284,9 +373,8 @@ def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):
     shown = capsys.readouterr().out
     settings = folder.read_settings()
     steps = settings.epochs * (1437 // settings.batch_size)
-    scheduled = np.asarray(_settings.schedule(settings)(np.arange(steps)))
-    cycle = settings.schedule[1]["cycle_steps"]
-    assert restarts(scheduled).tolist() == [cycle, 3 * cycle]
+    cycle = -(-steps // 7)
+    assert restarts(scheduled(folder)).tolist() == [cycle, 3 * cycle]
     assert f"2 (at steps {cycle}, {3 * cycle})" in shown
     assert column(folder, "scale")[-1] < 1
     assert column(folder, "val_accuracy")[-1] > 0.95
@@ -307,16 +395,16 @@ def test_restarts_are_where_a_fall_becomes_a_rise():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("word", "text"),
     [
-        ("3", 3), ("3e-3", 3e-3), ("-1", -1), ("1_000", 1000), ("true", True), ("False", False),
-        ("none", None), ("1,2.5", [1, 2.5]), ("7,", [7]), ("linear", "linear"), ("", ""),
+        ("3", "3"), ("3e-3", "3e-3"), ("-1", "-1"), ("1_000", "1_000"), ("true", "True"),
+        ("False", "False"), ("none", "None"), ("1,2.5", "[1, 2.5]"), ("7,", "[7]"),
+        ("linear", "linear"), ("max", "'max'"), ("", "''"), ("5%", "5%"), ("3ep", "3ep"),
+        ("cosine(1,0,9)", "cosine(1,0,9)"), ("it's", "it's"), ("polynomial", "'polynomial'"),
     ],
 )  # fmt: skip
-def test_words_become_values(text, value):
-    got = _settings.value(text)
-    assert got == value
-    assert type(got) is type(value)
+def test_words_become_text(word, text):
+    assert _words.value(word) == text
 
 
 def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._clock import LAST
-from jaxsched._decays import constant
 from jaxsched._require import length, refuse
 from jaxsched._schedule import Schedule, as_schedule, require_unstacked
 from jaxsched._show._boundaries import boundaries
-from jaxsched._stateful._protocol import Rule, Stateful, StatefulClip, StatefulProduct
+from jaxsched._show._still import at_first, still
+from jaxsched._stateful._protocol import Rule, Stateful
 from jaxsched._stateful._tunable import Tunable
 from jaxsched._stateful._until import Until
 
@@ -89,15 +87,15 @@ def describe(
     """
     require_unstacked(schedule)
     reacts = isinstance(schedule, Stateful)
-    still = as_schedule("describe", _schedule(_still(schedule)) if reacts else schedule)
-    last = _last(still, total_steps)
-    steps, left_out = _shown(still, last)
+    quiet = still(schedule) if reacts else as_schedule("describe", schedule)
+    last = _last(quiet, total_steps)
+    steps, left_out = _shown(quiet, last)
     grid = _grid(LAST if last is None else last, steps)
     return Description(
-        text=str(schedule if reacts else still),
-        rows=_rows(still, steps),
-        peak=_extreme(still, np.argmax, grid),
-        floor=_extreme(still, np.argmin, grid),
+        text=str(schedule if reacts else quiet),
+        rows=_rows(quiet, steps),
+        peak=_extreme(quiet, np.argmax, grid),
+        floor=_extreme(quiet, np.argmin, grid),
         rules=tuple(map(_rule, schedule.rules)) if reacts else (),
         left_out=left_out,
     )
@@ -144,44 +142,9 @@ def _extreme(schedule: Schedule, best: Callable[..., Any], grid: np.ndarray) -> 
 
 
 @functools.singledispatch
-def _still(x: Any) -> Any:
-    """What something is worth as long as nothing acts."""
-    return x
-
-
-@_still.register
-def _(x: Rule) -> float:
-    return float(x._value(x._start(), jnp.zeros((), jnp.int32)))
-
-
-@_still.register
-def _(x: Until) -> Schedule:
-    return x.a
-
-
-@_still.register
-def _(x: Tunable) -> Schedule:
-    return x.schedule
-
-
-@_still.register
-def _(x: StatefulProduct) -> Any:
-    return functools.reduce(operator.mul, map(_still, x.factors))
-
-
-@_still.register
-def _(x: StatefulClip) -> Schedule:
-    return _schedule(_still(x.schedule)).clip(x.low, x.high)
-
-
-def _schedule(x: Any) -> Any:
-    return x if callable(x) else constant(x)
-
-
-@functools.singledispatch
 def _rule(x: Rule) -> str:
     """What a rule is worth, in words."""
-    return f"times {x}, {_still(x):g} until it acts"
+    return f"times {x}, {at_first(x):g} until it acts"
 
 
 @_rule.register

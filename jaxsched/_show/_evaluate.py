@@ -109,21 +109,22 @@ def _(node: Infix, scope: Scope) -> Any:
 def _(node: Call, scope: Scope) -> Any:
     name = _names.OLD_NAMES.get(node.name, node.name)
     if node.owner is None:
-        function = _names.factory(name) or _unknown(node, "schedule", _names.factories())
-        return _at(node.at, function, **_arguments(node, function, scope))
+        function = _names.factory(name) or unknown(node, "schedule", _names.factories())
+        return _at(node.at, function, **arguments_of(node, function, scope))
     owner = evaluate(node.owner, scope._replace(argument=""))
     if not isinstance(owner, (Schedule, Stateful)):
         raise MisreadError(node.at, f"`.{name}(...)` is of a schedule, and this is {kind(owner)}.")
-    method = _names.method(name) or _unknown(node, "method", _names.methods())
-    arguments = _arguments(node, method, scope)
-    return _at(node.at, operator.methodcaller(name, **arguments), owner)
+    method = _names.method(name) or unknown(node, "method", _names.methods())
+    call = operator.methodcaller(name, **arguments_of(node, method, scope))
+    return _at(node.at, call, owner)
 
 
-def _unknown(node: Call, kind: str, known: Mapping[str, Factory]) -> NoReturn:
+def unknown(node: Call, kind: str, known: Mapping[str, Factory]) -> NoReturn:
+    """Refuse a name, and tell those that there are."""
     raise MisreadError(node.at, f"there is no {kind} `{node.name}`. {meant(node.name, known)}")
 
 
-def _arguments(node: Call, function: Factory, scope: Scope) -> dict[str, Any]:
+def arguments_of(node: Call, function: Factory, scope: Scope) -> dict[str, Any]:
     """The values of the arguments; first the `total_steps`, of which others may be parts."""
     given = _given(node, _names.parameters(function))
     missing = [name for name in _names.required(function) if name not in given]

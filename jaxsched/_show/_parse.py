@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from typing import Any
 
 from jaxsched._require import refuse
@@ -46,8 +48,15 @@ def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
                                   ^
     """
     _require_kinds(text, units)
-    try:
+    with reading(text):
         return _made(evaluate(tree(text), Scope(units, units and units.total_steps)))
+
+
+@contextlib.contextmanager
+def reading(text: str) -> Generator[None]:
+    """Show the place in a text of what is wrong with it."""
+    try:
+        yield
     except MisreadError as error:
         reason = error.reason if len(error.reason) < _LONGEST else error.reason[:_LONGEST] + "..."
         raise ValueError(f"{reason}\n{shown(text, error.at)}") from error.__cause__

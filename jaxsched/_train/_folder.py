@@ -46,10 +46,8 @@ class Folder:
         if not self.settings.exists():
             raise RefusedError(f"there is no run in {self.path}: nothing to resume")
         try:
-            saved: dict[str, Any] = json.loads(self.settings.read_text())
-            calls: dict[str, Any] = {name: tuple(saved[name]) for name in ("optimizer", "schedule")}
-            return Settings(**{**saved, **calls})
-        except (ValueError, KeyError, TypeError) as error:
+            return Settings(**json.loads(self.settings.read_text()))
+        except (ValueError, TypeError) as error:
             raise RefusedError(f"{self.settings} is damaged: {error!r}") from error
 
     def write_metrics(self, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:

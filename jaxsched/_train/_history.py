@@ -46,8 +46,13 @@ class History(NamedTuple):
 
     @property
     def cuts(self) -> np.ndarray:
-        """The steps at which the plateau cut the rate."""
+        """The steps at which the scale fell."""
         return np.flatnonzero(np.diff(self.scale) < 0) + 1
+
+    @property
+    def raises(self) -> np.ndarray:
+        """The steps at which the scale rose."""
+        return np.flatnonzero(np.diff(self.scale) > 0) + 1
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a step; the validation is in the row of the last step of its epoch."""

@@ -1,4 +1,4 @@
-"""One epoch is one compiled program: shuffle, a scan over the batches, judge, tell the plateau.
+"""One epoch is one compiled program: shuffle, a scan over the batches, judge, tell the rules.
 
 Nothing of the schedule is outside. The rate is read from the state after each update, so what is
 recorded is what was used; the validation loss goes back in with `observe`, and the next update, the
@@ -8,6 +8,7 @@ first of the following epoch, acts on it.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ class Steps(NamedTuple):
     """What each step was like: arrays over the steps."""
 
     learning_rate: jax.Array  # float32: the one really used
-    scale: jax.Array  # float32: the plateau's factor in it
+    scale: jax.Array  # float32: the factor in it of plateaus and the like
     train_loss: jax.Array  # float32: of the batch, before the update
 
 
@@ -43,9 +44,9 @@ def start(tx: optax.GradientTransformation, data: Digits, key: jax.Array) -> Tra
     return state.replace(step=jnp.zeros((), jnp.int32))  # an array, as it comes back from a file
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "metric"))
+@functools.partial(jax.jit, static_argnames=("batch_size", "metrics"))
 def epoch(
-    state: TrainState, data: Digits, key: jax.Array, *, batch_size: int, metric: str | None
+    state: TrainState, data: Digits, key: jax.Array, *, batch_size: int, metrics: tuple[str, ...]
 ) -> tuple[TrainState, Steps, Judged]:
     """One pass over the data.
 
@@ -54,8 +55,7 @@ def epoch(
       data: images to learn from and to judge by.
       key: the run's random key; the epoch's own is folded from it and the step.
       batch_size: images per step; those left over sit this epoch out.
-      metric: what the plateau listens to: "value", the validation loss, or "accuracy"; None: there
-        is no plateau.
+      metrics: what the rules listen to: "value", the validation loss, and "accuracy", or neither.
 
     Returns:
       The state after it, what each step was like, and how good the model is now.
@@ -64,20 +64,19 @@ def epoch(
     def step(state: TrainState, batch: Images) -> tuple[TrainState, Steps]:
         loss, gradients = jax.value_and_grad(_loss)(state.params, state, batch)
         state = state.apply_gradients(grads=gradients)
-        return state, Steps(hyperparams(state)["learning_rate"], plateau_scale(state), loss)
+        return state, Steps(hyperparams(state)["learning_rate"], scale(state), loss)
 
     batches = _shuffled(data.train, jax.random.fold_in(key, state.step), batch_size)
     state, steps = jax.lax.scan(step, state, batches)
     judged = Judged(_loss(state.params, state, data.valid), _accuracy(state, data.valid))
-    if metric is not None:
-        state = observe(state, **{metric: judged.loss if metric == "value" else judged.accuracy})
-    return state, steps, judged
+    told = {"value": judged.loss, "accuracy": judged.accuracy}
+    return observe(state, **{name: told[name] for name in metrics}), steps, judged
 
 
-def plateau_scale(state: Any) -> jax.Array:
-    """The factor of the plateau in a state, 1 if there is none."""
-    plateaus = factors(state)["learning_rate"]
-    return plateaus[0].scale if plateaus else jnp.ones(())
+def scale(state: Any) -> jax.Array:
+    """The product of the scales in a state: of plateaus and the like; 1 if there is none."""
+    scales = [x.scale for x in factors(state)["learning_rate"] if hasattr(x, "scale")]
+    return math.prod(scales, start=jnp.ones(()))
 
 
 def _shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:

@@ -21,7 +21,7 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
     Args:
       file: where to, a PNG.
       history: what was measured.
-      scheduled: the schedule alone, by step.
+      scheduled: the schedule alone, by step, as if nothing had acted.
       restarts: the steps at which it started again.
     """
     extra("matplotlib").use("Agg")
@@ -33,7 +33,7 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
     _losses(middle, history)
     _accuracy(bottom, history)
     for panel in (top, middle, bottom):
-        _marks(panel, restarts, history.cuts)
+        _marks(panel, history, restarts)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
         _legend(panel)
@@ -69,10 +69,11 @@ def _accuracy(panel: Any, history: History) -> None:
     panel.set_ylabel("accuracy")
 
 
-def _marks(panel: Any, restarts: np.ndarray, cuts: np.ndarray) -> None:
+def _marks(panel: Any, history: History, restarts: np.ndarray) -> None:
     for steps, colour, style, label in (
         (restarts, GREEN, "--", "restart"),
-        (cuts, ORANGE, ":", "plateau cut"),
+        (history.cuts, ORANGE, ":", "cut"),
+        (history.raises, GREEN, ":", "raise"),
     ):
         for i, step in enumerate(steps):
             panel.axvline(step, color=colour, ls=style, lw=1.6, label=label if i == 0 else None)

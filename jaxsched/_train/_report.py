@@ -59,7 +59,8 @@ def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
         "steps": f"{history.steps} in {history.epochs} epochs",
         "learning rate": f"{rate[0]:.3g} first, {rate.max():.3g} highest, {rate[-1]:.3g} last",
         "restarts": _steps(restarts),
-        "plateau cuts": _steps(history.cuts) + f", to {history.scale[-1]:.3g} of the schedule",
+        "cuts": _steps(history.cuts) + f", to {history.scale[-1]:.3g} of the schedule",
+        **({"raises": _steps(history.raises)} if len(history.raises) else {}),
         "train loss": f"{history.train_loss[-1]:.4f} in the last step",
         "val loss": f"{history.val_loss[-1]:.4f}, "
         f"best {history.val_loss[best]:.4f} in epoch {best + 1}",

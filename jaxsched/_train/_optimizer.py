@@ -1,0 +1,76 @@
+"""Optax's optimizers, by their text: `adam`, `adamw(weight_decay=0.01)`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._schedule import Schedule
+from jaxsched._show._evaluate import Scope, arguments_of, unknown
+from jaxsched._show._expression import expression
+from jaxsched._show._parse import reading
+from jaxsched._show._syntax import Call, Name, tree
+from jaxsched._show._tokens import MisreadError
+from jaxsched._stateful._protocol import Stateful
+from jaxsched._train._refused import refusing
+from jaxsched._transforms._inject import inject
+
+Factory = Callable[..., Any]
+
+
+def optimizers() -> dict[str, Factory]:
+    """Those that have a learning rate."""
+    found = {
+        name: getattr(optax, name) for name in dir(optax) if not name.startswith(("_", "scale_"))
+    }
+    # The line search of the one asks for the loss as a function; the other is deprecated.
+    found = {name: x for name, x in found.items() if name not in ("lbfgs", "optimistic_adam")}
+    return {
+        name: x
+        for name, x in found.items()
+        if inspect.isfunction(x) and "learning_rate" in inspect.signature(x).parameters
+    }
+
+
+def spoken(text: str) -> str:
+    """The text of an optimizer as it is kept: checked, and always written the same way."""
+    name, constants = _read(text)
+    shown = ", ".join(f"{key}={expression(x)}" for key, x in constants.items())
+    return f"{name}({shown})" if shown else name
+
+
+def transform(text: str, learning_rate: Schedule | Stateful) -> optax.GradientTransformation:
+    """The optimizer, its learning rate on the schedule."""
+    name, constants = _read(text)
+    tx = inject(functools.partial(optimizers()[name], **constants), learning_rate=learning_rate)
+    with refusing(f"--optimizer {name}", TypeError, NameError):
+        jax.eval_shape(functools.partial(rehearsal, tx))
+    return tx
+
+
+def rehearsal(tx: optax.GradientTransformation) -> Any:
+    """One update, of which only the shapes are asked: a bad constant fails here or never."""
+    params = jnp.zeros((2, 2))
+    return tx.update(params, tx.init(params), params)
+
+
+def _read(text: str) -> tuple[str, dict[str, Any]]:
+    """Its name, and its arguments but for the learning rate."""
+    with refusing("--optimizer"), reading(text):
+        node = tree(text)
+        call = Call(node.at, node.name, ()) if isinstance(node, Name) else node
+        if not isinstance(call, Call) or call.owner is not None:
+            raise MisreadError(node.at, f"`{text}` is not the call of an optimizer.")
+        factory = optimizers().get(call.name) or unknown(call, "optimizer", optimizers())
+        if any(argument.name == "learning_rate" for argument in call.arguments):
+            reason = "the learning rate is the schedule's: --schedule constant value=..."
+            raise MisreadError(node.at, reason)
+        # By name, and without its learning rate, which is always given.
+        named = functools.partial(factory, learning_rate=0.0)
+        return call.name, arguments_of(call, named, Scope(None, None))

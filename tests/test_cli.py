@@ -1,0 +1,213 @@
+"""The command line but for the training itself: `describe`, `list`, and files of options."""
+
+import subprocess
+import sys
+
+import pytest
+
+import jaxsched as js
+from jaxsched._show import _names
+from jaxsched._train import _settings
+from jaxsched.cli import _options, main
+
+
+def shown(capsys, *words):
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refusal(capsys, *words):
+    """The one line on stderr that a command ends with."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("jaxsched: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_describe(capsys):
+    text = "(linear(0.0, 0.1, 10) >> cosine(0.1, 0.0, 90)) * reduce_on_plateau()"
+    assert shown(capsys, "describe", text) == f"{js.describe(js.parse(text))}\n"
+    assert shown(capsys, "describe", *text.split()) == f"{js.describe(js.parse(text))}\n"
+
+
+def test_describe_takes_a_name_and_its_arguments(capsys):
+    expected = js.describe(js.warmup_cosine(0.1, total_steps=100, warmup_steps=9))
+    words = ["warmup_cosine", "peak_value=0.1", "total_steps=100", "warmup_steps=9"]
+    assert shown(capsys, "describe", *words) == f"{expected}\n"
+
+
+def test_describe_takes_units(capsys):
+    numbers = {"batch-size": 32, "dataset-size": 1437, "accumulation": 2, "sequence-length": 10}
+    words = [f"--{name}={number}" for name, number in numbers.items()]
+    text = "linear(0, 0.1, 2ep) >> linear(0.1, 0, 640ex) >> linear(0, 0.1, 6400tok)"
+    out = shown(capsys, "describe", text, *words)
+    assert out.startswith("linear(0.0, 0.1, 44) >> linear(0.1, 0.0, 10) >> linear(0.0, 0.1, 10)\n")
+    out = shown(capsys, "describe", "warmup_cosine(0.1, warmup_steps=5%)", "--total-steps", "200")
+    assert out.startswith("linear(0.009090909090909092, 0.1, 10) >> cosine(0.1, 0.0, 190)\n")
+    out = shown(capsys, "describe", "constant(0.1)", "--total-steps", "200")
+    assert out.splitlines()[-2].split() == ["200", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["linear(1, 0, 4) >> cosin(1)"], "describe: there is no schedule `cosin`. Did you mean"),
+        (["0.1"], "write `constant(0.1)`"),
+        (["linear(1, 0, 3ep)"], "`epochs` needs `Units(dataset_size=..., batch_size=...)`"),
+        (["linear(1, 0, 3%)"], "`3%` of what?"),
+        (["linear", "3"], "describe: arguments are written key=value, got '3'"),
+        (["linear(1, 0, 4)", "--total-steps", "0"], "--total-steps: must be an integer from 1"),
+        (["linear(1, 0, 4)", "--steps", "3"], "unrecognized arguments: --steps"),
+        ([], "TEXT"),
+    ],
+)
+def test_describe_refuses_in_one_line(capsys, words, said):
+    assert said in refusal(capsys, "describe", *words)
+
+
+def test_list_has_every_name(capsys):
+    out = shown(capsys, "list")
+    for name in (*_names.factories(), *(f".{name}" for name in _names.methods())):
+        assert f"{name}(" in out, name
+    for unit in ("ep", "ex", "tok", "%"):
+        assert f"1{unit}\n" in out
+    assert "linear(init_value, end_value, steps)\n    A straight line.\n" in out
+    assert "one_cycle(peak_value, *, total_steps, warmup_steps=None," in out
+    assert "curve=cosine)" in out
+    assert ".clip(low=None, high=None)\n    The value, held between" in out
+    assert max(map(len, out.splitlines())) < 300
+
+
+def test_list_has_a_new_factory_at_once(capsys, monkeypatch):
+    def triangle(high: float, *, steps: int = 3) -> js.Schedule:
+        """Up and down."""
+        return js.linear(0.0, high, steps) >> js.linear(high, 0.0, steps)
+
+    monkeypatch.setattr(js, "triangle", triangle, raising=False)
+    assert "\ntriangle(high, *, steps=3)\n    Up and down.\n" in shown(capsys, "list", "triangle")
+
+
+def test_list_is_filtered_by_a_word(capsys):
+    out = shown(capsys, "list", "RESTART")
+    assert out.startswith("warmup_cosine_restarts(")
+    assert out.count("\n") == 2
+    assert "'zzz'" in refusal(capsys, "list", "zzz")
+
+
+def test_help_shows_every_command(capsys):
+    for words in (["--help"], *(["--help", x][::-1] for x in ("train", "describe", "list"))):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for words in ("train ", "describe ", "list ", "--config", "run.toml", "--sequence-length"):
+        assert words in out
+
+
+def test_no_command_is_one_line(capsys):
+    assert "COMMAND" in refusal(capsys)
+    assert "nonsense" in refusal(capsys, "nonsense")
+
+
+def test_describe_needs_no_extra():
+    code = (
+        "import sys; from jaxsched.cli import main; main(['describe', 'linear(1, 0, 4)']);"
+        "main(['list', 'cosine']);"
+        "print([m for m in ('matplotlib', 'sklearn', 'orbax', 'rich') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "run.toml"
+
+    def options(text, *words):
+        file.write_text(text)
+        return _options(["train", "--config", str(file), *words])
+
+    return options
+
+
+def test_a_file_says_what_the_command_line_could(config):
+    said = config("""
+        epochs = 7
+        batch_size = 64
+        seed = 3
+        out = "runs/mine"
+        stop-after = 2
+        checkpoint_every = 1
+        optimizer = "adamw(weight_decay=0.01)"
+        schedule = '''
+            warmup_cosine(3e-3, warmup_steps=5%)
+            * reduce_on_plateau(patience=3)'''
+    """)
+    words = ["train", "--epochs=7", "--batch-size=64", "--seed=3", "--out=runs/mine"]
+    words += ["--optimizer", "adamw(weight_decay=0.01)", "--schedule"]
+    text = "warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)"
+    expected = _settings.spoken(vars(_options([*words, text])))
+    assert _settings.spoken(vars(said)) == expected
+    assert (str(said.out), said.stop_after, said.checkpoint_every) == ("runs/mine", 2, 1)
+    assert expected.learning_rate == (
+        "(linear(0.000375, 0.003, 7) >> cosine(0.003, 0.0, 147)) * reduce_on_plateau(patience=3)"
+    )
+
+
+def test_the_command_line_wins(config):
+    text = 'epochs = 7\nseed = 3\noptimizer = "sgd"\nplateau = ["patience=3", "factor=0.2"]\n'
+    said = config(text, "--epochs", "9", "--optimizer", "adam", "b1=0.5", "--no-plateau")
+    settings = _settings.spoken(vars(said))
+    assert (settings.epochs, settings.seed) == (9, 3)
+    assert settings.optimizer == "adam(b1=0.5)"
+    assert "plateau" not in settings.learning_rate
+    assert "patience=3" in _settings.spoken(vars(config(text))).learning_rate
+    no = config("no_plateau = true", "--plateau", "patience=9")
+    assert "patience=9" in _settings.spoken(vars(no)).learning_rate
+
+
+def test_the_forms_of_words_hold_in_a_file(config):
+    said = config('schedule = ["one_cycle", "peak_value=0.1"]\nno_plateau = true\nepochs = 2')
+    expected = js.one_cycle(0.1, total_steps=2 * 44)
+    assert _settings.spoken(vars(said)).learning_rate == repr(expected)
+    named = config('optimizer = "lion"\nplateau = false')
+    assert _settings.spoken(vars(named)).optimizer == "lion"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoks = 7", "there is no option 'epoks'. Did you mean epochs?"),
+        ("zzz = 7", "there is no option 'zzz'. All of them: out, epochs, batch-size,"),
+        ("resume = true", "there is no option 'resume'"),
+        ("config = 'other.toml'", "there is no option 'config'"),
+        ("help = true", "there is no option 'help'"),
+        ("epochs = 'many'", "--epochs: must be an integer from 1"),
+        ("epochs = 2.5", "got 2.5"),
+        ("epochs = true", "--epochs: expected one argument"),
+        ("epochs =", "run.toml: Invalid value (at "),
+        ("epochs = 3\nepochs = 4", "run.toml: Cannot overwrite a value"),
+        ("plateau = ['patience=3']\nno_plateau = true", "not allowed with"),
+        ("[train]\nepochs = 3", "there is no option 'train'"),
+        ("optimizer = 'adm'", "there is no optimizer `adm`. Did you mean adam"),
+        ("schedule = 'warmup_cosin(3)'", "--schedule: there is no schedule `warmup_cosin`. Did"),
+        ("schedule = 'constant(0.1) * warmup_cosine(1)'", "`warmup_cosine` needs warmup_steps="),
+        ("schedule = ''", "expected a value, found the end"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(capsys, tmp_path, text, said):
+    (tmp_path / "run.toml").write_text(text)
+    assert said in refusal(
+        capsys, "train", "--config", f"{tmp_path}/run.toml", "--out", f"{tmp_path}/run"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(capsys, tmp_path):
+    assert "nothing.toml" in refusal(capsys, "train", "--config", "nothing.toml")
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    assert "run.toml" in refusal(capsys, "train", "--config", f"{tmp_path}/run.toml")
+    assert "directory" in refusal(capsys, "train", "--config", str(tmp_path))
