@@ -153,7 +153,7 @@ TWINS = {
     for peer in peers.TWINS
     for name, function in vars(getattr(compat, peer)).items()
     if inspect.isfunction(function)
-    and function.__module__ == f"jaxsched.compat.{peer}"
+    and function.__module__.startswith(("jaxsched.compat._optax", f"jaxsched.compat.{peer}"))
     and not name.startswith("_")
 }
 

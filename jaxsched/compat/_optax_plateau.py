@@ -1,0 +1,125 @@
+"""optax's plateau: a transform with a state of optax's names, whose rule is this library's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._numerics import real
+from jaxsched._require import require
+from jaxsched._stateful import _mailbox, _plateau
+from jaxsched._stateful._plateau import PlateauState
+from jaxsched._stateful._smoothing import SmoothingState
+
+
+class ReduceLROnPlateauState(NamedTuple):
+    """The state of `reduce_on_plateau`, by optax's names."""
+
+    scale: jax.Array  # float: the factor
+    best_value: jax.Array  # float: means nothing before the first observation
+    plateau_count: jax.Array  # int32: bad observations in a row
+    cooldown_count: jax.Array  # int32: observations still to pass
+    # int32: values averaged so far
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    avg_value: jax.Array  # float: their mean
+    judged: jax.Array | int = 1  # int32: observations compared; a state made by hand has a best
+
+
+def reduce_on_plateau(
+    factor: float = 0.1,
+    patience: int = 10,
+    rtol: float = 1e-4,
+    atol: float = 0.0,
+    cooldown: int = 0,
+    accumulation_size: int = 1,
+    min_scale: float = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """optax's transform, which scales the updates and needs `value=...` in each.
+
+        updates * scale
+
+    Its rule is `jaxsched.reduce_on_plateau(..., nonfinite="bad")`, the stateful schedule to prefer:
+    that multiplies any schedule, counts observations and not updates, and hears `observe`. The
+    margin is taken from |best|, where optax's is on the wrong side of a negative metric; patience 0
+    is as 1, where optax never cuts on a bad value.
+
+    Args:
+      factor: of a cut, in (0, 1).
+      patience: bad values in a row that cut.
+      rtol: relative margin.
+      atol: absolute margin.
+      cooldown: values after a cut in which no bad one counts.
+      accumulation_size: values averaged into one.
+      min_scale: the scale never falls below.
+
+    Example:
+      >>> tx = jaxsched.compat.optax.reduce_on_plateau(patience=1, factor=0.5)
+      >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=1.0)
+      >>> updates, state = tx.update(jnp.ones(2), state, value=1.0)
+      >>> print(updates, state.scale)
+      [0.5 0.5] 0.5
+
+    References:
+      `optax.contrib.reduce_on_plateau`.
+    """
+    rule = _plateau.reduce_on_plateau(
+        factor=factor,
+        patience=patience,
+        rtol=rtol,
+        atol=atol,
+        cooldown=cooldown,
+        min_scale=min_scale,
+        accumulation_size=accumulation_size,
+        nonfinite="bad",
+    )
+
+    def init(params: Any) -> ReduceLROnPlateauState:
+        return _as_optax(rule.init()[0])
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, ReduceLROnPlateauState]:
+        require("value" in extra_args, "`reduce_on_plateau` needs `update(..., value=loss)`.")
+        value = extra_args["value"]
+        (new,) = rule.update((_as_core(state, accumulation_size),), step=0, value=value)
+        scaled = jax.tree.map(lambda u: (new.scale * u).astype(jnp.result_type(u)), updates)
+        return scaled, _as_optax(new)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _as_optax(state: PlateauState) -> ReduceLROnPlateauState:
+    window = state.smoothing if isinstance(state.smoothing, SmoothingState) else None
+    count = jnp.zeros((), jnp.int32) if window is None else window.window_count
+    total = real(0.0) if window is None else window.window_total
+    return ReduceLROnPlateauState(
+        scale=state.scale,
+        best_value=state.best,
+        plateau_count=state.bad,
+        cooldown_count=state.cooldown,
+        count=count,
+        avg_value=total / jnp.maximum(count, 1).astype(total.dtype),
+        judged=state.judged,
+    )
+
+
+def _as_core(state: ReduceLROnPlateauState, accumulation_size: int) -> PlateauState:
+    count, one = jnp.asarray(state.count), real(1.0)
+    window = SmoothingState(
+        window_total=real(state.avg_value) * real(count),
+        window_count=count,
+        average=real(0.0),
+        weight=one * 0,
+    )
+    return PlateauState(
+        mailbox=_mailbox.empty("value"),
+        scale=real(state.scale),
+        best=real(state.best_value),
+        judged=jnp.asarray(state.judged, jnp.int32),
+        bad=jnp.asarray(state.plateau_count),
+        cooldown=jnp.asarray(state.cooldown_count),
+        smoothing=window if accumulation_size > 1 else (),
+    )
