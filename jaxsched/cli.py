@@ -17,8 +17,8 @@ plateau on the validation loss, every epoch one compiled program."""
 
 TRAIN_MORE = """\
 A schedule is a name and key=value (3, 3e-3, true, none, a curve's name, or 1,2,3), times a plateau;
-or a text, which is the whole learning rate. A length in it may be 5%, of the run or of the
-total_steps beside it, 3ep, epochs, or 5000ex, images; total_steps is the run's unless given.
+or a text, which is the whole learning rate. A length may be 5%, of the total_steps beside it or of
+the run, 3ep, epochs, or 5000ex, images. A total_steps that is needed and not given is the run's.
 
 examples:
   jaxsched train
@@ -28,8 +28,7 @@ examples:
   jaxsched train --config run.toml --epochs 80
   jaxsched train --epochs 80 --resume
 
-run.toml has the options that begin with two dashes, but for --resume and --force; those on the
-command line go before:
+run.toml has any of these options but --resume and --force; the command line wins:
   epochs = 20
   optimizer = "adamw(weight_decay=0.01)"
   schedule = "warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)"
@@ -210,13 +209,13 @@ def _add_describe(commands: Any) -> None:
     parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
     for name, what in UNITS.items():
         option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=_positive, metavar="N", help=what)
+        parser.add_argument(option, type=_count, metavar="N", help=what)
 
 
 def _add_list(commands: Any) -> None:
     brief = "list the schedules, methods and units that text knows"
     parser = _added(commands, "list", names, brief, description=brief.capitalize() + ".")
-    parser.add_argument("word", nargs="?", default="", metavar="WORD", help="only what has it")
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help="those that have it")
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -231,4 +230,4 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parsed
 
 
-_positive, _seed = _whole(1, 10**6), _whole(0, 2**32 - 1)
+_positive, _count, _seed = _whole(1, 10**6), _whole(1, 10**15), _whole(0, 2**32 - 1)

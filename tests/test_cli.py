@@ -47,6 +47,10 @@ def test_describe_takes_units(capsys):
     assert out.startswith("linear(0.0, 0.1, 44) >> linear(0.1, 0.0, 10) >> linear(0.0, 0.1, 10)\n")
     out = shown(capsys, "describe", "warmup_cosine(0.1, warmup_steps=5%)", "--total-steps", "200")
     assert out.startswith("linear(0.009090909090909092, 0.1, 10) >> cosine(0.1, 0.0, 190)\n")
+    out = shown(
+        capsys, "describe", "linear(1, 0, 90ep)", "--batch-size=1024", "--dataset-size=1281167"
+    )
+    assert out.startswith("linear(1.0, 0.0, 112602)\n")
     out = shown(capsys, "describe", "constant(0.1)", "--total-steps", "200")
     assert out.splitlines()[-2].split() == ["200", "0.1"]
 

@@ -400,7 +400,8 @@ def test_restarts_are_where_a_fall_becomes_a_rise():
         ("3", "3"), ("3e-3", "3e-3"), ("-1", "-1"), ("1_000", "1_000"), ("true", "True"),
         ("False", "False"), ("none", "None"), ("1,2.5", "[1, 2.5]"), ("7,", "[7]"),
         ("linear", "linear"), ("max", "'max'"), ("", "''"), ("5%", "5%"), ("3ep", "3ep"),
-        ("cosine(1,0,9)", "cosine(1,0,9)"), ("it's", "it's"), ("polynomial", "'polynomial'"),
+        ("cosine(1,0,9)", "cosine(1,0,9)"), ("[1,2]", "[1,2]"), ("it's", "it's"),
+        ("polynomial", "'polynomial'"),
     ],
 )  # fmt: skip
 def test_words_become_text(word, text):

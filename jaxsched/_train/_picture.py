@@ -12,7 +12,8 @@ from jaxsched._train._folder import written
 from jaxsched._train._history import History
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
-BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#777777"
+BLUE, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#777777"
 
 
 def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarray) -> None:
@@ -73,7 +74,7 @@ def _marks(panel: Any, history: History, restarts: np.ndarray) -> None:
     for steps, colour, style, label in (
         (restarts, GREEN, "--", "restart"),
         (history.cuts, ORANGE, ":", "cut"),
-        (history.raises, GREEN, ":", "raise"),
+        (history.raises, PURPLE, ":", "raise"),
     ):
         for i, step in enumerate(steps):
             panel.axvline(step, color=colour, ls=style, lw=1.6, label=label if i == 0 else None)
@@ -81,4 +82,4 @@ def _marks(panel: Any, history: History, restarts: np.ndarray) -> None:
 
 def _legend(panel: Any) -> None:
     """In a row above the panel, where no curve can be."""
-    panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.2)
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, borderaxespad=0.2)

@@ -127,6 +127,6 @@ def _require_possible(rate: Schedule | Stateful) -> None:
     strange = [name for name in metrics(rate) if name not in METRICS]
     if strange:
         names = ", ".join(METRICS)
-        raise RefusedError(f"--schedule: a metric here is one of {names}, got {strange[0]!r}")
-    with refusing("--schedule", TypeError, NameError):
+        raise RefusedError(f"the learning rate: a metric is one of {names}, got {strange[0]!r}")
+    with refusing("the learning rate", TypeError, NameError):
         jax.eval_shape(functools.partial(_optimizer.rehearsal, scale_by_learning_rate(rate)))

@@ -45,7 +45,7 @@ def pairs(option: str, words: Iterable[str]) -> dict[str, str]:
 
 def value(word: str) -> str:
     """The text of a value: a list has commas, and a name that is no curve is in quotes."""
-    if "," in word and "(" not in word:
+    if "," in word and not set("([") & set(word):
         return f"[{', '.join(value(part) for part in word.split(',') if part)}]"
     if word.lower() in CONSTANTS:
         return CONSTANTS[word.lower()]
