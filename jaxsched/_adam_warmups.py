@@ -15,10 +15,9 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._curves import Linear
-from jaxsched._decays import Endless
 from jaxsched._numerics import above_zero, log_rate, ratio, real
 from jaxsched._require import Number, finite, positive, refuse, require
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Endless, Schedule, node
 
 
 @node

@@ -14,10 +14,9 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._algebra import Then, longest, operand, value_at
 from jaxsched._clock import Length
-from jaxsched._decays import Endless
 from jaxsched._numerics import real
 from jaxsched._require import Number, integer, length, refuse, require, sequence
-from jaxsched._schedule import AnySchedule, Schedule, as_schedule, node
+from jaxsched._schedule import AnySchedule, Endless, Schedule, as_schedule, node
 
 
 @node

@@ -15,7 +15,7 @@ from jaxsched import _clock
 from jaxsched._clock import Length, held
 from jaxsched._numerics import above_zero, blend, growth, raised, real, saturated
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Endless, Schedule, node
 
 
 @node
@@ -30,14 +30,6 @@ class Constant(Schedule):
 
     def _stretched(self, steps: Length) -> Schedule:
         return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)
-
-
-class Endless(Schedule):
-    """What never ends."""
-
-    @property
-    def steps(self) -> None:
-        return None
 
 
 @node

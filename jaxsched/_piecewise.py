@@ -17,10 +17,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._decays import Endless
 from jaxsched._numerics import blend, half_cosine, real
 from jaxsched._require import Number, finite, refuse, require, sequence
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Endless, Schedule, node
 
 List = np.ndarray | jax.Array
 

@@ -252,6 +252,14 @@ def _called(schedule: Schedule, step: ArrayLike) -> jax.Array:
         ) from error
 
 
+class Endless(Schedule):
+    """What never ends."""
+
+    @property
+    def steps(self) -> None:
+        return None
+
+
 @jax.jit
 def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
     require_unstacked(schedule)
