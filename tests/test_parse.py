@@ -1,5 +1,7 @@
 """`parse`: the way back from text, and what it makes of a text that is none."""
 
+import dataclasses
+import inspect
 import random
 import re
 import time
@@ -16,6 +18,7 @@ from test_properties import build, fewer, finite, trees
 
 import jaxsched as js
 from jaxsched._show import _names, _syntax
+from jaxsched._show._expression import expression
 from jaxsched.testing import assert_same
 
 LINE = js.linear(1.0, 0.0, 4)
@@ -180,6 +183,24 @@ def test_names_are_all_there_is():
     hidden = {"from_function", "parse", "trainable", "observe", "inject", "Schedule", "wrap"}
     assert not hidden & set(_names.factories())
     assert "polynomial" not in _names.curves()  # it needs a power
+
+
+def nodes(*kinds):
+    """The classes that a schedule is made of."""
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind) and kind.__module__.startswith("jaxsched."):
+            yield kind
+        yield from nodes(*kind.__subclasses__())
+
+
+NODES = sorted({*nodes(js.Schedule, js.Stateful)}, key=lambda node: node.__name__)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_has_a_text_that_is_read(node):
+    """Its own, or the name of its factory; what others inherit from has none."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", node.__name__).lower()
+    assert node in expression.registry or _names.factory(name) or node.__subclasses__()
 
 
 def test_an_old_name_is_read_for_ever(monkeypatch):
@@ -430,7 +451,7 @@ def test_a_text_is_refused_where_there_is_little_room_for_frames():
     def deeper(n):
         return deeper(n - 1) if n else refusal("(" * 39 + "1" + ")" * 39)
 
-    assert "too deep" in deeper(880 - len(__import__("inspect").stack()))
+    assert "too deep" in deeper(880 - len(inspect.stack()))
 
 
 def test_limits_leave_room():
