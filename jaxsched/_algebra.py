@@ -206,7 +206,8 @@ class Faster(Schedule):
         guess = _clock.read(jnp.ceil(real(steps) / above_zero(self.rate)))
         late = self._time(jnp.maximum(guess - 1, 0)) >= real(steps)
         early = self._time(guess) < real(steps)
-        return jnp.where(early, guess + 1, jnp.where(late, jnp.maximum(guess - 1, 0), guess))
+        later, earlier = jnp.minimum(guess, LAST - 1) + 1, jnp.maximum(guess - 1, 0)
+        return jnp.where(early, later, jnp.where(late, earlier, guess))
 
     def _time(self, t: jax.Array) -> jax.Array:
         if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
