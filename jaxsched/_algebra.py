@@ -219,6 +219,28 @@ class Faster(Schedule):
         return self.schedule._at(self._time(t))
 
 
+@node
+class Hold(Schedule):
+    """`a.hold(each)`: a(t // each)."""
+
+    schedule: Schedule
+    each: Length
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        if isinstance(steps, jax.Array) or isinstance(self.each, jax.Array):
+            steps, each = _clock.read(steps), jnp.maximum(_clock.read(self.each), 1)
+            return jnp.where(steps > LAST // each, LAST, steps * each)
+        return min(int(steps) * int(self.each), LAST)
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)
+        return self.schedule._at(t // each)
+
+
 def bounds(
     call: str, low: ArrayLike | None, high: ArrayLike | None
 ) -> tuple[Number | None, Number | None]:

@@ -25,6 +25,12 @@ Whole = int | jax.Array
 _LENGTHS = ("boundaries", "every", "start_after", "timescale")
 
 
+_NO_OPTIMIZER = (
+    "A schedule takes no optimizer: give it the rate, and the schedule to `inject(...)` or "
+    "`scale_by_learning_rate(...)`."
+)
+
+
 def require(condition: Any, message: str) -> None:
     """Raise `ValueError(message)` if `condition` is known to be false; a traced one passes."""
     if isinstance(condition, Tracer):
@@ -48,15 +54,23 @@ def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
 
 def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
     """`finite` for an argument whose name is anybody's."""
-    message = refuse(call, name, "be a finite number", value, remedy)
+
+    def message() -> str:  # not before it is needed: to show an array waits for its device
+        hint = remedy or (_NO_OPTIMIZER if hasattr(value, "update") else "")
+        return refuse(call, name, "be a finite number", value, hint)
+
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
         # What float32 cannot hold is infinite where it is used.
-        require(bool(abs(value) <= float(jnp.finfo(jnp.result_type(float)).max)), message)
+        if not abs(value) <= float(jnp.finfo(jnp.result_type(float)).max):
+            raise ValueError(message())
         return float(value)
-    require(_array_of(value, np.floating, np.integer) is not None, message)
+    if _array_of(value, np.floating, np.integer) is None:
+        raise ValueError(message())
     with np.errstate(over="ignore"):
         array = jnp.asarray(value)
-    require(jnp.all(jnp.isfinite(array)), message)
+    finite = jnp.all(jnp.isfinite(array))
+    if not isinstance(finite, Tracer) and not finite:
+        raise ValueError(message())
     return real(array) if jnp.issubdtype(array.dtype, jnp.integer) else array
 
 
@@ -135,6 +149,8 @@ def is_length(name: str) -> bool:
 
 def _in_steps(name: str, value: Any) -> str:
     """What to write for a real number in an integer's place."""
+    if isinstance(value, str):
+        return "`parse(...)` reads units; in Python they are `Units(...).epochs(...)`."
     if not isinstance(value, (float, np.floating)):
         return ""
     whole = f"Write {name}={int(value):_}." if value % 1 == 0 else ""

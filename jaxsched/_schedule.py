@@ -185,6 +185,17 @@ class Schedule:
 
         return Faster.of(self, rate)
 
+    def hold(self, steps: ArrayLike) -> Schedule:
+        """Each value for so many steps: a(t // steps). A schedule by epochs, held through each.
+
+        Example:
+          >>> print(linear(1.0, 0.0, 2).hold(3)(jnp.arange(8)))
+          [1.  1.  1.  0.5 0.5 0.5 0.  0. ]
+        """
+        from jaxsched._algebra import Hold
+
+        return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
+
     def stretch(self, steps: ArrayLike) -> Schedule:
         """The same schedule over another length, in steps.
 

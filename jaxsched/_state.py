@@ -160,7 +160,7 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
       **metrics: scalars by name; `reduce_on_plateau` listens to `value` unless told otherwise.
 
     Returns:
-      The state.
+      The state; an `nnx.Optimizer`, which is mutable, is changed in place and returned.
 
     Raises:
       ValueError: nothing listens to a name; or a metric is not a scalar.
@@ -180,7 +180,11 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
         is_leaf=_has_mailbox,
     )
     for name in metrics:
-        listeners = f"Listened to: {', '.join(sorted(heard))}." if heard else "Nothing listens."
+        listeners = (
+            f"Listened to: {', '.join(sorted(heard))}."
+            if heard
+            else "Nothing listens: multiply the schedule with `reduce_on_plateau()`, say."
+        )
         require(name in heard, f"`observe(opt_state, {name}=...)` reaches nothing. {listeners}")
 
     def post(x: Any) -> Any:

@@ -30,7 +30,9 @@ class Units:
       accumulation: batches in an optimizer step.
       sequence_length: tokens in an example.
       total_steps: optimizer steps of the run, of which a fraction is one if nothing else is said.
-      drop_remainder: does every epoch leave out its last, short batch?
+      drop_remainder: what becomes of the short batch at the end of an epoch. True: it is left out.
+        False: it is a batch like the others, as torch's `DataLoader` and Keras' `fit` have it unless
+        told otherwise. None: there is none, for batches run on into the next epoch.
 
     Raises:
       ValueError: a number is not a positive integer.
@@ -41,6 +43,8 @@ class Units:
       (4687, 312, 61035, 450)
       >>> units.epochs(3) == Units(batch_size=8, accumulation=4, dataset_size=50_000).epochs(3)
       True
+      >>> Units(batch_size=32, dataset_size=100, drop_remainder=False).epochs(8)
+      32
     """
 
     batch_size: int | None = None
@@ -48,24 +52,28 @@ class Units:
     accumulation: int = 1
     sequence_length: int | None = None
     total_steps: int | None = None
-    drop_remainder: bool = False
+    drop_remainder: bool | None = None
 
     def __post_init__(self) -> None:
-        flag("Units", drop_remainder=self.drop_remainder)
+        if self.drop_remainder is not None:
+            flag("Units", drop_remainder=self.drop_remainder)
         for name, value in {**vars(self)}.items():
             if name != "drop_remainder" and (value is not None or name == "accumulation"):
                 object.__setattr__(self, name, _whole("Units", name, value, least=1))
 
     def epochs(self, n: float) -> int:
-        """The steps of `n` epochs: floor(n * dataset_size / (batch_size * accumulation)).
+        """The steps of `n` epochs: floor(n * batches / accumulation).
 
-        With `drop_remainder` an epoch has floor(dataset_size / batch_size) whole batches.
+        An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True, up
+        if it is False, a real number if it is None.
 
         Raises:
           ValueError: `n` is not a number of at least 0, or makes less than one step.
         """
         size, batch = self._known("epochs", "dataset_size", "batch_size")
-        batches = Fraction(size // batch if self.drop_remainder else Fraction(size, batch))
+        batches = Fraction(size, batch)
+        if self.drop_remainder is not None:
+            batches = Fraction(size // batch if self.drop_remainder else -(-size // batch))
         return _steps("epochs", n, batches / self.accumulation)
 
     def examples(self, n: float) -> int:

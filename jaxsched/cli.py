@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _options(argv)
         options.run(options)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0
     except (RefusedError, MissingExtraError, OSError) as error:
         print(f"jaxsched: {error}", file=sys.stderr)
         return 2

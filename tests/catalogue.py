@@ -792,6 +792,31 @@ CASES: dict[str, list[Case]] = {
             ),
         ),
         Case(
+            "hold",
+            lambda a, each: (
+                (js.cosine(a, 0.0, 20) >> js.linear(0.0, a, 9)).cycle(mult=2).hold(each)
+            ),
+            dict(a=0.3, each=7),
+            lambda t, a, each: repeated(
+                t // each,
+                29,
+                2,
+                1.0,
+                None,
+                lambda s, n: chain(
+                    s,
+                    (lambda u: cosine(u, a, 0.0, 20), 20),
+                    (lambda u: linear(u, 0.0, a, n - 20), 0),
+                ),
+            ),
+        ),
+        Case(
+            "hold what ends",
+            lambda a, each, steps: js.linear(a, 0.1, steps).hold(each),
+            dict(a=0.3, each=4, steps=90),
+            lambda t, a, each, steps: linear(t // each, a, 0.1, steps),
+        ),
+        Case(
             "slower",
             lambda a, rate: js.linear(a, 0.1, 300).faster(rate),
             dict(a=0.3, rate=0.3125),

@@ -153,6 +153,7 @@ METHODS = {
     "take": {"steps": ("length", 3)},
     "stretch": {"steps": ("length", 3)},
     "faster": {"rate": ("mult", 1.5)},
+    "hold": {"steps": ("count", 3)},
     "shift": {"steps": ("whole", 3)},
     "cycle": {"mult": ("mult", 1.5), "decay": ("positive", 0.5), "cycles": ("count", 2)},
 }

@@ -178,7 +178,7 @@ def test_a_new_factory_is_a_name_at_once(monkeypatch):
 
 def test_names_are_all_there_is():
     assert {"linear", "join", "until", "greedy", "noam"} <= set(_names.factories())
-    assert set(_names.methods()) == {"clip", "take", "shift", "stretch", "cycle", "faster"}
+    assert set(_names.methods()) == {"clip", "take", "shift", "stretch", "cycle", "faster", "hold"}
     assert {"linear", "cosine", "rex"} <= set(_names.curves())
     hidden = {"from_function", "parse", "trainable", "observe", "inject", "Schedule", "wrap"}
     assert not hidden & set(_names.factories())

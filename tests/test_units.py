@@ -169,3 +169,13 @@ def test_a_bare_float_as_a_length_leads_here(call, said):
 def test_what_is_not_counted_in_steps_has_no_units():
     with pytest.raises(ValueError, match=r"got patience=2.5.$"):
         js.reduce_on_plateau(patience=2.5)
+
+
+def test_the_short_batch_of_an_epoch():
+    def steps(drop, **more):
+        return js.Units(batch_size=32, dataset_size=1000, drop_remainder=drop, **more).epochs(90)
+
+    assert (steps(True), steps(None), steps(False)) == (90 * 31, 90 * 1000 // 32, 90 * 32)
+    assert steps(False, accumulation=4) == 90 * 32 // 4
+    with pytest.raises(ValueError, match="drop_remainder"):
+        js.Units(drop_remainder=0)

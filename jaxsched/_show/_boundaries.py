@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._algebra import Clip, Faster, Product, Shift, Sum, Take, Then
+from jaxsched._algebra import Clip, Faster, Hold, Product, Shift, Sum, Take, Then
 from jaxsched._clock import LAST, known
 from jaxsched._compose import Maximum, Minimum, Select
 from jaxsched._cycle import Cycle
@@ -80,6 +80,14 @@ def _(x: Faster) -> Iterator[int]:
         if not 0 <= first < LAST:  # not within the clock
             return
         yield first
+
+
+@_changes.register
+def _(x: Hold) -> Iterator[int]:
+    for step in _changes(x.schedule):
+        if step * int(x.each) >= LAST:
+            return
+        yield step * int(x.each)
 
 
 @_changes.register

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxsched._algebra import Clip, Faster, Product, Shift, Sum, Take, Then
+from jaxsched._algebra import Clip, Faster, Hold, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
 from jaxsched._schedule import Schedule
@@ -100,6 +100,11 @@ def _(x: Take) -> str:
 @expression.register
 def _(x: Shift) -> str:
     return f"{_owner(x.schedule)}.shift({expression(_whole(x.by))})"
+
+
+@expression.register
+def _(x: Hold) -> str:
+    return f"{_owner(x.schedule)}.hold({expression(_whole(x.each))})"
 
 
 @expression.register

@@ -87,7 +87,7 @@ class Stateful:
 
     __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
     __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
-    take = shift = faster = stretch = cycle = _only_multiplies
+    take = shift = faster = hold = stretch = cycle = _only_multiplies
 
     def __repr__(self) -> str:
         from jaxsched._show._expression import expression
