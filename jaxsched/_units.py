@@ -31,8 +31,8 @@ class Units:
       sequence_length: tokens in an example.
       total_steps: optimizer steps of the run, of which a fraction is one if nothing else is said.
       drop_remainder: what becomes of the short batch at the end of an epoch. True: it is left out.
-        False: it is a batch like the others, as torch's `DataLoader` and Keras' `fit` have it unless
-        told otherwise. None: there is none, for batches run on into the next epoch.
+        False: it is a batch like the others, as in torch's `DataLoader` and Keras' `fit` if nothing
+        else is said. None: there is none, for batches run on into the next epoch.
 
     Raises:
       ValueError: a number is not a positive integer.
