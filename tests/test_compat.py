@@ -281,3 +281,81 @@ def test_injected_plateaus_hear_the_metric_of_the_update():
 def test_twins_do_not_import_their_peers(module):
     code = f"import sys, jaxsched.compat.{module}; assert {module!r} not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ZERO = {
+    "LinearLR": lambda n: compat.torch.LinearLR(0.1, 0.3, 0.9, n),
+    "PolynomialLR": lambda n: compat.torch.PolynomialLR(0.1, n, 2.0),
+    "ConstantLR": lambda n: compat.torch.ConstantLR(0.1, 0.5, n),
+    "inverse_sqrt": lambda n: compat.transformers.get_inverse_sqrt_schedule(0.1, n),
+    "wsd": lambda n: compat.transformers.get_wsd_schedule(0.1, n, 3, 12),
+    "linear_schedule": lambda n: compat.optax.linear_schedule(0.1, 0.01, n),
+    "exponential_decay": lambda n: compat.optax.exponential_decay(0.1, n, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_no_steps_are_the_same_traced_or_not(name):
+    steps = jnp.arange(6)
+    eager = ZERO[name](0)(steps)
+    np.testing.assert_allclose(jax.jit(lambda n: ZERO[name](n)(steps))(0), eager, rtol=1e-6)
+    np.testing.assert_allclose(ZERO[name](np.int64(0))(steps), eager, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "num_cycles", "t"),
+    [
+        (100_000, 4.7123, 99_000),
+        (10_000_000, 33.3, 7_000_000),
+        (10_000, 100, 20_000_123),
+        (1000, 1.5, 2**31 - 5),
+    ],
+)
+def test_waves_do_not_stop_with_the_clock(steps, num_cycles, t):
+    wave = compat.transformers.get_cosine_schedule_with_warmup(0.1, 0, steps, num_cycles)
+    want = 0.05 * (1 + np.cos(2 * np.pi * num_cycles * t / steps))
+    np.testing.assert_allclose(float(wave(t)), want, rtol=1e-5)
+
+
+def test_the_plateau_of_optax_takes_its_state_and_gives_it():
+    ours, theirs = (m.reduce_on_plateau(patience=1) for m in (compat.optax, optax.contrib))
+    params = jnp.ones(2)
+    a, b = ours.init(params), theirs.init(params)
+    assert a._fields == b._fields
+    chex.assert_tree_all_finite(a)
+    for value in (1.0, 1.0, 0.5):
+        _, a = ours.update(params, type(a)(*b), value=value)
+        with jax.numpy_dtype_promotion("standard"):
+            _, b = theirs.update(params, b, value=value)
+        chex.assert_trees_all_close(tuple(a), tuple(b))
+
+
+@pytest.mark.parametrize("case", by_id(c for c in SIMPLE if c["schedule"] == "reduce_on_plateau"))
+def test_the_transform_too_has_optax_numbers(case):
+    if case["id"] in DEFECTS:
+        pytest.skip("see the stateful one")
+    tx = compat.optax.reduce_on_plateau(**case["kwargs"])
+    state, rates = tx.init(jnp.ones(())), []
+    for metric in peers.numbers(case["metrics"]):
+        _, state = tx.update(jnp.ones(()), state, value=metric)
+        rates.append(case["base_lr"] * float(state.scale))
+    np.testing.assert_allclose(rates, peers.expected(case), rtol=RTOL)
+
+
+def test_a_dtype_is_no_schedule_and_a_buffer_is_nobody_elses():
+    with jax.numpy_dtype_promotion("standard"):
+        rate = jnp.float32(0.1)
+        inject = compat.optax.inject_hyperparams
+        inject(optax.adafactor)(learning_rate=rate).init(jnp.ones(3))  # has dtype_momentum
+        tx = inject(optax.adam)(learning_rate=rate, b1=rate, mu_dtype=jnp.float32)
+        params = jnp.ones((4, 4))
+        state = tx.init(params)
+        _, state = jax.jit(tx.update, donate_argnums=1)(params, state, params)
+        tx.init(params)
+
+
+def test_a_function_of_the_epoch_may_end():
+    with pytest.raises(ValueError, match=r"epoch 3, .*total_steps"):
+        compat.keras.LearningRateScheduler(0.1, lambda e: [0.1, 0.01, 0.001][e])
+    three = compat.keras.LearningRateScheduler(0.1, lambda *a: a[1] * 0.5, total_steps=3)
+    np.testing.assert_allclose(three(np.arange(4)), [0.05, 0.025, 0.0125, 0.0125])

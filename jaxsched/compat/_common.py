@@ -40,18 +40,25 @@ def wave(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -
     """A cosine that swings for ever, from `high`, `num_cycles` whole waves in `steps` steps."""
     if isinstance(num_cycles, (int, float)) and num_cycles == 0:
         return constant(high)
-    rate, steps = _ratio(2 * abs(num_cycles), steps)  # pyright: ignore[reportArgumentType]
-    return _faster((cosine(high, low, steps) >> cosine(low, high, steps)).cycle(), rate)
+    rate, half = _ratio(2 * abs(num_cycles), steps)  # pyright: ignore[reportArgumentType]
+    return _faster((cosine(high, low, half) >> cosine(low, high, half)).cycle(), rate, 2, half)
 
 
 def sawtooth(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -> Schedule:
     """A falling half cosine, `num_cycles` times in `steps` steps, for ever."""
-    rate, steps = _ratio(num_cycles, steps)
-    return _faster(cosine(high, low, steps).cycle(), rate)
+    rate, one = _ratio(num_cycles, steps)
+    return _faster(cosine(high, low, one).cycle(), rate, 1, one)
 
 
-def _faster(schedule: Schedule, rate: ArrayLike) -> Schedule:
-    return schedule if isinstance(rate, int) and rate == 1 else schedule.faster(rate)
+def _faster(schedule: Schedule, rate: ArrayLike, parts: int, part: Whole) -> Schedule:
+    """A schedule of equal cycles, at a rate. The clock of what is faster ends earlier, so that it
+    begins again, after as many steps as one of its cycles has."""
+    rate = whole(rate)
+    if isinstance(rate, int) and rate == 1:
+        return schedule
+    faster = schedule.faster(rate)
+    fits = isinstance(rate, int) and isinstance(part, int) and parts * part * rate <= LAST
+    return faster.take(parts * part).cycle() if fits else faster
 
 
 def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
@@ -59,8 +66,11 @@ def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
     if not isinstance(rate, (int, float)) or not isinstance(steps, int):
         return rate, steps
     exact = Fraction(str(rate)).limit_denominator(10_000)
-    fits = steps * exact.denominator <= LAST and abs(float(exact) - rate) <= 1e-9 * abs(rate)
-    return (exact.numerator, steps * exact.denominator) if fits else (rate, steps)
+    whole = exact / steps
+    fits = 2 * whole.numerator * whole.denominator <= LAST
+    if fits and abs(float(exact) - rate) <= 1e-9 * abs(rate):
+        return whole.numerator, whole.denominator
+    return float(rate), steps
 
 
 def tabulated(
@@ -110,10 +120,15 @@ def decayed(value: ArrayLike, rate: Number, steps: Whole) -> Schedule:
     """
     if not isinstance(rate, float) or not isinstance(steps, int) or rate == 1.0:
         return exponential_decay(value, decay_rate=rate, decay_steps=steps)
-    times = max(round(1 / abs(math.log(rate))), 1)
-    if times * steps > LAST:
-        times = 1
+    times = max(min(round(1 / abs(math.log(rate))), LAST // steps), 1)
     return exponential_decay(value, decay_rate=rate**times, decay_steps=times * steps)
+
+
+def unless_empty(steps: Whole, value: ArrayLike, otherwise: ArrayLike) -> ArrayLike:
+    """`value`, or for no steps at all the other; of traced ones too."""
+    if isinstance(steps, int):
+        return value if steps > 0 else otherwise
+    return jnp.where(steps > 0, real(value), real(otherwise))
 
 
 def scaled(value: ArrayLike, scale: ArrayLike) -> Number:

@@ -148,13 +148,13 @@ class _Slots(NamedTuple):
     def of(cls, arguments: Mapping[str, Any], static: set[str], dtype: Any) -> _Slots:
         slots = cls({}, {}, {}, dtype)
         for name, value in arguments.items():
-            if name in static or isinstance(value, bool):
+            if name in static or isinstance(value, (bool, type)):  # a dtype maps numbers too
                 slots.others[name] = value
             elif isinstance(value, (Stateful, StatefulSchedule)):
                 slots.scheduled[name] = value
             elif callable(value):
                 slots.scheduled[name] = WrappedSchedule(value)
-            elif isinstance(value, (int, float, np.ndarray)) or _is_number(value):
+            elif _is_number(value):
                 slots.numbers[name] = value
             else:
                 slots.others[name] = value
@@ -197,6 +197,8 @@ def _injected(
         count = jnp.zeros((), jnp.int32)
         states = {name: slot.init() for name, slot in slots.scheduled.items()}
         values = {**slots.fixed(), **slots.values(states, count)}
+        # Copies: a donated buffer may stand in one place only, and not be the caller's.
+        values = {name: jnp.array(value, copy=True) for name, value in values.items()}
         return InjectStatefulHyperparamsState(count, values, states, make(values).init(params))
 
     def update(
@@ -224,4 +226,6 @@ def _step(slot: Any, count: Any) -> dict[str, Any]:
 
 
 def _is_number(x: Any) -> bool:
+    if isinstance(x, (int, float, np.ndarray)):
+        return True
     return isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

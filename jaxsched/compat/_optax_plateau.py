@@ -19,13 +19,12 @@ class ReduceLROnPlateauState(NamedTuple):
     """The state of `reduce_on_plateau`, by optax's names."""
 
     scale: jax.Array  # float: the factor
-    best_value: jax.Array  # float: means nothing before the first observation
+    best_value: jax.Array  # float: the largest there is, before the first observation
     plateau_count: jax.Array  # int32: bad observations in a row
     cooldown_count: jax.Array  # int32: observations still to pass
     # int32: values averaged so far
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     avg_value: jax.Array  # float: their mean
-    judged: jax.Array | int = 1  # int32: observations compared; a state made by hand has a best
 
 
 def reduce_on_plateau(
@@ -97,28 +96,27 @@ def _as_optax(state: PlateauState) -> ReduceLROnPlateauState:
     total = real(0.0) if window is None else window.window_total
     return ReduceLROnPlateauState(
         scale=state.scale,
-        best_value=state.best,
+        best_value=jnp.where(state.judged > 0, state.best, jnp.finfo(state.best.dtype).max),
         plateau_count=state.bad,
         cooldown_count=state.cooldown,
         count=count,
         avg_value=total / jnp.maximum(count, 1).astype(total.dtype),
-        judged=state.judged,
     )
 
 
 def _as_core(state: ReduceLROnPlateauState, accumulation_size: int) -> PlateauState:
-    count, one = jnp.asarray(state.count), real(1.0)
+    count, best = jnp.asarray(state.count), real(state.best_value)
     window = SmoothingState(
         window_total=real(state.avg_value) * real(count),
         window_count=count,
         average=real(0.0),
-        weight=one * 0,
+        weight=real(0.0),
     )
     return PlateauState(
         mailbox=_mailbox.empty("value"),
         scale=real(state.scale),
-        best=real(state.best_value),
-        judged=jnp.asarray(state.judged, jnp.int32),
+        best=jnp.where(best < jnp.finfo(best.dtype).max, best, 0),
+        judged=(best < jnp.finfo(best.dtype).max).astype(jnp.int32),
         bad=jnp.asarray(state.plateau_count),
         cooldown=jnp.asarray(state.cooldown_count),
         smoothing=window if accumulation_size > 1 else (),

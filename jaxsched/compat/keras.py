@@ -8,7 +8,6 @@ observations of the plateau here, and steps of `LearningRateScheduler`'s twin.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -229,10 +228,9 @@ def LearningRateScheduler(
     """
     call, _ = "LearningRateScheduler", verbose
     require(callable(schedule), refuse(call, "schedule", "be a function", schedule))
-    takes_rate = _arguments(schedule) > 1
     rate, values = concrete(call, base_lr=base_lr), list[float]()
     for epoch in range(int(length(call, total_steps=total_steps, least=1))):
-        rate = float(schedule(epoch, rate) if takes_rate else schedule(epoch))
+        rate = _called(schedule, epoch, rate)
         values.append(rate)
     return table(values)
 
@@ -353,10 +351,20 @@ def _keras_class() -> type:
     return JaxSchedule
 
 
-def _arguments(function: Callable[..., Any]) -> int:
-    parameters = inspect.signature(function).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds for p in parameters)
+def _called(schedule: Callable[..., Any], epoch: int, rate: float) -> float:
+    """The rate of an epoch: of both, or as Keras tries next, of the epoch alone."""
+    try:
+        try:
+            new = float(schedule(epoch, rate))
+        except TypeError:
+            new = float(schedule(epoch))
+        known = abs(new) <= float(np.finfo(np.float32).max)
+    except Exception as error:
+        new, known = repr(error), False
+    remedy = f"It gives {new!r}. Say `total_steps=...`, how many epochs there are."
+    must = f"give a finite rate for epoch {epoch}"
+    require(known, refuse("LearningRateScheduler", "schedule", must, schedule, remedy))
+    return float(new)
 
 
 _LESS, _MORE = ("loss", "error", "mse", "mae"), ("acc", "auc", "precision", "recall", "f1", "iou")

@@ -27,7 +27,7 @@ from jaxsched._numerics import ratio
 from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._require import finite, integer, length, one_of, refuse, require
 from jaxsched._schedule import Schedule as Curve
-from jaxsched.compat._common import decayed, scaled
+from jaxsched.compat._common import decayed, scaled, unless_empty
 from jaxsched.compat._optax_inject import InjectHyperparamsState as InjectHyperparamsState
 from jaxsched.compat._optax_inject import (
     InjectStatefulHyperparamsState as InjectStatefulHyperparamsState,
@@ -83,6 +83,7 @@ def polynomial_schedule(
     steps = integer("polynomial_schedule", transition_steps=transition_steps)
     if _none(steps):
         return constant(init_value)
+    end_value = unless_empty(steps, end_value, init_value)
     if isinstance(power, (int, float)) and power == 1:
         return _begun(linear(init_value, end_value, steps), transition_begin)
     return _begun(polynomial(init_value, end_value, steps, power=power), transition_begin)
@@ -178,6 +179,7 @@ def exponential_decay(
     rate = finite(call, decay_rate=decay_rate)
     if _none(steps) or (isinstance(rate, float) and rate == 0.0):
         return constant(init_value)
+    rate = unless_empty(steps, rate, 1.0)
     if not staircase and isinstance(rate, float):
         decay = decayed(init_value, rate, steps)
         if end_value is not None:

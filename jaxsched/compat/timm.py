@@ -235,10 +235,13 @@ def StepLRScheduler(
     period = concrete(call, decay_t=decay_t)
     require(period > 0, refuse(call, "decay_t", "be positive", decay_t))
     # floor(t / (n / d)) = floor(t * d / n): whole numbers, exact at every step.
-    exact = Fraction(str(period)).limit_denominator(10_000)
+    exact = Fraction(str(period)).limit_denominator(100)
     rate = positive(call, decay_rate=decay_rate)
-    shape = step_decay(base_lr, factor=rate, every=max(exact.numerator, 1))
-    shape = shape if exact.denominator == 1 else shape.faster(exact.denominator)
+    if abs(float(exact) - period) <= 1e-9 * period:
+        shape = step_decay(base_lr, factor=rate, every=exact.numerator)
+        shape = shape if exact.denominator == 1 else shape.faster(exact.denominator)
+    else:
+        shape = step_decay(base_lr, factor=rate, every=1).faster(1 / period)
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
 
 
@@ -351,9 +354,9 @@ def WSDLRScheduler(
     fall = _decay(call, decay_fn, down, decay_power, decay_ratio)
     up = linear(warmup_lr_init, base_lr, warmup)
     if stable_fn == "constant":
-        span = finite(call, base_lr=base_lr) - finite(call, lr_min=lr_min)
-        down_to = _scaled(fall, span, lr_min)
-        return up >> constant(base_lr, until_decay) >> down_to
+        low = finite(call, lr_min=lr_min)
+        span = _at_least_zero(finite(call, base_lr=base_lr) - low)
+        return up >> constant(span + low, until_decay) >> span * fall + low
     timescale = warmup if stable_timescale is None else stable_timescale
     remedy = "It is `warmup_t` unless given."
     timescale = positive(call, stable_timescale=timescale, remedy=remedy)
@@ -641,9 +644,8 @@ def _decay(
     return {"linear": linear, "1-sqrt": one_minus_sqrt, "cosine": cosine}[decay_fn](1.0, 0.0, steps)
 
 
-def _scaled(fall: Schedule, span: Any, low: ArrayLike) -> Schedule:
-    """low + span * fall, where fall is from 1 to 0."""
-    return span * fall + low
+def _at_least_zero(x: Any) -> Any:
+    return jnp.maximum(x, 0) if isinstance(x, jax.Array) else max(x, 0.0)
 
 
 def _stable(

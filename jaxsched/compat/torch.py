@@ -36,6 +36,7 @@ from jaxsched.compat._common import (
     scaled,
     tabulated,
     traced,
+    unless_empty,
 )
 
 
@@ -152,7 +153,7 @@ def ConstantLR(
     """
     low = scaled(base_lr, _factor("ConstantLR", factor=factor))
     steps = length("ConstantLR", total_iters=total_iters)
-    return constant(low) if _is_zero(steps) else constant(low, steps) >> constant(base_lr)
+    return constant(low, steps) >> constant(unless_empty(steps, base_lr, low))
 
 
 def LinearLR(
@@ -177,7 +178,7 @@ def LinearLR(
     start = scaled(base_lr, _factor("LinearLR", start_factor=start_factor))
     end = scaled(base_lr, _factor("LinearLR", end_factor=end_factor))
     steps = length("LinearLR", total_iters=total_iters)
-    return constant(start) if _is_zero(steps) else linear(start, end, steps)
+    return linear(start, unless_empty(steps, end, start), steps)
 
 
 def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
@@ -213,7 +214,7 @@ def PolynomialLR(
     """
     steps = length("PolynomialLR", total_iters=total_iters)
     power = positive("PolynomialLR", power=power)
-    return constant(base_lr) if _is_zero(steps) else polynomial(base_lr, 0.0, steps, power=power)
+    return polynomial(base_lr, unless_empty(steps, 0.0, base_lr), steps, power=power)
 
 
 def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike = 0.0) -> Schedule:
@@ -567,8 +568,7 @@ def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
     )
     schedules = [as_schedule("to_lambda_lr", one) for one in given]
     for group in groups:
-        # The factor of a base rate of one is the rate.
-        group["lr"] = group["initial_lr"] = 1.0
+        group["initial_lr"] = 1.0  # the factor of a base rate of one is the rate
     lambdas = [functools.partial(_value, one) for one in schedules]
     return scheduler.LambdaLR(optimizer, lambdas)
 
@@ -579,10 +579,6 @@ def _value(schedule: Schedule, t: int) -> float:
 
 def _factor(call: str, **factor: Any) -> Any:
     return within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), **factor)
-
-
-def _is_zero(steps: Any) -> bool:
-    return isinstance(steps, int) and steps == 0
 
 
 def _triangles(

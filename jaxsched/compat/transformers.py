@@ -15,12 +15,12 @@ from jaxsched._clock import between, plus
 from jaxsched._curves import cosine, linear, one_minus_sqrt, polynomial
 from jaxsched._decays import constant, inverse_sqrt
 from jaxsched._numerics import ratio
-from jaxsched._require import Whole, finite, length, one_of, positive, refuse, require
+from jaxsched._require import Whole, finite, length, one_of, positive, refuse, require, within
 from jaxsched._schedule import Schedule
 from jaxsched._stateful._greedy import greedy
 from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat import torch
-from jaxsched.compat._common import concrete, sawtooth, scaled, wave
+from jaxsched.compat._common import concrete, sawtooth, scaled, unless_empty, wave, whole
 
 
 def get_constant_schedule(base_lr: ArrayLike) -> Schedule:
@@ -113,7 +113,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
       `transformers.get_cosine_with_hard_restarts_schedule_with_warmup`.
     """
     call = "get_cosine_with_hard_restarts_schedule_with_warmup"
-    num_cycles = positive(call, num_cycles=num_cycles) if num_cycles != 1 else 1
+    num_cycles = whole(positive(call, num_cycles=num_cycles))
     rest = _rest(num_warmup_steps, num_training_steps)
     cycles = sawtooth(base_lr, 0.0, rest, num_cycles).take(rest)
     return _warmup(base_lr, num_warmup_steps) >> cycles >> constant(0.0)
@@ -168,7 +168,8 @@ def get_inverse_sqrt_schedule(
     """
     warmup = _warmup(base_lr, num_warmup_steps)
     if timescale is None:
-        timescale = 10_000 if _is_zero(num_warmup_steps) else num_warmup_steps
+        steps = length("get_inverse_sqrt_schedule", num_warmup_steps=num_warmup_steps)
+        timescale = unless_empty(steps, steps, 10_000)
     return warmup >> inverse_sqrt(base_lr, timescale=timescale)
 
 
@@ -296,7 +297,9 @@ def get_wsd_schedule(
     low = scaled(base_lr, finite(call, min_lr_ratio=min_lr_ratio))
     decay = _decay(decay_type, num_cycles)(base_lr, low, down)
     warmup = _WARMUPS[warmup_type](low, base_lr, up)
-    return warmup >> constant(base_lr, stable) >> (decay.shift(-early) if early else decay)
+    return (
+        warmup >> constant(base_lr, stable) >> (decay if _is_zero(early) else decay.shift(-early))
+    )
 
 
 TYPES = ("linear", "cosine", "1-sqrt")
@@ -518,7 +521,7 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     one = (min_lr is None) != (min_lr_rate is None)
     require(one, f"`{call}` needs one of `min_lr` and `min_lr_rate`, got {min_lr}, {min_lr_rate}.")
     if min_lr is not None:
-        return finite(call, min_lr=min_lr)
+        return within(call, "not be negative", lambda x: x >= 0, min_lr=min_lr)
     return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))
 
 
