@@ -194,3 +194,9 @@ def test_a_wrong_call_is_told_what_to_write(options, says):
 def test_the_length_of_its_window_is_no_tracer():
     with pytest.raises(ValueError, match="length of an array"):
         jax.jit(lambda n: js.greedy(window_size=n).init())(3)
+
+
+def test_the_window_of_another_length_is_refused():
+    _, state = scales([1.0, 0.9], window_size=3)
+    with pytest.raises(ValueError, match="window of 3 metrics"):
+        scales([0.8], state, window_size=5)

@@ -110,6 +110,11 @@ class Greedy(Rule):
         """The mean of the latest metrics, this one included."""
         if self.window_size is None or isinstance(state.window, tuple):
             return state, seen.value
+        if state.window.shape != (self.window_size,):
+            raise ValueError(
+                f"the state has a window of {state.window.shape[-1]} metrics, and "
+                f"`greedy(window_size={self.window_size})` another: restore it with `graft`."
+            )
         at = state.filled % self.window_size
         window = jnp.where(seen.heard, state.window.at[at].set(seen.value), state.window)
         # Counted round, so that it stays a count: full is full.

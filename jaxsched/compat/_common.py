@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,20 @@ from jaxsched._numerics import real
 from jaxsched._require import Number, Whole, finite, length, refuse, require
 from jaxsched._schedule import Schedule
 from jaxsched._table import table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def rated(twin: F) -> F:
+    """A twin whose first argument, the base rate, is looked at before anything else."""
+
+    @functools.wraps(twin)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for base_lr in args[:1] or (kwargs.get("base_lr", 1.0),):
+            finite(twin.__name__, base_lr=base_lr)
+        return twin(*args, **kwargs)
+
+    return cast(F, checked)
 
 
 def concrete(call: str, /, **argument: Any) -> float:

@@ -24,7 +24,7 @@ from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table
-from jaxsched.compat._common import concrete, decayed, scaled, whole
+from jaxsched.compat._common import concrete, decayed, rated, scaled, whole
 
 
 def ExponentialDecay(
@@ -198,6 +198,7 @@ def CosineDecayRestarts(
     return falls if isinstance(low, float) and low == 0.0 else low + falls
 
 
+@rated
 def LearningRateScheduler(
     base_lr: ArrayLike,
     schedule: Callable[..., Any],
@@ -235,6 +236,7 @@ def LearningRateScheduler(
     return table(values)
 
 
+@rated
 def ReduceLROnPlateau(
     base_lr: ArrayLike,
     monitor: str = "val_loss",

@@ -30,11 +30,12 @@ from jaxsched._require import Whole, finite, flag, length, one_of, positive, ref
 from jaxsched._schedule import Schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
-from jaxsched.compat._common import concrete, lowest_scale, traced, whole
+from jaxsched.compat._common import concrete, lowest_scale, rated, traced, whole
 
 Noise = Any
 
 
+@rated
 def CosineLRScheduler(
     base_lr: ArrayLike,
     t_initial: ArrayLike,
@@ -96,6 +97,7 @@ def CosineLRScheduler(
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@rated
 def PolyLRScheduler(
     base_lr: ArrayLike,
     t_initial: ArrayLike,
@@ -145,6 +147,7 @@ def PolyLRScheduler(
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@rated
 def TanhLRScheduler(
     base_lr: ArrayLike,
     t_initial: ArrayLike,
@@ -199,6 +202,7 @@ def TanhLRScheduler(
     return _warmed(call, aim, shape, warmup, warmup_lr_init, warmup_prefix)
 
 
+@rated
 def StepLRScheduler(
     base_lr: ArrayLike,
     decay_t: float,
@@ -245,6 +249,7 @@ def StepLRScheduler(
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@rated
 def MultiStepLRScheduler(
     base_lr: ArrayLike,
     decay_t: Sequence[float],
@@ -286,6 +291,7 @@ def MultiStepLRScheduler(
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@rated
 def WSDLRScheduler(
     base_lr: ArrayLike,
     t_initial: ArrayLike,
@@ -365,6 +371,7 @@ def WSDLRScheduler(
     return up >> height + lr_min
 
 
+@rated
 def PlateauLRScheduler(
     base_lr: ArrayLike,
     decay_rate: ArrayLike = 0.1,
@@ -433,6 +440,7 @@ def PlateauLRScheduler(
     )
 
 
+@rated
 def create_scheduler_v2(
     base_lr: ArrayLike,
     sched: str = "cosine",

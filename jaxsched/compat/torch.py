@@ -32,6 +32,7 @@ from jaxsched.compat._common import (
     concrete,
     decayed,
     lowest_scale,
+    rated,
     repeated,
     scaled,
     tabulated,
@@ -40,6 +41,7 @@ from jaxsched.compat._common import (
 )
 
 
+@rated
 def LambdaLR(
     base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
 ) -> Schedule:
@@ -64,6 +66,7 @@ def LambdaLR(
     return base_lr * tabulated("LambdaLR", lr_lambda, total_steps, lr_lambda=lr_lambda)
 
 
+@rated
 def MultiplicativeLR(
     base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
 ) -> Schedule:
@@ -93,6 +96,7 @@ def MultiplicativeLR(
     return base_lr * tabulated(call, products.__getitem__, total_steps, lr_lambda=lr_lambda)
 
 
+@rated
 def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> Schedule:
     """A cut every `step_size` steps.
 
@@ -112,6 +116,7 @@ def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> 
     return step_decay(base_lr, factor=gamma, every=every)
 
 
+@rated
 def MultiStepLR(
     base_lr: ArrayLike, milestones: Sequence[ArrayLike], gamma: ArrayLike = 0.1
 ) -> Schedule:
@@ -134,6 +139,7 @@ def MultiStepLR(
     return base_lr * piecewise_constant(values, milestones)
 
 
+@rated
 def ConstantLR(
     base_lr: ArrayLike, factor: ArrayLike = 1 / 3, total_iters: ArrayLike = 5
 ) -> Schedule:
@@ -156,6 +162,7 @@ def ConstantLR(
     return constant(low, steps) >> constant(unless_empty(steps, base_lr, low))
 
 
+@rated
 def LinearLR(
     base_lr: ArrayLike,
     start_factor: ArrayLike = 1 / 3,
@@ -181,6 +188,7 @@ def LinearLR(
     return linear(start, unless_empty(steps, end, start), steps)
 
 
+@rated
 def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
     """The same factor at every step.
 
@@ -196,6 +204,7 @@ def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
     return decayed(base_lr, positive("ExponentialLR", gamma=gamma), 1)
 
 
+@rated
 def PolynomialLR(
     base_lr: ArrayLike, total_iters: ArrayLike = 5, power: ArrayLike = 1.0
 ) -> Schedule:
@@ -217,6 +226,7 @@ def PolynomialLR(
     return polynomial(base_lr, unless_empty(steps, 0.0, base_lr), steps, power=power)
 
 
+@rated
 def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike = 0.0) -> Schedule:
     """A cosine that swings for ever.
 
@@ -236,6 +246,7 @@ def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike =
     return (cosine(base_lr, eta_min, steps) >> cosine(eta_min, base_lr, steps)).cycle()
 
 
+@rated
 def CosineAnnealingWarmRestarts(
     base_lr: ArrayLike, T_0: ArrayLike, T_mult: ArrayLike = 1, eta_min: ArrayLike = 0.0
 ) -> Schedule:
@@ -265,6 +276,7 @@ def CosineAnnealingWarmRestarts(
     return cycle(cosine(base_lr, eta_min, steps), mult, 1.0, None, call)
 
 
+@rated
 def CyclicLR(
     base_lr: ArrayLike,
     max_lr: ArrayLike,
@@ -441,6 +453,7 @@ def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> 
     return join(schedulers, milestones)
 
 
+@rated
 def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
     """The product of several schedules that share a base rate.
 
@@ -470,6 +483,7 @@ def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
     return functools.reduce(lambda a, b: a * (b / base_lr), members)
 
 
+@rated
 def ReduceLROnPlateau(
     base_lr: ArrayLike,
     mode: str = "min",

@@ -20,9 +20,10 @@ from jaxsched._schedule import Schedule
 from jaxsched._stateful._greedy import greedy
 from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat import torch
-from jaxsched.compat._common import concrete, sawtooth, scaled, unless_empty, wave, whole
+from jaxsched.compat._common import concrete, rated, sawtooth, scaled, unless_empty, wave, whole
 
 
+@rated
 def get_constant_schedule(base_lr: ArrayLike) -> Schedule:
     """The base rate.
 
@@ -38,6 +39,7 @@ def get_constant_schedule(base_lr: ArrayLike) -> Schedule:
     return constant(base_lr)
 
 
+@rated
 def get_constant_schedule_with_warmup(base_lr: ArrayLike, num_warmup_steps: ArrayLike) -> Schedule:
     """A warmup from zero, then the base rate.
 
@@ -53,6 +55,7 @@ def get_constant_schedule_with_warmup(base_lr: ArrayLike, num_warmup_steps: Arra
     return _warmup(base_lr, num_warmup_steps) >> constant(base_lr)
 
 
+@rated
 def get_linear_schedule_with_warmup(
     base_lr: ArrayLike, num_warmup_steps: ArrayLike, num_training_steps: ArrayLike
 ) -> Schedule:
@@ -71,6 +74,7 @@ def get_linear_schedule_with_warmup(
     return _warmup(base_lr, num_warmup_steps) >> linear(base_lr, 0.0, rest)
 
 
+@rated
 def get_cosine_schedule_with_warmup(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -95,6 +99,7 @@ def get_cosine_schedule_with_warmup(
     return _warmup(base_lr, num_warmup_steps) >> wave(base_lr, 0.0, rest, num_cycles)
 
 
+@rated
 def get_cosine_with_hard_restarts_schedule_with_warmup(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -119,6 +124,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
     return _warmup(base_lr, num_warmup_steps) >> cycles >> constant(0.0)
 
 
+@rated
 def get_polynomial_decay_schedule_with_warmup(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -150,6 +156,7 @@ def get_polynomial_decay_schedule_with_warmup(
     return _warmup(base_lr, num_warmup_steps) >> polynomial(base, end, rest, power=power)
 
 
+@rated
 def get_inverse_sqrt_schedule(
     base_lr: ArrayLike, num_warmup_steps: ArrayLike, timescale: ArrayLike | None = None
 ) -> Schedule:
@@ -173,6 +180,7 @@ def get_inverse_sqrt_schedule(
     return warmup >> inverse_sqrt(base_lr, timescale=timescale)
 
 
+@rated
 def get_cosine_with_min_lr_schedule_with_warmup(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -203,6 +211,7 @@ def get_cosine_with_min_lr_schedule_with_warmup(
     return _warmup(base_lr, num_warmup_steps) >> wave(base_lr, low, rest, num_cycles)
 
 
+@rated
 def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -246,6 +255,7 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     return linear(first, base_lr, between(1, steps)).take(steps) >> decay
 
 
+@rated
 def get_wsd_schedule(
     base_lr: ArrayLike,
     num_warmup_steps: ArrayLike,
@@ -305,6 +315,7 @@ def get_wsd_schedule(
 TYPES = ("linear", "cosine", "1-sqrt")
 
 
+@rated
 def get_reduce_on_plateau_schedule(base_lr: ArrayLike, **kwargs: Any) -> Stateful:
     """`compat.torch.ReduceLROnPlateau`.
 
@@ -318,6 +329,7 @@ def get_reduce_on_plateau_schedule(base_lr: ArrayLike, **kwargs: Any) -> Statefu
     return torch.ReduceLROnPlateau(base_lr, **kwargs)
 
 
+@rated
 def GreedyLR(
     base_lr: ArrayLike,
     mode: str = "min",
@@ -398,6 +410,7 @@ def GreedyLR(
     )
 
 
+@rated
 def get_greedy_schedule(base_lr: ArrayLike, **kwargs: Any) -> Stateful:
     """`GreedyLR`.
 
