@@ -42,9 +42,28 @@ def node(cls: type[N]) -> type[N]:
     """
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
-    static = [f.name for f in fields if f.metadata.get("static")]
-    data = [f.name for f in fields if f.name not in static]
-    return jax.tree_util.register_dataclass(cls, data, static)
+    static = tuple(f.name for f in fields if f.metadata.get("static"))
+    data = tuple(f.name for f in fields if f.name not in static)
+    keys = tuple(map(jax.tree_util.GetAttrKey, data))
+
+    def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        own = vars(x).__getitem__
+        return tuple(map(own, data)), tuple(map(own, static)) if static else ()
+
+    def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, structure = flatten(x)
+        return tuple(zip(keys, children, strict=True)), structure
+
+    def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
+        new = object.__new__(cls)
+        vars(new).update(zip(data, children, strict=True))
+        vars(new).update(zip(static, structure, strict=True))
+        return new
+
+    # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
+    # fields are, and a compiled program of one is now and then taken for one of the other.
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 class Schedule:

@@ -1,6 +1,7 @@
 """Every law of schedules, for every public factory and every operator."""
 
 import inspect
+import itertools
 import pickle
 
 import jax
@@ -39,6 +40,16 @@ def test_every_public_factory_is_in_the_catalogue():
         if inspect.isfunction(x) and x.__annotations__.get("return") == "Schedule"
     }
     assert factories and factories <= set(CASES), factories - set(CASES)
+
+
+def test_no_two_classes_have_equal_structures():
+    """Or a program compiled for one is now and then taken for one of the other."""
+    schedules = [case.schedule for case in ALL]
+    for a, b in itertools.combinations(schedules, 2):
+        if type(a) is not type(b):
+            assert jax.tree.structure(a) != jax.tree.structure(b), (a, b)
+    with pytest.raises(AssertionError):
+        testing.assert_same(js.linear(1.0, 0.0, 4), js.one_minus_sqrt(1.0, 0.0, 4))
 
 
 @cases
