@@ -24,7 +24,8 @@ from jaxsched._schedule import Endless, Schedule, node
 List = np.ndarray | jax.Array
 
 
-def _list() -> Any:
+def list_field() -> Any:
+    """A field that is a list: one axis more than a number has."""
     return dataclasses.field(metadata={"rank": 1})
 
 
@@ -32,8 +33,8 @@ def _list() -> Any:
 class PiecewiseConstant(Endless):
     """values[number of boundaries <= t]."""
 
-    values: List = _list()
-    boundaries: List = _list()
+    values: List = list_field()
+    boundaries: List = list_field()
 
     def _at(self, t: jax.Array) -> jax.Array:
         return real(self.values)[_passed(t, self.boundaries)]
@@ -43,8 +44,8 @@ class PiecewiseConstant(Endless):
 class Knots(Endless):
     """What interpolations share: the two knots around t, and the fractions between them."""
 
-    values: List = _list()
-    boundaries: List = _list()
+    values: List = list_field()
+    boundaries: List = list_field()
 
     def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The weights of the knot before and of the knot after."""
@@ -204,7 +205,7 @@ def _checked(
     # float32 loses steps beyond 2^24; an array of floats was meant to be one.
     if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
         knots = np.minimum(knots, _clock.LAST).astype(np.int32)
-    return _array([finite(call, values=v) for v in values]), knots
+    return as_array([finite(call, values=v) for v in values]), knots
 
 
 def _step(call: str, boundary: ArrayLike) -> Number:
@@ -214,14 +215,15 @@ def _step(call: str, boundary: ArrayLike) -> Number:
 def _knots(steps: Sequence[Number]) -> List:
     if steps and all(map(_is_whole, steps)):
         return jnp.stack(steps, axis=-1)
-    return _array(steps)
+    return as_array(steps)
 
 
 def _is_whole(x: Any) -> TypeGuard[List]:
     return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
 
 
-def _array(numbers: Sequence[Number]) -> List:
+def as_array(numbers: Sequence[Number]) -> List:
+    """Numbers as one array, of NumPy's if all are Python's."""
     """A list of numbers, or those of a stack, each along the last axis."""
     if any(isinstance(number, jax.Array) for number in numbers):
         return jnp.stack([real(number) for number in numbers], axis=-1)

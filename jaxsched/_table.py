@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
-from jaxsched._piecewise import _array, _list
+from jaxsched._piecewise import as_array, list_field
 from jaxsched._require import finite, refuse, require, sequence
 from jaxsched._schedule import Schedule, node
 
@@ -19,7 +19,7 @@ from jaxsched._schedule import Schedule, node
 class Table(Schedule):
     """values[t]."""
 
-    values: np.ndarray | jax.Array = _list()
+    values: np.ndarray | jax.Array = list_field()
 
     @property
     def steps(self) -> int:
@@ -55,4 +55,4 @@ def table(values: Sequence[ArrayLike]) -> Schedule:
     """
     values = sequence("table", values=values)
     require(len(values) > 0, refuse("table", "values", "not be empty", values))
-    return Table(_array([finite("table", values=value) for value in values]))
+    return Table(as_array([finite("table", values=value) for value in values]))

@@ -350,3 +350,30 @@ def test_optax(seed):
         }
     for name, kw in kinds.items():
         agree(name, kw, getattr(compat.optax, name)(**kw)(STEPS), wanted[name], base)
+
+
+KINDS = ["cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_timm_command_line(seed, kind):
+    factory, r = timm_scheduler(), random.Random(seed)
+    torch = pytest.importorskip("torch")
+    base = r.choice([0.1, 3e-4])
+    kw = dict(sched=kind, num_epochs=r.randint(20, 60), warmup_epochs=r.randint(0, 5))
+    kw |= dict(min_lr=base / 100, warmup_lr=base / 10, warmup_prefix=r.random() < 0.5)
+    kw |= dict(cooldown_epochs=r.randint(0, 4), decay_milestones=[10, 20], decay_rate=0.3)
+    kw |= dict(decay_epochs=r.choice([None, 5, 0.5]) if kind in ("wsd", "rsqrt") else 7)
+    kw |= dict(cycle_limit=r.choice([1, 2]), cycle_mul=r.choice([1.0, 2.0]), stable_timescale=4)
+    by_update = r.random() < 0.5
+    if by_update:
+        kw |= dict(step_on_epochs=False, updates_per_epoch=3)
+    optimizer, want = optimizer_of(torch, base), []
+    theirs, epochs = factory.create_scheduler_v2(optimizer, **kw)
+    ours, as_many = compat.timm.create_scheduler_v2(base, **kw)
+    assert as_many == epochs
+    for t in STEPS:
+        (theirs.step_update if by_update else theirs.step)(int(t))
+        want.append(optimizer.param_groups[0]["lr"])
+    agree("create_scheduler_v2", kw, ours(STEPS), want, base)

@@ -8,7 +8,6 @@ Where nothing helps any more, at the floor, it starts over.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +17,12 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, held
 from jaxsched._numerics import real
-from jaxsched._require import Number, length, name, one_of, positive, refuse, require, within
+from jaxsched._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, chosen
+from jaxsched._stateful._protocol import Rule, choice, chosen, listening, number
 
 POLICIES = ("ignore", "bad")
 
@@ -43,33 +42,25 @@ class GreedyState(NamedTuple):
     filled: jax.Array  # int32: how many metrics have been in the window
 
 
-def _number(default: Any) -> Any:
-    return dataclasses.field(default=default, kw_only=True)
-
-
-def _choice(default: Any) -> Any:
-    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
-
-
 @node
 class Greedy(Rule):
     """scale, moved by `factor` up or down."""
 
-    mode: str = _choice("min")
-    factor: Number = _number(0.95)
-    patience: Length = _number(10)
-    rtol: Number = _number(0.0)
-    atol: Number = _number(1e-6)
-    cooldown: Length = _number(0)
-    warmup: Length = _number(0)
-    min_scale: Number = _number(0.0)
-    max_scale: Number = _number(10.0)
-    min_change: Number = _number(0.0)
-    reset_after: Length | None = _number(None)
-    window_size: int | None = _choice(None)
-    nonfinite: str = _choice("ignore")
-    metric: str = _choice("value")
-    axis_name: str | tuple[str, ...] | None = _choice(None)
+    mode: str = choice("min")
+    factor: Number = number(0.95)
+    patience: Length = number(10)
+    rtol: Number = number(0.0)
+    atol: Number = number(1e-6)
+    cooldown: Length = number(0)
+    warmup: Length = number(0)
+    min_scale: Number = number(0.0)
+    max_scale: Number = number(10.0)
+    min_change: Number = number(0.0)
+    reset_after: Length | None = number(None)
+    window_size: int | None = choice(None)
+    nonfinite: str = choice("ignore")
+    metric: str = choice("value")
+    axis_name: str | tuple[str, ...] | None = choice(None)
 
     def _start(self) -> GreedyState:
         def zero() -> jax.Array:
@@ -241,9 +232,6 @@ def greedy(
     call = "greedy"
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
-    require(metric != "step", refuse(call, "metric", "not be the name of the clock", metric))
-    if not isinstance(axis_name, tuple):
-        axis_name = None if axis_name is None else name(call, axis_name=axis_name)
     size = None if window_size is None else length(call, window_size=window_size, least=1)
     static = size is None or isinstance(size, int)
     require(static, refuse(call, "window_size", "be an int: it is the length of an array", size))
@@ -262,6 +250,5 @@ def greedy(
         reset_after=None if reset_after is None else held(length(call, reset_after=reset_after)),
         window_size=None if size is None else int(size),
         nonfinite=nonfinite,
-        metric=name(call, metric=metric),
-        axis_name=axis_name,
+        **listening(call, metric, axis_name),
     )

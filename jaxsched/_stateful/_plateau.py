@@ -8,7 +8,6 @@ The margin is taken from |best|, so that it lies on the right side of a negative
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +17,12 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, held
 from jaxsched._numerics import real
-from jaxsched._require import Number, length, name, one_of, refuse, require, within
+from jaxsched._require import Number, length, one_of, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
 from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, chosen
+from jaxsched._stateful._protocol import Rule, choice, chosen, listening, number
 from jaxsched._stateful._smoothing import SmoothingState
 
 POLICIES = ("ignore", "bad", "reduce")
@@ -41,31 +40,23 @@ class PlateauState(NamedTuple):
     smoothing: SmoothingState | tuple[()]  # of the metric; empty if there is none
 
 
-def _number(default: Any) -> Any:
-    return dataclasses.field(default=default, kw_only=True)
-
-
-def _choice(default: Any) -> Any:
-    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
-
-
 @node
 class ReduceOnPlateau(Rule):
     """scale, cut by `factor` after `patience` bad metrics in a row."""
 
-    mode: str = _choice("min")
-    factor: Number = _number(0.1)
-    patience: Length = _number(10)
-    rtol: Number = _number(1e-4)
-    atol: Number = _number(0.0)
-    cooldown: Length = _number(0)
-    min_scale: Number = _number(0.0)
-    start_after: Length = _number(0)
-    accumulation_size: Length | None = _number(None)  # None, both: no smoothing, and no state of it
-    ema_decay: Number | None = _number(None)
-    nonfinite: str = _choice("ignore")
-    metric: str = _choice("value")
-    axis_name: str | tuple[str, ...] | None = _choice(None)
+    mode: str = choice("min")
+    factor: Number = number(0.1)
+    patience: Length = number(10)
+    rtol: Number = number(1e-4)
+    atol: Number = number(0.0)
+    cooldown: Length = number(0)
+    min_scale: Number = number(0.0)
+    start_after: Length = number(0)
+    accumulation_size: Length | None = number(None)  # None, both: no smoothing, and no state of it
+    ema_decay: Number | None = number(None)
+    nonfinite: str = choice("ignore")
+    metric: str = choice("value")
+    axis_name: str | tuple[str, ...] | None = choice(None)
 
     def _start(self) -> PlateauState:
         def zero() -> jax.Array:
@@ -194,9 +185,6 @@ def reduce_on_plateau(
     call = "reduce_on_plateau"
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
-    require(metric != "step", refuse(call, "metric", "not be the name of the clock", metric))
-    if not isinstance(axis_name, tuple):
-        axis_name = None if axis_name is None else name(call, axis_name=axis_name)
     size = length(call, accumulation_size=accumulation_size, least=1)
     decay = within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), ema_decay=ema_decay)
     return ReduceOnPlateau(
@@ -211,6 +199,5 @@ def reduce_on_plateau(
         accumulation_size=None if size == 1 and isinstance(size, int) else held(size),
         ema_decay=None if decay == 0 and isinstance(decay, float) else decay,
         nonfinite=nonfinite,
-        metric=name(call, metric=metric),
-        axis_name=axis_name,
+        **listening(call, metric, axis_name),
     )

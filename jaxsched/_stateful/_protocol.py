@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._algebra import bounds, clipped, factor, multiplied, value_at
-from jaxsched._require import Number
+from jaxsched._require import Number, name, refuse, require
 from jaxsched._schedule import Schedule, is_operand, node, require_unstacked
 
 State = tuple[Any, ...]
@@ -165,6 +165,24 @@ def _product(*factors: Any) -> Stateful:
         else:
             flat.append(x if isinstance(x, Stateful) else factor(x))
     return StatefulProduct(tuple(flat))
+
+
+def number(default: Any) -> Any:
+    """A field of a rule that is a number."""
+    return dataclasses.field(default=default, kw_only=True)
+
+
+def choice(default: Any) -> Any:
+    """A field of a rule that is structure."""
+    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
+
+
+def listening(call: str, metric: str, axis_name: str | tuple[str, ...] | None) -> dict[str, Any]:
+    """What a rule listens to, and over which axis, checked."""
+    require(metric != "step", refuse(call, "metric", "not be the name of the clock", metric))
+    if axis_name is not None and not isinstance(axis_name, tuple):
+        axis_name = name(call, axis_name=axis_name)
+    return {"metric": name(call, metric=metric), "axis_name": axis_name}
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -88,17 +88,20 @@ def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
     return float(rate), steps
 
 
+TABULATE = "Give `total_steps=...`: it is then called for each of these steps, once."
+
+
 def tabulated(
     call: str, function: Callable[[Any], Any], total_steps: int | None, **argument: Any
 ) -> Schedule:
     """A function of the step as a schedule: traced, or looked up in a table of its values."""
     if total_steps is None:
-        return traced(call, function, **argument)
+        return traced(call, function, TABULATE, **argument)
     steps = length(call, total_steps=total_steps)
     return table([float(function(t)) for t in range(int(steps) + 1)])
 
 
-def traced(call: str, function: Callable[[Any], Any], **argument: Any) -> Schedule:
+def traced(call: str, function: Callable[[Any], Any], remedy: str, /, **argument: Any) -> Schedule:
     """A function of the step that JAX can trace, as a schedule."""
     ((name, value),) = argument.items()
 
@@ -110,7 +113,6 @@ def traced(call: str, function: Callable[[Any], Any], **argument: Any) -> Schedu
     try:
         return from_function(promoting)
     except ValueError as error:
-        remedy = "Give `total_steps=...`: it is then called for each of these steps, once."
         must = "be a function of the step that JAX can trace"
         raise ValueError(refuse(call, name, must, value, remedy)) from error
 
@@ -137,6 +139,11 @@ def decayed(value: ArrayLike, rate: Number, steps: Whole) -> Schedule:
         return exponential_decay(value, decay_rate=rate, decay_steps=steps)
     times = max(min(round(1 / abs(math.log(rate))), LAST // steps), 1)
     return exponential_decay(value, decay_rate=rate**times, decay_steps=times * steps)
+
+
+def is_zero(steps: Any) -> bool:
+    """Is it known to be no step at all?"""
+    return isinstance(steps, int) and steps == 0
 
 
 def unless_empty(steps: Whole, value: ArrayLike, otherwise: ArrayLike) -> ArrayLike:

@@ -30,7 +30,7 @@ from jaxsched._require import Whole, finite, flag, length, one_of, positive, ref
 from jaxsched._schedule import Schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
-from jaxsched.compat._common import concrete, lowest_scale, rated, traced, whole
+from jaxsched.compat._common import concrete, is_zero, lowest_scale, rated, traced, whole
 
 Noise = Any
 
@@ -434,7 +434,7 @@ def PlateauLRScheduler(
         rtol=threshold,
         cooldown=length(call, cooldown_t=cooldown_t),
         min_scale=lowest_scale(call, base_lr, decay_rate, lr_min, 1e-8),
-        start_after=0 if _is_zero(warmup) else plus(warmup, 1),
+        start_after=0 if is_zero(warmup) else plus(warmup, 1),
         nonfinite="bad",
         metric=metric,
     )
@@ -517,77 +517,57 @@ def create_scheduler_v2(
       `timm.scheduler.create_scheduler_v2`.
     """
     call = "create_scheduler_v2"
-    one_of(call, KINDS, sched=sched)
     require(noise is None, _no_noise(call, "noise", noise))
-    if decay_epochs is None:
-        decay_epochs = 0.2 if sched in ("wsd", "rsqrt") else 90
     per = 1 if step_on_epochs else int(length(call, updates_per_epoch=updates_per_epoch, least=1))
-    total, warmup_t, decay_t = num_epochs * per, warmup_epochs * per, decay_epochs * per
+    total, warmup_t, before = num_epochs * per, warmup_epochs * per, int(warmup_prefix)
+    decay_t = (90 if decay_epochs is None else decay_epochs) * per
     warmup: dict[str, Any] = {"warmup_t": warmup_t, "warmup_lr_init": warmup_lr}
     prefix: dict[str, Any] = {**warmup, "warmup_prefix": warmup_prefix}
     cycles: dict[str, Any] = {
+        **prefix,
         "t_initial": total,
         "lr_min": min_lr,
         "cycle_mul": cycle_mul,
         "cycle_decay": cycle_decay,
         "cycle_limit": cycle_limit,
     }
-    last = num_epochs + (warmup_epochs if warmup_prefix else 0)
-    if sched in ("cosine", "poly", "tanh"):
-        own: dict[str, dict[str, Any]] = {
-            "cosine": {"k_decay": k_decay},
-            "poly": {"k_decay": k_decay, "power": decay_rate},
-            "tanh": {},
-        }
-        length_t = _cycle_length(total, cycle_mul, cycle_limit) + (warmup_t if warmup_prefix else 0)
-        made = _CYCLIC[sched](base_lr, **cycles, **prefix, **own[sched])
-        return made, (length_t + cooldown_epochs * per) // per
-    if sched in ("wsd", "rsqrt"):
-        stable_and_decay = total if warmup_prefix else total - warmup_t
-        share = 0 < decay_epochs < 1
-        made = WSDLRScheduler(
+
+    def wsd(stable_fn: str, decay: str) -> Schedule:
+        rest = total - warmup_t * (not warmup_prefix)
+        share = 0.2 if decay_epochs is None else decay_epochs
+        return WSDLRScheduler(
             base_lr,
-            t_initial=stable_and_decay,
-            decay_t=round(decay_epochs * stable_and_decay if share else decay_t),
+            t_initial=rest,
+            decay_t=round(share * (rest if 0 < share < 1 else per)),
             lr_min=min_lr,
-            stable_fn="rsqrt" if sched == "rsqrt" else "constant",
+            stable_fn=stable_fn,
             stable_timescale=None if stable_timescale is None else stable_timescale * per,
-            decay_fn=decay_fn or ("linear" if sched == "rsqrt" else "1-sqrt"),
+            decay_fn=decay_fn or decay,
             **warmup,
         )
-        return made, (warmup_t + stable_and_decay + cooldown_epochs * per) // per
-    if sched == "step":
-        return StepLRScheduler(base_lr, decay_t=decay_t, decay_rate=decay_rate, **prefix), last
-    if sched == "constant":
-        return StepLRScheduler(base_lr, decay_t=1, **prefix), last
-    if sched == "multistep":
-        milestones = [m * per for m in decay_milestones]
-        made = MultiStepLRScheduler(base_lr, decay_t=milestones, decay_rate=decay_rate, **prefix)
-        return made, last
-    if sched == "plateau":
-        rest: dict[str, Any] = {"lr_min": min_lr, "mode": plateau_mode, **warmup}
-        plateau = PlateauLRScheduler(base_lr, decay_rate, patience_epochs, **rest)
-        return plateau, last
-    return constant(base_lr), last
 
-
-KINDS = (
-    "cosine",
-    "tanh",
-    "step",
-    "constant",
-    "multistep",
-    "plateau",
-    "poly",
-    "wsd",
-    "rsqrt",
-    "none",
-)
-_CYCLIC: dict[str, Callable[..., Schedule]] = {
-    "cosine": CosineLRScheduler,
-    "poly": PolyLRScheduler,
-    "tanh": TanhLRScheduler,
-}
+    makers: dict[str, Callable[[], Schedule | Stateful]] = {
+        "cosine": lambda: CosineLRScheduler(base_lr, **cycles, k_decay=k_decay),
+        "tanh": lambda: TanhLRScheduler(base_lr, **cycles),
+        "poly": lambda: PolyLRScheduler(base_lr, **cycles, k_decay=k_decay, power=decay_rate),
+        "step": lambda: StepLRScheduler(base_lr, decay_t, decay_rate, **prefix),
+        "constant": lambda: StepLRScheduler(base_lr, 1, **prefix),
+        "multistep": lambda: MultiStepLRScheduler(
+            base_lr, [m * per for m in decay_milestones], decay_rate, **prefix
+        ),
+        "plateau": lambda: PlateauLRScheduler(
+            base_lr, decay_rate, patience_epochs, lr_min=min_lr, mode=plateau_mode, **warmup
+        ),
+        "wsd": lambda: wsd("constant", "1-sqrt"),
+        "rsqrt": lambda: wsd("rsqrt", "linear"),
+        "none": lambda: constant(base_lr),
+    }
+    one_of(call, tuple(makers), sched=sched)
+    if sched not in ("cosine", "tanh", "poly", "wsd", "rsqrt"):
+        return makers[sched](), num_epochs + warmup_epochs * before
+    cyclic = sched in ("cosine", "tanh", "poly")
+    steps = _cycle_length(total, cycle_mul, cycle_limit) if cyclic else total
+    return makers[sched](), (steps + warmup_t * before) // per + cooldown_epochs
 
 
 def _cycle_length(t_initial: int, cycle_mul: float, cycle_limit: int) -> int:
@@ -607,7 +587,7 @@ def _cycles(
     (base_lr, lr_min), (mult, decay, limit) = ends, cycles
     low = finite(call, lr_min=lr_min)
     decay, limit = positive(call, cycle_decay=decay), length(call, cycle_limit=limit)
-    if _is_zero(limit):
+    if is_zero(limit):
         return constant(low)
     if isinstance(limit, int) and limit == 1:
         return curve(base_lr, low)
@@ -627,7 +607,7 @@ def _warmed(
 ) -> Schedule:
     """A warmup before the curve, or in the place of its first steps."""
     steps = length(call, warmup_t=warmup_t)
-    if _is_zero(steps):
+    if is_zero(steps):
         return shape
     up = linear(warmup_lr_init, peak, steps)
     return up >> (shape if flag(call, warmup_prefix=warmup_prefix) else shape.shift(-steps))
@@ -642,7 +622,7 @@ def _decay(
         def part(t: jax.Array) -> Any:
             return decay_fn(jnp.minimum(real(t) / real(steps), 1))
 
-        return traced(call, part, decay_fn=decay_fn)
+        return traced(call, part, "Give one of the names.", decay_fn=decay_fn)
     one_of(call, ("linear", "1-sqrt", "cosine", "power", "exp"), decay_fn=decay_fn)
     if decay_fn == "power":
         return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, decay_power=decay_power))
@@ -685,7 +665,3 @@ def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:
 def _no_noise(call: str, argument: str, value: Any) -> str:
     remedy = "The peer's noise is torch's; multiply with your own: `* from_function(noise)`."
     return refuse(call, argument, "be None", value, remedy)
-
-
-def _is_zero(steps: Any) -> bool:
-    return isinstance(steps, int) and steps == 0

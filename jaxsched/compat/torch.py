@@ -29,6 +29,7 @@ from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat._common import (
+    TABULATE,
     concrete,
     decayed,
     lowest_scale,
@@ -90,7 +91,7 @@ def MultiplicativeLR(
     call = "MultiplicativeLR"
     if total_steps is None:
         product = repeated(lambda k, x: x * lr_lambda(k), 1.0)
-        return base_lr * traced(call, product, lr_lambda=lr_lambda)
+        return base_lr * traced(call, product, TABULATE, lr_lambda=lr_lambda)
     factors = [1.0, *(float(lr_lambda(t)) for t in range(1, total_steps + 1))]
     products = list(itertools.accumulate(factors, operator.mul))
     return base_lr * tabulated(call, products.__getitem__, total_steps, lr_lambda=lr_lambda)
@@ -622,7 +623,7 @@ def _triangles(
     def scale(t: jax.Array) -> Any:
         return scale_fn(t // (up + down) + 1 if scale_mode == "cycle" else t)
 
-    return foot + span * triangle * traced(call, scale, scale_fn=scale_fn)
+    return foot + span * triangle * traced(call, scale, "", scale_fn=scale_fn)
 
 
 def _total(call: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:

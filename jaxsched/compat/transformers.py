@@ -20,7 +20,16 @@ from jaxsched._schedule import Schedule
 from jaxsched._stateful._greedy import greedy
 from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat import torch
-from jaxsched.compat._common import concrete, rated, sawtooth, scaled, unless_empty, wave, whole
+from jaxsched.compat._common import (
+    concrete,
+    is_zero,
+    rated,
+    sawtooth,
+    scaled,
+    unless_empty,
+    wave,
+    whole,
+)
 
 
 @rated
@@ -245,7 +254,7 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     low = _low(call, base_lr, min_lr, min_lr_rate)
     steps = length(call, num_warmup_steps=num_warmup_steps)
     decay = wave(base_lr, low, _rest(steps, num_training_steps), num_cycles).shift(-1)
-    if _is_zero(steps):
+    if is_zero(steps):
         return decay
     first = ratio(finite(call, base_lr=base_lr), steps)
     if warmup_lr_rate is not None:
@@ -307,9 +316,7 @@ def get_wsd_schedule(
     low = scaled(base_lr, finite(call, min_lr_ratio=min_lr_ratio))
     decay = _decay(decay_type, num_cycles)(base_lr, low, down)
     warmup = _WARMUPS[warmup_type](low, base_lr, up)
-    return (
-        warmup >> constant(base_lr, stable) >> (decay if _is_zero(early) else decay.shift(-early))
-    )
+    return warmup >> constant(base_lr, stable) >> (decay if is_zero(early) else decay.shift(-early))
 
 
 TYPES = ("linear", "cosine", "1-sqrt")
@@ -536,7 +543,3 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     if min_lr is not None:
         return within(call, "not be negative", lambda x: x >= 0, min_lr=min_lr)
     return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))
-
-
-def _is_zero(steps: Any) -> bool:
-    return isinstance(steps, int) and steps == 0
