@@ -47,6 +47,7 @@ from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
 from jaxsched._show._describe import describe as describe
 from jaxsched._show._parse import parse as parse
+from jaxsched._state import events as events
 from jaxsched._state import factors as factors
 from jaxsched._state import hyperparams as hyperparams
 from jaxsched._state import observe as observe
@@ -55,6 +56,8 @@ from jaxsched._state import retune as retune
 from jaxsched._state import set_step as set_step
 from jaxsched._state import step as step
 from jaxsched._state import trigger as trigger
+from jaxsched._stateful._feedback import FeedbackState as FeedbackState
+from jaxsched._stateful._feedback import feedback as feedback
 from jaxsched._stateful._greedy import GreedyState as GreedyState
 from jaxsched._stateful._greedy import greedy as greedy
 from jaxsched._stateful._plateau import PlateauState as PlateauState

@@ -48,6 +48,11 @@ def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
     return a + jnp.minimum(b, LAST - a)
 
 
+def counted(count: jax.Array, event: jax.Array) -> jax.Array:
+    """A count of events with one more if there was one; it stops at `LAST`."""
+    return jnp.minimum(count, LAST - 1) + event.astype(jnp.int32)
+
+
 def between(start: int | jax.Array, end: int | jax.Array) -> int | jax.Array:
     """The steps from one time to a later one; a traced one that is earlier is as good as equal."""
     if isinstance(start, int) and isinstance(end, int):

@@ -20,8 +20,8 @@ from jax.tree_util import DictKey, GetAttrKey
 from jaxsched import _records
 from jaxsched._records import CLOCK, Kind, Leaves, Node, Path, is_record, own_leaves, title
 from jaxsched._require import require
-from jaxsched._state import opened, rewritten
 from jaxsched._transforms._scheduled import factors_key
+from jaxsched._transforms._walk import opened, rewritten
 
 S = TypeVar("S")
 _log = logging.getLogger("jaxsched")

@@ -10,8 +10,8 @@ A hyperparameter that occurs once goes by its plain name; more often, by its lab
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -25,12 +25,13 @@ from jaxsched._numerics import real
 from jaxsched._require import finite_of, integer, refuse, require
 from jaxsched._schedule import Schedule
 from jaxsched._stateful import _mailbox
+from jaxsched._stateful._mailbox import Mail
 from jaxsched._stateful._tunable import TunableState, fits, retuned
 from jaxsched._stateful._until import UntilState
 from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
+from jaxsched._transforms._walk import Path, counts, each_clock, find_clocks, opened, rewritten
 
 S = TypeVar("S")
-Path = tuple[Any, ...]
 
 
 def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
@@ -84,6 +85,29 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
     names = _named((path, name) for path, state in clocks for name in state.hyperparams)
     states = (s.factors.get(factors_key(n), ()) for _, s in clocks for n in s.hyperparams)
     return dict(zip(names, states, strict=True))
+
+
+def events(opt_state: Any) -> dict[str, jax.Array]:
+    """How often what has happened so far, of all that reacts in a state together.
+
+    "cuts" and "raises" of rates, "spikes" of `spike_guard`, "skips" of `skip_spikes`, "restores" of
+    `keep_best`, "snapshots" of `snapshot`: those that can happen there. To see when, look again.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      int32 by name, scalar unless the state is stacked; nothing, if nothing there reacts.
+
+    Example:
+      >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1))
+      >>> state = tx.init(jnp.ones(2))
+      >>> for loss in (1.0, 2.0):
+      ...     _, state = tx.update(jnp.ones(2), state, value=loss)
+      >>> events(state)
+      {'cuts': Array(1, dtype=int32)}
+    """
+    return counts(opened(opt_state))
 
 
 def step(opt_state: Any) -> jax.Array:
@@ -143,7 +167,7 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
     _clocks("set_step", opt_state)
     if isinstance(k, int):
         k = min(k, _clock.LAST)
-    return _each_clock(
+    return each_clock(
         opt_state,
         lambda _, s: s._replace(count=jnp.full_like(s.count, _clock.read(k))),
     )
@@ -174,23 +198,31 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
       {'scale': Array(0.5, dtype=float32)}
     """
     heard: set[str] = set()
-    jax.tree.map(
-        lambda x: heard.update(x.mailbox) if _has_mailbox(x) else None,
-        opened(opt_state),
-        is_leaf=_has_mailbox,
+
+    def post(path: Path, x: Any) -> Any:
+        if not isinstance(x, Mail):
+            return x
+        heard.add(path[-1].key)
+        metric = metrics.get(path[-1].key)
+        return x if metric is None else _mailbox.add(path[-1].key, x, metric)
+
+    def posted(tree: Any) -> Any:
+        is_mail = functools.partial(_is, Mail)
+        new = jax.tree_util.tree_map_with_path(post, tree, is_leaf=is_mail)
+        _require_heard(metrics, heard)
+        return new
+
+    return rewritten(opt_state, posted)
+
+
+def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
+    listeners = (
+        f"Listened to: {', '.join(sorted(heard))}."
+        if heard
+        else "Nothing listens: multiply the schedule with `reduce_on_plateau()`, say."
     )
     for name in metrics:
-        listeners = (
-            f"Listened to: {', '.join(sorted(heard))}."
-            if heard
-            else "Nothing listens: multiply the schedule with `reduce_on_plateau()`, say."
-        )
         require(name in heard, f"`observe(opt_state, {name}=...)` reaches nothing. {listeners}")
-
-    def post(x: Any) -> Any:
-        return x._replace(mailbox=_mailbox.post(x.mailbox, metrics)) if _has_mailbox(x) else x
-
-    return rewritten(opt_state, lambda tree: jax.tree.map(post, tree, is_leaf=_has_mailbox))
 
 
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
@@ -317,52 +349,24 @@ def trigger(opt_state: S) -> S:
         found = True
         return x._replace(triggered=jnp.ones_like(x.triggered))
 
-    def is_until(x: Any) -> bool:
-        return isinstance(x, UntilState)
-
+    is_until = functools.partial(_is, UntilState)
     state = rewritten(opt_state, lambda tree: jax.tree.map(set_one, tree, is_leaf=is_until))
     require(found, "`trigger(opt_state)` finds no `until(a, b)` in the state.")
     return state
 
 
-def _is_clock(x: Any) -> bool:
-    return isinstance(x, ScheduledState)
-
-
-def _has_mailbox(x: Any) -> bool:
-    return isinstance(x, tuple) and "mailbox" in getattr(x, "_fields", ())
+def _is(kind: type, x: Any) -> bool:
+    return isinstance(x, kind)
 
 
 def _clocks(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
-    found = list(_find(opened(tree), ()))
+    found = list(find_clocks(opened(tree)))
     require(
         bool(found),
         f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}: build the "
         "optimizer with `scale_by_learning_rate(...)`, `inject(...)` or `wrap(...)`.",
     )
     return found
-
-
-def _find(tree: Any, path: Path) -> Iterator[tuple[Path, ScheduledState]]:
-    for sub_path, x in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_clock)[0]:
-        if _is_clock(x):
-            here = (*path, *sub_path)
-            yield here, x
-            yield from _find(x.inner_state, (*here, jax.tree_util.GetAttrKey("inner_state")))
-
-
-def _each_clock(tree: S, change: Callable[[Path, ScheduledState], ScheduledState]) -> S:
-    def visit(tree: Any, path: Path) -> Any:
-        def one(sub_path: Path, x: Any) -> Any:
-            if not _is_clock(x):
-                return x
-            here = (*path, *sub_path)
-            inner = visit(x.inner_state, (*here, jax.tree_util.GetAttrKey("inner_state")))
-            return change(here, x)._replace(inner_state=inner)
-
-        return jax.tree_util.tree_map_with_path(one, tree, is_leaf=_is_clock)
-
-    return rewritten(tree, lambda tree: visit(tree, ()))
 
 
 def _each_named(
@@ -386,7 +390,7 @@ def _each_named(
                     state = change(state, name, arguments[given])
         return state
 
-    return _each_clock(tree, one)
+    return each_clock(tree, one)
 
 
 def _named(places: Any) -> list[str]:
@@ -403,33 +407,3 @@ def _named(places: Any) -> list[str]:
 
 def _text(path: Path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def opened(tree: Any) -> Any:
-    """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
-    return jax.tree.map(
-        lambda x: x.get_value() if _is_variable(x) else x, _state_of(tree), is_leaf=_is_variable
-    )
-
-
-def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
-    """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
-    variables = jax.tree.leaves(_state_of(tree), is_leaf=_is_variable)
-    new = rewrite(opened(tree))
-    if not any(map(_is_variable, variables)):
-        return new
-    for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
-        if _is_variable(variable):
-            variable.set_value(value)
-    return tree
-
-
-def _state_of(tree: Any) -> Any:
-    """The optimizer state alone, of an `nnx.Optimizer`."""
-    nnx = sys.modules.get("flax.nnx")  # who has not imported it has none of its objects
-    return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree
-
-
-def _is_variable(x: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(x, nnx.Variable)

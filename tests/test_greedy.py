@@ -182,7 +182,7 @@ def test_its_state_is_float32_whatever_the_parameters(dtype):
         (dict(reset_after=-1), "reset_after"),
         (dict(window_size=0), "window_size"),
         (dict(nonfinite="reduce"), "'ignore', 'bad'"),
-        (dict(metric="step"), "clock"),
+        (dict(metric="step"), "argument of update"),
         (dict(metric=""), "name"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import types
 from typing import Any
 
 import jax
@@ -60,6 +61,11 @@ def _(x: Any) -> str:
 @expression.register(tuple)
 def _(x: tuple[Any, ...]) -> str:
     return f"[{', '.join(map(expression, x))}]"
+
+
+@expression.register
+def _(x: types.FunctionType) -> str:
+    return f"<{x.__qualname__.strip(chr(60) + chr(62))}>"
 
 
 @expression.register

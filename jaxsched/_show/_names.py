@@ -17,7 +17,7 @@ Factory = Callable[..., Any]
 OLD_NAMES: dict[str, str] = {}
 
 _MADE = ("Schedule", "Rule", "Stateful")
-_OPAQUE = ("from_function",)  # what it takes has no text
+_OPAQUE = ("from_function", "feedback")  # what it takes has no text
 _PLACED = ["init_value", "end_value", "steps"]
 
 

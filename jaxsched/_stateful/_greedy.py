@@ -15,14 +15,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length, held
+from jaxsched._clock import LAST, Length, counted, held
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
+from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen, listening, number
+from jaxsched._stateful._protocol import Rule, choice, chosen, number
 
 POLICIES = ("ignore", "bad")
 
@@ -40,10 +41,12 @@ class GreedyState(NamedTuple):
     floored: jax.Array  # int32: cuts at the floor since the scale rose last
     window: jax.Array | tuple[()]  # float[window_size]: the latest metrics, to be averaged
     filled: jax.Array  # int32: how many metrics have been in the window
+    cuts: jax.Array  # int32: how often the scale fell
+    raises: jax.Array  # int32: how often it rose
 
 
 @node
-class Greedy(Rule):
+class Greedy(Listener):
     """scale, moved by `factor` up or down."""
 
     mode: str = choice("min")
@@ -60,9 +63,9 @@ class Greedy(Rule):
     window_size: int | None = choice(None)
     nonfinite: str = choice("ignore")
     metric: str = choice("value")
-    axis_name: str | tuple[str, ...] | None = choice(None)
+    axis_name: Axis = choice(None)
 
-    def _start(self) -> GreedyState:
+    def _start(self, params: Any = None) -> GreedyState:
         def zero() -> jax.Array:
             return jnp.zeros((), jnp.int32)
 
@@ -78,16 +81,14 @@ class Greedy(Rule):
             # Empty if there is none: a checkpointer may not write an array of no size.
             window=jnp.zeros(self.window_size, real(0).dtype) if self.window_size else (),
             filled=zero(),
+            cuts=zero(),
+            raises=zero(),
         )
-
-    def _hear(self, state: GreedyState, metrics: dict[str, Any]) -> GreedyState:
-        return state._replace(mailbox=_mailbox.post(state.mailbox, metrics))
 
     def _value(self, state: GreedyState, t: jax.Array) -> jax.Array:
         return state.scale
 
-    def _next(self, state: GreedyState, t: jax.Array) -> GreedyState:
-        seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
+    def _react(self, state: GreedyState, seen: Observation, t: jax.Array) -> GreedyState:
         state, metric = self._averaged(state, seen)
         event = seen.heard | (seen.broken & (self.nonfinite == "bad"))
         quiet = state.quiet > 0
@@ -95,7 +96,7 @@ class Greedy(Rule):
             quiet=state.quiet - 1, good=jnp.zeros_like(state.good), bad=jnp.zeros_like(state.bad)
         )
         new = chosen(quiet, waited, self._judge(state, seen._replace(value=metric)))
-        return chosen(event, new, state)._replace(mailbox=_mailbox.empty(self.metric))
+        return chosen(event, new, state)
 
     def _averaged(self, state: GreedyState, seen: Observation) -> tuple[GreedyState, jax.Array]:
         """The mean of the latest metrics, this one included."""
@@ -124,7 +125,7 @@ class Greedy(Rule):
         patience = jnp.maximum(_clock.read(self.patience), 1)
         state = old._replace(
             best=jnp.where(better, seen.value, old.best),
-            judged=jnp.minimum(old.judged, LAST - 1) + better.astype(jnp.int32),
+            judged=counted(old.judged, better),
             good=good,
             bad=bad,
         )
@@ -140,24 +141,27 @@ class Greedy(Rule):
             good=jnp.zeros_like(state.good),
             quiet=_clock.read(self.warmup),
             floored=jnp.zeros_like(state.floored),
+            raises=counted(state.raises, moves),
         )
 
     def _lowered(self, state: GreedyState) -> GreedyState:
         lower = jnp.maximum(state.scale * real(self.factor), real(self.min_scale))
         moves = state.scale - lower > real(self.min_change)
         scale = jnp.where(moves, lower, state.scale)
-        at_floor = (scale <= real(self.min_scale)).astype(jnp.int32)
-        floored = jnp.minimum(state.floored, LAST - 1) + at_floor
+        at_floor = scale <= real(self.min_scale)
+        floored = counted(state.floored, at_floor)
         cut = state._replace(
             scale=scale,
             bad=jnp.zeros_like(state.bad),
             quiet=_clock.read(self.cooldown),
             floored=floored,
+            cuts=counted(state.cuts, moves),
         )
         if self.reset_after is None:
             return cut
-        over = (at_floor > 0) & (floored >= jnp.maximum(_clock.read(self.reset_after), 1))
-        anew = self._start()._replace(mailbox=state.mailbox, quiet=cut.quiet)
+        over = at_floor & (floored >= jnp.maximum(_clock.read(self.reset_after), 1))
+        kept = {"quiet": cut.quiet, "cuts": cut.cuts, "raises": cut.raises}
+        anew = self._start()._replace(mailbox=state.mailbox, **kept)
         return chosen(over, anew, cut)
 
 
@@ -177,7 +181,7 @@ def greedy(
     window_size: int | None = None,
     nonfinite: str = "ignore",
     metric: str = "value",
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: Axis = None,
 ) -> Rule:
     """A factor that rises while a metric gets better, and falls while it does not.
 

@@ -44,7 +44,7 @@ def empty(metric: str) -> Mailbox:
 def post(mailbox: Mailbox, metrics: dict[str, ArrayLike]) -> Mailbox:
     """The mailbox with those of the metrics that it is for."""
     return {
-        name: _add(name, mail, metrics[name]) if metrics.get(name) is not None else mail
+        name: add(name, mail, metrics[name]) if metrics.get(name) is not None else mail
         for name, mail in mailbox.items()
     }
 
@@ -59,7 +59,8 @@ def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None)
     return Observation(mean, mail.finite > 0, mail.nonfinite > 0)
 
 
-def _add(name: str, mail: Mail, value: ArrayLike) -> Mail:
+def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
+    """What was posted, and one value more."""
     value = real(finite_of("observe", name, value) if isinstance(value, str) else value)
     require(
         value.shape == mail.finite.shape,

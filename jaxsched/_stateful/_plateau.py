@@ -15,14 +15,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length, held
+from jaxsched._clock import Length, counted, held
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
 from jaxsched._stateful._better import MODES, beyond
+from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen, listening, number
+from jaxsched._stateful._protocol import Rule, choice, chosen, number
 from jaxsched._stateful._smoothing import SmoothingState
 
 POLICIES = ("ignore", "bad", "reduce")
@@ -37,11 +38,12 @@ class PlateauState(NamedTuple):
     judged: jax.Array  # int32: metrics compared so far
     bad: jax.Array  # int32: bad ones in a row
     cooldown: jax.Array  # int32: metrics still to pass before a bad one counts
+    cuts: jax.Array  # int32: how often the scale was cut
     smoothing: SmoothingState | tuple[()]  # of the metric; empty if there is none
 
 
 @node
-class ReduceOnPlateau(Rule):
+class ReduceOnPlateau(Listener):
     """scale, cut by `factor` after `patience` bad metrics in a row."""
 
     mode: str = choice("min")
@@ -56,9 +58,9 @@ class ReduceOnPlateau(Rule):
     ema_decay: Number | None = number(None)
     nonfinite: str = choice("ignore")
     metric: str = choice("value")
-    axis_name: str | tuple[str, ...] | None = choice(None)
+    axis_name: Axis = choice(None)
 
-    def _start(self) -> PlateauState:
+    def _start(self, params: Any = None) -> PlateauState:
         def zero() -> jax.Array:
             return jnp.zeros((), jnp.int32)
 
@@ -69,6 +71,7 @@ class ReduceOnPlateau(Rule):
             judged=zero(),
             bad=zero(),
             cooldown=zero(),
+            cuts=zero(),
             smoothing=_smoothing.start() if self._smooths else (),
         )
 
@@ -76,17 +79,12 @@ class ReduceOnPlateau(Rule):
     def _smooths(self) -> bool:
         return self.accumulation_size is not None or self.ema_decay is not None
 
-    def _hear(self, state: PlateauState, metrics: dict[str, Any]) -> PlateauState:
-        return state._replace(mailbox=_mailbox.post(state.mailbox, metrics))
-
     def _value(self, state: PlateauState, t: jax.Array) -> jax.Array:
         return jnp.maximum(state.scale, real(self.min_scale))
 
-    def _next(self, state: PlateauState, t: jax.Array) -> PlateauState:
-        seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
+    def _react(self, state: PlateauState, seen: Observation, t: jax.Array) -> PlateauState:
         new = self._judge(*self._smoothed(state, seen))
-        state = chosen(t >= _clock.read(self.start_after), new, state)
-        return state._replace(mailbox=_mailbox.empty(self.metric))
+        return chosen(t >= _clock.read(self.start_after), new, state)
 
     def _smoothed(self, state: PlateauState, seen: Observation) -> tuple[PlateauState, Observation]:
         if not isinstance(state.smoothing, SmoothingState):
@@ -112,9 +110,10 @@ class ReduceOnPlateau(Rule):
         return old._replace(
             scale=jnp.where(cut, lower, old.scale),
             best=jnp.where(better, seen.value, old.best),
-            judged=jnp.minimum(old.judged, LAST - 1) + seen.heard.astype(jnp.int32),
+            judged=counted(old.judged, seen.heard),
             bad=jnp.where(cut, 0, bad),
             cooldown=jnp.where(cut, _clock.read(self.cooldown), old.cooldown - passed),
+            cuts=counted(old.cuts, cut & (lower < old.scale)),
         )
 
 
@@ -132,7 +131,7 @@ def reduce_on_plateau(
     ema_decay: ArrayLike = 0.0,
     nonfinite: str = "ignore",
     metric: str = "value",
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: Axis = None,
 ) -> Rule:
     """A factor, cut when a metric has stopped getting better.
 

@@ -13,17 +13,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import jax
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._algebra import bounds, clipped, factor, multiplied, value_at
-from jaxsched._require import Number, name, refuse, require
+from jaxsched._require import Number
 from jaxsched._schedule import Schedule, is_operand, node, require_unstacked
 
 State = tuple[Any, ...]
+
+
+class LikeParams(NamedTuple):
+    """What a rule remembers of each parameter."""
+
+    tree: Any  # of the structure of the parameters; None without any
 
 
 class Stateful:
@@ -40,9 +46,9 @@ class Stateful:
         """The value at clock time `t`, from those of the rules."""
         raise NotImplementedError
 
-    def init(self) -> State:
-        """The state before the first update."""
-        return tuple(rule._start() for rule in self.rules)
+    def init(self, params: Any = None) -> State:
+        """The state before the first update; of rules that keep gradients, from the parameters."""
+        return tuple(rule._start(params) for rule in self.rules)
 
     def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
         """The state after an update at `step` that saw `metrics`, and what was observed before."""
@@ -105,7 +111,7 @@ class Rule(Stateful):
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         return next(values)
 
-    def _start(self) -> Any:
+    def _start(self, params: Any = None) -> Any:
         """The state before the first update: fresh arrays, strongly typed."""
         raise NotImplementedError
 
@@ -175,14 +181,6 @@ def number(default: Any) -> Any:
 def choice(default: Any) -> Any:
     """A field of a rule that is structure."""
     return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
-
-
-def listening(call: str, metric: str, axis_name: str | tuple[str, ...] | None) -> dict[str, Any]:
-    """What a rule listens to, and over which axis, checked."""
-    require(metric != "step", refuse(call, "metric", "not be the name of the clock", metric))
-    if axis_name is not None and not isinstance(axis_name, tuple):
-        axis_name = name(call, axis_name=axis_name)
-    return {"metric": name(call, metric=metric), "axis_name": axis_name}
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:

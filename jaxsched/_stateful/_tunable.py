@@ -29,7 +29,7 @@ class Tunable(Rule):
 
     schedule: Schedule
 
-    def _start(self) -> TunableState:
+    def _start(self, params: Any = None) -> TunableState:
         return TunableState(numbers_of(self.schedule))
 
     def _next(self, state: TunableState, t: jax.Array) -> TunableState:

@@ -27,7 +27,7 @@ class Until(Rule):
     a: Schedule
     b: Schedule
 
-    def _start(self) -> UntilState:
+    def _start(self, params: Any = None) -> UntilState:
         return UntilState(jnp.zeros((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
 
     def _next(self, state: UntilState, t: jax.Array) -> UntilState:

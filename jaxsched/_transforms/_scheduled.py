@@ -21,7 +21,7 @@ from jaxsched._decays import constant
 from jaxsched._numerics import real
 from jaxsched._require import refuse
 from jaxsched._schedule import Schedule, is_function
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._protocol import LikeParams, Stateful
 
 Slot = Schedule | Stateful
 Values = dict[str, jax.Array]
@@ -58,11 +58,11 @@ def scheduled(
 ) -> optax.GradientTransformationExtraArgs:
     """A transform made anew at each step, from the values of its slots at that step."""
     reacting = {factors_key(name): s for name, s in slots.items() if isinstance(s, Stateful)}
-    expected = {key: jax.tree.structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
+    expected = {key: _structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
-        factors = {key: slot.init() for key, slot in reacting.items()}
+        factors = {key: slot.init(params) for key, slot in reacting.items()}
         values = _values(slots, count, factors)
         return ScheduledState(
             count=count,
@@ -82,7 +82,7 @@ def scheduled(
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScheduledState]:
         _require_own(state, slots, expected)
-        metrics = {**extra_args, "step": state.count}
+        metrics: dict[str, Any] = {**extra_args, "step": state.count, "updates": updates}
         factors = {k: slot.update(state.factors[k], **metrics) for k, slot in reacting.items()}
         values = _overridden(_values(slots, state.count, factors), state.overrides)
         inner = with_extra_args(make(values))
@@ -121,12 +121,17 @@ def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, A
         raise ValueError(
             f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`."
         )
-    found = {key: jax.tree.structure(factors) for key, factors in state.factors.items()}
+    found = {key: _structure(factors) for key, factors in state.factors.items()}
     if found != expected:
         raise ValueError(
             f"the optimizer has the stateful factors {_described(expected)}, and its state has "
             f"{_described(found)}. {_REMEDY}"
         )
+
+
+def _structure(factors: Any) -> Any:
+    """What a state is made of, whatever the parameters are."""
+    return jax.tree.structure(factors, is_leaf=lambda x: isinstance(x, LikeParams))
 
 
 def _described(factors: Mapping[str, Any]) -> str:

@@ -1,0 +1,167 @@
+"""Feedback: a rule of one's own, which is a state, what a metric makes of it, and a factor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._numerics import real
+from jaxsched._require import refuse, require
+from jaxsched._schedule import node
+from jaxsched._stateful import _mailbox
+from jaxsched._stateful._listener import Axis, Listener, listening
+from jaxsched._stateful._mailbox import Mailbox, Observation
+from jaxsched._stateful._protocol import Rule, choice, chosen
+
+
+class FeedbackState(NamedTuple):
+    """What a rule made by `feedback` remembers."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    memory: Any  # what its `react` gives, in the shapes and dtypes of `init_state`
+
+
+@node
+class Feedback(Listener):
+    """factor(memory), where memory = react(memory, metric) at every metric."""
+
+    react: Callable[[Any, jax.Array], Any] = dataclasses.field(metadata={"static": True})
+    init_state: Any = 1.0
+    factor: Callable[[Any], Any] | None = choice(None)
+    metric: str = choice("value")
+    axis_name: Axis = choice(None)
+
+    def _start(self, params: Any = None) -> FeedbackState:
+        return FeedbackState(_mailbox.empty(self.metric), fresh(self.init_state))
+
+    def _react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
+        new = like(self.react(state.memory, seen.value), state.memory)
+        finite = jax.tree.reduce(
+            lambda so_far, x: so_far & jnp.all(jnp.isfinite(x)), new, jnp.ones((), bool)
+        )
+        # What a state became is never NaN: a run that goes on must not be lost by one metric.
+        return state._replace(memory=chosen(seen.heard & finite, new, state.memory))
+
+    def _value(self, state: FeedbackState, t: jax.Array) -> jax.Array:
+        return real(state.memory if self.factor is None else self.factor(state.memory))
+
+
+def feedback(
+    react: Callable[[Any, jax.Array], Any],
+    init_state: Any = 1.0,
+    *,
+    factor: Callable[[Any], Any] | None = None,
+    metric: str = "value",
+    axis_name: Axis = None,
+) -> Rule:
+    """A rule of your own: what a metric makes of a state, and what factor the state is worth.
+
+        at every metric: state = react(state, metric)
+        value          : factor(state)
+
+    An update that saw no metric changes nothing, and neither does a metric that is NaN or infinite,
+    nor one of which `react` makes such a state. The new state acts in the very update that sees
+    the metric.
+
+    Args:
+      react: a function of the state and of a metric, a scalar, that gives a state like the one it
+        was given. It is traced: choose with `jnp.where`.
+      init_state: the state at first, a number or any tree of them.
+      factor: a function of the state that gives a number; None: the state is it.
+      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
+        `"gradient_norm"` needs no observing.
+      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+
+    Returns:
+      A stateful schedule; its state is kept in float32 (float64 under x64), int32 and bool.
+
+    Raises:
+      ValueError: one is not a function, or gives something else than it must.
+
+    Example:
+      >>> bold = feedback(
+      ...     lambda state, loss: {
+      ...         "scale": state["scale"] * jnp.where(loss < state["last"], 1.05, 0.5),
+      ...         "last": loss,
+      ...     },
+      ...     {"scale": 1.0, "last": 1e9},
+      ...     factor=lambda state: state["scale"],
+      ... )
+      >>> tx = scale_by_learning_rate(0.1 * bold)
+      >>> state = tx.init({})
+      >>> for loss in (1.0, 0.9, 1.1):
+      ...     _, state = tx.update({}, state, value=loss)
+      ...     print(f"{hyperparams(state)['learning_rate']:.4f}")
+      0.1050
+      0.1102
+      0.0551
+
+    References:
+      The rule of the example is Battiti's bold driver, 1989, without the step undone.
+    """
+    call = "feedback"
+    require(callable(react), refuse(call, "react", "be a function", react))
+    given = factor is None or callable(factor)
+    require(given, refuse(call, "factor", "be a function or None", factor))
+    rule = Feedback(
+        react,
+        init_state,
+        factor=factor,
+        **listening(call, metric, axis_name),
+    )
+    _require_rule(rule)
+    return rule
+
+
+def fresh(tree: Any) -> Any:
+    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
+    return jax.tree.map(lambda x: jnp.array(x, _dtype(x), copy=True), tree)
+
+
+def like(tree: Any, old: Any) -> Any:
+    """A tree in the dtypes and shapes of another."""
+    return jax.tree.map(lambda x, y: jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape), tree, old)
+
+
+def _dtype(x: Any) -> Any:
+    kind = jnp.result_type(x)
+    if jnp.issubdtype(kind, jnp.floating):
+        return jnp.result_type(float)
+    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
+
+
+def _require_rule(rule: Feedback) -> None:
+    """Raise unless the functions of a rule give what they must."""
+    try:
+        memory = jax.eval_shape(lambda: fresh(rule.init_state))
+    except (TypeError, ValueError) as error:
+        must = "be a number or a tree of them"
+        raise ValueError(refuse("feedback", "init_state", must, rule.init_state)) from error
+    found = jax.eval_shape(rule.react, memory, jax.eval_shape(lambda: real(0.0)))
+    must = f"give a state like the one it is given, {_shown(memory)}"
+    require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
+    value = memory if rule.factor is None else jax.eval_shape(rule.factor, memory)
+    number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
+    remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
+    require(number, refuse("feedback", "factor", "give a number", _shown(value), remedy))
+
+
+def _fits(found: Any, memory: Any) -> bool:
+    """Can it be held as the state is, with nothing lost?"""
+    if jax.tree.structure(found) != jax.tree.structure(memory):
+        return False
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(memory), strict=True)
+    return all(x.shape in ((), y.shape) and _kind(x) <= _kind(y) for x, y in pairs)
+
+
+def _kind(x: Any) -> int:
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(x.dtype, kind))
+
+
+def _shown(tree: Any) -> Any:
+    return jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)

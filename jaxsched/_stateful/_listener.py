@@ -1,0 +1,68 @@
+"""What listens to one metric: the part that every rule which is fed with one has in common.
+
+A metric arrives by `observe` or in the very update, lies in the mailbox until an update reads it,
+and the rule reacts to it there. `gradient_norm` needs no observing: whoever listens to it hears the
+norm of the gradients that reach its transform, unless somebody observed another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from jaxsched._numerics import real
+from jaxsched._require import name, refuse, require
+from jaxsched._stateful import _mailbox
+from jaxsched._stateful._mailbox import Observation
+from jaxsched._stateful._protocol import Rule
+
+Axis = str | tuple[str, ...] | None
+
+GRADIENT_NORM = "gradient_norm"
+
+# What an update is given by optax, and the clock: no metric has these names.
+_TAKEN = ("step", "updates", "state", "params")
+
+
+class Listener(Rule):
+    """A rule with a mailbox for one metric."""
+
+    metric: str
+    axis_name: Axis
+
+    def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
+        return heard(state, self.metric, metrics)
+
+    def _next(self, state: Any, t: jax.Array) -> Any:
+        seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
+        state = self._react(state, seen, t)
+        return state._replace(mailbox=_mailbox.empty(self.metric))
+
+    def _react(self, state: Any, seen: Observation, t: jax.Array) -> Any:
+        """The state after an update at clock time `t`, in which this was seen or nothing."""
+        raise NotImplementedError
+
+
+def heard(state: Any, metric: str, metrics: dict[str, Any]) -> Any:
+    """The state with the metric of this very update in its mailbox."""
+    mailbox = state.mailbox
+    if metric == GRADIENT_NORM and metrics.get(metric) is None and "updates" in metrics:
+        unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
+        posted = _mailbox.post(mailbox, {metric: norm(metrics["updates"])})
+        mailbox = jax.tree.map(lambda a, b: jax.numpy.where(unheard, a, b), posted, mailbox)
+    return state._replace(mailbox=_mailbox.post(mailbox, metrics))
+
+
+def norm(updates: optax.Updates) -> jax.Array:
+    """The Euclidean norm of a tree, summed in float32 at least."""
+    return optax.tree.norm(jax.tree.map(real, updates))
+
+
+def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
+    """What a rule listens to, and over which axis, checked."""
+    require(metric not in _TAKEN, refuse(call, "metric", "not be an argument of update", metric))
+    if axis_name is not None and not isinstance(axis_name, tuple):
+        axis_name = name(call, axis_name=axis_name)
+    return {"metric": name(call, metric=metric), "axis_name": axis_name}

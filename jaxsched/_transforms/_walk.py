@@ -1,0 +1,92 @@
+"""The states of this package wherever they are: in a chain, in `MultiSteps`, in another's wrapper.
+
+Nothing here knows those wrappers: a state is a tree, and what is ours in it is known by its type.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._transforms._scheduled import ScheduledState
+
+S = TypeVar("S")
+Path = tuple[Any, ...]
+
+_INNER = jax.tree_util.GetAttrKey("inner_state")
+
+# The fields that count what has happened.
+EVENTS = ("cuts", "raises", "spikes", "skips", "restores", "snapshots")
+
+
+def find_clocks(tree: Any, path: Path = ()) -> Iterator[tuple[Path, ScheduledState]]:
+    """Every clock and where it is, the outer before the inner."""
+    for sub_path, x in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_clock)[0]:
+        if _is_clock(x):
+            here = (*path, *sub_path)
+            yield here, x
+            yield from find_clocks(x.inner_state, (*here, _INNER))
+
+
+def each_clock(tree: S, change: Callable[[Path, ScheduledState], ScheduledState]) -> S:
+    """The tree with every clock changed, the inner before the outer."""
+
+    def visit(tree: Any, path: Path) -> Any:
+        def one(sub_path: Path, x: Any) -> Any:
+            if not _is_clock(x):
+                return x
+            here = (*path, *sub_path)
+            inner = visit(x.inner_state, (*here, _INNER))
+            return change(here, x)._replace(inner_state=inner)
+
+        return jax.tree_util.tree_map_with_path(one, tree, is_leaf=_is_clock)
+
+    return rewritten(tree, lambda tree: visit(tree, ()))
+
+
+def counts(tree: Any) -> dict[str, jax.Array]:
+    """How often what has happened, of all that counts it together."""
+    found: dict[str, jax.Array] = {}
+    for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = getattr(path[-1], "name", None) if path else None
+        if name in EVENTS and jnp.issubdtype(jnp.result_type(x), jnp.integer):
+            found[name] = found[name] + x if name in found else x
+    return {name: found[name] for name in EVENTS if name in found}
+
+
+def _is_clock(x: Any) -> bool:
+    return isinstance(x, ScheduledState)
+
+
+def opened(tree: Any) -> Any:
+    """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
+    return jax.tree.map(
+        lambda x: x.get_value() if _is_variable(x) else x, _state_of(tree), is_leaf=_is_variable
+    )
+
+
+def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
+    """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
+    variables = jax.tree.leaves(_state_of(tree), is_leaf=_is_variable)
+    new = rewrite(opened(tree))
+    if not any(map(_is_variable, variables)):
+        return new
+    for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
+        if _is_variable(variable):
+            variable.set_value(value)
+    return tree
+
+
+def _state_of(tree: Any) -> Any:
+    """The optimizer state alone, of an `nnx.Optimizer`."""
+    nnx = sys.modules.get("flax.nnx")  # who has not imported it has none of its objects
+    return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree
+
+
+def _is_variable(x: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(x, nnx.Variable)
