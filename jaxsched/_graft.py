@@ -177,11 +177,13 @@ def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[An
         leaves = _records.leaves(child, (*place, *path), (_records.name_of(path[0]),))
         # A part that is a record, such as what smooths a metric, may be in one of the two only.
         (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
-    kind = _records.kind_of_factor(factor)
     for other in old:
-        values = _whole(own, other) if kind.is_of(_records.kind_of_factor(other)) else None
+        values = _known(own, other) if _records.akin(factor, other) else None
         if values is not None:
             taken.values.update(values)
+            taken.fresh.extend(
+                f"{own[path][0][0]} of {title(factor)} of {name}" for path in own.keys() - values
+            )
             for part, leaves in parts.items():
                 taken.whole(_whole(leaves, other), f"{part} of {name}")
             return [rest for rest in old if rest is not other]
@@ -195,8 +197,22 @@ def _whole(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
     return None if any(value is None for value in values.values()) else values
 
 
+def _known(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
+    """The leaves that an old record has, or None if one is something else there.
+
+    A number that a rule did not count yet when the old state was written is fresh; one that means
+    something else now would make the others wrong.
+    """
+    flat = _records.by_names(old)
+    values = {
+        path: _fitting(flat[names], leaf) for path, (names, leaf) in leaves.items() if names in flat
+    }
+    return None if not values or any(value is None for value in values.values()) else values
+
+
 def _found(leaves: Leaves, old: Any) -> dict[Path, Any]:
-    return {path: _fitting(_records.field(old, *n), leaf) for path, (n, leaf) in leaves.items()}
+    flat = _records.by_names(old)
+    return {path: _fitting(flat.get(names), leaf) for path, (names, leaf) in leaves.items()}
 
 
 def _fitting(value: Any, fresh: Any) -> Any:

@@ -83,11 +83,28 @@ def kind_of(tree: Any) -> Kind:
     return Kind(_class_of(tree), tuple(sorted(fields)))
 
 
-def kind_of_factor(factor: Any) -> Kind:
-    """The kind of a factor's state: its own numbers, and what it listens to."""
-    numbers = [path for path, child in children(factor) if jax.tree_util.all_leaves([child])]
-    heard = field_names(field(factor, "mailbox"))
-    return Kind(_class_of(factor), (*sorted(name_of(p[0]) for p in numbers), *sorted(heard)))
+def akin(factor: Any, old: Any) -> bool:
+    """Is an old state of the same rule: its class, what it listens to, and the numbers it has?
+
+    One of them may have numbers that the other does not: rules learn to count more.
+    """
+    name, kind = _class_of(old), _class_of(factor)
+    heard, listens = (field_names(field(x, "mailbox")) for x in (old, factor))
+    has, needs = _numbers(old), _numbers(factor)
+    return name in (None, kind) and heard == listens and (has <= needs or needs <= has)
+
+
+def _numbers(factor: Any) -> set[str]:
+    """The names of a factor's own numbers."""
+    return {
+        name_of(path[0]) for path, child in children(factor) if jax.tree_util.all_leaves([child])
+    }
+
+
+def by_names(tree: Any) -> dict[tuple[str, ...], Any]:
+    """Every leaf of a tree, by the names on the way to it."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {tuple(map(name_of, path)): leaf for path, leaf in flat}
 
 
 def title(tree: Any) -> str:

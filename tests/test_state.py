@@ -1,5 +1,6 @@
 """Access to the state: in every wrapper, jitted, with the names that are there when one is not."""
 
+import collections
 import logging
 import pickle
 
@@ -339,6 +340,19 @@ class TestGraft:
                 (factor,) = js.factors(js.graft(after.init({}), old))["scale"]
             assert factor.scale == 0.5 and factor.best == 1.0
         assert caplog.messages == ["graft: the old state does not have: SmoothingState of scale"]
+
+    def test_a_rule_that_has_learnt_to_count_more(self, caplog):
+        tx, old = self.trained(RATE * plateau())
+        (state,) = old[1].factors["learning_rate_factors"]
+        assert state.scale < 1
+        fewer = collections.namedtuple("PlateauState", [f for f in state._fields if f != "cuts"])
+        then = fewer(**{name: getattr(state, name) for name in fewer._fields})
+        old = (old[0], old[1]._replace(factors={"learning_rate_factors": (then,)}))
+        with caplog.at_level(logging.WARNING, "jaxsched"):
+            new = js.graft(tx.init(PARAMS), old)
+        assert "does not have: cuts of PlateauState of learning_rate" in caplog.text
+        (state,) = new[1].factors["learning_rate_factors"]
+        assert (state.scale, state.bad, state.cuts) == (then.scale, then.bad, 0)
 
     def test_each_tunable_gets_its_own_numbers(self):
         line, constant = js.tunable(RATE), js.tunable(js.constant(1.0))
