@@ -60,6 +60,8 @@ from jaxsched._stateful._feedback import FeedbackState as FeedbackState
 from jaxsched._stateful._feedback import feedback as feedback
 from jaxsched._stateful._greedy import GreedyState as GreedyState
 from jaxsched._stateful._greedy import greedy as greedy
+from jaxsched._stateful._hypergradient import HypergradientState as HypergradientState
+from jaxsched._stateful._hypergradient import hypergradient as hypergradient
 from jaxsched._stateful._plateau import PlateauState as PlateauState
 from jaxsched._stateful._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful as Stateful

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
@@ -10,6 +11,12 @@ from jaxsched import _clock
 def real(x: ArrayLike) -> jax.Array:
     """`x` in the default float type: float32, or float64 under x64."""
     return jnp.asarray(x, jnp.result_type(float))
+
+
+def wide(x: ArrayLike) -> jax.Array:
+    """`x` in float32 at least, or a complex type as wide."""
+    x = jnp.asarray(x)
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxsched._numerics import real
+from jaxsched._numerics import real, wide
 from jaxsched._require import name, refuse, require
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._mailbox import Observation
@@ -57,12 +57,16 @@ def heard(state: Any, metric: str, metrics: dict[str, Any]) -> Any:
 
 def norm(updates: optax.Updates) -> jax.Array:
     """The Euclidean norm of a tree, summed in float32 at least."""
-    return optax.tree.norm(jax.tree.map(real, updates))
+    return real(optax.tree.norm(jax.tree.map(wide, updates)))
 
 
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
     """What a rule listens to, and over which axis, checked."""
     require(metric not in _TAKEN, refuse(call, "metric", "not be an argument of update", metric))
-    if axis_name is not None and not isinstance(axis_name, tuple):
-        axis_name = name(call, axis_name=axis_name)
-    return {"metric": name(call, metric=metric), "axis_name": axis_name}
+    return {"metric": name(call, metric=metric), "axis_name": axis(call, axis_name)}
+
+
+def axis(call: str, axis_name: Axis) -> Axis:
+    """The mapped axis to agree over, checked."""
+    whole = axis_name is None or isinstance(axis_name, tuple)
+    return axis_name if whole else name(call, axis_name=axis_name)

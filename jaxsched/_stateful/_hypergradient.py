@@ -1,0 +1,168 @@
+"""Hypergradient: the rate goes up while consecutive gradients agree, and down when they do not.
+
+The derivative of the loss in the rate of the last step is minus the product of the gradient after
+that step with the direction in which it went: descending it is descent in the rate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._clock import counted
+from jaxsched._numerics import real, wide
+from jaxsched._require import Number, flag, positive, refuse, require, within
+from jaxsched._schedule import node
+from jaxsched._stateful._listener import Axis, axis
+from jaxsched._stateful._protocol import LikeParams, Rule, choice, chosen, number
+
+
+class HypergradientState(NamedTuple):
+    """What `hypergradient` remembers."""
+
+    scale: jax.Array  # float: the factor
+    previous: LikeParams  # the gradient before, in the dtypes of the parameters
+    judged: jax.Array  # int32: gradients seen so far
+    alignment: jax.Array  # float: the last cosine, or the last product; 0 before there were two
+
+
+@node
+class Hypergradient(Rule):
+    """scale * exp(rate * cos(gradient, previous)), or scale + rate * (gradient, previous)."""
+
+    rate: Number = number(0.02)
+    normalize: bool = choice(True)
+    init_value: Number = number(1.0)
+    min_scale: Number = number(0.0)
+    max_scale: Number = number(10.0)
+    axis_name: Axis = choice(None)
+
+    def _start(self, params: Any = None) -> HypergradientState:
+        return HypergradientState(
+            scale=jnp.array(real(self.init_value), copy=True),
+            previous=LikeParams(jax.tree.map(jnp.zeros_like, params)),
+            judged=jnp.zeros((), jnp.int32),
+            alignment=real(0.0),
+        )
+
+    def _hear(self, state: HypergradientState, metrics: dict[str, Any]) -> HypergradientState:
+        gradient = metrics.get("updates")
+        if gradient is None or state.previous.tree is None:
+            raise ValueError(
+                f"`{self}` compares gradients, and was given none: it works in an optimizer, "
+                "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
+            )
+        alignment, usable = self._alignment(gradient, state.previous.tree)
+        new = HypergradientState(
+            scale=self._moved(state.scale, alignment),
+            previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
+            judged=counted(state.judged, usable),
+            alignment=alignment,
+        )
+        first = new._replace(scale=state.scale, alignment=jnp.zeros_like(alignment))
+        return chosen(usable, chosen(state.judged > 0, new, first), state)
+
+    def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+        """The product or cosine of two gradients; is it a number?"""
+        sums = jnp.stack([_dot(a, b), _dot(a, a), _dot(b, b)])
+        if self.axis_name is not None:
+            # Of a ratio of sums it does not matter whether they are of parts or of copies.
+            reduced = jax.lax.psum if self.normalize else jax.lax.pmean
+            sums = reduced(sums, self.axis_name)
+        product, ours, theirs = sums
+        usable = jnp.isfinite(product) & jnp.isfinite(ours)
+        norms = jnp.sqrt(ours) * jnp.sqrt(theirs)
+        cosine = jnp.clip(product / jnp.where(norms > 0, norms, 1), -1, 1)
+        alignment = cosine if self.normalize else product
+        return jnp.where(usable, alignment, 0), usable
+
+    def _moved(self, scale: jax.Array, alignment: jax.Array) -> jax.Array:
+        by = real(self.rate) * alignment
+        new = scale * jnp.exp(by) if self.normalize else scale + by
+        return jnp.clip(new, real(self.min_scale), real(self.max_scale))
+
+    def _next(self, state: HypergradientState, t: jax.Array) -> HypergradientState:
+        return state
+
+    def _value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
+        return state.scale
+
+
+def hypergradient(
+    rate: ArrayLike = 0.02,
+    *,
+    normalize: bool = True,
+    init_value: ArrayLike = 1.0,
+    min_scale: ArrayLike = 0.0,
+    max_scale: ArrayLike = 10.0,
+    axis_name: Axis = None,
+) -> Rule:
+    """A factor that learns from the gradients themselves: it needs no metric.
+
+        scale = scale * exp(rate * cos(gradient, gradient before))
+        scale = scale + rate * (gradient, gradient before)             with normalize=False
+
+    The gradients are those that reach its transform. They are raw in `inject(optax.adam,
+    learning_rate=...)` and `wrap(tx, ...)`, as they should be; behind a preconditioner with
+    momentum, as in `chain(scale_by_adam(), scale_by_learning_rate(...))`, consecutive ones always
+    agree, and the rate only rises.
+
+    The state holds one copy of the gradients: as much memory as the parameters. A gradient with a
+    NaN or an infinity, or of which the product overflows, is passed over.
+
+    Args:
+      rate: the step in the scale, not negative. With `normalize` it is the largest relative change
+        in a step; without, it is in units of the inverse square of a gradient.
+      normalize: use the cosine, or the product itself.
+      init_value: the scale at first, positive.
+      min_scale: the scale never falls below, not negative.
+      max_scale: the scale never rises above, positive.
+      axis_name: mapped axis to take the mean of the products over, under `pmap` and `shard_map`.
+
+    Returns:
+      A stateful schedule whose value is the scale: float32 (float64 under x64).
+
+    Raises:
+      ValueError: an argument is out of its range; or, when it is updated, there are no gradients.
+
+    Example:
+      >>> tx = inject(optax.sgd, learning_rate=0.1 * hypergradient(0.5))
+      >>> params = jnp.ones(2)
+      >>> state = tx.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(2 * params, state)  # the gradient of sum(params**2)
+      ...     params = optax.apply_updates(params, updates)
+      ...     print(f"{hyperparams(state)['learning_rate']:.4f} {params[0]:.4f}")
+      0.1000 0.8000
+      0.1649 0.5362
+      0.2718 0.2447
+
+    References:
+      Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule of plain
+      descent, and the multiplicative one, here an exponential, which its opposite undoes.
+    """
+    call = "hypergradient"
+    low = within(call, "not be negative", lambda x: x >= 0, min_scale=min_scale)
+    high = positive(call, max_scale=max_scale)
+    require(low <= high, refuse(call, "max_scale", f"be at least {min_scale=}", max_scale))
+    return Hypergradient(
+        rate=within(call, "not be negative", lambda x: x >= 0, rate=rate),
+        normalize=flag(call, normalize=normalize),
+        init_value=positive(call, init_value=init_value),
+        min_scale=low,
+        max_scale=high,
+        axis_name=axis(call, axis_name),
+    )
+
+
+def _dot(a: Any, b: Any) -> jax.Array:
+    """The product of two trees, summed in float32 at least."""
+    products = jax.tree.map(lambda x, y: real(jnp.vdot(wide(x), wide(y)).real), a, b)
+    return jax.tree.reduce(jnp.add, products, real(0.0))
+
+
+def _as_before(gradient: Any, previous: jax.Array) -> jax.Array:
+    return jnp.asarray(gradient, previous.dtype)
