@@ -1,0 +1,109 @@
+"""The last values of a metric, and whether the next one is a spike among them.
+
+    spike: value > mean + sigmas * std, of the values that are in the window
+
+With low and high the least and the greatest of n values, all is computed of
+
+    part = (value - low) / (high - low), which is in [0, 1] for every value of the window.
+
+Their standard deviation is at least 1 / sqrt(2 n), for two of them are 0 and 1: so nothing cancels,
+whatever the scale and the offset of the metric, and nothing overflows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched import _clock
+from jaxsched._clock import LAST, Length
+from jaxsched._numerics import above_zero, real, saturated
+from jaxsched._require import length, refuse, require
+
+# What differs by less than this many roundings of the metric is the same.
+_ROUNDINGS = 16
+_SMALL = 1 / 16
+
+
+class Window(NamedTuple):
+    """The latest finite values."""
+
+    values: jax.Array  # float[size]: a ring; those beyond `filled` are 0 and mean nothing
+    filled: jax.Array  # int32: how many have been put in
+
+
+def start(size: int) -> Window:
+    """An empty window."""
+    return Window(jnp.zeros(size, real(0).dtype), jnp.zeros((), jnp.int32))
+
+
+def add(window: Window, value: jax.Array, when: jax.Array) -> Window:
+    """With the value in place of the oldest, where `when` holds; it must be finite there."""
+    size = window.values.shape[0]
+    at = window.filled % size
+    here = when & (jnp.arange(size) == at)
+    # Counted round, so that it stays a count: full is full.
+    filled = jnp.where(window.filled >= LAST - 1, at + size, window.filled)
+    values = jnp.where(here, real(value), window.values)
+    return Window(values, filled + when.astype(jnp.int32))
+
+
+def count(window: Window) -> jax.Array:
+    """How many values are in the window."""
+    return jnp.minimum(window.filled, window.values.shape[0])
+
+
+def moments(window: Window) -> tuple[jax.Array, jax.Array]:
+    """The mean, and the standard deviation with n - 1; both 0 while nothing is known of them."""
+    low, high, mean, std = _parts(window)
+    return low * (1 - mean) + high * mean, saturated(_small(high, low) * std / _SMALL)
+
+
+def is_spike(window: Window, value: jax.Array, sigmas: ArrayLike, start_after: Length) -> jax.Array:
+    """Is a value not yet in the window beyond the others, once `start_after` of them are there?"""
+    low, high, mean, std = _parts(window)
+    span, size = _small(high, low), window.values.shape[0]
+    enough = count(window) >= jnp.clip(_clock.read(start_after), 2, size)
+    largest = jnp.maximum(jnp.abs(low), jnp.abs(real(value)))
+    # A constant stream has no deviation, and the next value may be rounded otherwise.
+    rounding = largest * (_SMALL * _ROUNDINGS * jnp.finfo(largest.dtype).eps)
+    above = _small(real(value), low) - span * mean
+    return enough & (above > jnp.maximum(saturated(real(sigmas) * (span * std)), rounding))
+
+
+def require_size(call: str, window: Window, size: int) -> None:
+    """Raise unless the window of a state is as long as the code says."""
+    found = window.values.shape[-1]
+    require(
+        window.values.shape == (size,),
+        f"the state has a window of {found} metrics, and `{call}(window_size={size})` another: "
+        "restore it with `graft`.",
+    )
+
+
+def window_size_of(call: str, window_size: Any) -> int:
+    """The length of a window, checked: at least 2, and no tracer."""
+    size = length(call, window_size=window_size, least=2)
+    must = "be an int: it is the length of an array"
+    require(isinstance(size, int), refuse(call, "window_size", must, window_size))
+    return int(size)
+
+
+def _parts(window: Window) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The least and the greatest value, and the mean and standard deviation of the parts."""
+    n, values = count(window), window.values
+    inside, some = jnp.arange(values.shape[0]) < n, n > 0
+    low = jnp.where(some, jnp.min(jnp.where(inside, values, jnp.inf)), 0)
+    high = jnp.where(some, jnp.max(jnp.where(inside, values, -jnp.inf)), 0)
+    part = jnp.where(inside, _small(values, low) / above_zero(_small(high, low)), 0)
+    mean = jnp.sum(part) / real(jnp.maximum(n, 1))
+    squares = jnp.sum(jnp.where(inside, (part - mean) ** 2, 0))
+    return low, high, mean, jnp.sqrt(squares / real(jnp.maximum(n - 1, 1)))
+
+
+def _small(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b made so small that neither it nor, where it divides, its inverse leaves the floats."""
+    return a * _SMALL - b * _SMALL
