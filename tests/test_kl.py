@@ -1,0 +1,205 @@
+"""`kl_adaptive`: golden traces, and its docstring in plain Python over random divergences."""
+
+import itertools
+import math
+import random
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+import jaxsched as js
+from jaxsched import testing
+
+NAN, INF = float("nan"), float("inf")
+
+
+def scales(metrics, state=None, **options):
+    """The scale after each update that sees a divergence; None is an update without one."""
+    tx = js.scale_by_schedule(1 * js.kl_adaptive(**{"target": 0.01, **options}))
+    state, out = state or tx.init({}), []
+    update = jax.jit(lambda s, **kw: tx.update({}, s, **kw)[1])
+    for metric in metrics:
+        state = update(state) if metric is None else update(state, kl=jnp.float32(metric))
+        out.append(float(js.hyperparams(state)["scale"]))
+        chex.assert_tree_all_finite(state)
+    return out, state
+
+
+def reference(
+    metrics,
+    target=0.01,
+    tolerance=2.0,
+    up=1.5,
+    down=1.5,
+    min_scale=0.01,
+    max_scale=10.0,
+    nonfinite="cut",
+):
+    """The docstring of `kl_adaptive`, in Python floats."""
+    scale, out = 1.0, []
+    for kl in metrics:
+        if kl is not None and not math.isfinite(kl):
+            kl = INF if nonfinite == "cut" else None
+        if kl is not None and kl > target * tolerance:
+            scale = max(scale / down, min_scale)
+        elif kl is not None and 0 < kl < target / tolerance:
+            scale = min(scale * up, max_scale)
+        out.append(scale)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("metrics", "options", "expected"),
+    [
+        ([0.03, 0.03, 0.001], dict(down=2.0, up=2.0), [0.5, 0.25, 0.5]),
+        ([0.001, 0.001, 0.03], dict(up=3.0, down=1.5), [3, 9, 6]),
+        # The edges of the band are inside it.
+        ([0.02, 0.005, 0.01], dict(), [1, 1, 1]),
+        # A policy that has not moved, by rounding or at all.
+        ([0.0, -1e-7, -5.0], dict(), [1, 1, 1]),
+        ([None, 0.03, None, None], dict(down=2.0), [1, 0.5, 0.5, 0.5]),
+        ([NAN, INF, -INF], dict(down=2.0), [0.5, 0.25, 0.125]),
+        ([NAN, INF, 0.03], dict(down=2.0, nonfinite="ignore"), [1, 1, 0.5]),
+        ([1.0, 1.0, 0.001], dict(down=4.0, min_scale=0.1, up=2.0), [0.25, 0.1, 0.2]),
+        ([0.001, 0.001, 1.0], dict(up=4.0, max_scale=5.0, down=2.0), [4, 5, 2.5]),
+        ([0.001, 1.0], dict(up=1.0), [1, 1 / 1.5]),
+        ([0.011, 0.009], dict(tolerance=1.0, up=2.0, down=2.0), [0.5, 1]),
+    ],
+)
+def test_golden(metrics, options, expected):
+    assert scales(metrics, **options)[0] == pytest.approx(expected)
+    assert reference(metrics, **options) == pytest.approx(expected)
+
+
+OPTIONS = [
+    dict(zip(("target", "tolerance", "up", "nonfinite"), row, strict=True))
+    for row in itertools.product((0.01, 2.0), (1.0, 3.0), (1.0, 1.7), ("ignore", "cut"))
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+def test_random_divergences(options):
+    r = random.Random(str(options))
+    kinds = (lambda: None, lambda: NAN, lambda: INF, lambda: 0.0, lambda: -1e-6)
+    size = lambda: options["target"] * math.exp(r.gauss(0, 1.5))
+    metrics = [r.choices((*kinds, size), (1, 1, 1, 1, 1, 12))[0]() for _ in range(80)]
+    options |= dict(down=r.choice([1.2, 3.0]), min_scale=0.2, max_scale=4.0)
+    np.testing.assert_allclose(scales(metrics, **options)[0], reference(metrics, **options), 1e-5)
+
+
+def test_observed_between_two_updates_it_is_their_mean():
+    tx = js.scale_by_schedule(1 * js.kl_adaptive(0.01, down=2.0))
+    state = js.observe(js.observe(tx.init({}), kl=0.001), kl=0.1)
+    assert js.hyperparams(tx.update({}, state)[1])["scale"] == 0.5
+    # The finite ones are near, but one was broken: it is not raised.
+    state = js.observe(js.observe(tx.init({}), kl=0.001), kl=NAN)
+    assert js.hyperparams(tx.update({}, state)[1])["scale"] == 0.5
+
+
+def test_what_happened_is_counted():
+    _, state = scales([0.001, 0.001, 1.0, 1.0, None, 0.01], up=20.0, down=3.0, min_scale=0.5)
+    # Raised to 10, held there, then 10/3 and 10/9.
+    assert {k: int(v) for k, v in js.events(state).items()} == {"cuts": 2, "raises": 1}
+
+
+def test_a_run_that_is_resumed_goes_on():
+    metrics = [random.Random(1).expovariate(60) for _ in range(20)]
+    whole, _ = scales(metrics)
+    for k in range(len(metrics)):
+        begun, state = scales(metrics[:k])
+        restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)
+        assert begun + scales(metrics[k:], restored)[0] == whole
+
+
+def test_a_run_restored_under_other_bounds_is_held_to_them():
+    _, state = scales([0.001] * 8)
+    assert scales([0.01], state, max_scale=2.0)[0] == [2.0]
+
+
+def test_it_is_one_program_for_any_numbers_and_has_no_branch():
+    tx = js.scale_by_schedule(1 * js.kl_adaptive(0.01))
+    state = tx.init({})
+    testing.assert_compiles_clean(lambda s: tx.update({}, s, kl=jnp.float32(1.0))[1], state)
+
+    @jax.jit
+    def last(target, up):
+        tx = js.scale_by_schedule(1 * js.kl_adaptive(target, up=up, down=up, tolerance=up))
+        divergences = jnp.asarray([0.001, 0.01, 0.3, 0.02, 0.002])
+        one = lambda state, kl: (tx.update({}, state, kl=kl)[1], None)
+        return js.hyperparams(jax.lax.scan(one, tx.init({}), divergences)[0])["scale"]
+
+    targets, ups = jnp.asarray([0.01, 0.1, 0.01]), jnp.asarray([1.5, 1.5, 2.0])
+    many = jax.vmap(last)(targets, ups)
+    for got, target, up in zip(many, targets, ups, strict=True):
+        np.testing.assert_allclose(got, last(float(target), float(up)), rtol=1e-6)
+    assert last._cache_size() <= 2 and len(set(map(float, many))) > 1
+    # No meaning for numbers such as these, but a finite value.
+    for bad in (0.0, -1.0, 1e30):
+        assert np.isfinite(last(bad, bad))
+
+
+def test_every_device_decides_the_same():
+    tx = js.scale_by_learning_rate(1.0 * js.kl_adaptive(0.01, axis_name="d"))
+    alone = js.scale_by_learning_rate(1.0 * js.kl_adaptive(0.01))
+    rows = np.random.default_rng(0).exponential(0.02, (6, 8)).astype(np.float32)
+    mesh = Mesh(np.asarray(jax.devices()), ("d",))
+    one = lambda s, m: tx.update({}, s, kl=m[0])[1]
+    step = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
+    state, expected = tx.init({}), alone.init({})
+    for row in rows:
+        state, expected = step(state, row), alone.update({}, expected, kl=row.mean())[1]
+        chex.assert_trees_all_close(js.hyperparams(state), js.hyperparams(expected))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_its_state_is_float32_whatever_the_parameters(dtype):
+    tx = js.scale_by_learning_rate(0.1 * js.kl_adaptive(0.01))
+    params = jnp.ones(3, dtype)
+    updates, state = tx.update(params, js.observe(tx.init(params), kl=1.0), params)
+    assert updates.dtype == dtype
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
+
+
+def test_it_multiplies_a_schedule_and_another_rule():
+    rate = js.linear(1.0, 0.0, 4) * js.kl_adaptive(0.01, down=2.0)
+    tx = js.scale_by_learning_rate(rate * js.reduce_on_plateau(patience=1, factor=0.1))
+    state, rates = tx.init({}), []
+    for _ in range(3):
+        _, state = tx.update({}, state, kl=1.0, value=1.0)
+        rates.append(float(js.hyperparams(state)["learning_rate"]))
+    assert rates == pytest.approx([0.5, 0.75 * 0.25 * 0.1, 0.5 * 0.125 * 0.01])
+
+
+def test_its_text_is_read_back():
+    for rule in (
+        0.1 * js.kl_adaptive(0.01),
+        1 * js.kl_adaptive(0.02, tolerance=3, up=2, nonfinite="ignore", metric="gradient_norm"),
+    ):
+        testing.assert_same(js.parse(repr(rule)), rule)
+    assert repr(js.parse("0.1 * kl_adaptive(0.01)")) == "0.1 * kl_adaptive(0.01)"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (dict(target=0.0), r"kl_adaptive\(target=\.\.\.\)` must be positive, got target=0"),
+        (dict(target=NAN), "target=nan"),
+        (dict(tolerance=0.5), "must be at least 1, got tolerance=0.5"),
+        (dict(up=0.9), "must be at least 1, got up=0.9"),
+        (dict(down=0.9), "must be at least 1, got down=0.9"),
+        (dict(min_scale=0.0), r"must be in \(0, 1\], got min_scale=0"),
+        (dict(max_scale=0.5), "must be at least 1, got max_scale=0.5"),
+        (dict(nonfinite="bad"), "'cut', 'ignore'"),
+        (dict(metric="step"), "argument of update"),
+        (dict(axis_name=3), "axis_name=3"),
+    ],
+)
+def test_a_wrong_call_is_told_what_to_write(options, says):
+    with pytest.raises(ValueError, match=says):
+        js.kl_adaptive(**{"target": 0.01, **options})
