@@ -25,6 +25,8 @@ from jaxsched._decays import inverse_time_decay as inverse_time_decay
 from jaxsched._decays import power_law as power_law
 from jaxsched._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._decays import step_decay as step_decay
+from jaxsched._diagnose import Diagnosis as Diagnosis
+from jaxsched._diagnose import diagnose as diagnose
 from jaxsched._graft import graft as graft
 from jaxsched._kept import best_params as best_params
 from jaxsched._kept import snapshot_average as snapshot_average
@@ -70,6 +72,8 @@ from jaxsched._stateful._kl import kl_adaptive as kl_adaptive
 from jaxsched._stateful._plateau import PlateauState as PlateauState
 from jaxsched._stateful._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful as Stateful
+from jaxsched._stateful._spike_guard import SpikeGuardState as SpikeGuardState
+from jaxsched._stateful._spike_guard import spike_guard as spike_guard
 from jaxsched._stateful._tunable import TunableState as TunableState
 from jaxsched._stateful._tunable import tunable as tunable
 from jaxsched._stateful._until import UntilState as UntilState
@@ -78,6 +82,8 @@ from jaxsched._table import table as table
 from jaxsched._transforms._inject import inject as inject
 from jaxsched._transforms._keep_best import KeepBestState as KeepBestState
 from jaxsched._transforms._keep_best import keep_best as keep_best
+from jaxsched._transforms._monitor import MonitorState as MonitorState
+from jaxsched._transforms._monitor import monitor as monitor
 from jaxsched._transforms._per_group import by_path as by_path
 from jaxsched._transforms._per_group import layerwise as layerwise
 from jaxsched._transforms._per_group import per_group as per_group

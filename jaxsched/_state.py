@@ -379,18 +379,24 @@ def _each_named(
     places = [(path, name) for path, state in _clocks(call, tree) for name in state.hyperparams]
     labels = dict(zip(places, _named(places), strict=True))
     for given in arguments:
-        known = given in labels.values() or any(given == name for _, name in places)
+        known = given in labels.values() or any(given in _plain(name) for _, name in places)
         names = ", ".join(labels.values())
         require(known, f"`{call}(opt_state, {given}=...)`: there is only {names}.")
 
     def one(path: Path, state: ScheduledState) -> ScheduledState:
         for name in state.hyperparams:
-            for given in (name, labels[path, name]):  # the label last: it is the more precise
+            # The label last: it is the most precise.
+            for given in dict.fromkeys([*_plain(name), labels[path, name]]):
                 if given in arguments:
                     state = change(state, name, arguments[given])
         return state
 
     return each_clock(tree, one)
+
+
+def _plain(name: str) -> tuple[str, str]:
+    """A name without its group, which means all groups, and the name."""
+    return name.rpartition("/")[2], name
 
 
 def _named(places: Any) -> list[str]:

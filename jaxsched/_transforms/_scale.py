@@ -10,16 +10,21 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.typing import ArrayLike
 
 from jaxsched import _require
 from jaxsched._stateful._plateau import reduce_on_plateau
-from jaxsched._transforms._scheduled import Slot, Values, as_slot, scheduled, with_extra_args
+from jaxsched._transforms._scheduled import (
+    AnyRate,
+    Slot,
+    Values,
+    as_slot,
+    require_transform,
+    scheduled,
+    times,
+    with_extra_args,
+)
 
-AnyRate = ArrayLike | Slot | optax.Schedule
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -151,10 +156,7 @@ def wrap(
       >>> hyperparams(tx.init(jnp.ones(2)))
       {'scale': Array(1., dtype=float32)}
     """
-    is_transform = hasattr(tx, "init") and hasattr(tx, "update")
-    _require.require(
-        is_transform, _require.refuse("wrap", "tx", "be an optax.GradientTransformation", tx)
-    )
+    tx = require_transform("wrap", tx)
     return _scaled(tx, _require.name("wrap", name=name), as_slot("wrap", "factor", factor))
 
 
@@ -168,17 +170,8 @@ def _scaled(
             updates: optax.Updates, state: optax.OptState, params: Any = None, **extra_args: Any
         ) -> tuple[optax.Updates, optax.OptState]:
             updates, state = inner.update(updates, state, params, **extra_args)
-            return jax.tree.map(lambda u: _times(sign * values[name], u), updates), state
+            return jax.tree.map(lambda u: times(sign * values[name], u), updates), state
 
         return optax.GradientTransformationExtraArgs(inner.init, update)
 
     return scheduled({name: slot}, make)
-
-
-def _times(factor: jax.Array, update: jax.Array) -> jax.Array:
-    """Formed in float32 at least: in float16 a rate of 1e-8 is zero."""
-    update = jnp.asarray(update)
-    if not jnp.issubdtype(update.dtype, jnp.inexact):
-        update = update.astype(jnp.float32)
-    wide = np.promote_types(update.dtype, np.float32)
-    return (factor.astype(wide) * update.astype(wide)).astype(update.dtype)

@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from jaxsched._clock import LAST
 from jaxsched._compose import from_function
 from jaxsched._decays import constant
-from jaxsched._numerics import real
-from jaxsched._require import refuse
+from jaxsched._numerics import real, wide
+from jaxsched._require import refuse, require
 from jaxsched._schedule import Schedule, is_function
 from jaxsched._stateful._protocol import LikeParams, Stateful
 
 Slot = Schedule | Stateful
+AnyRate = ArrayLike | Slot | optax.Schedule
 Values = dict[str, jax.Array]
 Factors = dict[str, tuple[Any, ...]]
 
@@ -168,3 +170,28 @@ def with_extra_args(tx: optax.GradientTransformation) -> optax.GradientTransform
     if isinstance(getattr(tx.update, "__self__", None), optax.MultiSteps):
         return optax.GradientTransformationExtraArgs(tx.init, tx.update)
     return optax.with_extra_args_support(tx)
+
+
+def times(factor: jax.Array, update: Any) -> jax.Array:
+    """A product in the dtype of the update, formed in float32 at least.
+
+    In float16 a rate of 1e-8 is zero.
+    """
+    update = jnp.asarray(update)
+    if not jnp.issubdtype(update.dtype, jnp.inexact):
+        update = update.astype(jnp.float32)
+    return (factor.astype(wide(update).dtype) * wide(update)).astype(update.dtype)
+
+
+def require_transform(call: str, tx: Any) -> optax.GradientTransformation:
+    """What is an optimizer by its methods, or an error."""
+    known = hasattr(tx, "init") and hasattr(tx, "update")
+    require(known, refuse(call, "tx", "be an optax.GradientTransformation", tx))
+    return tx
+
+
+def require_params(call: str, params: Any) -> Any:
+    """The parameters that an update was given, or an error."""
+    given = params is not None
+    require(given, f"`{call}` needs the parameters: `tx.update(updates, state, params)`.")
+    return params

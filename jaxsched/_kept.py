@@ -1,0 +1,133 @@
+"""The parameters that wrappers keep in an optimizer's state: the best ones, and snapshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+
+from jaxsched._numerics import real, wide
+from jaxsched._require import require
+from jaxsched._transforms._keep_best import KeepBestState
+from jaxsched._transforms._snapshot import SnapshotsState
+from jaxsched._transforms._walk import opened
+
+
+def best_params(opt_state: Any) -> optax.Params:
+    """The parameters of which the metric of `keep_best` was best.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      Parameters; before the first metric those of `init`.
+
+    Raises:
+      ValueError: there is no `keep_best` in it, or more than one.
+
+    Example:
+      >>> tx = keep_best(optax.sgd(0.1))
+      >>> print(best_params(tx.init(jnp.ones(2))))
+      [1. 1.]
+    """
+    return _only("best_params", KeepBestState, "keep_best(tx)", opt_state).params
+
+
+def snapshots(opt_state: Any) -> optax.Params:
+    """The parameters at the last minima of the schedule, oldest first.
+
+        jax.vmap(lambda params: model.apply(params, x))(snapshots(opt_state))
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      Parameters with an axis in front, of as many as were taken, at most `keep`. Under `jit`, where
+      no shape depends on a number, of all `keep`: those not yet taken come first, and are zero.
+
+    Raises:
+      ValueError: there is no `snapshot` in it, or more than one; or, outside `jit`, none was taken.
+
+    Example:
+      >>> cycles = cosine(0.5, 0.0, 2).cycle()
+      >>> tx = snapshot(cycles, keep=2)
+      >>> state = tx.init(jnp.ones(1))
+      >>> for _ in range(4):
+      ...     _, state = tx.update(jnp.ones(1), state, jnp.ones(1))
+      >>> print(snapshots(state))
+      [[2.]
+       [2.]]
+    """
+    ring = _ring("snapshots", opt_state)
+    keep = ring.steps.shape[-1]
+    order = (ring.snapshots + jnp.arange(keep, dtype=jnp.int32)) % keep
+    if not isinstance(ring.snapshots, Tracer):
+        order = order[keep - min(int(ring.snapshots), keep) :]
+    return jax.tree.map(lambda x: x[order], ring.params)
+
+
+def snapshot_average(opt_state: Any) -> optax.Params:
+    """The mean of the parameters at the last minima of the schedule.
+
+    A model with batch statistics needs them measured anew with these parameters.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      Parameters, summed in float32 at least; zero if none were taken, which only `jit` allows.
+
+    Raises:
+      ValueError: there is no `snapshot` in it, or more than one; or, outside `jit`, none was taken.
+
+    Example:
+      >>> cycles = cosine(0.5, 0.0, 2).cycle()
+      >>> tx = snapshot(cycles, keep=2)
+      >>> state = tx.init(jnp.ones(1))
+      >>> for step in range(4):
+      ...     _, state = tx.update(jnp.zeros(1), state, jnp.full(1, step))
+      >>> print(snapshot_average(state))
+      [2.]
+
+    References:
+      Izmailov et al., 2018, https://arxiv.org/abs/1803.05407.
+    """
+    ring = _ring("snapshot_average", opt_state)
+    count = jnp.clip(ring.snapshots, 1, ring.steps.shape[-1])
+
+    def mean(x: jax.Array) -> jax.Array:
+        # What was not taken is zero, and adds nothing.
+        return (wide(x).sum(axis=0) / real(count).astype(wide(x).dtype)).astype(x.dtype)
+
+    return jax.tree.map(mean, ring.params)
+
+
+def _ring(call: str, opt_state: Any) -> SnapshotsState:
+    ring = _only(call, SnapshotsState, "snapshot(schedule, keep=...)", opt_state)
+    require(
+        ring.snapshots.ndim == 0,
+        f"`{call}`: the state is stacked, {ring.snapshots.shape}: call it under `jax.vmap`.",
+    )
+    require(ring.snapshots > 0, f"`{call}(opt_state)`: the schedule has had no minimum yet.")
+    return ring
+
+
+def _only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
+    """The one record of a kind that there is, however deep."""
+    found: list[Any] = []
+
+    def is_one(x: Any) -> bool:
+        if isinstance(x, kind):
+            found.append(x)
+        return False
+
+    jax.tree.leaves(opened(opt_state), is_leaf=is_one)
+    require(
+        len(found) == 1,
+        f"`{call}(opt_state)` finds {len(found) or 'no'} `{remedy}` in a "
+        f"{type(opt_state).__name__}, and needs one.",
+    )
+    return found[0]

@@ -1,0 +1,141 @@
+"""Keep the best: a copy of the parameters as they were when a metric was best."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._clock import counted
+from jaxsched._numerics import real, wide
+from jaxsched._require import flag, one_of, require, within
+from jaxsched._stateful import _mailbox
+from jaxsched._stateful._better import MODES, beyond
+from jaxsched._stateful._listener import Axis, heard, listening
+from jaxsched._stateful._mailbox import Mailbox
+from jaxsched._stateful._protocol import chosen
+from jaxsched._transforms._scheduled import require_params, require_transform, with_extra_args
+from jaxsched._transforms._walk import counts
+
+
+class KeepBestState(NamedTuple):
+    """The state of `keep_best`."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    best: jax.Array  # float: the best metric; means nothing while `judged` is 0
+    judged: jax.Array  # int32: metrics compared so far
+    params: optax.Params  # of when it was best; at first those of `init`
+    restores: jax.Array  # int32: how often they were gone back to
+    inner_state: optax.OptState
+
+
+def keep_best(
+    tx: optax.GradientTransformation,
+    *,
+    metric: str = "value",
+    mode: str = "min",
+    rtol: ArrayLike = 0.0,
+    atol: ArrayLike = 0.0,
+    backtrack: bool = False,
+    axis_name: Axis = None,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer that remembers the parameters of which a metric was best.
+
+        better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
+
+    The parameters that a metric is of are those that the update which sees it is given: the loss of
+    this step's batch, or what was observed since the last update. `best_params(opt_state)` has the
+    best ones.
+
+    With `backtrack`, the update in which a rule in `tx` cuts its rate goes back to them: training
+    continues lower from the best point so far. The moments of `tx` are kept; what comes back is
+    exact but for one rounding, since it is added as an update.
+
+    The state holds one copy of the parameters, and every update selects between two of them: both
+    cost memory traffic of about the size of the parameters, however seldom they get better.
+
+    Args:
+      tx: any optimizer.
+      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
+      mode: "min" if less is better, "max" if more is.
+      rtol: relative margin, not negative.
+      atol: absolute margin, not negative.
+      backtrack: go back to the best parameters when the rate is cut?
+      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+
+    Returns:
+      A transform, which needs the parameters; `events(opt_state)["restores"]` counts.
+
+    Raises:
+      ValueError: `tx` is no transform, or has no rule that cuts a rate where `backtrack` asks for
+        one; an argument is out of its range; or an update has no parameters.
+
+    Example:
+      >>> tx = keep_best(optax.sgd(0.1))
+      >>> params = jnp.ones(1)
+      >>> state = tx.init(params)
+      >>> for loss in (0.5, 0.4, 0.9):
+      ...     updates, state = tx.update(jnp.ones(1), state, params, value=loss)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(params, best_params(state))
+      [0.7] [0.9]
+
+    References:
+      Keras' `restore_best_weights`, and its `BackupAndRestore`, inside the compiled step.
+    """
+    call = "keep_best"
+    inner = with_extra_args(require_transform(call, tx))
+    names = listening(call, metric, axis_name)
+    one_of(call, MODES, mode=mode)
+    relative = within(call, "not be negative", lambda x: x >= 0, rtol=rtol)
+    absolute = within(call, "not be negative", lambda x: x >= 0, atol=atol)
+    goes_back = flag(call, backtrack=backtrack)
+
+    def init(params: optax.Params) -> KeepBestState:
+        inner_state = inner.init(params)
+        require(
+            not goes_back or "cuts" in counts(inner_state),
+            "`keep_best(backtrack=True)` goes back when the rate is cut, and nothing in `tx` cuts "
+            "it: multiply its schedule with `reduce_on_plateau()`, say.",
+        )
+        return KeepBestState(
+            mailbox=_mailbox.empty(metric),
+            best=real(0.0),
+            judged=jnp.zeros((), jnp.int32),
+            params=jax.tree.map(lambda x: jnp.array(x, copy=True), params),
+            restores=jnp.zeros((), jnp.int32),
+            inner_state=inner_state,
+        )
+
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, KeepBestState]:
+        params = require_params(call, params)
+        seen = _mailbox.read(heard(state, metric, extra_args).mailbox, **names)
+        first = state.judged == 0
+        better = first | beyond(seen.value, state.best, mode, relative, absolute)
+        better = better & seen.heard
+        kept = chosen(better, params, state.params)
+        new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        back = jnp.zeros((), bool)
+        if goes_back:
+            back = counts(inner_state)["cuts"] > counts(state.inner_state)["cuts"]
+            new = jax.tree.map(lambda u, a, b: jnp.where(back, _way(a, b, u), u), new, params, kept)
+        return new, KeepBestState(
+            mailbox=_mailbox.empty(metric),
+            best=jnp.where(better, seen.value, state.best),
+            judged=counted(state.judged, seen.heard),
+            params=kept,
+            restores=counted(state.restores, back),
+            inner_state=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _way(here: jax.Array, there: jax.Array, update: jax.Array) -> jax.Array:
+    """The update from one array to another."""
+    return (wide(there) - wide(here)).astype(update.dtype)

@@ -1,0 +1,230 @@
+"""Rates by group: each group of parameters has its own schedule, and all have one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._decays import constant
+from jaxsched._piecewise import piecewise_constant
+from jaxsched._require import flag, length, positive, refuse, require
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._transforms._scheduled import AnyRate, Values, as_slot, scheduled, times
+
+Labels = Any  # a tree of names, of which each stands for all that is below it
+Layer = str | tuple[str, ...]
+
+
+def per_group(
+    labels: Labels | Callable[[optax.Params], Labels],
+    schedules: Mapping[str, AnyRate],
+    *,
+    flip_sign: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates of each group of parameters with its own learning rate, downhill.
+
+        -schedules[label of the parameter](count) * update
+
+    It stands where `scale_by_learning_rate` would, behind one preconditioner for all; `optax.
+    partition` is for groups that have different optimizers. A group of rate 0 does not move.
+
+    Args:
+      labels: a tree of names in the structure of the parameters, or of the upper part of it; or a
+        function that makes one of the parameters, such as `by_path(...)`.
+      schedules: by name, a float, a schedule, a stateful schedule, or a function of the step.
+      flip_sign: downhill; False goes up.
+
+    Returns:
+      A transform whose `hyperparams` has "head/learning_rate" for the group "head". In `override`
+      and `retune` the plain name means all groups.
+
+    Raises:
+      ValueError: a parameter is in no group that has a schedule, or a group has no parameter; a
+        value is no schedule.
+
+    Example:
+      >>> labels = by_path(lambda path: "head" if path.startswith("head") else "body")
+      >>> tx = per_group(labels, {"body": cosine(0.1, 0.0, 10), "head": 1.0})
+      >>> params = {"embed": jnp.ones(1), "head": jnp.ones(1)}
+      >>> updates, state = tx.update(params, tx.init(params))
+      >>> print(updates["embed"], updates["head"])
+      [-0.1] [-1.]
+      >>> print(*hyperparams(state))
+      body/learning_rate head/learning_rate
+
+    References:
+      `optax.partition`, whose labels these are.
+    """
+    call = "per_group"
+    require(bool(schedules), f"`{call}(labels, schedules)` has no schedules: name one per group.")
+    sign = -1 if flag(call, flip_sign=flip_sign) else 1
+    slots = {name: as_slot(call, name, x) for name, x in schedules.items()}
+    return _grouped(call, labels, slots, "learning_rate", sign)
+
+
+def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates of each layer with a factor that decays from the output to the input.
+
+        update * decay**(len(depth) - 1 - d)    for the layers of depth d, from 0 at the input
+
+    It stands behind the preconditioner, between `scale_by_adam()` and `scale_by_learning_rate(...)`
+    say, or after a ready-made optimizer.
+
+    Args:
+      decay: the factor from one layer to the one below, positive; 0.65 to 0.9 is usual.
+      depth: the names of the layers from the input to the output, as they are in the paths of the
+        parameters: `["embed", "layers_0", "layers_1", "head"]`. Several at one depth are a tuple. A
+        parameter belongs to the longest name on its path; `"layers/1"` is two steps of one.
+
+    Returns:
+      A transform whose `hyperparams` has "head/scale" for the layer "head", and so on.
+
+    Raises:
+      ValueError: `decay` is not positive; a parameter is in no layer, or in two; a layer has no
+        parameter.
+
+    Example:
+      >>> tx = optax.chain(optax.sgd(0.1), layerwise(decay=0.5, depth=["embed", "body", "head"]))
+      >>> params = {"body": jnp.ones(1), "embed": jnp.ones(1), "head": jnp.ones(1)}
+      >>> for name, value in hyperparams(tx.init(params)).items():
+      ...     print(name, value)
+      body/scale 0.5
+      embed/scale 0.25
+      head/scale 1.0
+
+    References:
+      BEiT, 2022, https://arxiv.org/abs/2106.08254: the top layer has `decay`, the head 1. ELECTRA,
+      2020, https://arxiv.org/abs/2003.10555, leaves one power out: the top layer has `decay**2`.
+      Here an empty place is `()`: `[..., "layers_11", (), "head"]`. Howard and Ruder, 2018,
+      https://arxiv.org/abs/1801.06146, have 1 / 2.6.
+    """
+    call = "layerwise"
+    rate = positive(call, decay=decay)
+    layers = [(layer,) if isinstance(layer, str) else tuple(layer) for layer in depth]
+    require(any(layers), refuse(call, "depth", "name at least one layer", depth))
+    slots = {
+        names[0]: constant(rate ** (len(layers) - 1 - d)) for d, names in enumerate(layers) if names
+    }
+    group_of = {name: names[0] for names in layers for name in names}
+    return _grouped(call, by_path(lambda path: _layer(path, group_of)), slots, "scale", 1)
+
+
+def unfreezing(
+    schedule: Schedule | ArrayLike, groups: Sequence[str], *, every: int
+) -> dict[str, Schedule]:
+    """Schedules for `per_group` that let one group after the other learn.
+
+        group i: 0 before step i * every, then schedule(count)
+
+    Args:
+      schedule: what a group follows once it learns, on the clock of all.
+      groups: the names in the order in which they begin, the head first.
+      every: steps from one group to the next.
+
+    Returns:
+      A schedule by name.
+
+    Raises:
+      ValueError: `schedule` is not one, there are no groups, or `every` is no length.
+
+    Example:
+      >>> schedules = unfreezing(linear(1.0, 0.0, 10), ["head", "body"], every=5)
+      >>> print(schedules["body"](jnp.arange(4, 7)))
+      [0.  0.5 0.4]
+
+    References:
+      Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.3.
+    """
+    call = "unfreezing"
+    require(len(groups) > 0, refuse(call, "groups", "name at least one group", groups))
+    rate = as_schedule(call, schedule if callable(schedule) else constant(schedule))
+    steps = length(call, every=every)
+    return {
+        name: piecewise_constant([0.0, 1.0], [i * steps]) * rate if i else rate
+        for i, name in enumerate(groups)
+    }
+
+
+def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
+    """A function that labels parameters by their paths, for `per_group` and `optax.partition`.
+
+    Args:
+      name: a function of a path, such as "encoder/layers_3/kernel".
+
+    Returns:
+      A function from parameters to a tree of what `name` says of each.
+
+    Example:
+      >>> by_path(lambda path: path.split("/")[0])({"head": {"kernel": jnp.ones(2)}})
+      {'head': {'kernel': 'head'}}
+    """
+    return lambda params: jax.tree_util.tree_map_with_path(lambda p, _: name(_text(p)), params)
+
+
+def _grouped(
+    call: str, labels: Any, slots: Mapping[str, Any], name: str, sign: int
+) -> optax.GradientTransformationExtraArgs:
+    """One clock, whose values multiply each its own group."""
+
+    def labelled(tree: Any) -> Labels:
+        return labels(tree) if callable(labels) else labels
+
+    def make(values: Values) -> optax.GradientTransformation:
+        def one(label: str, updates: Any) -> Any:
+            factor = sign * values[f"{label}/{name}"]
+            return jax.tree.map(lambda u: times(factor, u), updates)
+
+        def init(params: optax.Params) -> optax.EmptyState:
+            _require_groups(call, labelled(params), params, slots)
+            return optax.EmptyState()
+
+        def update(
+            updates: optax.Updates, state: Any, params: optax.Params | None = None
+        ) -> tuple[optax.Updates, Any]:
+            return jax.tree.map(one, labelled(updates), updates), state
+
+        return optax.GradientTransformation(init, update)
+
+    return scheduled({f"{group}/{name}": slot for group, slot in slots.items()}, make)
+
+
+def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, Any]) -> None:
+    """Raise unless every parameter is in a group, and every group has one."""
+    names, found = ", ".join(slots), set[str]()
+
+    def check(path: Any, label: Any, below: Any) -> None:
+        known = isinstance(label, str) and label in slots
+        require(known, f"`{call}`: `{_text(path)}` is in {label!r}, and there is only {names}.")
+        if jax.tree.leaves(below):
+            found.add(label)
+
+    jax.tree_util.tree_map_with_path(check, labels, params)
+    empty = [name for name in slots if name not in found]
+    require(not empty, f"`{call}`: no parameter is in {', '.join(map(repr, empty))}.")
+
+
+def _layer(path: str, group_of: Mapping[str, str]) -> str:
+    """The group of the longest name on a path."""
+    steps = path.split("/")
+    on_it = {name for name in group_of if _is_on(name.split("/"), steps)}
+    require(
+        bool(on_it),
+        f"`layerwise`: `{path}` is in no layer. `depth` has {', '.join(group_of)}.",
+    )
+    longest = max(len(name.split("/")) for name in on_it)
+    names = sorted(name for name in on_it if len(name.split("/")) == longest)
+    same = len({group_of[name] for name in names}) == 1
+    require(same, f"`layerwise`: `{path}` is in {' and '.join(names)}: name more of its path.")
+    return group_of[names[0]]
+
+
+def _is_on(name: list[str], path: list[str]) -> bool:
+    return any(path[i : i + len(name)] == name for i in range(len(path) - len(name) + 1))
+
+
+def _text(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

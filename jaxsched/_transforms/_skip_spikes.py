@@ -1,0 +1,141 @@
+"""Skip spikes: a step whose loss or gradient is far from all the latest ones is not made.
+
+Both ways are computed and one is chosen: nothing waits for the host, and nothing branches.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._clock import LAST, counted, held
+from jaxsched._require import flag, length, positive
+from jaxsched._stateful import _mailbox, _rolling
+from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening, norm
+from jaxsched._stateful._mailbox import Mailbox
+from jaxsched._stateful._protocol import chosen
+from jaxsched._stateful._rolling import Window
+from jaxsched._transforms._scheduled import ScheduledState, require_transform, with_extra_args
+from jaxsched._transforms._walk import each_clock
+
+
+class SkipSpikesState(NamedTuple):
+    """The state of `skip_spikes`."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    window: Window  # the latest values, the spikes among them
+    skipped: jax.Array  # bool: was the last step skipped?
+    skips: jax.Array  # int32: how many were
+    inner_state: optax.OptState
+
+
+def skip_spikes(
+    tx: optax.GradientTransformation,
+    *,
+    metric: str = GRADIENT_NORM,
+    sigmas: ArrayLike = 6.0,
+    window_size: int = 128,
+    start_after: ArrayLike = 64,
+    advance_on_skip: bool = True,
+    axis_name: Axis = None,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer that leaves out a step whose loss or gradient norm is a spike.
+
+        spike: value > mean + sigmas * std     of the last `window_size` values, this one not among
+                                               them; or the value or a gradient is NaN or infinite
+
+    In a step that is left out the updates are zero and the state of `tx` stays as it is: moments,
+    mail and factors. A spike counts among the later values, so that a lasting change of level is
+    accepted in the end; what is not finite never does. To guard loss and gradients, guard twice.
+
+    Args:
+      tx: any optimizer.
+      metric: what is watched: `"gradient_norm"` of the gradients that come in, or the name of a
+        metric, as in `observe(opt_state, value=loss)` and `tx.update(..., value=loss)`. An update
+        without it is judged by whether its gradients are finite.
+      sigmas: how many standard deviations are too far, positive.
+      window_size: how many values are remembered, at least 2.
+      start_after: values before the first that can be a spike.
+      advance_on_skip: do the clocks of this package in `tx` tick in a step that is left out? If
+        not, the schedule is as much later as there were skips. Adam's own count never does.
+      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`: all
+        devices skip, or none.
+
+    Returns:
+      A transform; `events(opt_state)["skips"]` counts. Its state has `window_size` numbers more.
+
+    Raises:
+      ValueError: `tx` is no transform, or an argument is out of its range.
+
+    Example:
+      >>> tx = skip_spikes(optax.sgd(1.0), start_after=2)
+      >>> state = tx.init(jnp.ones(1))
+      >>> for gradient in (1.0, 1.1, 0.9, 99.0, jnp.nan, 1.0):
+      ...     updates, state = tx.update(jnp.full(1, gradient), state)
+      ...     print(updates, events(state)["skips"])
+      [-1.] 0
+      [-1.1] 0
+      [-0.9] 0
+      [0.] 1
+      [0.] 2
+      [-1.] 2
+
+    References:
+      OLMo-core's and Levanter's skip-step, whose numbers these are.
+    """
+    call = "skip_spikes"
+    inner = with_extra_args(require_transform(call, tx))
+    names = listening(call, metric, axis_name)
+    limit = positive(call, sigmas=sigmas)
+    size = _rolling.window_size_of(call, window_size)
+    first = held(length(call, start_after=start_after))
+    advances = flag(call, advance_on_skip=advance_on_skip)
+
+    def init(params: optax.Params) -> SkipSpikesState:
+        return SkipSpikesState(
+            mailbox=_mailbox.empty(metric),
+            window=_rolling.start(size),
+            skipped=jnp.zeros((), bool),
+            skips=jnp.zeros((), jnp.int32),
+            inner_state=inner.init(params),
+        )
+
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, SkipSpikesState]:
+        _rolling.require_size(call, state.window, size)
+        mailbox = heard(state, metric, {**extra_args, "updates": updates}).mailbox
+        seen = _mailbox.read(mailbox, **names)
+        spike = seen.heard & _rolling.is_spike(state.window, seen.value, limit, first)
+        skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
+        new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        frozen = _ticked(state.inner_state) if advances else state.inner_state
+        return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
+            mailbox=_mailbox.empty(metric),
+            window=_rolling.add(state.window, seen.value, seen.heard),
+            skipped=skip,
+            skips=counted(state.skips, skip),
+            inner_state=chosen(skip, frozen, inner_state),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
+    """Does it hold on any device?"""
+    if axis_name is None:
+        return condition
+    return jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
+
+
+def _ticked(state: optax.OptState) -> optax.OptState:
+    """The state with its clocks one step later, and nothing else."""
+
+    def tick(_: Any, clock: ScheduledState) -> ScheduledState:
+        return clock._replace(count=jnp.minimum(clock.count, LAST - 1) + 1)
+
+    return each_clock(state, tick)

@@ -1,0 +1,133 @@
+"""Snapshots: the parameters at the last minima of a schedule, in a ring inside the state."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched import _clock
+from jaxsched._clock import LAST, counted
+from jaxsched._numerics import real
+from jaxsched._require import length, refuse, require
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._transforms._scheduled import ScheduledState, require_params
+
+# A schedule is within 1e-6 of its formula: a move by less may be none.
+_VISIBLE = 4e-6
+
+
+class SnapshotsState(NamedTuple):
+    """The inner state of `snapshot`."""
+
+    params: optax.Params  # (keep, ...): the ring, its oldest entry next to be written
+    steps: jax.Array  # int32[keep]: the step after which each was taken
+    snapshots: jax.Array  # int32: how many were taken
+    high: jax.Array  # float: the highest value since the last one
+    low: jax.Array  # float: the lowest value since that
+
+
+def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
+    """Keep the parameters at the last `keep` minima of a schedule. The last link of a chain.
+
+        taken after step t, if schedule(t) has fallen since the last one, and
+            schedule(t + 1) > schedule(t), or t is the last step of the schedule
+
+    Of warm restarts that is the end of each cycle. `snapshots(opt_state)` gives them stacked, for
+    an ensemble under `vmap`, and `snapshot_average(opt_state)` their mean.
+
+    The memory is fixed: `keep` copies of the parameters. Each update reads and writes one of them,
+    and with donated buffers nothing else.
+
+    Args:
+      schedule: what the rate follows; of a product with stateful factors, the schedule alone.
+      keep: how many are kept, at least 1; the oldest goes when there are more.
+
+    Returns:
+      A transform that leaves the updates as they are, and needs the parameters. It has a clock, as
+      every transform here; `events(opt_state)["snapshots"]` counts.
+
+    Raises:
+      ValueError: `schedule` is not one, `keep` is not an integer of at least 1; or an update has no
+        parameters.
+
+    Example:
+      >>> cycles = cosine(0.5, 0.0, 2).cycle()
+      >>> tx = optax.chain(inject(optax.sgd, learning_rate=cycles), snapshot(cycles, keep=2))
+      >>> params = jnp.ones(1)
+      >>> state = tx.init(params)
+      >>> for _ in range(6):
+      ...     updates, state = tx.update(jnp.ones(1), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(snapshots(state), snapshot_average(state))
+      [[-0.5 ]
+       [-1.25]] [-0.875]
+
+    References:
+      Huang et al., 2017, https://arxiv.org/abs/1704.00109, section 3; the mean is that of Izmailov
+      et al., 2018, https://arxiv.org/abs/1803.05407.
+    """
+    call = "snapshot"
+    cycles = as_schedule(call, schedule)
+    size = length(call, keep=keep, least=1)
+    static = isinstance(size, int)
+    require(static, refuse(call, "keep", "be an int: it is the length of an array", size))
+
+    def init(params: optax.Params) -> ScheduledState:
+        count = jnp.zeros((), jnp.int32)
+        first = cycles._at(count)
+        ring = SnapshotsState(
+            params=jax.tree.map(
+                lambda x: jnp.zeros((size, *jnp.shape(x)), jnp.result_type(x)), params
+            ),
+            steps=jnp.zeros(size, jnp.int32),
+            snapshots=jnp.zeros((), jnp.int32),
+            high=jnp.array(real(first), copy=True),
+            low=jnp.array(real(first), copy=True),
+        )
+        return ScheduledState(count, {}, {}, {}, ring)
+
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ScheduledState]:
+        taken = optax.apply_updates(require_params(call, params), updates)
+        ring, now = _watched(state.inner_state, cycles, state.count)
+        ring = _with(ring, taken, state.count, now)
+        count = jnp.minimum(state.count, LAST - 1) + 1
+        return updates, state._replace(count=count, inner_state=ring)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _watched(
+    ring: SnapshotsState, cycles: Schedule, t: jax.Array
+) -> tuple[SnapshotsState, jax.Array]:
+    """Is this step a minimum?"""
+    value, after = cycles._at(t), cycles._at(_clock.read(t + 1))
+    high = jnp.maximum(ring.high, value)
+    low = jnp.where(value >= ring.high, value, jnp.minimum(ring.low, value))
+    fell = low < high - _VISIBLE * jnp.abs(high)
+    rises = after > low + _VISIBLE * jnp.abs(low)
+    ends = jnp.zeros((), bool) if cycles.steps is None else t == _clock.read(cycles.steps) - 1
+    now = fell & (rises | ends)
+    # From here on it is the next cycle that is watched.
+    high, low = jnp.where(now, value, high), jnp.where(now, value, low)
+    return ring._replace(high=high, low=low), now
+
+
+def _with(
+    ring: SnapshotsState, params: optax.Params, t: jax.Array, now: jax.Array
+) -> SnapshotsState:
+    """The ring with these parameters in it, if there is a snapshot now."""
+    at = ring.snapshots % ring.steps.shape[0]
+
+    def written(kept: jax.Array, new: Any) -> jax.Array:
+        return kept.at[at].set(jnp.where(now, new, kept[at]))
+
+    return ring._replace(
+        params=jax.tree.map(written, ring.params, params),
+        steps=written(ring.steps, t),
+        snapshots=counted(ring.snapshots, now),
+    )
