@@ -94,9 +94,9 @@ def kl_adaptive(
         far :  scale = max(scale / down, min_scale)  if kl > target * tolerance
         near:  scale = min(scale * up, max_scale)    if 0 < kl < target / tolerance
 
-    A divergence of zero or less is, by rounding, that of a policy that has not moved, and counts for
-    nothing. The move acts in the very update that sees the metric; an update without one changes
-    nothing.
+    A divergence of zero, or below by rounding, is that of a policy that has not moved, and counts
+    for nothing. An update without a metric changes nothing. The move acts in the very update that
+    sees it.
 
     Args:
       target: the divergence to be kept, in nats, > 0; 0.01 is usual.
