@@ -12,8 +12,7 @@ from jax.typing import ArrayLike
 from jaxsched._decays import constant
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import flag, length, positive, refuse, require
-from jaxsched._schedule import Schedule, as_schedule
-from jaxsched._transforms._scheduled import AnyRate, Values, as_slot, scheduled, times
+from jaxsched._transforms._scheduled import AnyRate, Slot, Values, as_slot, scheduled, times
 
 Labels = Any  # a tree of names, of which each stands for all that is below it
 Layer = str | tuple[str, ...]
@@ -113,15 +112,14 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
     return _grouped(call, by_path(lambda path: _layer(path, group_of)), slots, "scale", 1)
 
 
-def unfreezing(
-    schedule: Schedule | ArrayLike, groups: Sequence[str], *, every: int
-) -> dict[str, Schedule]:
+def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[str, Slot]:
     """Schedules for `per_group` that let one group after the other learn.
 
         group i: 0 before step i * every, then schedule(count)
 
     Args:
-      schedule: what a group follows once it learns, on the clock of all.
+      schedule: what a group follows once it learns, on the clock of all; a float, a schedule, a
+        stateful schedule, or a function of the step.
       groups: the names in the order in which they begin, the head first.
       every: steps from one group to the next.
 
@@ -141,7 +139,7 @@ def unfreezing(
     """
     call = "unfreezing"
     require(len(groups) > 0, refuse(call, "groups", "name at least one group", groups))
-    rate = as_schedule(call, schedule if callable(schedule) else constant(schedule))
+    rate = as_slot(call, "schedule", schedule)
     steps = length(call, every=every)
     return {
         name: piecewise_constant([0.0, 1.0], [i * steps]) * rate if i else rate
