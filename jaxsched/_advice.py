@@ -19,7 +19,7 @@ def diverging(e: Evidence) -> str:
 
 
 def overshooting(e: Evidence) -> str:
-    if e.cosine < -0.1:
+    if e.cosine < -0.2:
         said = f"consecutive gradients point against each other, cos {e.cosine:.2f}"
     elif e.neumann > 1.4:
         said = f"the loss goes up and down in turn, von Neumann's ratio {e.neumann:.2f}"
@@ -66,7 +66,8 @@ def underfitting(e: Evidence) -> str:
             f"gradients only hold up weight decay, cos {e.outward:.2f} with the parameters; "
             "lower the weight decay"
         )
-    return said + f"gradients cancel, cos {e.cosine:.2f}; find a larger model, or better inputs"
+    cancel = "gradients cancel" if e.cosine < 0.18 else "gradients agree and lead nowhere"
+    return said + f"{cancel}, cos {e.cosine:.2f}; find a larger model, or better inputs"
 
 
 WORDS = {

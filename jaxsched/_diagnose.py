@@ -150,15 +150,15 @@ def _divergence(e: Evidence) -> jax.Array:
 
 
 def _risen(e: Evidence) -> jax.Array:
-    rises = _ramp(e.alarm, 6.0, 18.0) * _ramp(e.level - e.best, 0.2, 0.6)
+    rises = _ramp(e.alarm, 6.0, 18.0) * _ramp(e.level - e.best, 0.1, 0.3)
     return jnp.maximum(_ramp(e.level, 1.05, 1.55), rises)
 
 
 def _overshoot(e: Evidence) -> jax.Array:
-    against = jnp.maximum(_ramp(-e.cosine, 0.0, 0.2), _ramp(e.neumann, 1.2, 1.6))
+    against = jnp.maximum(_ramp(-e.cosine, 0.1, 0.3), _ramp(e.neumann, 1.2, 1.6))
     # The loss of a small batch jumps by its mean in a good run too, but at a low level.
     jumps = _ramp(_over(e.spread, e.level), 0.5, 1.5) * _ramp(e.spread, 0.03, 0.17)
-    return jnp.maximum(against * _ramp(e.level, 0.02, 0.1), jumps * _ramp(e.level, 0.05, 0.1))
+    return jnp.maximum(against * _ramp(e.level, 0.02, 0.1), jumps * _ramp(e.level, 0.06, 0.14))
 
 
 def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -184,7 +184,7 @@ def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
 
 def _overfitting(e: Evidence) -> jax.Array:
     apart = _ramp(e.gap, 0.04, 0.16) * _ramp(_over(e.gap, e.level), 0.3, 1.0)
-    rising = _surely(-e.validation_fall, e.validation_error) * _ramp(e.gap, 0.0, 0.05)
+    rising = _surely(-e.validation_fall, e.validation_error) * _ramp(e.gap, 0.03, 0.1)
     return jnp.maximum(apart, _ramp(e.rise, 0.1, 0.4) * rising)
 
 

@@ -91,7 +91,7 @@ def _least(x: jax.Array) -> jax.Array:
 
 
 def _trend(history: History, unit: jax.Array, floor: jax.Array) -> Trend:
-    at = jnp.arange(BLOCKS)
+    at = jnp.arange(BLOCKS, dtype=jnp.int32)
     late = (at >= history.blocks // 2) & (at < history.blocks)
     n = real(jnp.maximum(late.sum(), 3))
     y = jnp.clip(jnp.where(late, (history.means - floor) / unit, 0), -LARGE, LARGE)
@@ -107,7 +107,7 @@ def _trend(history: History, unit: jax.Array, floor: jax.Array) -> Trend:
 
 def _moving(travel: History) -> jax.Array:
     """Travelled in the latter half over the former; 1 if that is not known."""
-    at, half = jnp.arange(BLOCKS), travel.blocks // 2
+    at, half = jnp.arange(BLOCKS, dtype=jnp.int32), travel.blocks // 2
     early = jnp.where(at < half, travel.means, 0).sum()
     late = jnp.where((at >= half) & (at < 2 * half), travel.means, 0).sum()
     known = (travel.blocks >= TREND) & (early > 0)

@@ -126,9 +126,10 @@ def _added(old: Stream, x: jax.Array, window: int) -> Stream:
 
 def _alarm(old: Stream, d: jax.Array) -> jax.Array:
     deviation = jnp.sqrt(old.variance)
-    # Formed so that a stream that never varied is surprised by a rise, and never by nothing.
-    z = jnp.clip(d, -SURPRISE * deviation, SURPRISE * deviation)
-    z = jnp.where(deviation > 0, z / jnp.where(deviation > 0, deviation, 1), SURPRISE * (d > 0))
+    varies = deviation > 0
+    # A stream that never varied is surprised by a rise, and by nothing else.
+    z = jnp.where(varies, d / jnp.where(varies, deviation, 1), jnp.where(d > 0, SURPRISE, 0))
+    z = jnp.clip(z, -SURPRISE, SURPRISE)
     return jnp.clip(old.alarm + z - ALLOWED, 0, FULL)
 
 
@@ -138,7 +139,7 @@ def remembered(old: History, x: jax.Array) -> History:
     part = old.part + (x - old.part) / real(held)
     done = held >= old.size
     closed = old._replace(
-        means=jnp.where(jnp.arange(BLOCKS) == old.blocks, part, old.means),
+        means=jnp.where(jnp.arange(BLOCKS, dtype=jnp.int32) == old.blocks, part, old.means),
         blocks=old.blocks + 1,
         part=jnp.zeros_like(part),
         held=jnp.zeros_like(held),
