@@ -1,0 +1,276 @@
+"""How often `diagnose` is right: digits runs made to fail in a known way, and healthy ones.
+
+    python benchmarks/diagnosis.py
+
+Each run is of 600 steps, by SGD, with momentum and without, and by Adam. How it was made says what
+is wrong with it, and how it ended whether that came true (`truth`): it never asks what `diagnose`
+is made of. The limits in `diagnose` were chosen by `--development`, seeds 0 to 9; what is reported
+is of seeds 100 to 119, with rates, weight decays, lengths and numbers of images between those. The
+model, the task and the 600 steps are the same: of another task this says little.
+
+A run with a rate far too high both diverges and overshoots: the one it is labelled with has to be
+found, and the other is then neither right nor wrong. Every other second accusation is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxsched as js
+from jaxsched._train._data import TRAIN, Digits, Images, digits
+from jaxsched._train._model import WIDTH, Network
+
+STEPS, BATCH, EVERY = 600, 32, 30  # a validation loss every so many steps
+PROBLEMS = ("divergence", "overshoot", "stagnation", "slow", "overfitting", "underfitting")
+KIN = {"divergence": {"overshoot"}, "overshoot": {"divergence"}}
+
+# A healthy run at a middling rate, which decays as a cosine to `floor` times itself at `stop`.
+TUNED = {"momentum": 0.05, "plain": 0.2, "adam": 0.003}
+ORDINARY = {
+    "decays": 1.0,
+    "floor": 0.0,
+    "stop": STEPS,
+    "batch": BATCH,
+    "images": TRAIN,
+    "width": WIDTH,  # hidden units that work
+    "bias": 0.0,  # added to those of the hidden layer
+    "weight_decay": 0.0,
+}
+
+# Of development, and of test runs.
+RATES: dict[str, dict[str, tuple[list[float], list[float]]]] = {
+    "momentum": {
+        "healthy": ([0.025, 0.05, 0.1], [0.035, 0.07]),
+        "slow": ([5e-5, 2e-4, 5e-4], [1e-4, 3e-4]),
+        "too high": ([0.15, 0.2, 0.3, 0.6, 2.0], [0.16, 0.18, 0.25, 0.45, 1.0]),
+    },
+    "plain": {
+        "healthy": ([0.1, 0.3], [0.2]),
+        "slow": ([5e-4, 2e-3], [1e-3]),
+        "too high": ([1.0, 1.5, 2.0, 3.0], [1.25, 1.75, 2.5]),
+    },
+    "adam": {
+        "healthy": ([0.0015, 0.003, 0.006], [0.002, 0.0042]),
+        "slow": ([3e-6, 1e-5, 3e-5], [5e-6, 2e-5]),
+        "too high": ([0.04, 0.06, 0.1, 0.2, 0.4, 1.0], [0.05, 0.08, 0.15, 0.3, 0.7]),
+    },
+}
+DECAYS = {
+    "momentum": ([0.6, 1.0, 1.5, 2.0], [0.8, 1.2, 1.8]),
+    "plain": ([0.2, 0.4], [0.3]),
+    "adam": ([4.0, 6.0, 10.0, 16.0], [5.0, 8.0, 12.0]),
+}
+STOPS = [8, 15, 25, 40], [10, 20, 30]
+FEW = [15, 30, 60, 100], [20, 45, 80]
+DEAD = [-30.0], [-40.0]
+
+
+def cases(optimizer: str, test: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a run is made to be, and how it is made."""
+    rates, tuned, both = RATES[optimizer], TUNED[optimizer], (1.0, 0.0)
+    for made in ("healthy", "slow"):
+        for rate in rates[made][test]:
+            yield from ((made, {"rate": rate, "decays": decays}) for decays in both)
+    for rate in rates["healthy"][test]:  # noisy gradients are no illness
+        yield "healthy", {"rate": rate / 2, "batch": 8}
+    for rate in rates["too high"][test]:
+        yield "too high", {"rate": rate, "decays": 0.0}
+    for stop in STOPS[test]:
+        for floor in (0.0, 1e-4):
+            yield "stagnation", {"rate": tuned, "stop": stop, "floor": floor}
+    for bias in DEAD[test]:  # no hidden unit is ever active
+        yield "stagnation", {"rate": tuned, "bias": bias}
+    for images in FEW[test]:
+        yield "overfitting", {"rate": tuned, "images": images, "decays": 0.0}
+    for decays in both:
+        for width in (1, 2):
+            yield "underfitting", {"rate": tuned, "width": width, "decays": decays}
+        for weight_decay in DECAYS[optimizer][test]:
+            yield "underfitting", {"rate": tuned, "weight_decay": weight_decay, "decays": decays}
+
+
+def truth(made: str, ran: dict[str, Any]) -> str | None:
+    """What was wrong with a run; None if it was not made ill, or well, enough to say so.
+
+    By the loss on its own training images before and after, the mean training loss of the last
+    steps, and the validation loss at the end.
+    """
+    before, after, tail, valid = (float(ran[k]) for k in ("before", "after", "tail", "valid"))
+    learnt = tail < before / 10
+    if made == "too high":
+        if not tail <= before:  # or NaN
+            return "divergence"
+        return None if learnt else "overshoot"
+    if made == "overfitting":
+        return made if learnt and valid > max(5 * after, before / 10) else None
+    return made if learnt == (made == "healthy") else None
+
+
+def crippled(params: Any, width: jax.Array) -> Any:
+    """The parameters of a network whose hidden layer has `width` units that work."""
+    works = jnp.arange(WIDTH) < width
+    hidden = jax.tree.map(lambda x: jnp.where(works, x, 0), params["Dense_0"])
+    return {**params, "Dense_0": hidden}
+
+
+def losses(params: Any, images: Images, width: jax.Array) -> jax.Array:
+    logits = Network().apply({"params": crippled(params, width)}, images.pixels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
+
+
+def mean_of_first(x: jax.Array, count: jax.Array) -> jax.Array:
+    return jnp.where(jnp.arange(len(x)) < count, x, 0).sum() / count
+
+
+def optimizer_of(kind: str, c: dict[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
+    def rate(t: jax.Array) -> jax.Array:
+        falling = jnp.cos(jnp.pi / 2 * jnp.minimum(t / c["stop"], 1)) ** 2
+        return c["rate"] * jnp.where(c["decays"] > 0, jnp.maximum(falling, c["floor"]), 1)
+
+    rule = {"adam": optax.scale_by_adam(), "momentum": optax.trace(0.9), "plain": optax.identity()}
+    decay = optax.add_decayed_weights(c["weight_decay"])
+    return optax.chain(js.monitor(), rule[kind], decay, js.scale_by_learning_rate(rate))
+
+
+def run(kind: str, data: Digits, c: dict[str, jax.Array]) -> dict[str, Any]:
+    """One run: how it went, and what `diagnose` said of it at every validation."""
+    key = jax.random.key(c["seed"])
+    order = jax.random.permutation(jax.random.fold_in(key, 0), TRAIN)
+    mine = jax.tree.map(lambda x: x[order], data.train)
+    params = Network().init(key, mine.pixels[:1])["params"]
+    params["Dense_0"]["bias"] += c["bias"]
+    tx = optimizer_of(kind, c)
+
+    def step(carry: Any, t: jax.Array) -> Any:
+        params, state = carry
+        drawn = jax.random.randint(jax.random.fold_in(key, 1 + t), (BATCH,), 0, c["images"])
+        images = jax.tree.map(lambda x: x[drawn], mine)
+        loss, gradients = jax.value_and_grad(
+            lambda p: mean_of_first(losses(p, images, c["width"]), c["batch"])
+        )(params)
+        updates, state = tx.update(gradients, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    def epoch(carry: Any, steps: jax.Array) -> Any:
+        params, state = carry
+        valid = losses(params, data.valid, c["width"]).mean()
+        carry, seen = jax.lax.scan(step, (params, js.observe(state, validation=valid)), steps)
+        return carry, (seen, js.diagnose(carry[1]))
+
+    times = jnp.arange(STEPS).reshape(-1, EVERY)
+    (end, _), (seen, course) = jax.lax.scan(epoch, (params, tx.init(params)), times)
+    return {
+        "before": mean_of_first(losses(params, mine, c["width"]), c["images"]),
+        "after": mean_of_first(losses(end, mine, c["width"]), c["images"]),
+        "tail": seen[-2:].mean(),
+        "valid": losses(end, data.valid, c["width"]).mean(),
+        "course": course,
+    }
+
+
+def trained(test: bool) -> list[dict[str, Any]]:
+    """All runs: one program for each optimizer."""
+    data, rows = digits(), []
+    for kind in TUNED:
+        made = [(m, ORDINARY | c, s) for m, c in cases(kind, test) for s in seeds(test)]
+        todo = [{**c, "seed": seed} for _, c, seed in made]
+        stacked = {name: jnp.asarray([c[name] for c in todo]) for name in todo[0]}
+        found = jax.jit(jax.vmap(functools.partial(run, kind, data)))(stacked)
+        found = jax.tree.map(np.asarray, found)
+        for i, (what, c, seed) in enumerate(made):
+            ran = jax.tree.map(lambda x, i=i: x[i], found)
+            ran |= {"made": what, "kind": kind, "options": {**c, "seed": seed}}
+            rows.append(ran | {"truth": truth(what, ran)})
+    return rows
+
+
+def seeds(test: bool) -> range:
+    return range(100, 120) if test else range(10)
+
+
+def at(row: dict[str, Any], when: int) -> js.Diagnosis:
+    return jax.tree.map(lambda x: x[when], row["course"])
+
+
+def accused(row: dict[str, Any], when: int = -1) -> set[str]:
+    said = at(row, when)
+    return {problem for problem in PROBLEMS if getattr(said, problem) >= 0.5}
+
+
+def interval(hits: int, of: int) -> str:
+    """A share with Wilson's 95 % interval, as if runs were independent."""
+    if of == 0:
+        return "-"
+    z, p = 1.96, hits / of
+    middle, half = p + z**2 / (2 * of), z * np.sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
+    low, high = ((middle + s * half) / (1 + z**2 / of) for s in (-1, 1))
+    return f"{p:.3f} [{max(low, 0):.3f}, {min(high, 1):.3f}] {hits}/{of}"
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    told = [row for row in rows if row["truth"] is not None]
+    unsaid = collections.Counter((r["made"], r["kind"]) for r in rows if r["truth"] is None)
+    print(f"{len(told)} runs. Left out, neither ill enough nor well enough: ", end="")
+    print(", ".join(f"{n} {made} ({kind})" for (made, kind), n in unsaid.items()) or "none")
+    print(f"\n{'':14}{'recall':30}precision")
+    for problem in PROBLEMS:
+        ill = [row for row in told if row["truth"] == problem]
+        hits = sum(problem in accused(row) for row in ill)
+        others = [
+            r for r in told if r["truth"] != problem and problem not in KIN.get(r["truth"], ())
+        ]
+        wrong = sum(problem in accused(row) for row in others)
+        print(f"{problem:14}{interval(hits, len(ill)):30}{interval(hits, hits + wrong)}")
+    well = [row for row in told if row["truth"] == "healthy"]
+    print(f"{'healthy':14}{interval(sum(not accused(row) for row in well), len(well))}")
+
+    print("\nThe verdict at the end, a row for each truth:\n")
+    columns = (*PROBLEMS, "healthy")
+    counts = collections.Counter((row["truth"], at(row, -1).verdict) for row in told)
+    print(" " * 14 + "".join(f"{name:>14}" for name in columns))
+    for name in columns:
+        print(f"{name:14}" + "".join(f"{counts[name, column]:>14}" for column in columns))
+
+    print("\nAlong the way: the share of ill runs found so far, and of healthy ones accused:\n")
+    for when in range(STEPS // EVERY // 4 - 1, STEPS // EVERY, STEPS // EVERY // 4):
+        ill = [row for row in told if row["truth"] != "healthy"]
+        found = sum(row["truth"] in accused(row, when) for row in ill) / len(ill)
+        wrong = sum(bool(accused(row, when)) for row in well) / len(well)
+        print(f"  after {EVERY * (when + 1):4} steps {found:6.1%} {wrong:6.1%}")
+
+
+def mistakes(rows: list[dict[str, Any]]) -> None:
+    for row in (row for row in rows if row["truth"] is not None):
+        right = {row["truth"]} - {"healthy"}
+        if right - accused(row) or accused(row) - right - KIN.get(row["truth"], set()):
+            made = {k: v for k, v in row["options"].items() if v != ORDINARY.get(k)}
+            print(f"\n{row['truth']} ({row['kind']}, {made}):\n{at(row, -1)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--development", action="store_true", help="the runs for choosing limits")
+    parser.add_argument(
+        "--mistakes", action="store_true", help="what was said of runs it misjudged"
+    )
+    options = parser.parse_args()
+    start = time.perf_counter()
+    rows = trained(not options.development)
+    report(rows)
+    if options.mistakes:
+        mistakes(rows)
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
