@@ -63,6 +63,8 @@ from jaxsched._state import step as step
 from jaxsched._state import trigger as trigger
 from jaxsched._stateful._feedback import FeedbackState as FeedbackState
 from jaxsched._stateful._feedback import feedback as feedback
+from jaxsched._stateful._flat import FlatState as FlatState
+from jaxsched._stateful._flat import reduce_when_flat as reduce_when_flat
 from jaxsched._stateful._greedy import GreedyState as GreedyState
 from jaxsched._stateful._greedy import greedy as greedy
 from jaxsched._stateful._hypergradient import HypergradientState as HypergradientState

@@ -1,5 +1,6 @@
 """`spike_guard` and its window: golden traces, and the docstring in plain Python."""
 
+import functools
 import itertools
 import math
 import random
@@ -21,11 +22,17 @@ NAN, INF = float("nan"), float("inf")
 LARGEST = float(np.finfo(np.float32).max)
 
 
+@functools.cache
+def compiled(**options):
+    """The state before the first update, and the update."""
+    tx = js.scale_by_schedule(1 * js.spike_guard(**options))
+    return tx.init({}), jax.jit(lambda s, **kw: tx.update({}, s, **kw)[1])
+
+
 def scales(metrics, state=None, **options):
     """The scale after each update that sees a metric; None is an update without one."""
-    tx = js.scale_by_schedule(1 * js.spike_guard(**options))
-    state, out = state or tx.init({}), []
-    update = jax.jit(lambda s, **kw: tx.update({}, s, **kw)[1])
+    start, update = compiled(**options)
+    state, out = state or start, []
     for metric in metrics:
         state = update(state) if metric is None else update(state, value=jnp.float32(metric))
         out.append(float(js.hyperparams(state)["scale"]))
@@ -194,9 +201,10 @@ def test_every_device_decides_the_same():
     mesh = Mesh(np.asarray(jax.devices()), ("d",))
     one = lambda s, m: tx.update({}, s, value=m[0])[1]
     step = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
+    single = jax.jit(lambda s, m: alone.update({}, s, value=m)[1])
     state, expected = tx.init({}), alone.init({})
     for row in rows:
-        state, expected = step(state, row), alone.update({}, expected, value=row.mean())[1]
+        state, expected = step(state, row), single(expected, row.mean())
         chex.assert_trees_all_close(js.hyperparams(state), js.hyperparams(expected), rtol=1e-5)
     assert js.events(state)["spikes"] >= 1
 
@@ -205,7 +213,7 @@ def test_every_device_decides_the_same():
 def test_its_state_is_float32_whatever_the_parameters(dtype):
     tx = js.scale_by_learning_rate(0.1 * js.spike_guard(metric="gradient_norm"))
     params = jnp.ones(3, dtype)
-    updates, state = tx.update(params, tx.init(params), params)
+    updates, state = jax.jit(tx.update)(params, tx.init(params), params)
     assert updates.dtype == dtype
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)

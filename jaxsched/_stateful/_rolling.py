@@ -25,7 +25,7 @@ from jaxsched._require import length, refuse, require
 
 # What differs by less than this many roundings of the metric is the same.
 _ROUNDINGS = 16
-_SMALL = 1 / 16
+SMALL = 1 / 16
 
 
 class Window(NamedTuple):
@@ -59,18 +59,18 @@ def count(window: Window) -> jax.Array:
 def moments(window: Window) -> tuple[jax.Array, jax.Array]:
     """The mean, and the standard deviation with n - 1; both 0 while nothing is known of them."""
     low, high, mean, std = _parts(window)
-    return low * (1 - mean) + high * mean, saturated(_small(high, low) * std / _SMALL)
+    return low * (1 - mean) + high * mean, saturated(small(high, low) * std / SMALL)
 
 
 def is_spike(window: Window, value: jax.Array, sigmas: ArrayLike, start_after: Length) -> jax.Array:
     """Is a value not yet in the window beyond the others, once `start_after` of them are there?"""
     low, high, mean, std = _parts(window)
-    span, size = _small(high, low), window.values.shape[0]
+    span, size = small(high, low), window.values.shape[0]
     enough = count(window) >= jnp.clip(_clock.read(start_after), 2, size)
     largest = jnp.maximum(jnp.abs(low), jnp.abs(real(value)))
     # A constant stream has no deviation, and the next value may be rounded otherwise.
-    rounding = largest * (_SMALL * _ROUNDINGS * jnp.finfo(largest.dtype).eps)
-    above = _small(real(value), low) - span * mean
+    rounding = largest * (SMALL * _ROUNDINGS * jnp.finfo(largest.dtype).eps)
+    above = small(real(value), low) - span * mean
     return enough & (above > jnp.maximum(saturated(real(sigmas) * (span * std)), rounding))
 
 
@@ -92,18 +92,25 @@ def window_size_of(call: str, window_size: Any) -> int:
     return int(size)
 
 
+def parts(values: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The least and the greatest of the values inside, and the part of each; 0 where outside."""
+    some, largest = jnp.any(inside), jnp.finfo(values.dtype).max
+    low = jnp.where(some, jnp.min(jnp.where(inside, values, largest)), 0)
+    high = jnp.where(some, jnp.max(jnp.where(inside, values, -largest)), 0)
+    part = small(values, low) / above_zero(small(high, low))
+    return low, high, jnp.where(inside, part, 0)
+
+
+def small(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b made so small that neither it nor, where it divides, its inverse leaves the floats."""
+    return a * SMALL - b * SMALL
+
+
 def _parts(window: Window) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The least and the greatest value, and the mean and standard deviation of the parts."""
-    n, values = count(window), window.values
-    inside, some = jnp.arange(values.shape[0]) < n, n > 0
-    low = jnp.where(some, jnp.min(jnp.where(inside, values, jnp.inf)), 0)
-    high = jnp.where(some, jnp.max(jnp.where(inside, values, -jnp.inf)), 0)
-    part = jnp.where(inside, _small(values, low) / above_zero(_small(high, low)), 0)
+    n = count(window)
+    inside = jnp.arange(window.values.shape[0]) < n
+    low, high, part = parts(window.values, inside)
     mean = jnp.sum(part) / real(jnp.maximum(n, 1))
     squares = jnp.sum(jnp.where(inside, (part - mean) ** 2, 0))
     return low, high, mean, jnp.sqrt(squares / real(jnp.maximum(n - 1, 1)))
-
-
-def _small(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a - b made so small that neither it nor, where it divides, its inverse leaves the floats."""
-    return a * _SMALL - b * _SMALL
