@@ -175,6 +175,18 @@ def test_its_state_is_float32_whatever_the_parameters(dtype):
     assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
 
 
+@pytest.mark.usefixtures("x64")
+def test_under_x64_its_state_is_float64_and_no_nan_is_made():
+    tx = js.scale_by_schedule(1 * js.kl_adaptive(0.01))
+    update = jax.jit(lambda s, m: tx.update({}, s, kl=m)[1])
+    state = tx.init({})
+    with jax.debug_nans(True):
+        for metric in (0.0, 1.0, 1e30, *[0.0] * 8):
+            state = update(state, metric)
+    dtypes = {x.dtype for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jnp.bool_)}
+    assert dtypes == {np.dtype("float64"), np.dtype("int32")}
+
+
 def test_it_multiplies_a_schedule_and_another_rule():
     rate = js.linear(1.0, 0.0, 4) * js.kl_adaptive(0.01, down=2.0)
     tx = js.scale_by_learning_rate(rate * js.reduce_on_plateau(patience=1, factor=0.1))

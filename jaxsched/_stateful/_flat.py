@@ -112,13 +112,17 @@ class ReduceWhenFlat(Listener):
         ends = gathered >= jnp.minimum(size, LAST // state.merged) * state.merged
         return chosen(ends, self._judge(self._appended(state)), state)
 
+    @property
+    def _places(self) -> jax.Array:
+        return jnp.arange(self.blocks, dtype=jnp.int32)
+
     def _appended(self, state: FlatState) -> FlatState:
         """The block that ends after the others, in place of the oldest if there is no room."""
         full = state.filled >= self.blocks
         means = jnp.where(full, jnp.roll(state.means, -1), state.means)
         at = jnp.minimum(state.filled, self.blocks - 1)
         return state._replace(
-            means=jnp.where(jnp.arange(self.blocks) == at, state.block, means),
+            means=jnp.where(self._places == at, state.block, means),
             filled=jnp.minimum(state.filled + 1, self.blocks),
             block=jnp.zeros_like(state.block),
             gathered=jnp.zeros_like(state.gathered),
@@ -137,7 +141,7 @@ class ReduceWhenFlat(Listener):
 
     def _tested(self, state: FlatState) -> tuple[jax.Array, jax.Array]:
         """Is it flat, and is it improving? The slope is in parts of the range of the means."""
-        n, at = real(jnp.maximum(state.filled, 3)), jnp.arange(self.blocks)
+        n, at = real(jnp.maximum(state.filled, 3)), self._places
         inside = at < state.filled
         low, high, part = parts(state.means, inside)
         mean = jnp.sum(part) / n

@@ -44,7 +44,7 @@ def add(window: Window, value: jax.Array, when: jax.Array) -> Window:
     """With the value in place of the oldest, where `when` holds; it must be finite there."""
     size = window.values.shape[0]
     at = window.filled % size
-    here = when & (jnp.arange(size) == at)
+    here = when & (jnp.arange(size, dtype=jnp.int32) == at)
     # Counted round, so that it stays a count: full is full.
     filled = jnp.where(window.filled >= LAST - 1, at + size, window.filled)
     values = jnp.where(here, real(value), window.values)
@@ -109,7 +109,7 @@ def small(a: jax.Array, b: jax.Array) -> jax.Array:
 def _parts(window: Window) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The least and the greatest value, and the mean and standard deviation of the parts."""
     n = count(window)
-    inside = jnp.arange(window.values.shape[0]) < n
+    inside = jnp.arange(window.values.shape[0], dtype=jnp.int32) < n
     low, high, part = parts(window.values, inside)
     mean = jnp.sum(part) / real(jnp.maximum(n, 1))
     squares = jnp.sum(jnp.where(inside, (part - mean) ** 2, 0))
