@@ -136,7 +136,7 @@ def test_gradients_and_parameters_are_as_in_the_reference():
     norms, cosines, outward, travel, last, broken = [], [], [], Blocks(), None, 0
     length = None
     for i in range(80):
-        flat = rng.normal(size=6).astype(np.float32) * 10.0 ** rng.integers(-25, 15)
+        flat = rng.normal(size=6).astype(np.float32) * 10.0 ** rng.integers(-15, 15)
         flat = flat * (i % 9 != 4)  # now and then zero
         if i % 11 == 5:
             flat[rng.integers(6)] = rng.choice([NAN, INF, -INF])
@@ -218,7 +218,7 @@ def test_scalars_are_float32_and_the_copy_is_as_the_parameters(dtype):
         chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
         state = new
     leaves = jax.tree.leaves(state._replace(gradient=state.gradient._replace(previous=())))
-    assert {x.dtype for x in leaves} == {jnp.dtype("float32"), jnp.dtype("int32")}
+    assert {x.dtype.name for x in leaves} == {"float32", "int32", "bool"}
     assert not any(x.weak_type for x in jax.tree.leaves(state))
     assert {x.dtype for x in jax.tree.leaves(state.gradient.previous)} == {jnp.dtype(dtype)}
     np.testing.assert_allclose(state.gradient.cosine, 1.0, rtol=1e-3)

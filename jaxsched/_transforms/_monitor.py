@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._numerics import real, saturated
+from jaxsched._numerics import real
 from jaxsched._require import length, name, refuse, require
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._mailbox import Mailbox
@@ -43,7 +43,8 @@ class Gradients(NamedTuple):
     norm: jax.Array  # float: the mean norm of about the last `window`
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
     cosine: jax.Array  # float: the mean cosine of the angle between the two
-    previous: Any  # the last gradient, its largest entry 1, in the dtypes of the parameters
+    kept: jax.Array  # bool: is there a previous one?
+    previous: Any  # the last that was not zero, over its norm, in the dtypes of the parameters
 
 
 class Parameters(NamedTuple):
@@ -82,11 +83,12 @@ def monitor(
     mean, and the history in 16 to 32 equal blocks; of the gradients: the norm, and the cosine of
     consecutive ones; of the parameters, if the update is given them: how far their norm has
     travelled, and the cosine with the descent. That is about 150 numbers and **one copy of the
-    gradients**, in the dtypes of the parameters: half of what Adam keeps. Of time it costs five
-    passes over the gradients and four over the parameters, which are sums.
+    gradients**, in the dtypes of the parameters: half of what Adam keeps. Of time it costs four
+    sums over the gradients or parameters, and the copy.
 
     A step that saw no loss counts none. NaN and infinite losses and gradients are counted, and
-    nothing else; numbers beyond 1e18 are read as 1e18.
+    nothing else. Losses beyond 1e18 are read as 1e18; a norm beyond 1e19, whose square overflows,
+    is read as infinite, and one below 1e-19 as zero.
 
     Args:
       metric: the name of the training loss: `tx.update(..., value=loss)`, or `observe`.
@@ -139,13 +141,12 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         _require_own(state, (metric, validation))
         mail = _mailbox.post(state.mailbox, extra_args)
-        unit, largest, broken = _scaled(updates, axis)
         return updates, MonitorState(
             mailbox=boxes(),
             loss=heard(state.loss, _mailbox.read(mail, metric, axis), size),
             validation=heard(state.validation, _mailbox.read(mail, validation, axis), JUDGED),
-            gradient=_felt(state.gradient, unit, largest, broken, size, axis),
-            parameters=_moved(state.parameters, unit, params, size, axis),
+            gradient=_felt(state.gradient, updates, size, axis),
+            parameters=_moved(state.parameters, updates, params, size, axis),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -165,79 +166,83 @@ def _zero() -> jax.Array:
 
 
 def _unfelt(params: optax.Params) -> Gradients:
-    kept = jax.tree.map(lambda x: jnp.zeros_like(x, dtype=jnp.result_type(x)), params)
-    return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), real(0.0), kept)
+    return Gradients(
+        seen=_zero(),
+        broken=_zero(),
+        first=real(0.0),
+        norm=real(0.0),
+        compared=_zero(),
+        cosine=real(0.0),
+        kept=jnp.zeros((), bool),
+        previous=jax.tree.map(lambda x: jnp.zeros_like(x, dtype=jnp.result_type(x)), params),
+    )
 
 
 def _unmoved() -> Parameters:
     return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten())
 
 
-def _scaled(tree: Any, axis: Axis) -> tuple[Any, jax.Array, jax.Array]:
-    """A tree divided by its largest entry, and that entry; zeros if any is NaN or infinite.
-
-    No square of what is at most 1 overflows, and they do not all vanish.
-    """
-    leaves = [real(x) for x in jax.tree.leaves(tree)]
-    broken = jnp.stack([jnp.zeros((), bool), *(jnp.any(~jnp.isfinite(x)) for x in leaves)]).any()
-    if axis is not None:
-        broken = jax.lax.psum(broken.astype(jnp.int32), axis) > 0
-    finite = jax.tree.map(lambda x: jnp.where(broken, 0, real(x)), tree)
-    peaks = (jnp.abs(x).max(initial=0) for x in jax.tree.leaves(finite))
-    largest = jnp.stack([real(0.0), *peaks]).max()
-    if axis is not None:
-        largest = jax.lax.pmax(largest, axis)
-    return jax.tree.map(lambda x: x / jnp.where(largest > 0, largest, 1), finite), largest, broken
-
-
-def _felt(
-    old: Gradients, unit: Any, largest: jax.Array, broken: jax.Array, window: int, axis: Axis
-) -> Gradients:
-    norm = saturated(largest * jnp.sqrt(_dot(unit, unit, axis)))
-    seen = counted(old.seen, ~broken)
-    mean = old.norm + weight(seen, window) * (norm - old.norm)
-    compared, cosine = _angle(old.compared, old.cosine, unit, old.previous, window, axis)
+def _felt(old: Gradients, updates: Any, window: int, axis: Axis) -> Gradients:
+    square = _dot(updates, updates, axis)
+    finite, norm = jnp.isfinite(square), jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
+    seen = counted(old.seen, finite)
+    # What was kept is of length 1, or zero before the first.
+    pair = (norm > 0) & old.kept
+    cosine = _cosine(_dot(updates, old.previous, axis), norm, pair)
+    compared = counted(old.compared, pair)
 
     def kept(new: jax.Array, last: jax.Array) -> jax.Array:
         # What has no direction is nothing to compare the next one with.
-        return jnp.where(largest > 0, new.astype(last.dtype), last)
+        return jnp.where(norm > 0, (real(new) / _whole(norm)).astype(last.dtype), last)
 
     return Gradients(
         seen=seen,
-        broken=counted(old.broken, broken),
-        first=jnp.where((old.seen == 0) & ~broken, norm, old.first),
-        norm=jnp.where(broken, old.norm, mean),
+        broken=counted(old.broken, ~finite),
+        first=jnp.where((old.seen == 0) & finite, norm, old.first),
+        norm=_mean(old.norm, norm, seen, finite, window),
         compared=compared,
-        cosine=cosine,
-        previous=jax.tree.map(kept, unit, old.previous),
+        cosine=_mean(old.cosine, cosine, compared, pair, window),
+        kept=old.kept | (norm > 0),
+        previous=jax.tree.map(kept, updates, old.previous),
     )
 
 
-def _moved(old: Parameters, unit: Any, params: Any, window: int, axis: Axis) -> Parameters:
+def _moved(old: Parameters, updates: Any, params: Any, window: int, axis: Axis) -> Parameters:
     if params is None:
         return old
-    scaled, largest, broken = _scaled(params, axis)
-    norm = saturated(largest * jnp.sqrt(_dot(scaled, scaled, axis)))
-    inward = jax.tree.map(jnp.negative, scaled)
-    posed, outward = _angle(old.posed, old.outward, unit, inward, window, axis)
+    square, gradient = _dot(params, params, axis), _dot(updates, updates, axis)
+    norm = jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
+    posed = jnp.isfinite(gradient) & (gradient > 0) & (norm > 0)
+    length = jnp.sqrt(jnp.where(posed, gradient, 1)) * norm
+    outward = _cosine(-_dot(updates, params, axis), length, posed)
+    together = counted(old.posed, posed)
     travel = chosen(old.seen > 0, remembered(old.travel, jnp.abs(norm - old.norm)), old.travel)
-    new = Parameters(counted(old.seen, ~broken), norm, posed, outward, travel)
-    return chosen(broken, old, new)
+    new = Parameters(
+        seen=counted(old.seen, jnp.ones((), bool)),
+        norm=norm,
+        posed=together,
+        outward=_mean(old.outward, outward, together, posed, window),
+        travel=travel,
+    )
+    return chosen(jnp.isfinite(square), new, old)
 
 
-def _angle(
-    count: jax.Array, mean: jax.Array, a: Any, b: Any, window: int, axis: Axis
-) -> tuple[jax.Array, jax.Array]:
-    """A mean cosine with that of one more pair, if neither is zero."""
-    # Of what is kept in few digits the length is that of what is kept: no cosine is above 1.
-    lengths = jnp.sqrt(_dot(a, a, axis)) * jnp.sqrt(_dot(b, b, axis))
-    counts = lengths > 0
-    cosine = jnp.clip(_dot(a, b, axis) / jnp.where(counts, lengths, 1), -1, 1)
-    count = counted(count, counts)
-    return count, jnp.where(counts, mean + weight(count, window) * (cosine - mean), mean)
+def _mean(
+    old: jax.Array, new: jax.Array, count: jax.Array, counts: jax.Array, window: int
+) -> jax.Array:
+    return jnp.where(counts, old + weight(count, window) * (new - old), old)
+
+
+def _cosine(dot: jax.Array, length: jax.Array, known: jax.Array) -> jax.Array:
+    return jnp.clip(jnp.where(known, dot, 0) / _whole(length), -1, 1)
+
+
+def _whole(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 1)
 
 
 def _dot(a: Any, b: Any, axis: Axis) -> jax.Array:
+    """The sum of products in float32 at least: NaN or infinite if anything is, or overflows."""
     products = jax.tree.map(lambda x, y: jnp.sum(real(x) * real(y)), a, b)
     total = sum(jax.tree.leaves(products), start=real(0.0))
     return total if axis is None else jax.lax.pmean(total, axis)
