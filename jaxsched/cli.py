@@ -19,12 +19,16 @@ TRAIN_MORE = """\
 A schedule is a name and key=value (3, 3e-3, true, none, a curve's name, or 1,2,3), times a plateau;
 or a text, which is the whole learning rate. A length may be 5%, of the total_steps beside it or of
 the run, 3ep, epochs, or 5000ex, images. A total_steps that is needed and not given is the run's.
+A rule may listen, by metric='...', to value and accuracy, the validation of each epoch; or, each
+step, to loss, gradient_norm, and kl, the divergence of what the network says from what it said.
 
 examples:
   jaxsched train
   jaxsched train --schedule warmup_cosine peak_value=3e-3 warmup_steps=50 --no-plateau
   jaxsched train --schedule 'warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)'
   jaxsched train --optimizer adamw weight_decay=0.01 --plateau patience=3 factor=0.2
+  jaxsched train --schedule "constant(0.01) * spike_guard(metric='loss') * kl_adaptive(0.01)"
+  jaxsched train --with 'skip_spikes(sigmas=4)' 'keep_best(backtrack=True)' 'snapshot(keep=3)'
   jaxsched train --config run.toml --epochs 80
   jaxsched train --epochs 80 --resume
 
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> None:
     """`jaxsched train`."""
-    from jaxsched._train import _optimizer, _run, _settings
+    from jaxsched._train import _run, _settings
     from jaxsched._train._folder import Folder
 
     _run.require_extras()
@@ -91,7 +95,6 @@ def train(options: argparse.Namespace) -> None:
     else:
         settings = _settings.spoken(vars(options))
         learning_rate = _settings.learning_rate(settings)
-        _optimizer.transform(settings.optimizer, learning_rate)
         folder.begin(settings, force=options.force)
     _run.run(
         settings,
@@ -193,6 +196,13 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     )
     either.add_argument("--no-plateau", dest="plateau", action="store_false", help="none")
     parser.set_defaults(plateau=None)
+    add(
+        "--with",
+        nargs="+",
+        metavar="TEXT",
+        help="around the optimizer, from the inside: skip_spikes(...), keep_best(...), "
+        "layerwise(...), snapshot(keep=N)",
+    )
     add("--stop-after", type=_positive, metavar="N", help="stop early, to be resumed")
     add("--checkpoint-every", type=_positive, default=5, metavar="N", help="epochs; default: 5")
     add("--config", type=Path, metavar="FILE", help="options in TOML; see below")

@@ -3,12 +3,20 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import jaxsched as js
 from jaxsched._show import _names
 from jaxsched._train import _settings
 from jaxsched.cli import _options, main
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _standard_promotion():
+    """Optax's Adam adds floats to its integer count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def shown(capsys, *words):

@@ -16,13 +16,14 @@ import pytest
 import jaxsched
 from jaxsched import _extra
 from jaxsched._show._still import still
-from jaxsched._train import _optimizer, _run, _settings, _words
+from jaxsched._train import _optimizer, _picture, _run, _settings, _words
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits
 from jaxsched._train._folder import Folder
 from jaxsched._train._history import COLUMNS, restarts
 from jaxsched._train._loop import start
 from jaxsched._train._settings import Settings
+from jaxsched._transforms._walk import EVENTS
 from jaxsched.cli import _options, main
 
 EPOCHS, BATCH = 6, 128
@@ -72,7 +73,7 @@ def column(folder, name):
 
 def final_state(folder):
     settings = folder.read_settings()
-    tx = _optimizer.transform(settings.optimizer, _settings.learning_rate(settings))
+    tx = _settings.transform(settings, _settings.learning_rate(settings))
     with Checkpoints(folder.checkpoints) as checkpoints:
         return checkpoints.newest(start(tx, digits(), jax.random.key(0)))
 
@@ -159,6 +160,7 @@ def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
     assert "--optimizer differs" in refusal(capsys, ["train", *out, "--optimizer", "sgd"])
     assert "--batch-size differs" in refusal(capsys, ["train", *out, "--batch-size", "64"])
     assert "--schedule differs" in refusal(capsys, ["train", *out, "--schedule", "constant(0.1)"])
+    assert "--with differs" in refusal(capsys, ["train", *out, "--with", "skip_spikes"])
     assert "--plateau differs" in refusal(capsys, ["train", *out, "--no-plateau"])
     assert main([*RUN, *out, "--epochs", "6"]) == 0
 
@@ -233,11 +235,19 @@ BAD = {
     "--optimizer adam learning_rate=1": "--schedule constant",
     "--plateau patience=-1": "got patience=-1",
     "--plateau mode=lowest": "'min', 'max'",
-    "--plateau metric=loss": "value, accuracy",
+    "--plateau metric=los": "value, accuracy, loss, kl, gradient_norm, got 'los'",
     "--plateau axis_name=i": "axis name",
     "--schedule linear(1,0,9)>>cosin(1,0,9)": "--schedule: there is no schedule `cosin`. Did you",
     "--schedule 0.1": "write `constant(0.1)`",
-    "--schedule constant(0.1)*greedy(metric='loss')": "value, accuracy, got 'loss'",
+    "--schedule constant(0.1)*greedy(metric='l')": "kl, gradient_norm, got 'l'",
+    "--with skip_spike()": "there is no wrapper `skip_spike`. Did you mean skip_spikes?",
+    "--with skip_spikes(sigmas=0)": "got sigmas=0",
+    "--with skip_spikes(tx=3)": "the tx is the run's own",
+    "--with keep_best(metric='loss2')": "got 'loss2'",
+    "--with keep_best(backtrack=True) --no-plateau": "nothing in `tx` cuts it",
+    "--with snapshot()": "needs keep=...",
+    "--with snapshot(keep=2)*2": "is not the call of one of skip_spikes, keep_best, layerwise, sn",
+    "--with layerwise(decay=0.5,depth=['Dense_0'])": "`Dense_1/bias` is in no layer",
     "--schedule constant(0.1)*greedy(axis_name='i')": "axis name",
     "--schedule linear(1,0,3tok)": "`tokens` needs `Units(sequence_length=...)`",
     "--config nothing.toml": "nothing.toml",
@@ -285,6 +295,11 @@ OTHERS = {
         "constant(0.01)",
         2,
     ),
+    "--schedule constant(0.01)*spike_guard(metric='loss')*kl_adaptive(1e-3)*hypergradient() "
+    "--with keep_best(metric='accuracy',mode='max') skip_spikes "
+    "layerwise(decay=1.0,depth=['Dense_0','Dense_1']) snapshot(keep=2)": ("constant(0.01)", 3),
+    "--schedule constant(0.01)*reduce_when_flat(metric='gradient_norm') --with skip_spikes("
+    "metric='loss',advance_on_skip=False)": ("constant(0.01)", 1),
     "--schedule until(constant(0.01),linear(0.01,0,1ep))*tunable(linear(1,0.5,600ex))": (
         "constant(0.01) * linear(1.0, 0.5, 2)",
         2,
@@ -301,7 +316,62 @@ def test_other_choices(options, tmp_path):
     rate = _settings.learning_rate(folder.read_settings())
     assert len(getattr(rate, "rules", ())) == rules
     np.testing.assert_array_equal(scheduled(folder), jaxsched.parse(text)(np.arange(5)))
-    np.testing.assert_allclose(column(folder, "learning_rate"), scheduled(folder), rtol=3e-7)
+    used = scheduled(folder) * column(folder, "scale")
+    np.testing.assert_allclose(column(folder, "learning_rate"), used, rtol=3e-7)
+
+
+WATCHED = [
+    "--optimizer", "sgd", "momentum=0.9",
+    "--schedule", "warmup_cosine_restarts(0.2, cycle_steps=22, warmup_steps=2)"
+    " * reduce_on_plateau(factor=0.5, patience=1, rtol=0.1)"
+    " * spike_guard(metric='loss', sigmas=1.5, window_size=8, start_after=4, recover_steps=9)"
+    " * kl_adaptive(0.05)",
+    "--with", "skip_spikes(sigmas=2.0, window_size=8, start_after=4)", "keep_best(backtrack=True)",
+    "layerwise(decay=0.5, depth=['Dense_0', 'Dense_1'])", "snapshot(keep=2)",
+]  # fmt: skip
+
+
+def test_everything_that_happens_is_in_the_table_and_the_picture(tmp_path, capsys, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(_picture, "_events", lambda panel, found: drawn.update(found))
+    folder = Folder(tmp_path / "run")
+    assert main(["train", *RUN[1:5], *WATCHED, "--out", str(folder.path)]) == 0
+    shown = capsys.readouterr().out
+    for event in EVENTS:
+        counts = column(folder, event)
+        assert np.all(np.diff(counts) >= 0) and counts[-1] > 0, event
+        when = np.flatnonzero(np.diff(counts, prepend=0))
+        assert drawn[event].tolist() == when.tolist() and f"at steps {when[0]}" in shown
+    assert drawn["restarts"].tolist() == [22, 44]
+    assert drawn["snapshots"].tolist() == [21, 43, 65]
+    for row in ("ensemble", "their average", "best kept", "diagnosis"):
+        assert row in shown
+    rate, scale = column(folder, "learning_rate"), column(folder, "scale")
+    held = np.flatnonzero(np.diff(column(folder, "skips"), prepend=0))
+    made = np.setdiff1d(np.arange(STEPS), held)
+    np.testing.assert_allclose(rate[made], (scheduled(folder) * scale)[made], rtol=1e-6)
+
+
+def test_a_run_with_everything_is_resumed_bit_for_bit(tmp_path):
+    runs = Folder(tmp_path / "whole"), Folder(tmp_path / "half")
+    for run in runs:
+        stop = ["--stop-after", "3"] if run is runs[1] else []
+        assert main(["train", *RUN[1:5], *WATCHED, *stop, "--out", str(run.path)]) == 0
+    assert main(["train", "--out", str(runs[1].path), "--resume"]) == 0
+    whole, half = (run.metrics.read_bytes() for run in runs)
+    assert whole == half
+    pairs = zip(*(jax.tree.leaves(final_state(run)) for run in runs), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_kl_that_a_rule_hears_is_that_of_the_last_step(tmp_path):
+    """A rate of zero changes nothing, so that no divergence is heard, and nothing moves."""
+    folder = Folder(tmp_path)
+    words = ["train", "--epochs", "1", "--batch-size", "128", "--optimizer", "sgd", "--schedule"]
+    text = "piecewise_constant([0.0, 0.5], [6]) * kl_adaptive(1e-3, down=2)"
+    assert main([*words, text, "--out", str(tmp_path)]) == 0
+    assert column(folder, "scale")[:7].tolist() == [1.0] * 7
+    assert column(folder, "scale")[7] == 0.5
 
 
 def test_a_greedy_run_is_resumed_bit_for_bit(tmp_path):

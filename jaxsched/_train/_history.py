@@ -7,15 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-COLUMNS = ("step", "epoch", "learning_rate", "scale", "train_loss", "val_loss", "val_accuracy")
+from jaxsched._transforms._walk import EVENTS
+
+BY_STEP = ("learning_rate", "scale", "train_loss")
+COLUMNS = ("step", "epoch", *BY_STEP, "val_loss", "val_accuracy", *EVENTS)
 
 
 class History(NamedTuple):
-    """Measurements; the first three by step, the others by epoch."""
+    """Measurements; the last two by epoch, the others by step."""
 
     learning_rate: np.ndarray
     scale: np.ndarray
     train_loss: np.ndarray
+    cuts: np.ndarray  # how many there have been, as of all events
+    raises: np.ndarray
+    spikes: np.ndarray
+    skips: np.ndarray
+    restores: np.ndarray
+    snapshots: np.ndarray
     val_loss: np.ndarray
     val_accuracy: np.ndarray
 
@@ -44,15 +53,9 @@ class History(NamedTuple):
         """The last step of each epoch."""
         return (np.arange(self.epochs) + 1) * (self.steps // max(self.epochs, 1)) - 1
 
-    @property
-    def cuts(self) -> np.ndarray:
-        """The steps at which the scale fell."""
-        return np.flatnonzero(np.diff(self.scale) < 0) + 1
-
-    @property
-    def raises(self) -> np.ndarray:
-        """The steps at which the scale rose."""
-        return np.flatnonzero(np.diff(self.scale) > 0) + 1
+    def when(self, event: str) -> np.ndarray:
+        """The steps at which an event happened."""
+        return np.flatnonzero(np.diff(getattr(self, event), prepend=0) > 0)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a step; the validation is in the row of the last step of its epoch."""
@@ -60,8 +63,8 @@ class History(NamedTuple):
         length = self.steps // max(self.epochs, 1)
         for step in range(self.steps):
             row = {"step": step, "epoch": step // length + 1}
-            for name in ("learning_rate", "scale", "train_loss"):
-                row[name] = getattr(self, name)[step]
+            row |= {name: getattr(self, name)[step] for name in BY_STEP}
+            row |= {name: int(getattr(self, name)[step]) for name in EVENTS}
             if step in epoch_of:
                 row["val_loss"] = self.val_loss[epoch_of[step]]
                 row["val_accuracy"] = self.val_accuracy[epoch_of[step]]

@@ -1,8 +1,8 @@
 """One epoch is one compiled program: shuffle, a scan over the batches, judge, tell the rules.
 
 Nothing of the schedule is outside. The rate is read from the state after each update, so what is
-recorded is what was used; the validation loss goes back in with `observe`, and the next update, the
-first of the following epoch, acts on it.
+recorded is what was used; the loss of the batch goes in with `observe` before its update, and the
+validation loss after the last one, for the first update of the following epoch to act on.
 """
 
 from __future__ import annotations
@@ -16,17 +16,30 @@ import jax.numpy as jnp
 import optax
 from flax.training.train_state import TrainState
 
-from jaxsched._state import factors, hyperparams, observe
+from jaxsched._schedule import Schedule
+from jaxsched._state import events, factors, hyperparams, observe
+from jaxsched._state import step as clock
+from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._tunable import Tunable
+from jaxsched._stateful._until import Until
 from jaxsched._train._data import Digits, Images
 from jaxsched._train._model import Network
+from jaxsched._transforms._walk import EVENTS, listened
+
+CURVES = (Until, Tunable)  # rules that are schedules, and no factors of one
+
+
+# What a step can tell, and what an epoch can; the norm of its gradients a rule hears by itself.
+BY_STEP, BY_EPOCH = ("loss", "kl"), ("value", "accuracy")
 
 
 class Steps(NamedTuple):
     """What each step was like: arrays over the steps."""
 
     learning_rate: jax.Array  # float32: the one really used
-    scale: jax.Array  # float32: the factor in it of plateaus and the like
+    scale: jax.Array  # float32: what the rules have made of the schedule
     train_loss: jax.Array  # float32: of the batch, before the update
+    counts: tuple[jax.Array, ...]  # int32: how often each of `EVENTS` has happened
 
 
 class Judged(NamedTuple):
@@ -44,9 +57,14 @@ def start(tx: optax.GradientTransformation, data: Digits, key: jax.Array) -> Tra
     return state.replace(step=jnp.zeros((), jnp.int32))  # an array, as it comes back from a file
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "metrics"))
+@functools.partial(jax.jit, static_argnames="batch_size")
 def epoch(
-    state: TrainState, data: Digits, key: jax.Array, *, batch_size: int, metrics: tuple[str, ...]
+    state: TrainState,
+    data: Digits,
+    key: jax.Array,
+    rate: Schedule | Stateful,
+    *,
+    batch_size: int,
 ) -> tuple[TrainState, Steps, Judged]:
     """One pass over the data.
 
@@ -54,29 +72,64 @@ def epoch(
       state: the state; its step is where the epoch begins.
       data: images to learn from and to judge by.
       key: the run's random key; the epoch's own is folded from it and the step.
+      rate: the learning rate that is in the state, to read what its rules are worth.
       batch_size: images per step; those left over sit this epoch out.
-      metrics: what the rules listen to: "value", the validation loss, and "accuracy", or neither.
 
     Returns:
       The state after it, what each step was like, and how good the model is now.
     """
 
     def step(state: TrainState, batch: Images) -> tuple[TrainState, Steps]:
-        loss, gradients = jax.value_and_grad(_loss)(state.params, state, batch)
+        (loss, before), gradients = jax.value_and_grad(_loss, has_aux=True)(
+            state.params, state, batch
+        )
+        state = _told(state, loss=loss)
         state = state.apply_gradients(grads=gradients)
-        return state, Steps(hyperparams(state)["learning_rate"], scale(state), loss)
+        if "kl" in listened(state):
+            state = _told(state, kl=_divergence(before, _logits(state.params, state, batch)))
+        happened = events(state)
+        counts = tuple(happened.get(name, jnp.zeros((), jnp.int32)) for name in EVENTS)
+        return state, Steps(hyperparams(state)["learning_rate"], scale(rate, state), loss, counts)
 
     batches = _shuffled(data.train, jax.random.fold_in(key, state.step), batch_size)
     state, steps = jax.lax.scan(step, state, batches)
-    judged = Judged(_loss(state.params, state, data.valid), _accuracy(state, data.valid))
-    told = {"value": judged.loss, "accuracy": judged.accuracy}
-    return observe(state, **{name: told[name] for name in metrics}), steps, judged
+    judged = judge(state, state.params, data)
+    return _told(state, value=judged.loss, accuracy=judged.accuracy), steps, judged
 
 
-def scale(state: Any) -> jax.Array:
-    """The product of the scales in a state: of plateaus and the like; 1 if there is none."""
-    scales = [x.scale for x in factors(state)["learning_rate"] if hasattr(x, "scale")]
-    return math.prod(scales, start=jnp.ones(()))
+def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
+    """What the rules in a learning rate made of it in the last step: 1 if there are none."""
+    rules = rate.rules if isinstance(rate, Stateful) else ()
+    pairs = zip(rules, factors(state)["learning_rate"], strict=True)
+    values = [
+        rule._value(own, last_step(state)) for rule, own in pairs if not isinstance(rule, CURVES)
+    ]
+    return math.prod(values, start=jnp.ones(()))
+
+
+def last_step(state: Any) -> jax.Array:
+    """The step of the last update, on the clock of the schedule."""
+    return jnp.maximum(clock(state) - 1, 0)
+
+
+@jax.jit
+def judge(state: TrainState, params: Any, data: Digits) -> Judged:
+    """How good a model is with these parameters."""
+    loss, logits = _loss(params, state, data.valid)
+    return Judged(loss, _accuracy(logits, data.valid))
+
+
+@jax.jit
+def judge_together(state: TrainState, stacked: Any, data: Digits) -> jax.Array:
+    """The accuracy of the mean of what several models say."""
+    logits = jax.vmap(lambda params: _logits(params, state, data.valid))(stacked)
+    return _accuracy(jax.nn.softmax(logits).mean(axis=0), data.valid)
+
+
+def _told(state: TrainState, **metrics: jax.Array) -> TrainState:
+    """The state, with those of the metrics in it that somebody listens to."""
+    names = listened(state)
+    return observe(state, **{name: x for name, x in metrics.items() if name in names})
 
 
 def _shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:
@@ -85,11 +138,22 @@ def _shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:
     return jax.tree.map(lambda x: x[order].reshape(count, batch_size, *x.shape[1:]), images)
 
 
-def _loss(params: Any, state: TrainState, images: Images) -> jax.Array:
-    logits = state.apply_fn({"params": params}, images.pixels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels).mean()
+def _logits(params: Any, state: TrainState, images: Images) -> jax.Array:
+    return state.apply_fn({"params": params}, images.pixels)
 
 
-def _accuracy(state: TrainState, images: Images) -> jax.Array:
-    logits = state.apply_fn({"params": state.params}, images.pixels)
+def _loss(params: Any, state: TrainState, images: Images) -> tuple[jax.Array, jax.Array]:
+    logits = _logits(params, state, images)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
+    return losses.mean(), logits
+
+
+def _divergence(before: jax.Array, after: jax.Array) -> jax.Array:
+    """The KL divergence of what a model said from what it says now, of the same images."""
+    said, says = map(jax.nn.log_softmax, (before, after))
+    # Of logarithms: of a network that has not changed it is exactly zero.
+    return optax.losses.kl_divergence_with_log_targets(says, said).mean()
+
+
+def _accuracy(logits: jax.Array, images: Images) -> jax.Array:
     return (logits.argmax(axis=1) == images.labels).mean(dtype=jnp.float32)

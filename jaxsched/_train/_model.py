@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 from flax import linen
 
+PIXELS = 64
 WIDTH = 64
 CLASSES = 10
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,11 @@ from jaxsched._show._parse import reading
 from jaxsched._show._syntax import Call, Name, tree
 from jaxsched._show._tokens import MisreadError
 from jaxsched._stateful._protocol import Stateful
+from jaxsched._train._model import PIXELS, Network
 from jaxsched._train._refused import refusing
+from jaxsched._train._wrappers import wrapped
 from jaxsched._transforms._inject import inject
+from jaxsched._transforms._monitor import monitor
 
 Factory = Callable[..., Any]
 
@@ -45,19 +48,29 @@ def spoken(text: str) -> str:
     return f"{name}({shown})" if shown else name
 
 
-def transform(text: str, learning_rate: Schedule | Stateful) -> optax.GradientTransformation:
-    """The optimizer, its learning rate on the schedule."""
+def transform(
+    text: str, learning_rate: Schedule | Stateful, wrappers: Sequence[str] = ()
+) -> optax.GradientTransformation:
+    """The optimizer, its learning rate on the schedule, what is around it, and who watches it."""
     name, constants = _read(text)
     tx = inject(functools.partial(optimizers()[name], **constants), learning_rate=learning_rate)
     with refusing(f"--optimizer {name}", TypeError, NameError):
-        jax.eval_shape(functools.partial(rehearsal, tx))
-    return tx
+        rehearsed(tx)
+    for wrapper in wrappers:
+        tx = wrapped(wrapper, tx, learning_rate)
+        with refusing(f"--with {wrapper}", TypeError, NameError):
+            rehearsed(tx)
+    return optax.chain(monitor(metric="loss", validation="value"), tx)
 
 
-def rehearsal(tx: optax.GradientTransformation) -> Any:
-    """One update, of which only the shapes are asked: a bad constant fails here or never."""
-    params = jnp.zeros((2, 2))
-    return tx.update(params, tx.init(params), params)
+def rehearsed(tx: optax.GradientTransformation) -> Any:
+    """The state after one update, of which only the shapes are asked: a bad constant fails here."""
+
+    def update() -> Any:
+        params = Network().init(jax.random.key(0), jnp.zeros((1, PIXELS)))["params"]
+        return tx.update(params, tx.init(params), params)[1]
+
+    return jax.eval_shape(update)
 
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:

@@ -10,10 +10,22 @@ import numpy as np
 from jaxsched._extra import extra
 from jaxsched._train._folder import written
 from jaxsched._train._history import History
+from jaxsched._transforms._walk import EVENTS
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
-BLUE, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
-GREY = "#777777"
+BLUE, SKY, VERMILION, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, BLACK, GREY = "#E69F00", "#000000", "#777777"
+
+COLOURS = {
+    "restarts": GREEN,
+    "cuts": VERMILION,
+    "raises": PURPLE,
+    "spikes": ORANGE,
+    "skips": BLACK,
+    "restores": SKY,
+    "snapshots": BLUE,
+}
+MANY = 20
 
 
 def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarray) -> None:
@@ -27,17 +39,23 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
     """
     extra("matplotlib").use("Agg")
     plt: Any = extra("matplotlib.pyplot")
-    figure, (top, middle, bottom) = plt.subplots(
-        3, 1, figsize=(10, 10), sharex=True, height_ratios=(3, 3, 2), layout="constrained"
-    )
+    found = {"restarts": restarts} | {name: history.when(name) for name in EVENTS}
+    found = {name: steps for name, steps in found.items() if len(steps)}
+    lane = 0.2 + 0.22 * len(found)
+    figure, (top, lanes, middle, bottom) = plt.subplots(
+        4, 1, figsize=(10, 10 + lane), sharex=True, height_ratios=(3, lane, 3, 2),
+        layout="constrained",
+    )  # fmt: skip
     _rate(top, history, scheduled)
+    _events(lanes, found)
     _losses(middle, history)
     _accuracy(bottom, history)
     for panel in (top, middle, bottom):
-        _marks(panel, history, restarts)
+        _lines(panel, found)
         panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
         _legend(panel)
+    for panel in (top, lanes, middle, bottom):
+        panel.spines[["top", "right"]].set_visible(False)
     bottom.set_xlabel("optimizer step")
     bottom.set_xlim(0, 1.01 * history.steps)
     written(file, lambda partial: figure.savefig(partial, dpi=120, format="png"))
@@ -70,14 +88,31 @@ def _accuracy(panel: Any, history: History) -> None:
     panel.set_ylabel("accuracy")
 
 
-def _marks(panel: Any, history: History, restarts: np.ndarray) -> None:
-    for steps, colour, style, label in (
-        (restarts, GREEN, "--", "restart"),
-        (history.cuts, ORANGE, ":", "cut"),
-        (history.raises, PURPLE, ":", "raise"),
-    ):
-        for i, step in enumerate(steps):
-            panel.axvline(step, color=colour, ls=style, lw=1.6, label=label if i == 0 else None)
+def _events(panel: Any, found: dict[str, np.ndarray]) -> None:
+    """What happened when, one row for each kind."""
+    panel.tick_params(axis="y", length=0)
+    panel.set_yticks([])
+    if not found:
+        panel.text(0.01, 0.5, "nothing happened", transform=panel.transAxes, va="center")
+        return
+    rows = range(len(found))
+    colours = [COLOURS[name] for name in found]
+    panel.eventplot(list(found.values()), lineoffsets=rows, linelengths=0.7, colors=colours)
+    labels = [
+        f"{len(steps)} {name if len(steps) > 1 else name[:-1]}" for name, steps in found.items()
+    ]
+    panel.set_yticks(rows, labels)
+    panel.set_ylim(len(found) - 0.4, -0.6)
+    panel.grid(axis="x", alpha=0.25)
+
+
+def _lines(panel: Any, found: dict[str, np.ndarray]) -> None:
+    """Where the rate itself started again, fell or rose, unless that is everywhere."""
+    for event, style in (("restarts", "--"), ("cuts", ":"), ("raises", ":")):
+        steps = found.get(event, ())
+        for n, step in enumerate(steps if len(steps) <= MANY else ()):
+            label = None if n else event[:-1]
+            panel.axvline(step, color=COLOURS[event], ls=style, lw=1.6, label=label)
 
 
 def _legend(panel: Any) -> None:

@@ -6,10 +6,17 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import numpy as np
+from flax.training.train_state import TrainState
 
 from jaxsched._extra import extra
+from jaxsched._kept import best_params, snapshot_average, snapshots
+from jaxsched._state import events
+from jaxsched._train._data import Digits
 from jaxsched._train._history import History
+from jaxsched._train._loop import judge, judge_together
+from jaxsched._transforms._walk import EVENTS
 
 Show = Callable[[History], None]
 
@@ -59,13 +66,29 @@ def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
         "steps": f"{history.steps} in {history.epochs} epochs",
         "learning rate": f"{rate[0]:.3g} first, {rate.max():.3g} highest, {rate[-1]:.3g} last",
         "restarts": _steps(restarts),
-        "cuts": _steps(history.cuts) + f", to {history.scale[-1]:.3g} of the schedule",
-        **({"raises": _steps(history.raises)} if len(history.raises) else {}),
+        "cuts": f"{_steps(history.when('cuts'))}, to {history.scale[-1]:.3g} of the schedule",
+        **{name: _steps(history.when(name)) for name in EVENTS[1:] if len(history.when(name))},
         "train loss": f"{history.train_loss[-1]:.4f} in the last step",
         "val loss": f"{history.val_loss[-1]:.4f}, "
         f"best {history.val_loss[best]:.4f} in epoch {best + 1}",
         "val accuracy": f"{history.val_accuracy[-1]:.2%}, best {history.val_accuracy.max():.2%}",
     }
+
+
+def kept(state: TrainState, data: Digits) -> dict[str, str]:
+    """The rows that say what the parameters are worth which the optimizer has kept."""
+    rows: dict[str, str] = {}
+    happened = events(state)
+    if "restores" in happened:
+        best = judge(state, best_params(state), data)
+        rows["best kept"] = f"val loss {best.loss:.4f}, accuracy {best.accuracy:.2%}"
+    if happened.get("snapshots", 0) > 0:
+        stacked = snapshots(state)
+        mean = judge(state, snapshot_average(state), data)
+        count = len(jax.tree.leaves(stacked)[0])
+        rows["ensemble"] = f"{judge_together(state, stacked, data):.2%} of {count} snapshots"
+        rows["their average"] = f"val loss {mean.loss:.4f}, accuracy {mean.accuracy:.2%}"
+    return rows
 
 
 def _steps(steps: np.ndarray) -> str:

@@ -7,11 +7,12 @@ import time
 import jax
 import numpy as np
 
+from jaxsched._diagnose import diagnose
 from jaxsched._extra import extra
 from jaxsched._schedule import Schedule
 from jaxsched._show._still import still
 from jaxsched._stateful._protocol import Stateful
-from jaxsched._train import _optimizer, _report, _settings
+from jaxsched._train import _report, _settings
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits
 from jaxsched._train._folder import Folder
@@ -48,9 +49,9 @@ def run(
       until: stop after this many epochs, of the settings' own at most; None is all of them.
       checkpoint_every: epochs from one checkpoint to the next; there is always one at the end.
     """
-    data, metrics = digits(), _settings.metrics(learning_rate)
+    data = digits()
     first_key, key = jax.random.split(jax.random.key(settings.seed))
-    tx = _optimizer.transform(settings.optimizer, learning_rate)
+    tx = _settings.transform(settings, learning_rate)
     state, history = start(tx, data, first_key), History.empty()
     until, began = min(until or settings.epochs, settings.epochs), time.perf_counter()
     with Checkpoints(folder.checkpoints) as checkpoints:
@@ -59,9 +60,9 @@ def run(
         with _report.progress(history.epochs, settings.epochs) as show:
             for done in range(history.epochs + 1, until + 1):
                 state, steps, judged = epoch(
-                    state, data, key, batch_size=settings.batch_size, metrics=metrics
+                    state, data, key, learning_rate, batch_size=settings.batch_size
                 )
-                history = history.then(*steps, *judged)
+                history = history.then(*jax.tree.leaves(steps), *judged)
                 show(history)
                 if done % checkpoint_every == 0 or done == until:
                     checkpoints.save(done, state, history)
@@ -75,6 +76,8 @@ def run(
             "optimizer": settings.optimizer,
             "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
             **_report.measured(history, again),
+            **_report.kept(state, data),
+            "diagnosis": str(diagnose(state)),
             "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
             "files": "\n".join(map(str, (folder.metrics, folder.picture, folder.checkpoints))),
         }

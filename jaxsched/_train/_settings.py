@@ -7,26 +7,30 @@ longer run continues the schedule of the shorter one.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import jax
+import optax
 
 from jaxsched._schedule import Schedule
 from jaxsched._show._parse import parse
+from jaxsched._stateful._listener import GRADIENT_NORM
 from jaxsched._stateful._protocol import Stateful
-from jaxsched._train import _optimizer
+from jaxsched._train import _optimizer, _wrappers
 from jaxsched._train._data import TRAIN
+from jaxsched._train._loop import BY_EPOCH, BY_STEP
 from jaxsched._train._refused import RefusedError, refusing
 from jaxsched._train._words import call, is_call, pairs, text_of
-from jaxsched._transforms._scale import scale_by_learning_rate
+from jaxsched._transforms._walk import listened
 from jaxsched._units import Units
 
 EPOCHS, BATCH_SIZE, OPTIMIZER = 40, 32, "adam"
 # Observations are epochs here; less than a hundredth better is no better.
 PLATEAU = {"factor": "0.5", "patience": "4", "rtol": "0.01", "min_scale": "0.01"}
-METRICS = ("value", "accuracy")
+METRICS = (*BY_EPOCH, *BY_STEP, GRADIENT_NORM)
+
+# Where an option is in the settings, if it is not by its name.
+FIELDS = {"schedule": "learning_rate", "plateau": "learning_rate", "with": "wrappers"}
 
 Words = Sequence[str]
 
@@ -40,6 +44,7 @@ class Settings:
     seed: int
     optimizer: str  # `adamw(weight_decay=0.01)`
     learning_rate: str  # `repr` of the schedule
+    wrappers: list[str] = dataclasses.field(default_factory=list[str])  # `skip_spikes(sigmas=4)`
 
 
 def spoken(options: Mapping[str, Any]) -> Settings:
@@ -48,21 +53,31 @@ def spoken(options: Mapping[str, Any]) -> Settings:
     if batch_size > TRAIN:
         raise RefusedError(f"--batch-size: there are {TRAIN} images, got {batch_size}")
     rate = _spoken_rate(options["schedule"], options["plateau"], run_units(epochs, batch_size))
-    return Settings(
+    settings = Settings(
         epochs=epochs,
         batch_size=batch_size,
         seed=options["seed"] or 0,
         optimizer=_optimizer.spoken(text_of("--optimizer", options["optimizer"] or [OPTIMIZER])),
         learning_rate=repr(rate),
+        wrappers=[_wrappers.spoken(text) for text in options["with"] or ()],
     )
+    _require_possible(transform(settings, rate))
+    return settings
+
+
+def transform(
+    settings: Settings, learning_rate: Schedule | Stateful
+) -> optax.GradientTransformation:
+    """The optimizer that the settings say."""
+    return _optimizer.transform(settings.optimizer, learning_rate, settings.wrappers)
 
 
 def resumed(saved: Settings, options: Mapping[str, Any]) -> Settings:
     """The settings of a run that goes on: as it was started, but for the number of epochs."""
     batch_size = options["batch_size"] or saved.batch_size
     now = spoken({**options, "epochs": saved.epochs, "batch_size": batch_size})
-    for option in ("batch_size", "seed", "optimizer", "schedule", "plateau"):
-        field = "learning_rate" if option in ("schedule", "plateau") else option
+    for option in ("batch_size", "seed", "optimizer", "schedule", "plateau", "with"):
+        field = FIELDS.get(option, option)
         before = getattr(saved, field)
         if options[option] is not None and getattr(now, field) != before:
             raise RefusedError(
@@ -87,12 +102,6 @@ def learning_rate(settings: Settings) -> Schedule | Stateful:
     return _parsed("the learning rate", settings.learning_rate)
 
 
-def metrics(learning_rate: Schedule | Stateful) -> tuple[str, ...]:
-    """What the rules in a schedule listen to."""
-    rules = learning_rate.rules if isinstance(learning_rate, Stateful) else ()
-    return tuple(sorted({name for rule in rules if (name := getattr(rule, "metric", None))}))
-
-
 def _spoken_rate(
     words: Words | None, plateau: Words | Literal[False] | None, units: Units
 ) -> Schedule | Stateful:
@@ -104,7 +113,6 @@ def _spoken_rate(
     if plateau is not False:
         arguments = {**PLATEAU, **pairs("--plateau", plateau)}
         rate = rate * _parsed("--plateau", call("reduce_on_plateau", arguments))
-    _require_possible(rate)
     return rate
 
 
@@ -122,11 +130,9 @@ def _restarts(units: Units) -> str:
     )
 
 
-def _require_possible(rate: Schedule | Stateful) -> None:
-    """Raise if a run cannot feed a rule, or has not the axis that one asks for."""
-    strange = [name for name in metrics(rate) if name not in METRICS]
+def _require_possible(tx: optax.GradientTransformation) -> None:
+    """Raise if a run cannot feed what listens."""
+    strange = sorted(listened(_optimizer.rehearsed(tx)) - {*METRICS})
     if strange:
         names = ", ".join(METRICS)
         raise RefusedError(f"the learning rate: a metric is one of {names}, got {strange[0]!r}")
-    with refusing("the learning rate", TypeError, NameError):
-        jax.eval_shape(functools.partial(_optimizer.rehearsal, scale_by_learning_rate(rate)))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxsched._stateful._mailbox import Mail
 from jaxsched._transforms._scheduled import ScheduledState
 
 S = TypeVar("S")
@@ -56,6 +57,12 @@ def counts(tree: Any) -> dict[str, jax.Array]:
         if name in EVENTS and jnp.issubdtype(jnp.result_type(x), jnp.integer):
             found[name] = found[name] + x if name in found else x
     return {name: found[name] for name in EVENTS if name in found}
+
+
+def listened(tree: Any) -> set[str]:
+    """The metrics that somebody in a state listens to."""
+    flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, Mail))[0]
+    return {path[-1].key for path, x in flat if isinstance(x, Mail)}
 
 
 def _is_clock(x: Any) -> bool:
