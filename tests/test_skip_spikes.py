@@ -21,14 +21,14 @@ PARAMS = {"w": jnp.ones(3)}
 MOMENTUM = functools.partial(optax.sgd, momentum=0.9)
 
 
-def reference(values, sigmas=6.0, window_size=128, start_after=64):
+def reference(values, sigmas=6.0, window_size=128, min_observations=64):
     """The docstring, in Python floats: is each step left out? None is a step without a metric."""
     window, out = [], []
     for value in values:
         broken = value is not None and not math.isfinite(value)
         last = window[-window_size:]
         spike = False
-        if value is not None and not broken and len(last) >= min(max(start_after, 2), window_size):
+        if value is not None and not broken and len(last) >= min_observations:
             mean, std = np.mean(last), np.std(last, ddof=1)
             spike = value > mean + sigmas * std
         if value is not None and not broken:
@@ -66,7 +66,7 @@ def noisy(seed, n=200, spikes=0.05):
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_what_its_docstring_says(seed):
     options = dict(
-        sigmas=[2.0, 3.0, 6.0][seed % 3], window_size=[8, 50][seed % 2], start_after=seed * 3
+        sigmas=[2.0, 3.0, 6.0][seed % 3], window_size=[8, 50][seed % 2], min_observations=2 + seed
     )
     values = noisy(seed)
     found = skipped(values, **options)[0]
@@ -74,7 +74,7 @@ def test_it_is_what_its_docstring_says(seed):
 
 
 def test_the_gradient_norm_needs_no_observing():
-    tx = js.skip_spikes(optax.sgd(1.0), start_after=4)
+    tx = js.skip_spikes(optax.sgd(1.0), min_observations=4)
     state, out = tx.init(PARAMS), []
     for size in (1.0, 1.1, 0.9, 1.0, 50.0, 1.0, NAN, 1.0):
         updates, state = tx.update({"w": jnp.full(3, size)}, state, PARAMS)
@@ -85,7 +85,7 @@ def test_the_gradient_norm_needs_no_observing():
 
 def test_a_lasting_change_of_level_is_accepted():
     values = [1.0 + 0.01 * (i % 3) for i in range(20)] + [3.0] * 30
-    found, _ = skipped(values, window_size=16, start_after=8, sigmas=3.0)
+    found, _ = skipped(values, window_size=16, min_observations=8, sigmas=3.0)
     assert found[20] and not any(found[30:])
 
 
@@ -119,7 +119,7 @@ def test_what_a_skip_leaves_as_it_was(advances):
 
 def test_in_a_scan_and_under_vmap_it_is_the_loop():
     values = [x for x in noisy(3) if x is not None]
-    options = dict(window_size=20, start_after=5)
+    options = dict(window_size=20, min_observations=5)
     expected, _ = skipped(values, sigmas=3.0, **options)
 
     def run(sigmas):
@@ -138,7 +138,7 @@ def test_in_a_scan_and_under_vmap_it_is_the_loop():
 
 
 def test_a_run_that_is_resumed_goes_on():
-    values, options = noisy(1, 40), dict(window_size=8, start_after=3, sigmas=3.0)
+    values, options = noisy(1, 40), dict(window_size=8, min_observations=3, sigmas=3.0)
     whole, _ = skipped(values, **options)
     for k in range(0, 40, 3):
         begun, state = skipped(values[:k], **options)
@@ -147,7 +147,7 @@ def test_a_run_that_is_resumed_goes_on():
 
 
 def test_all_devices_skip_or_none():
-    tx = js.skip_spikes(optax.sgd(1.0), metric="value", start_after=2, axis_name="i")
+    tx = js.skip_spikes(optax.sgd(1.0), metric="value", min_observations=2, axis_name="i")
     mesh = Mesh(np.array(jax.devices()[:8]), ("i",))
     state = tx.init(PARAMS)
 
@@ -180,7 +180,7 @@ def test_all_devices_skip_or_none():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_low_precision(dtype):
     params = {"w": jnp.ones(3, dtype)}
-    tx = js.skip_spikes(optax.sgd(0.5), start_after=2)
+    tx = js.skip_spikes(optax.sgd(0.5), min_observations=2)
     state = tx.init(params)
     for _ in range(3):
         updates, state = tx.update(params, state, params)
@@ -199,7 +199,7 @@ def test_it_has_no_branch():
 
 
 def test_around_multi_steps():
-    tx = js.skip_spikes(optax.MultiSteps(optax.sgd(1.0), 2), start_after=2)
+    tx = js.skip_spikes(optax.MultiSteps(optax.sgd(1.0), 2), min_observations=2)
     with jax.numpy_dtype_promotion("standard"):
         state = tx.init(PARAMS)
         for _ in range(3):
@@ -218,7 +218,8 @@ def test_around_multi_steps():
         (dict(sigmas=0.0), r"sigmas=\.\.\.\)` must be positive, got sigmas=0.0"),
         (dict(window_size=1), "window_size"),
         (dict(window_size=2.0), "window_size"),
-        (dict(start_after=-1), "start_after"),
+        (dict(min_observations=1), "must be at least 2, got min_observations=1"),
+        (dict(min_observations=129), "at most window_size=128, got min_observations=129"),
         (dict(advance_on_skip=1), "must be True or False, got advance_on_skip=1"),
         (dict(metric="params"), "argument of update"),
         (dict(axis_name=3), "axis_name"),

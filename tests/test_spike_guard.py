@@ -46,7 +46,7 @@ def reference(
     recover_steps=100,
     sigmas=6.0,
     window_size=128,
-    start_after=64,
+    min_observations=64,
     min_scale=0.01,
     nonfinite="spike",
 ):
@@ -56,7 +56,7 @@ def reference(
         scale = low + (1 - low) * min((t - since) / recover_steps, 1)
         finite = metric is not None and math.isfinite(metric)
         spike = metric is not None and not finite and nonfinite == "spike"
-        if finite and len(window) >= start_after:
+        if finite and len(window) >= min_observations:
             mean, std = statistics.fmean(window), statistics.stdev(window)
             spike = metric > mean + max(sigmas * std, 2e-6 * max(abs(min(window)), abs(metric)))
         if finite:
@@ -68,7 +68,7 @@ def reference(
     return out
 
 
-SMALL = dict(window_size=4, start_after=2, recover_steps=2, factor=0.5)
+SMALL = dict(window_size=4, min_observations=2, recover_steps=2, factor=0.5)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ SMALL = dict(window_size=4, start_after=2, recover_steps=2, factor=0.5)
     [
         ([1.0, 1.1, 9.0, 1.0, 1.1, 1.0], SMALL, [1, 1, 0.5, 0.75, 1, 1]),
         # Not before enough are there.
-        ([1.0, 9.0, 1.0, 90.0], {**SMALL, "start_after": 3}, [1, 1, 1, 0.5]),
+        ([1.0, 9.0, 1.0, 90.0], {**SMALL, "min_observations": 3}, [1, 1, 1, 0.5]),
         # A second one on the way back drops it from where it is, a third to the floor.
         ([0.0, 0.1, 9.0, 1e3, 1e5], {**SMALL, "sigmas": 1.0}, [1, 1, 0.5, 0.375, 0.34375]),
         (
@@ -115,7 +115,9 @@ def test_random_metrics(options):
     metrics = [
         r.choices((*kinds, lambda: r.gauss(1, 0.1)), (2, 1, 1, 1, 3, 30))[0]() for _ in range(120)
     ]
-    options |= dict(start_after=r.randint(2, options["window_size"]), factor=r.choice([0.3, 0.7]))
+    options |= dict(
+        min_observations=r.randint(2, options["window_size"]), factor=r.choice([0.3, 0.7])
+    )
     options |= dict(min_scale=r.choice([0.0, 0.15]))
     metrics = [m if m is None else float(np.float32(m)) for m in metrics]
     np.testing.assert_allclose(scales(metrics, **options)[0], reference(metrics, **options), 1e-5)
@@ -146,7 +148,9 @@ def run(rule, losses):
 
 
 def test_it_hears_the_gradient_norm_by_itself():
-    guard = js.spike_guard(metric="gradient_norm", window_size=8, start_after=4, recover_steps=5)
+    guard = js.spike_guard(
+        metric="gradient_norm", window_size=8, min_observations=4, recover_steps=5
+    )
     tx = js.scale_by_learning_rate(1.0 * guard)
     state, rates = tx.init({"w": jnp.zeros(3)}), []
     for size in (1.0, 1.1, 1.0, 1.1, 50.0, 1.0):
@@ -158,7 +162,7 @@ def test_it_hears_the_gradient_norm_by_itself():
 def test_a_run_that_is_resumed_goes_on():
     r = random.Random(1)
     metrics = [r.choice((1.0, 1.0, 1.0, 9.0)) + r.gauss(0, 0.1) for _ in range(24)]
-    options = dict(window_size=5, start_after=3, recover_steps=4, sigmas=2.0)
+    options = dict(window_size=5, min_observations=3, recover_steps=4, sigmas=2.0)
     whole, state = scales(metrics, **options)
     assert js.events(state)["spikes"] >= 2
     for k in range(len(metrics)):
@@ -175,7 +179,7 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
     @jax.jit
     def last(factor, steps, sigmas, start):
         guard = js.spike_guard(
-            factor=factor, recover_steps=steps, sigmas=sigmas, start_after=start, window_size=4
+            factor=factor, recover_steps=steps, sigmas=sigmas, min_observations=start, window_size=4
         )
         tx = js.scale_by_schedule(1 * guard)
         losses = jnp.asarray([1.0, 1.1, 1.0, 1.4, 9.0, 1.0, 1.0])
@@ -193,7 +197,7 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
 
 
 def test_every_device_decides_the_same():
-    options = dict(window_size=4, start_after=2, recover_steps=3, sigmas=2.0)
+    options = dict(window_size=4, min_observations=2, recover_steps=3, sigmas=2.0)
     tx = js.scale_by_learning_rate(1.0 * js.spike_guard(**options, axis_name="d"))
     alone = js.scale_by_learning_rate(1.0 * js.spike_guard(**options))
     rows = np.random.default_rng(0).exponential(1, (9, 8)).astype(np.float32)
@@ -221,7 +225,7 @@ def test_its_state_is_float32_whatever_the_parameters(dtype):
 
 @pytest.mark.usefixtures("x64")
 def test_under_x64_its_state_is_float64_and_no_nan_is_made():
-    tx = js.scale_by_schedule(1 * js.spike_guard(window_size=4, start_after=2))
+    tx = js.scale_by_schedule(1 * js.spike_guard(window_size=4, min_observations=2))
     update = jax.jit(lambda s, m: tx.update({}, s, value=m)[1])
     state = tx.init({})
     with jax.debug_nans(True):
@@ -232,7 +236,7 @@ def test_under_x64_its_state_is_float64_and_no_nan_is_made():
 
 
 def test_it_multiplies_a_schedule_and_another_rule():
-    guard = js.spike_guard(window_size=4, start_after=2, recover_steps=10, factor=0.5)
+    guard = js.spike_guard(window_size=4, min_observations=2, recover_steps=10, factor=0.5)
     rate = js.linear(1.0, 0.0, 4) * guard * js.reduce_on_plateau(patience=1, factor=0.1)
     tx = js.scale_by_learning_rate(rate)
     state, rates = tx.init({}), []
@@ -245,7 +249,10 @@ def test_it_multiplies_a_schedule_and_another_rule():
 def test_its_text_is_read_back():
     for rule in (
         0.1 * js.spike_guard(),
-        1 * js.spike_guard(recover_steps=10**10, window_size=9, start_after=3, nonfinite="ignore"),
+        1
+        * js.spike_guard(
+            recover_steps=10**10, window_size=9, min_observations=3, nonfinite="ignore"
+        ),
     ):
         testing.assert_same(js.parse(repr(rule)), rule)
     assert repr(js.parse("0.1 * spike_guard(sigmas=4)")) == "0.1 * spike_guard(sigmas=4.0)"
@@ -259,8 +266,8 @@ def test_its_text_is_read_back():
         (dict(recover_steps=2.0), "Write recover_steps=2"),
         (dict(sigmas=0.0), "must be positive, got sigmas=0"),
         (dict(window_size=1), "must be at least 2, got window_size=1"),
-        (dict(start_after=1), "must be at least 2, got start_after=1"),
-        (dict(start_after=200), "must be at most window_size=128, got start_after=200"),
+        (dict(min_observations=1), "must be at least 2, got min_observations=1"),
+        (dict(min_observations=200), "must be at most window_size=128, got min_observations=200"),
         (dict(min_scale=2.0), r"must be in \[0, 1\], got min_scale=2"),
         (dict(nonfinite="bad"), "'spike', 'ignore'"),
         (dict(metric="step"), "argument of update"),

@@ -324,9 +324,9 @@ WATCHED = [
     "--optimizer", "sgd", "momentum=0.9",
     "--schedule", "warmup_cosine_restarts(0.2, cycle_steps=22, warmup_steps=2)"
     " * reduce_on_plateau(factor=0.5, patience=1, rtol=0.1)"
-    " * spike_guard(metric='loss', sigmas=1.5, window_size=8, start_after=4, recover_steps=9)"
+    " * spike_guard(metric='loss', sigmas=1.5, window_size=8, recover_steps=9)"
     " * kl_adaptive(0.05)",
-    "--with", "skip_spikes(sigmas=2.0, window_size=8, start_after=4)", "keep_best(backtrack=True)",
+    "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
     "layerwise(decay=0.5, depth=['Dense_0', 'Dense_1'])", "snapshot(keep=2)",
 ]  # fmt: skip
 

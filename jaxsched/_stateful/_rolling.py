@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length
+from jaxsched._clock import LAST, Length, held
 from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import length, refuse, require
 
@@ -62,11 +62,13 @@ def moments(window: Window) -> tuple[jax.Array, jax.Array]:
     return low * (1 - mean) + high * mean, saturated(small(high, low) * std / SMALL)
 
 
-def is_spike(window: Window, value: jax.Array, sigmas: ArrayLike, start_after: Length) -> jax.Array:
-    """Is a value not yet in the window beyond the others, once `start_after` of them are there?"""
+def is_spike(
+    window: Window, value: jax.Array, sigmas: ArrayLike, min_observations: Length
+) -> jax.Array:
+    """Is a value beyond those in the window, once `min_observations` of them are there?"""
     low, high, mean, std = _parts(window)
     span, size = small(high, low), window.values.shape[0]
-    enough = count(window) >= jnp.clip(_clock.read(start_after), 2, size)
+    enough = count(window) >= jnp.clip(_clock.read(min_observations), 2, size)
     largest = jnp.maximum(jnp.abs(low), jnp.abs(real(value)))
     # A constant stream has no deviation, and the next value may be rounded otherwise.
     rounding = largest * (SMALL * _ROUNDINGS * jnp.finfo(largest.dtype).eps)
@@ -90,6 +92,16 @@ def window_size_of(call: str, window_size: Any) -> int:
     must = "be an int: it is the length of an array"
     require(isinstance(size, int), refuse(call, "window_size", must, window_size))
     return int(size)
+
+
+def first_of(call: str, min_observations: Any, size: int) -> Length:
+    """How many values there must be before one can be a spike, checked; None is half of them."""
+    if min_observations is None:
+        return max(size // 2, 2)
+    count = length(call, min_observations=min_observations, least=2)
+    must = f"be at most window_size={size}"
+    require(count <= size, refuse(call, "min_observations", must, min_observations))
+    return held(count)
 
 
 def parts(values: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

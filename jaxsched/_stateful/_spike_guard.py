@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
 from jaxsched._numerics import blend, fractions, real
-from jaxsched._require import Number, length, one_of, positive, refuse, require, within
+from jaxsched._require import Number, length, one_of, positive, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import Axis, Listener, listening
@@ -47,7 +47,7 @@ class SpikeGuard(Listener):
     recover_steps: Length = number(100)
     sigmas: Number = number(6.0)
     window_size: int = choice(128)
-    start_after: Length = number(64)
+    min_observations: Length = number(None)  # never None in a rule: it depends on the size
     min_scale: Number = number(0.01)
     nonfinite: str = choice("spike")
     metric: str = choice("value")
@@ -70,7 +70,7 @@ class SpikeGuard(Listener):
     def _react(self, state: SpikeGuardState, seen: Observation, t: jax.Array) -> SpikeGuardState:
         _rolling.require_size("spike_guard", state.window, self.window_size)
         spike = seen.heard & _rolling.is_spike(
-            state.window, seen.value, self.sigmas, self.start_after
+            state.window, seen.value, self.sigmas, self.min_observations
         )
         spike = spike | (seen.broken & (self.nonfinite == "spike"))
         low = jnp.maximum(self._value(state, t) * real(self.factor), real(self.min_scale))
@@ -89,7 +89,7 @@ def spike_guard(
     recover_steps: ArrayLike = 100,
     sigmas: ArrayLike = 6.0,
     window_size: int = 128,
-    start_after: ArrayLike = 64,
+    min_observations: ArrayLike | None = None,
     min_scale: ArrayLike = 0.01,
     nonfinite: str = "spike",
     metric: str = "value",
@@ -113,10 +113,10 @@ def spike_guard(
       sigmas: standard deviations above the mean from which an observation is a spike, > 0.
       window_size: how many of the latest observations are remembered, at least 2. It is the length
         of an array in the state.
-      start_after: observations, not steps, that must be there before one can be a spike, from 2 to
-        `window_size`.
+      min_observations: how many must be remembered before one can be a spike, from 2 to
+        `window_size`; None: half of it.
       min_scale: the scale never falls below, in [0, 1].
-      nonfinite: is a NaN or infinite observation a "spike", before `start_after` too, or to be
+      nonfinite: is a NaN or infinite observation a "spike", before `min_observations` too, or to be
         "ignore"d? It is never put in the window.
       metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
         `"gradient_norm"` needs no observing.
@@ -129,7 +129,7 @@ def spike_guard(
       ValueError: an argument is out of its range, named with its value.
 
     Example:
-      >>> guard = spike_guard(window_size=8, start_after=4, recover_steps=3)
+      >>> guard = spike_guard(window_size=8, min_observations=4, recover_steps=3)
       >>> tx = scale_by_learning_rate(constant(0.1) * guard)
       >>> state = tx.init({})
       >>> for loss in (1.0, 1.1, 1.0, 1.1, 9.0, 1.0, 1.1, 1.0):
@@ -144,15 +144,12 @@ def spike_guard(
     call = "spike_guard"
     one_of(call, POLICIES, nonfinite=nonfinite)
     size = _rolling.window_size_of(call, window_size)
-    start = length(call, start_after=start_after, least=2)
-    must = f"be at most window_size={size}"
-    require(start <= size, refuse(call, "start_after", must, start_after))
     return SpikeGuard(
         factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
         recover_steps=held(length(call, recover_steps=recover_steps, least=1)),
         sigmas=positive(call, sigmas=sigmas),
         window_size=size,
-        start_after=held(start),
+        min_observations=_rolling.first_of(call, min_observations, size),
         min_scale=within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), min_scale=min_scale),
         nonfinite=nonfinite,
         **listening(call, metric, axis_name),

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import LAST, counted, held
-from jaxsched._require import flag, length, positive
+from jaxsched._clock import LAST, counted
+from jaxsched._require import flag, positive
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening, norm
 from jaxsched._stateful._mailbox import Mailbox
@@ -39,7 +39,7 @@ def skip_spikes(
     metric: str = GRADIENT_NORM,
     sigmas: ArrayLike = 6.0,
     window_size: int = 128,
-    start_after: ArrayLike = 64,
+    min_observations: ArrayLike | None = None,
     advance_on_skip: bool = True,
     axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -59,7 +59,8 @@ def skip_spikes(
         without it is judged by whether its gradients are finite.
       sigmas: how many standard deviations are too far, positive.
       window_size: how many values are remembered, at least 2.
-      start_after: values before the first that can be a spike.
+      min_observations: how many must be remembered before one can be a spike, from 2 to
+        `window_size`; None: half of it.
       advance_on_skip: do the clocks of this package in `tx` tick in a step that is left out? If
         not, the schedule is as much later as there were skips. Adam's own count never does.
       axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`: all
@@ -72,7 +73,7 @@ def skip_spikes(
       ValueError: `tx` is no transform, or an argument is out of its range.
 
     Example:
-      >>> tx = skip_spikes(optax.sgd(1.0), start_after=2)
+      >>> tx = skip_spikes(optax.sgd(1.0), min_observations=2)
       >>> state = tx.init(jnp.ones(1))
       >>> for gradient in (1.0, 1.1, 0.9, 99.0, jnp.nan, 1.0):
       ...     updates, state = tx.update(jnp.full(1, gradient), state)
@@ -92,7 +93,7 @@ def skip_spikes(
     names = listening(call, metric, axis_name)
     limit = positive(call, sigmas=sigmas)
     size = _rolling.window_size_of(call, window_size)
-    first = held(length(call, start_after=start_after))
+    first = _rolling.first_of(call, min_observations, size)
     advances = flag(call, advance_on_skip=advance_on_skip)
 
     def init(params: optax.Params) -> SkipSpikesState:
