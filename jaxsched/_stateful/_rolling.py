@@ -63,12 +63,13 @@ def moments(window: Window) -> tuple[jax.Array, jax.Array]:
 
 
 def is_spike(
-    window: Window, value: jax.Array, sigmas: ArrayLike, min_observations: Length
+    window: Window, value: jax.Array, sigmas: ArrayLike, min_observations: Length | None
 ) -> jax.Array:
     """Is a value beyond those in the window, once `min_observations` of them are there?"""
     low, high, mean, std = _parts(window)
     span, size = small(high, low), window.values.shape[0]
-    enough = count(window) >= jnp.clip(_clock.read(min_observations), 2, size)
+    needed = size // 2 if min_observations is None else min_observations
+    enough = count(window) >= jnp.clip(_clock.read(needed), 2, size)
     largest = jnp.maximum(jnp.abs(low), jnp.abs(real(value)))
     # A constant stream has no deviation, and the next value may be rounded otherwise.
     rounding = largest * (SMALL * _ROUNDINGS * jnp.finfo(largest.dtype).eps)
@@ -94,10 +95,10 @@ def window_size_of(call: str, window_size: Any) -> int:
     return int(size)
 
 
-def first_of(call: str, min_observations: Any, size: int) -> Length:
+def first_of(call: str, min_observations: Any, size: int) -> Length | None:
     """How many values there must be before one can be a spike, checked; None is half of them."""
     if min_observations is None:
-        return max(size // 2, 2)
+        return None
     count = length(call, min_observations=min_observations, least=2)
     must = f"be at most window_size={size}"
     require(count <= size, refuse(call, "min_observations", must, min_observations))

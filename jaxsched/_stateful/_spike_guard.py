@@ -47,7 +47,7 @@ class SpikeGuard(Listener):
     recover_steps: Length = number(100)
     sigmas: Number = number(6.0)
     window_size: int = choice(128)
-    min_observations: Length = number(None)  # never None in a rule: it depends on the size
+    min_observations: Length | None = number(None)
     min_scale: Number = number(0.01)
     nonfinite: str = choice("spike")
     metric: str = choice("value")
