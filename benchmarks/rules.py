@@ -1,0 +1,102 @@
+"""What each rule and each wrapper costs in a training step, against the same step without it.
+
+    python benchmarks/rules.py
+
+The step is AdamW on a two-layer network, in a compiled scan, at a constant rate; the rule is at its
+defaults and hears the loss of every step. Both are timed in turns, as in `core.py`. The large step
+takes over a millisecond; of the small one the difference is printed too, which is the cost itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from core import model, paired, spread, stepped, unit
+
+import jaxsched as js
+from jaxsched.testing import _FORBIDDEN
+
+RATE = js.constant(1e-3)
+CYCLES = js.cosine(1e-3, 0.0, 100).cycle()
+GROUPS = {"a": "a", "b": "b"}
+
+
+def chained(rate: Any) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.scale_by_adam(), optax.add_decayed_weights(1e-4), js.scale_by_learning_rate(rate)
+    )
+
+
+def ruled(rule: Any) -> Callable[[], optax.GradientTransformation]:
+    return lambda: chained(RATE * rule)
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "cosine with restarts, for scale": lambda: chained(CYCLES),
+    "reduce_on_plateau()": ruled(js.reduce_on_plateau()),
+    "greedy()": ruled(js.greedy()),
+    "kl_adaptive(0.01)": ruled(js.kl_adaptive(0.01, metric="value")),
+    "spike_guard()": ruled(js.spike_guard()),
+    "spike_guard(metric='gradient_norm')": ruled(js.spike_guard(metric="gradient_norm")),
+    "reduce_when_flat()": ruled(js.reduce_when_flat()),
+    "hypergradient()": ruled(js.hypergradient()),
+    "feedback(...)": ruled(js.feedback(lambda s, loss: jnp.where(loss > 1e9, s * 0.5, s))),
+    "until(a, b)": ruled(js.until(js.constant(1.0), js.linear(1.0, 0.0, 100))),
+    "tunable(cosine)": ruled(js.tunable(js.cosine(1.0, 0.5, 10_000))),
+    "per_group, two groups": lambda: optax.chain(
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(1e-4),
+        js.per_group(GROUPS, {"a": RATE, "b": CYCLES}),
+    ),
+    "layerwise": lambda: optax.chain(
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(1e-4),
+        js.layerwise(decay=0.5, depth=["a", "b"]),
+        js.scale_by_learning_rate(RATE),
+    ),
+    "skip_spikes(tx)": lambda: js.skip_spikes(chained(RATE)),
+    "keep_best(tx)": lambda: js.keep_best(chained(RATE)),
+    "snapshot(cycles, keep=5)": lambda: optax.chain(chained(RATE), js.snapshot(CYCLES, keep=5)),
+    "monitor()": lambda: optax.chain(js.monitor(), chained(RATE)),
+}
+
+
+def forbidden(tx: Any) -> int:
+    """How many branches, callbacks and transfers there are in the compiled update."""
+    params, _, _ = model(4)
+    tx = optax.with_extra_args_support(tx)
+    update = jax.jit(lambda s, v: tx.update(params, s, params, value=v))
+    return len(
+        _FORBIDDEN.findall(update.lower(tx.init(params), jnp.float32(1)).compile().as_text())
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
+    turns = parser.parse_args().turns
+    print(
+        f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
+        f"{jax.devices()[0].device_kind}; ratio = with / without [quartiles]\n"
+    )
+    print("| with | large step | ratio | small step adds | ratio | branches |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    bare = {width: stepped(chained(RATE), width, steps) for width, steps in ((1024, 20), (4, 1000))}
+    for name, make in CASES.items():
+        cells = []
+        for width, steps in ((1024, 20), (4, 1000)):
+            ours, without, ratios = paired(stepped(make(), width, steps), bare[width], turns)
+            inverse = sorted(1 / ratio for ratio in ratios)
+            shown = unit(ours / steps) if width > 4 else unit(max(ours - without, 0) / steps)
+            cells += [shown, spread(inverse)]
+        print(f"| `{name}` | {' | '.join(cells)} | {forbidden(make())} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
