@@ -178,3 +178,13 @@ def test_messages(slots, said):
         js.inject("adamw", learning_rate=0.1)
     with pytest.raises(ValueError, match="no argument 'weight'"):
         js.inject(functools.partial(optax.adamw, weight=2), learning_rate=0.1)
+
+
+def test_an_argument_that_is_branched_on_in_python_is_told_to_be_bound():
+    says = (
+        r"`sgd` branches on nesterov in Python, so that it can follow no schedule. Bind it first: "
+        r"`inject\(partial\(sgd, nesterov=...\), learning_rate=...\)`"
+    )
+    with pytest.raises(ValueError, match=says):
+        js.inject(optax.sgd, learning_rate=0.1, momentum=0.9, nesterov=0.0)
+    js.inject(functools.partial(optax.sgd, nesterov=True), learning_rate=0.1, momentum=0.9)

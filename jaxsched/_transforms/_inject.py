@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.extend.core.primitives import convert_element_type_p
 
+from jaxsched._numerics import real
 from jaxsched._require import refuse, require
 from jaxsched._transforms._scheduled import Values, as_slot, scheduled
 
@@ -38,7 +40,8 @@ def inject(
       typed, so the inner state is what the factory makes of plain constants.
 
     Raises:
-      ValueError: a slot is none of these, or the factory has no such argument.
+      ValueError: a slot is none of these; or the factory has no such argument, or one that it
+        branches on in Python, which nothing can schedule.
 
     Example:
       >>> tx = inject(optax.adamw, learning_rate=cosine(0.1, 0.0, 100), weight_decay=0.01)
@@ -70,6 +73,8 @@ def inject(
     def make(values: Values) -> optax.GradientTransformation:
         return factory(**{key: weak(value) for key, value in values.items()})
 
+    for key in given:
+        _require_traceable(factory, name, key, [*given])
     return scheduled(given, make)
 
 
@@ -95,3 +100,24 @@ def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, 
             f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. "
             f"It has {', '.join(parameters)}.",
         )
+
+
+def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: list[str]) -> None:
+    """Raise if the factory branches on an argument in Python: there it is a number on a device."""
+
+    def rehearsed(value: jax.Array) -> None:
+        tx = factory(**{other: weak(value) if other == key else 1.0 for other in slots})
+        params = jnp.zeros((2, 2))
+        tx.update(params, tx.init(params), params)
+
+    try:
+        jax.eval_shape(rehearsed, real(1.0))
+    except jax.errors.ConcretizationTypeError as error:
+        others = [slot for slot in slots if slot != key] or ["learning_rate"]
+        raise ValueError(
+            f"`inject({name}, {key}=...)`: `{name}` branches on {key} in Python, so that it can "
+            f"follow no schedule. Bind it first: `inject(partial({name}, {key}=...), "
+            f"{others[0]}=...)`."
+        ) from error
+    except Exception:
+        return  # what else it needs of its parameters, it tells those who have them
