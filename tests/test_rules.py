@@ -1,7 +1,9 @@
 """The laws of rules: every public one, under every transformation, on the same hard stream."""
 
 import inspect
+import pathlib
 import random
+import re
 
 import chex
 import jax
@@ -15,6 +17,8 @@ from jax.sharding import PartitionSpec as P
 import jaxsched as js
 from jaxsched import testing
 
+ROOT = pathlib.Path(__file__).parent.parent
+INDEX, BENCHMARK = ROOT / "docs" / "reacting.md", (ROOT / "benchmarks" / "rules.py").read_text()
 NAN, INF = float("nan"), float("inf")
 PARAMS = {"w": jnp.ones(3), "b": jnp.ones(())}
 AWAKE = {  # so impatient that each acts in a short stream
@@ -347,3 +351,17 @@ def test_trigger_begins_the_second_schedule():
     assert np.all(values == 1)
     after, _ = run(AWAKE["until"](), metrics, gradients, state=js.trigger(state))
     np.testing.assert_allclose(after, 1 - np.arange(10) / 20, rtol=1e-6)
+
+
+GUARDS = ("skip_spikes", "keep_best", "snapshot", "per_group", "layerwise", "monitor")
+
+
+@pytest.mark.parametrize("name", [*AWAKE, *GUARDS])
+def test_each_has_a_page_with_its_picture_and_a_row_in_the_benchmark(name):
+    pages = ROOT / "docs" / "rules"
+    text = (pages / f"{name}.md").read_text()
+    assert f"]({name}.png)" in text and ">>> " in text and f"rules/{name}.md" in INDEX.read_text()
+    assert (pages / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert f'"{name}(' in BENCHMARK or f'"{name},' in BENCHMARK or f'"{name}"' in BENCHMARK
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (pages / link).exists(), link
