@@ -1,5 +1,7 @@
 """Formulas that keep their digits, and their gradients, where the textbook ones lose them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,12 @@ def wide(x: ArrayLike) -> jax.Array:
     """`x` in float32 at least, or a complex type as wide."""
     x = jnp.asarray(x)
     return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def dot(a: Any, b: Any) -> jax.Array:
+    """The product of two trees of arrays, summed in float32 at least."""
+    products = jax.tree.map(lambda x, y: real(jnp.vdot(wide(x), wide(y)).real), a, b)
+    return jax.tree.reduce(jnp.add, products, real(0.0))
 
 
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:

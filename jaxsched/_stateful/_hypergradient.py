@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
-from jaxsched._numerics import real, wide
+from jaxsched._numerics import dot, real
 from jaxsched._require import Number, flag, positive, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful._listener import Axis, axis
@@ -67,7 +67,7 @@ class Hypergradient(Rule):
 
     def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
         """The product or cosine of two gradients; is it a number?"""
-        sums = jnp.stack([_dot(a, b), _dot(a, a), _dot(b, b)])
+        sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
         if self.axis_name is not None:
             # Of a ratio of sums it does not matter whether they are of parts or of copies.
             reduced = jax.lax.psum if self.normalize else jax.lax.pmean
@@ -156,12 +156,6 @@ def hypergradient(
         max_scale=high,
         axis_name=axis(call, axis_name),
     )
-
-
-def _dot(a: Any, b: Any) -> jax.Array:
-    """The product of two trees, summed in float32 at least."""
-    products = jax.tree.map(lambda x, y: real(jnp.vdot(wide(x), wide(y)).real), a, b)
-    return jax.tree.reduce(jnp.add, products, real(0.0))
 
 
 def _as_before(gradient: Any, previous: jax.Array) -> jax.Array:

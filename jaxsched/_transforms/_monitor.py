@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._numerics import real
+from jaxsched._clock import counted
+from jaxsched._numerics import dot, real, wide
 from jaxsched._require import length, name, refuse, require
 from jaxsched._stateful import _mailbox
+from jaxsched._stateful._listener import Axis, listening
 from jaxsched._stateful._mailbox import Mailbox
 from jaxsched._stateful._protocol import chosen
 from jaxsched._transforms._stream import (
     History,
     Stream,
-    counted,
     heard,
     remembered,
     silent,
@@ -30,8 +31,6 @@ from jaxsched._transforms._stream import (
 )
 
 JUDGED = 1  # validations that are averaged: they are so few that a mean would be late
-
-Axis = str | tuple[str, ...] | None
 
 
 class Gradients(NamedTuple):
@@ -118,14 +117,13 @@ def monitor(
       of the mean square successive difference to the variance, 1941.
     """
     call = "monitor"
-    name(call, metric=metric)
+    axis = listening(call, metric, axis_name)["axis_name"]
     name(call, validation=validation)
     apart = "not be the name of the training loss"
     require(metric != validation, refuse(call, "validation", apart, validation))
     size = length(call, window=window, least=2)
     if not isinstance(size, int):
         raise ValueError(refuse(call, "window", "be an int", window))
-    axis = axis_name if isinstance(axis_name, tuple | None) else name(call, axis_name=axis_name)
 
     def boxes() -> Mailbox:
         return {**_mailbox.empty(metric), **_mailbox.empty(validation)}
@@ -193,7 +191,8 @@ def _felt(old: Gradients, updates: Any, window: int, axis: Axis) -> Gradients:
 
     def kept(new: jax.Array, last: jax.Array) -> jax.Array:
         # What has no direction is nothing to compare the next one with.
-        return jnp.where(norm > 0, (real(new) / _whole(norm)).astype(last.dtype), last)
+        new = wide(new)
+        return jnp.where(norm > 0, (new / _whole(norm).astype(new.dtype)).astype(last.dtype), last)
 
     return Gradients(
         seen=seen,
@@ -243,6 +242,5 @@ def _whole(x: jax.Array) -> jax.Array:
 
 def _dot(a: Any, b: Any, axis: Axis) -> jax.Array:
     """The sum of products in float32 at least: NaN or infinite if anything is, or overflows."""
-    products = jax.tree.map(lambda x, y: jnp.sum(real(x) * real(y)), a, b)
-    total = sum(jax.tree.leaves(products), start=real(0.0))
+    total = dot(a, b)
     return total if axis is None else jax.lax.pmean(total, axis)

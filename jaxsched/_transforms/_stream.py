@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._clock import LAST
+from jaxsched._clock import LAST, counted
 from jaxsched._numerics import real
 from jaxsched._stateful._mailbox import Observation
 from jaxsched._stateful._protocol import chosen
@@ -91,18 +91,13 @@ def heard(stream: Stream, seen: Observation, window: int) -> Stream:
     )
 
 
-def counted(count: jax.Array, happened: jax.Array) -> jax.Array:
-    """A count, one more where it happened, up to the largest int32."""
-    return jnp.where(happened, jnp.minimum(count, LAST - 1) + 1, count)
-
-
 def weight(count: jax.Array, window: int) -> jax.Array:
     """What the newest of `count` numbers weighs: as much as the others, or 1 / window."""
     return 1 / real(jnp.clip(count, 1, window))
 
 
 def _added(old: Stream, x: jax.Array, window: int) -> Stream:
-    seen = counted(old.seen, jnp.asarray(True))
+    seen = counted(old.seen, jnp.ones((), bool))
     a, first, d = weight(seen, window), old.seen == 0, x - old.mean
     mean = jnp.where(first, x, old.mean + a * d)
     jump = jnp.where(first, 0, x - old.latest)
