@@ -1,0 +1,319 @@
+"""The end decided late: a cooldown when the run says so, a new course in mid-run, many branches.
+
+1. `until(stable, cooldown)`: the run finds its loss flat, and cools down. Saved and resumed.
+2. `tunable(schedule)`: a run that had ended is warmed up again, by `retune`.
+3. One stable run, twelve cooldowns from six of its checkpoints under one `vmap`, against runs from
+   scratch of the same lengths.
+
+Run it with `python examples/cooldown_branches.py`; `--quick` takes seconds and shows less.
+"""
+
+import argparse
+import itertools
+import tempfile
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+
+import jaxsched as js
+
+# The data: 1797 handwritten digits. They are learnt too soon to tell schedules apart, so every
+# image is seen through noise that is new each time. The images to judge by have theirs fixed.
+TRAIN, BATCH, NOISE = 1437, 16, 0.25
+pixels, labels = load_digits(return_X_y=True)
+order = np.random.default_rng(0).permutation(len(labels))
+pixels, labels = jnp.asarray(pixels[order] / 16, jnp.float32), jnp.asarray(labels[order], jnp.int32)
+copies = jnp.tile(pixels[TRAIN:], (4, 1)), jnp.tile(labels[TRAIN:], 4)
+judged = copies[0] + NOISE * jax.random.normal(jax.random.key(0), copies[0].shape), copies[1]
+model = nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(10)])
+
+
+def loss(params, images, labels):
+    logits = model.apply({"params": params}, images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def fresh(rate, key=None):
+    params = model.init(jax.random.key(0) if key is None else key, pixels[:1])["params"]
+    tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(rate))
+    return TrainState.create(apply_fn=model.apply, params=params, tx=tx)
+
+
+def gradients(state, key):
+    """The images and their noise follow from the clock: whoever resumes or branches sees them."""
+    which, noise = jax.random.split(jax.random.fold_in(key, js.step(state)))
+    batch = jax.random.randint(which, (BATCH,), 0, TRAIN)
+    images = pixels[batch] + NOISE * jax.random.normal(noise, (BATCH, 64))
+    return jax.value_and_grad(loss)(state.params, images, labels[batch])
+
+
+# 1. The end of a run, decided in the run. `reduce_when_flat` is here to look, not to cut: its
+# factor never falls below 1, and its answer is 2 when the loss of the batches has become flat.
+def ending_late(chunk=50, cooldown=400, blocks=32):
+    stable = js.warmup_constant(1e-2, warmup_steps=50)
+    flat = js.reduce_when_flat(block_size=16, blocks=blocks, min_scale=1.0)
+    rate = js.until(stable, js.one_minus_sqrt(1e-2, 0.0, cooldown)) * flat
+    traces = []
+
+    def step(state, by_itself):
+        value, grads = gradients(state, jax.random.key(1))
+        state = js.observe(state, value=value).apply_gradients(grads=grads)
+        # In the graph: one of two states. There is no branch, and nothing waits for the host.
+        now = by_itself & (js.factors(state)["learning_rate"][1].answer == 2)
+        return jax.tree.map(lambda a, b: jnp.where(now, a, b), js.trigger(state), state)
+
+    @jax.jit
+    def some_steps(state, by_itself):
+        traces.append(1)
+        state = jax.lax.fori_loop(0, chunk, lambda _, s: step(s, by_itself), state)
+        return state, loss(state.params, *judged)
+
+    def train(state, *, by_itself=True, patience=10, most=10_000):
+        """Until the cooldown is over, which starts by itself, or here when the loss stalls."""
+        losses = []
+        while js.hyperparams(state)["learning_rate"] > 0 and len(losses) * chunk < most:
+            state, value = some_steps(state, by_itself)
+            losses.append(float(value))
+            if not by_itself and min(losses[-patience:]) > min(losses):
+                state = js.trigger(state)
+        return state, losses
+
+    start = fresh(rate).replace(step=jnp.zeros((), jnp.int32))
+    ends = {"by itself, in the graph": train(start), "from Python": train(start, by_itself=False)}
+    for name, (state, losses) in ends.items():
+        begun = js.factors(state)["learning_rate"][0].start
+        before = losses[begun // chunk - 1]
+        print(f"cooldown {name}: begun at {begun}, loss {before:.3f} -> {losses[-1]:.3f}")
+
+    # Saved before the end was known, restored, and ended: the same bits.
+    whole = ends["by itself, in the graph"][0]
+    with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
+        early, _ = train(start, most=2 * chunk)
+        checkpointer.save(f"{folder}/early", early)
+        checkpointer.wait_until_finished()
+        resumed, _ = train(checkpointer.restore(f"{folder}/early", start))
+    same = all(jax.tree.leaves(jax.tree.map(jnp.array_equal, whole, resumed)))
+    print(
+        f"saved before the trigger, resumed: the same, bit for bit: {same}; {len(traces)} trace(s)"
+    )
+    return whole, resumed, len(traces)
+
+
+# 2. Another course in mid-run. `tx` is built once and static; the numbers of its schedule are not.
+def rewarming(steps=600):
+    def course(peak, start, length):
+        rise, fall = js.linear(0.0, peak, length // 10), js.cosine(peak, 0.0, length - length // 10)
+        return (rise >> fall).shift(start)
+
+    state, traces = fresh(js.tunable(course(1e-2, 0, steps))), []
+
+    @jax.jit
+    def train(state):
+        traces.append(1)
+
+        def step(_, state):
+            return state.apply_gradients(grads=gradients(state, jax.random.key(1))[1])
+
+        state = jax.lax.fori_loop(0, steps, step, state)
+        return state, loss(state.params, *judged)
+
+    state = state.replace(step=jnp.zeros((), jnp.int32))
+    losses, peaks = [], (1e-2, 6e-3, 4e-3)
+    for i, peak in enumerate(peaks):
+        state = js.retune(state, learning_rate=course(peak, i * steps, steps))
+        state, value = train(state)
+        losses.append(float(value))
+        print(f"after {js.step(state)} steps, the last {steps} from a peak of {peak}: {value:.3f}")
+    print(f"three courses, {len(traces)} trace(s)")
+    return losses, len(traces)
+
+
+# 3. Branches. Where one leaves the run, how long it is and its shape are numbers: so all of them,
+# for all peaks and seeds, are one program. A schedule that has ended stays at zero, so a short
+# branch stands still until the longest is done.
+class Branch(NamedTuple):
+    budget: int  # the steps of the run and the branch together
+    steps: int  # those of the branch
+    shape: int  # which of `COOLDOWNS`
+
+
+PARTS = (0.2, 0.4)  # a branch is the last fifth of its budget, or the last two
+COOLDOWNS = (js.one_minus_sqrt, js.linear)
+SCRATCH = (js.warmup_cosine, js.warmup_linear)
+WARMUP = 50
+
+
+def run(state, key, steps, every):
+    """What the state is after each `every` steps, and the loss there."""
+
+    def step(_, state):
+        return state.apply_gradients(grads=gradients(state, key)[1])
+
+    def some_steps(state, _):
+        state = jax.lax.fori_loop(0, every, step, state)
+        return state, ((state.params, state.opt_state), loss(state.params, *judged))
+
+    return jax.lax.scan(some_steps, state, length=steps // every)[1]
+
+
+def stable_then(peak, steps, shape):
+    """Of the run and of its branches: which phase it is in is in the state."""
+    stable = js.warmup_constant(peak, warmup_steps=WARMUP)
+    return js.until(stable, js.select(shape, [f(peak, 0.0, steps) for f in COOLDOWNS]))
+
+
+class Runs(NamedTuple):
+    """Losses. The axes before the last, if any: peaks, seeds."""
+
+    scratch: np.ndarray  # (budgets, SCRATCH, peaks, seeds): at the end
+    stable: np.ndarray  # (peaks, seeds, times)
+    branches: np.ndarray  # (budgets, PARTS, COOLDOWNS, peaks, seeds, times)
+
+
+def branches(budgets, peaks, seeds, every):
+    longest = max(budgets)
+    rates = jnp.repeat(jnp.array(peaks), seeds)
+    keys = jnp.tile(jax.random.split(jax.random.key(2), seeds), len(peaks))
+
+    def from_scratch(budget, shape, peak, key):
+        recipes = [f(peak, total_steps=budget, warmup_steps=WARMUP) for f in SCRATCH]
+        return run(fresh(js.select(shape, recipes), key), key, longest, longest)[1][-1]
+
+    def stable(peak, key):
+        return run(fresh(stable_then(peak, 0, 0), key), key, round(longest * 0.8), every)
+
+    def branched(branch, checkpoints, peak, key):
+        at = (branch.budget - branch.steps) // every - 1
+        params, opt_state = jax.tree.map(lambda x: x[at], checkpoints)
+        state = fresh(stable_then(peak, branch.steps, branch.shape))
+        state = state.replace(params=params, opt_state=js.trigger(opt_state))
+        return run(state, key, round(longest * 0.4), every)[1]
+
+    cases = jnp.array(list(itertools.product(budgets, range(len(SCRATCH)))))
+    over_runs = jax.vmap(from_scratch, (None, None, 0, 0))
+    scratch = jax.jit(jax.vmap(over_runs, (0, 0, None, None)))(*cases.T, rates, keys)
+
+    checkpoints, trunk = jax.jit(jax.vmap(stable))(rates, keys)
+    leaves = [
+        Branch(budget, round(budget * part), shape)
+        for budget, part, shape in itertools.product(budgets, PARTS, range(len(COOLDOWNS)))
+    ]
+    stacked = jax.tree.map(lambda *numbers: jnp.array(numbers), *leaves)
+    over_runs = jax.vmap(branched, (None, 0, 0, 0))
+    ends = jax.jit(jax.vmap(over_runs, (0, None, None, None)))(stacked, checkpoints, rates, keys)
+
+    grid = (len(peaks), seeds)
+    return Runs(
+        np.reshape(scratch, (len(budgets), len(SCRATCH), *grid)),
+        np.reshape(trunk, (*grid, -1)),
+        np.reshape(ends, (len(budgets), len(PARTS), len(COOLDOWNS), *grid, -1)),
+    )
+
+
+def report(runs, budgets, peaks):
+    """From scratch, the best peak for every budget; the branches, one peak: they are of one run."""
+    best = runs.scratch.mean(-1).argmin(-1)
+    scratch = np.take_along_axis(runs.scratch, best[..., None, None], 2)[:, :, 0]
+    peak = runs.branches[..., -1].mean((0, 1, 2, 4)).argmin()
+    ends = runs.branches[:, :, :, peak, :, -1]
+
+    def said(losses, of=1.0):
+        error = losses.std(ddof=1) / len(losses) ** 0.5
+        return f"{losses.mean() / of:.4f} ({error / of:.4f})"
+
+    print(f"\nHeld-out loss, mean of {scratch.shape[-1]} seeds (standard error).")
+    print(f"From scratch at the best of {len(peaks)} peaks each; one stable run, of {peaks[peak]}.")
+    print("        from scratch                     last 20 %                        last 40 %")
+    print("steps " + "".join(f"{x:>17}" for x in ["cosine", "linear", *2 * ["1-sqrt", "linear"]]))
+    for budget, whole, end in zip(budgets, scratch, ends, strict=True):
+        losses = [*whole, *end.reshape(-1, end.shape[-1])]
+        print(f"{budget:5} " + "".join(f"{said(x):>17}" for x in losses))
+
+    print("\nThe same seeds: how far 40 % 1-sqrt is behind linear from scratch, as a part of it:")
+    for budget, whole, end in zip(budgets, scratch, ends, strict=True):
+        print(f"{budget:5} {said(end[1, 0] - whole[1], of=whole[1].mean()):>17}")
+
+    compare(runs, budgets, peak, scratch, ends)
+    return peak, scratch, ends
+
+
+def compare(runs, budgets, peak, scratch, ends):
+    """With an earlier measurement of the same, of which the numbers below are."""
+    level, end = runs.stable[peak, :, -1].mean(), ends[-1, 0, 0].mean()
+    cosine, linear, branch = (
+        "/".join(f"{x:.3f}" for x in losses.mean(-1))
+        for losses in (scratch[:, 0], scratch[:, 1], ends[:, 1, 0])
+    )
+    wins, cells = (ends[:, :, 0].mean(-1) < ends[:, :, 1].mean(-1)).sum(), ends[:, :, 0, 0].size
+    steps = round(0.8 * max(budgets) + 0.2 * sum(budgets))
+    rows = [
+        ("loss in the last 20 %, 1-sqrt", f"{level:.3f} -> {end:.3f}", ".211 -> .147"),
+        ("40 % 1-sqrt", branch, ".1408/.1852"),
+        ("cosine from scratch", cosine, ".1372/.1793"),
+        ("linear from scratch", linear, ".1354/.1778"),
+        ("1-sqrt better than the linear tail", f"{wins} of {cells}", "5 of 5"),
+        ("steps, last 20 % / from scratch", f"{steps} / {sum(budgets)}", "3450 / 5250"),
+    ]
+    print(f"\n{'':36}{'here':>19}{'on another task':>19}")
+    for name, here, there in rows:
+        print(f"{name:36}{here:>19}{there:>19}")
+
+
+def draw(file, runs, budgets, peaks, every, peak, scratch):
+    """The rate above, the loss below: the stable run, and the branches that leave it."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    colours, top_value = ("#D55E00", "#009E73"), peaks[peak]
+    trunk = runs.stable[peak].mean(0)
+    times = every * np.arange(1, len(trunk) + 1)
+    steps = np.arange(times[-1])
+    stable = js.warmup_constant(top_value, warmup_steps=WARMUP)
+    top.plot(steps, stable(steps), color="#0072B2", lw=2.5, label="one stable run")
+    bottom.plot(times, trunk, color="#0072B2", lw=2.5)
+    for budget, ends in zip(budgets, runs.branches, strict=True):
+        for part, colour, end in zip(PARTS, colours, ends[:, 0, peak], strict=True):
+            length = round(part * budget)
+            start, points = budget - length, length // every
+            steps = np.arange(length + 1)
+            label = f"cooldown, the last {part:.0%}" if budget == budgets[0] else None
+            cooldown = js.one_minus_sqrt(top_value, 0.0, length)
+            top.plot(start + steps, cooldown(steps), color=colour, lw=1.5, label=label)
+            losses = [trunk[start // every - 1], *end.mean(0)[:points]]
+            bottom.plot(start + every * np.arange(points + 1), losses, color=colour, lw=1.5)
+    for losses, marker, name in zip(scratch.mean(-1).T, "xo", ("cosine", "linear"), strict=True):
+        label = f"{name} from scratch, its best peak"
+        bottom.plot(budgets, losses, "k" + marker, fillstyle="none", label=label)
+    top.set_ylabel("learning rate")
+    bottom.set(xlabel="optimizer step", ylabel="held-out loss", ylim=(0.9 * min(losses), 0.5))
+    for panel in (top, bottom):
+        panel.grid(alpha=0.25)
+        panel.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=100)
+
+
+def main(quick=False, picture=None):
+    late = ending_late(blocks=8 if quick else 32, cooldown=100 if quick else 400)
+    courses = rewarming(steps=100 if quick else 600)
+    budgets, every = ((150, 300), 30) if quick else ((750, 1500, 3000), 75)
+    peaks, seeds = ((1e-2, 2e-2), 2) if quick else ((5e-3, 1e-2, 2e-2, 4e-2), 8)
+    runs = branches(budgets, peaks, seeds, every)
+    peak, scratch, _ = report(runs, budgets, peaks)
+    if picture:
+        draw(picture, runs, budgets, peaks, every, peak, scratch)
+    return late, courses, runs
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="seconds rather than a minute")
+    parser.add_argument("--picture", metavar="FILE", help="draw the branches")
+    main(**vars(parser.parse_args()))
