@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -79,9 +80,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
         count = jnp.zeros((), jnp.int32)
         first = cycles._at(count)
         ring = SnapshotsState(
-            params=jax.tree.map(
-                lambda x: jnp.zeros((size, *jnp.shape(x)), jnp.result_type(x)), params
-            ),
+            params=jax.tree.map(functools.partial(_empty, size), params),
             steps=jnp.zeros(size, jnp.int32),
             snapshots=jnp.zeros((), jnp.int32),
             high=jnp.array(real(first), copy=True),
@@ -99,6 +98,11 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
         return updates, state._replace(count=count, inner_state=ring)
 
     return optax.GradientTransformation(init, update)
+
+
+def _empty(size: int, x: Any) -> jax.Array:
+    """So many zeros like a parameter, which lie on the devices as it does."""
+    return jnp.broadcast_to(jnp.zeros_like(x, jnp.result_type(x)), (size, *jnp.shape(x)))
 
 
 def _watched(
