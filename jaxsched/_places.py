@@ -17,7 +17,7 @@ from jaxsched._schedule import Schedule, as_schedule
 Numbers = dict[str, jax.Array]
 
 # Fields that are lengths even where a float holds one that is beyond the clock.
-_LENGTHS = ("steps", "decay_steps", "by", "cycles")
+_LENGTHS = (".steps", ".decay_steps", ".by", ".each", ".cycles", ".index")
 
 
 def places(x: Any, place: str = "") -> Iterator[str]:

@@ -526,3 +526,21 @@ def test_trainable():
     with pytest.raises(ValueError, match="no place") as error:
         rebuild({"Linear.inti_value": 0.5})
     assert "'Linear.inti_value'. It has Linear.init_value, Linear." in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        js.constant(1.0).hold(2**40),
+        js.linear(1.0, 0.0, 2**40),
+        js.linear(1.0, 0.0, 9).shift(2**40),
+        js.linear(1.0, 0.0, 9).cycle(cycles=2**40),
+        js.exponential_decay(1.0, decay_rate=0.5, decay_steps=2**40),
+    ],
+    ids=str,
+)
+def test_a_length_beyond_the_clock_is_a_length_still(schedule):
+    numbers, _ = js.trainable(schedule)
+    assert all(x <= 1 for x in numbers.values()), numbers
+    kept = js.tunable(schedule).init()[0].numbers
+    assert sum(x.dtype == jnp.int32 for x in kept.values()) == len(kept) - len(numbers)
