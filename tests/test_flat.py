@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 import jaxsched as js
 from jaxsched import testing
@@ -219,18 +217,6 @@ def test_nothing_overflows(size):
     assert found[-1][0] <= 1
 
 
-def test_a_run_that_is_resumed_goes_on():
-    r = random.Random(1)
-    metrics = [max(2 - 0.1 * t, 1) + r.gauss(0, 0.05) for t in range(60)]
-    options = dict(block_size=2, blocks=8, factor=0.5, cooldown=1, sigmas=1.5)
-    whole, _ = answers(metrics, **options)
-    assert whole[-1][0] < 1
-    for k in range(len(metrics)):
-        begun, state = answers(metrics[:k], **options)
-        restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)
-        assert begun + answers(metrics[k:], restored, **options)[0] == whole
-
-
 def test_a_block_that_was_longer_ends_at_once():
     _, state = answers([1.0] * 8, **{**SMALL, "block_size": 9})
     found, state = answers([1.0] * 8, state, **SMALL)
@@ -264,32 +250,6 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
         assert np.isfinite(last(0.5, bad, float(bad), float(bad)))
 
 
-def test_every_device_decides_the_same():
-    tx = js.scale_by_learning_rate(1.0 * js.reduce_when_flat(**SMALL, axis_name="d"))
-    alone = js.scale_by_learning_rate(1.0 * js.reduce_when_flat(**SMALL))
-    rows = np.random.default_rng(0).normal(3, 0.1, (16, 8)).astype(np.float32)
-    mesh = Mesh(np.asarray(jax.devices()), ("d",))
-    one = lambda s, m: tx.update({}, s, value=m[0])[1]
-    step = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
-    single = jax.jit(lambda s, m: alone.update({}, s, value=m)[1])
-    state, expected = tx.init({}), alone.init({})
-    for row in rows:
-        state, expected = step(state, row), single(expected, row.mean())
-        chex.assert_trees_all_close(js.hyperparams(state), js.hyperparams(expected))
-    assert js.events(state)["cuts"] >= 1
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_its_state_is_float32_whatever_the_parameters(dtype):
-    tx = js.scale_by_learning_rate(0.1 * js.reduce_when_flat())
-    params = jnp.ones(3, dtype)
-    state = js.observe(tx.init(params), value=1.0)
-    updates, state = jax.jit(tx.update)(params, state, params)
-    assert updates.dtype == dtype
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
-
-
 @pytest.mark.usefixtures("x64")
 def test_under_x64_its_state_is_float64_and_no_nan_is_made():
     tx = js.scale_by_schedule(1 * js.reduce_when_flat(block_size=1, blocks=8))
@@ -300,17 +260,6 @@ def test_under_x64_its_state_is_float64_and_no_nan_is_made():
             state = update(state, metric)
     dtypes = {x.dtype for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jnp.bool_)}
     assert dtypes == {np.dtype("float64"), np.dtype("int32")}
-
-
-def test_it_multiplies_a_schedule_and_another_rule():
-    rate = js.linear(1.0, 0.0, 20) * js.reduce_when_flat(**SMALL)
-    tx = js.scale_by_learning_rate(rate * js.reduce_on_plateau(patience=8, factor=0.1))
-    state, rates = tx.init({}), []
-    for _ in range(10):
-        _, state = tx.update({}, state, value=1.0)
-        rates.append(float(js.hyperparams(state)["learning_rate"]))
-    assert rates[6:] == pytest.approx([0.7, 0.65 * 0.5, 0.6 * 0.5 * 0.1, 0.55 * 0.5 * 0.1])
-    assert js.events(state)["cuts"] == 2
 
 
 def test_its_text_is_read_back():

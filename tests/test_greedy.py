@@ -133,16 +133,6 @@ def test_random_metrics(options):
     np.testing.assert_allclose(scales(metrics, **options)[0], reference(metrics, **options), 1e-5)
 
 
-def test_a_run_that_is_resumed_goes_on():
-    metrics = [random.Random(1).gauss(0, 1) for _ in range(20)]
-    options = dict(patience=2, factor=0.5, cooldown=1, window_size=3, reset_after=2, min_scale=0.3)
-    whole, _ = scales(metrics, **options)
-    for k in range(len(metrics)):
-        begun, state = scales(metrics[:k], **options)
-        restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)
-        assert begun + scales(metrics[k:], restored, **options)[0] == whole
-
-
 def test_it_is_one_program_for_any_numbers_and_has_no_branch():
     tx = js.scale_by_schedule(1 * js.greedy(window_size=3, reset_after=4))
     state = tx.init({})
@@ -158,16 +148,6 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
     many = jax.vmap(last)(factors, patiences)
     for got, factor, patience in zip(many, factors, patiences, strict=True):
         np.testing.assert_allclose(got, last(float(factor), int(patience)), rtol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
-def test_its_state_is_float32_whatever_the_parameters(dtype):
-    tx = js.scale_by_learning_rate(0.1 * js.greedy(patience=1))
-    params = jnp.ones(3, dtype)
-    updates, state = tx.update(params, js.observe(tx.init(params), value=1.0), params)
-    assert updates.dtype == dtype
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
 
 
 @pytest.mark.parametrize(

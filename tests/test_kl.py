@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 import jaxsched as js
 from jaxsched import testing
@@ -114,15 +112,6 @@ def test_what_happened_is_counted():
     assert {k: int(v) for k, v in js.events(state).items()} == {"cuts": 2, "raises": 1}
 
 
-def test_a_run_that_is_resumed_goes_on():
-    metrics = [random.Random(1).expovariate(60) for _ in range(20)]
-    whole, _ = scales(metrics)
-    for k in range(len(metrics)):
-        begun, state = scales(metrics[:k])
-        restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)
-        assert begun + scales(metrics[k:], restored)[0] == whole
-
-
 def test_a_run_restored_under_other_bounds_is_held_to_them():
     _, state = scales([0.001] * 8)
     assert scales([0.01], state, max_scale=2.0)[0] == [2.0]
@@ -150,31 +139,6 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
         assert np.isfinite(last(bad, bad))
 
 
-def test_every_device_decides_the_same():
-    tx = js.scale_by_learning_rate(1.0 * js.kl_adaptive(0.01, axis_name="d"))
-    alone = js.scale_by_learning_rate(1.0 * js.kl_adaptive(0.01))
-    rows = np.random.default_rng(0).exponential(0.02, (6, 8)).astype(np.float32)
-    mesh = Mesh(np.asarray(jax.devices()), ("d",))
-    one = lambda s, m: tx.update({}, s, kl=m[0])[1]
-    step = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
-    single = jax.jit(lambda s, m: alone.update({}, s, kl=m)[1])
-    state, expected = tx.init({}), alone.init({})
-    for row in rows:
-        state, expected = step(state, row), single(expected, row.mean())
-        chex.assert_trees_all_close(js.hyperparams(state), js.hyperparams(expected))
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_its_state_is_float32_whatever_the_parameters(dtype):
-    tx = js.scale_by_learning_rate(0.1 * js.kl_adaptive(0.01))
-    params = jnp.ones(3, dtype)
-    state = js.observe(tx.init(params), kl=1.0)
-    updates, state = jax.jit(tx.update)(params, state, params)
-    assert updates.dtype == dtype
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
-
-
 @pytest.mark.usefixtures("x64")
 def test_under_x64_its_state_is_float64_and_no_nan_is_made():
     tx = js.scale_by_schedule(1 * js.kl_adaptive(0.01))
@@ -185,16 +149,6 @@ def test_under_x64_its_state_is_float64_and_no_nan_is_made():
             state = update(state, metric)
     dtypes = {x.dtype for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jnp.bool_)}
     assert dtypes == {np.dtype("float64"), np.dtype("int32")}
-
-
-def test_it_multiplies_a_schedule_and_another_rule():
-    rate = js.linear(1.0, 0.0, 4) * js.kl_adaptive(0.01, down=2.0)
-    tx = js.scale_by_learning_rate(rate * js.reduce_on_plateau(patience=1, factor=0.1))
-    state, rates = tx.init({}), []
-    for _ in range(3):
-        _, state = tx.update({}, state, kl=1.0, value=1.0)
-        rates.append(float(js.hyperparams(state)["learning_rate"]))
-    assert rates == pytest.approx([0.5, 0.75 * 0.25 * 0.1, 0.5 * 0.125 * 0.01])
 
 
 def test_its_text_is_read_back():

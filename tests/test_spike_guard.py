@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 import jaxsched as js
 from jaxsched import testing
@@ -159,18 +157,6 @@ def test_it_hears_the_gradient_norm_by_itself():
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.28])
 
 
-def test_a_run_that_is_resumed_goes_on():
-    r = random.Random(1)
-    metrics = [r.choice((1.0, 1.0, 1.0, 9.0)) + r.gauss(0, 0.1) for _ in range(24)]
-    options = dict(window_size=5, min_observations=3, recover_steps=4, sigmas=2.0)
-    whole, state = scales(metrics, **options)
-    assert js.events(state)["spikes"] >= 2
-    for k in range(len(metrics)):
-        begun, state = scales(metrics[:k], **options)
-        restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)
-        assert begun + scales(metrics[k:], restored, **options)[0] == whole
-
-
 def test_it_is_one_program_for_any_numbers_and_has_no_branch():
     tx = js.scale_by_schedule(1 * js.spike_guard())
     state = tx.init({})
@@ -196,33 +182,6 @@ def test_it_is_one_program_for_any_numbers_and_has_no_branch():
         assert np.isfinite(last(float(bad), bad, float(bad), bad))
 
 
-def test_every_device_decides_the_same():
-    options = dict(window_size=4, min_observations=2, recover_steps=3, sigmas=2.0)
-    tx = js.scale_by_learning_rate(1.0 * js.spike_guard(**options, axis_name="d"))
-    alone = js.scale_by_learning_rate(1.0 * js.spike_guard(**options))
-    rows = np.random.default_rng(0).exponential(1, (9, 8)).astype(np.float32)
-    rows[4] *= 5
-    mesh = Mesh(np.asarray(jax.devices()), ("d",))
-    one = lambda s, m: tx.update({}, s, value=m[0])[1]
-    step = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
-    single = jax.jit(lambda s, m: alone.update({}, s, value=m)[1])
-    state, expected = tx.init({}), alone.init({})
-    for row in rows:
-        state, expected = step(state, row), single(expected, row.mean())
-        chex.assert_trees_all_close(js.hyperparams(state), js.hyperparams(expected), rtol=1e-5)
-    assert js.events(state)["spikes"] >= 1
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_its_state_is_float32_whatever_the_parameters(dtype):
-    tx = js.scale_by_learning_rate(0.1 * js.spike_guard(metric="gradient_norm"))
-    params = jnp.ones(3, dtype)
-    updates, state = jax.jit(tx.update)(params, tx.init(params), params)
-    assert updates.dtype == dtype
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    assert floats and all(x.dtype == jnp.float32 and not x.weak_type for x in floats)
-
-
 @pytest.mark.usefixtures("x64")
 def test_under_x64_its_state_is_float64_and_no_nan_is_made():
     tx = js.scale_by_schedule(1 * js.spike_guard(window_size=4, min_observations=2))
@@ -233,17 +192,6 @@ def test_under_x64_its_state_is_float64_and_no_nan_is_made():
             state = update(state, metric)
     dtypes = {x.dtype for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jnp.bool_)}
     assert dtypes == {np.dtype("float64"), np.dtype("int32")}
-
-
-def test_it_multiplies_a_schedule_and_another_rule():
-    guard = js.spike_guard(window_size=4, min_observations=2, recover_steps=10, factor=0.5)
-    rate = js.linear(1.0, 0.0, 4) * guard * js.reduce_on_plateau(patience=1, factor=0.1)
-    tx = js.scale_by_learning_rate(rate)
-    state, rates = tx.init({}), []
-    for loss in (1.0, 0.9, 9.0):
-        _, state = tx.update({}, state, value=loss)
-        rates.append(float(js.hyperparams(state)["learning_rate"]))
-    assert rates == pytest.approx([1, 0.75, 0.5 * 0.5 * 0.1])
 
 
 def test_its_text_is_read_back():
