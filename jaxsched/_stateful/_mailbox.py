@@ -59,6 +59,15 @@ def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None)
     return Observation(mean, mail.finite > 0, mail.nonfinite > 0)
 
 
+def agreed(mail: Mail, axis_name: str | tuple[str, ...] | None) -> Mail:
+    """Mail that is to wait, the same on every device: the mean of all, as often as it was told."""
+    if axis_name is None:
+        return mail
+    seen = read({"": mail}, "", axis_name)
+    finite, nonfinite = jax.lax.pmax((mail.finite, mail.nonfinite), axis_name)
+    return Mail(saturated(seen.value * real(finite)), finite, nonfinite)
+
+
 def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
     """What was posted, and one value more."""
     value = real(finite_of("observe", name, value) if isinstance(value, str) else value)

@@ -16,7 +16,7 @@ from jaxsched._clock import LAST, counted
 from jaxsched._require import flag, positive
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening, norm
-from jaxsched._stateful._mailbox import Mailbox
+from jaxsched._stateful._mailbox import Mail, Mailbox
 from jaxsched._stateful._protocol import chosen
 from jaxsched._stateful._rolling import Window
 from jaxsched._transforms._scheduled import ScheduledState, require_transform, with_extra_args
@@ -114,7 +114,8 @@ def skip_spikes(
         spike = seen.heard & _rolling.is_spike(state.window, seen.value, limit, first)
         skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
         new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        frozen = _ticked(state.inner_state) if advances else state.inner_state
+        frozen = _waiting(state.inner_state, axis_name)
+        frozen = _ticked(frozen) if advances else frozen
         return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
             mailbox=_mailbox.empty(metric),
             window=_rolling.add(state.window, seen.value, seen.heard),
@@ -131,6 +132,15 @@ def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
     if axis_name is None:
         return condition
     return jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
+
+
+def _waiting(state: optax.OptState, axis_name: Axis) -> optax.OptState:
+    """The state with its mail the same on every device, for it is not read in this step."""
+
+    def agreed(x: Any) -> Any:
+        return _mailbox.agreed(x, axis_name) if isinstance(x, Mail) else x
+
+    return jax.tree.map(agreed, state, is_leaf=lambda x: isinstance(x, Mail))
 
 
 def _ticked(state: optax.OptState) -> optax.OptState:
