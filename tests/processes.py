@@ -41,6 +41,7 @@ FAULTS = {  # what is added to the losses of some examples at a step
     "process": (32, slice(BATCH // 2, BATCH), np.nan),  # all that the second of two processes sees
     "device": (32, slice(BATCH * 6 // 8, BATCH * 7 // 8), 400.0),  # what one of eight devices sees
 }
+RTOL = 1e-5  # of a rate: sums over devices are rounded in another order, here by up to 4e-7
 TIMEOUT = 240  # seconds, of which an idle machine needs a tenth
 
 
