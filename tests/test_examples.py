@@ -57,6 +57,14 @@ def test_sixteen_schedules_are_one_program(capsys):
     assert "16 runs" in capsys.readouterr().out
 
 
+def test_several_devices_decide_as_one(capsys):
+    (rates, events, alike), (others, same, all_alike) = example("several_devices").main()
+    assert alike and all_alike
+    assert events == same and all(events.values()) and events["skips"] == 1
+    np.testing.assert_allclose(rates, others, rtol=1e-6)
+    assert capsys.readouterr().out.count("all replicas alike: True") == 2
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short(path):
     assert len(path.read_text().splitlines()) < 80
