@@ -41,8 +41,11 @@ def loss(params, images, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def fresh(rate, key=None):
-    params = model.init(jax.random.key(0) if key is None else key, pixels[:1])["params"]
+def init(key):
+    return model.init(key, pixels[:1])["params"]
+
+
+def fresh(rate, params):
     tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(rate))
     return TrainState.create(apply_fn=model.apply, params=params, tx=tx)
 
@@ -86,7 +89,7 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
                 state = js.trigger(state)
         return state, losses
 
-    start = fresh(rate).replace(step=jnp.zeros((), jnp.int32))
+    start = fresh(rate, init(jax.random.key(0))).replace(step=jnp.zeros((), jnp.int32))
     ends = {"by itself, in the graph": train(start), "from Python": train(start, by_itself=False)}
     for name, (state, losses) in ends.items():
         begun = js.factors(state)["learning_rate"][0].start
@@ -110,10 +113,11 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
 # 2. Another course in mid-run. `tx` is built once and static; the numbers of its schedule are not.
 def rewarming(steps=600):
     def course(peak, start, length):
-        rise, fall = js.linear(0.0, peak, length // 10), js.cosine(peak, 0.0, length - length // 10)
-        return (rise >> fall).shift(start)
+        decay = js.warmup_cosine(peak, total_steps=length, warmup_steps=length // 10)
+        return decay.shift(start)
 
-    state, traces = fresh(js.tunable(course(1e-2, 0, steps))), []
+    state = fresh(js.tunable(course(1e-2, 0, steps)), init(jax.random.key(0)))
+    traces = []
 
     @jax.jit
     def train(state):
@@ -170,6 +174,11 @@ def stable_then(peak, steps, shape):
     return js.until(stable, js.select(shape, [f(peak, 0.0, steps) for f in COOLDOWNS]))
 
 
+class Seed(NamedTuple):
+    key: jax.Array  # what it sees
+    params: dict  # what it starts from
+
+
 class Runs(NamedTuple):
     """Losses. The axes before the last, if any: peaks, seeds."""
 
@@ -182,39 +191,42 @@ def branches(budgets, peaks, seeds, every):
     longest = max(budgets)
     rates = jnp.repeat(jnp.array(peaks), seeds)
     keys = jnp.tile(jax.random.split(jax.random.key(2), seeds), len(peaks))
+    starts = Seed(keys, jax.vmap(init)(keys))
 
-    def from_scratch(budget, shape, peak, key):
+    def from_scratch(budget, shape, peak, seed):
         recipes = [f(peak, total_steps=budget, warmup_steps=WARMUP) for f in SCRATCH]
-        return run(fresh(js.select(shape, recipes), key), key, longest, longest)[1][-1]
+        state = fresh(js.select(shape, recipes), seed.params)
+        return run(state, seed.key, longest, longest)[1][-1]
 
-    def stable(peak, key):
-        return run(fresh(stable_then(peak, 0, 0), key), key, round(longest * 0.8), every)
+    def stable(peak, seed):
+        state = fresh(stable_then(peak, 0, 0), seed.params)
+        return run(state, seed.key, round(longest * 0.8), every)
 
-    def branched(branch, checkpoints, peak, key):
+    def branched(branch, checkpoints, peak, seed):
         at = (branch.budget - branch.steps) // every - 1
         params, opt_state = jax.tree.map(lambda x: x[at], checkpoints)
-        state = fresh(stable_then(peak, branch.steps, branch.shape))
-        state = state.replace(params=params, opt_state=js.trigger(opt_state))
-        return run(state, key, round(longest * 0.4), every)[1]
+        state = fresh(stable_then(peak, branch.steps, branch.shape), params)
+        state = state.replace(opt_state=js.trigger(opt_state))
+        return run(state, seed.key, round(longest * 0.4), every)[1]
 
     cases = jnp.array(list(itertools.product(budgets, range(len(SCRATCH)))))
     over_runs = jax.vmap(from_scratch, (None, None, 0, 0))
-    scratch = jax.jit(jax.vmap(over_runs, (0, 0, None, None)))(*cases.T, rates, keys)
+    scratch = jax.jit(jax.vmap(over_runs, (0, 0, None, None)))(*cases.T, rates, starts)
 
-    checkpoints, trunk = jax.jit(jax.vmap(stable))(rates, keys)
+    checkpoints, trunk = jax.jit(jax.vmap(stable))(rates, starts)
     leaves = [
         Branch(budget, round(budget * part), shape)
         for budget, part, shape in itertools.product(budgets, PARTS, range(len(COOLDOWNS)))
     ]
     stacked = jax.tree.map(lambda *numbers: jnp.array(numbers), *leaves)
     over_runs = jax.vmap(branched, (None, 0, 0, 0))
-    ends = jax.jit(jax.vmap(over_runs, (0, None, None, None)))(stacked, checkpoints, rates, keys)
+    ends = jax.jit(jax.vmap(over_runs, (0, None, None, None)))(stacked, checkpoints, rates, starts)
 
     grid = (len(peaks), seeds)
     return Runs(
-        np.reshape(scratch, (len(budgets), len(SCRATCH), *grid)),
-        np.reshape(trunk, (*grid, -1)),
-        np.reshape(ends, (len(budgets), len(PARTS), len(COOLDOWNS), *grid, -1)),
+        np.asarray(scratch).reshape(len(budgets), len(SCRATCH), *grid),
+        np.asarray(trunk).reshape(*grid, -1),
+        np.asarray(ends).reshape(len(budgets), len(PARTS), len(COOLDOWNS), *grid, -1),
     )
 
 
