@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsched import warmup_cosine
+from jaxsched import factors, hyperparams, step, trigger, warmup_cosine
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -57,6 +57,59 @@ def test_sixteen_schedules_are_one_program(capsys):
     assert "16 runs" in capsys.readouterr().out
 
 
+def test_the_end_is_decided_late_and_branches_are_runs(capsys, tmp_path):
+    study = example("cooldown_branches")
+    (whole, resumed, traces), (losses, retraces), runs = study.main(
+        quick=True, picture=tmp_path / "branches.png"
+    )
+    assert traces == retraces == 1
+    assert jax.tree.structure(whole) == jax.tree.structure(resumed)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        assert np.array_equal(a, b)
+    cooldown = factors(whole)["learning_rate"][0]
+    assert cooldown.begun
+    # It ends 100 steps after its trigger, and nothing moves from there to the end of the chunk.
+    assert 0 < cooldown.start < step(whole) - 100 < cooldown.start + 50
+    assert hyperparams(whole)["learning_rate"] == 0
+    assert losses[-1] < losses[0]
+
+    assert np.isfinite(runs.scratch).all()
+    assert (runs.branches[-1, ..., -1] < runs.branches[-1, ..., 0]).all()
+    shortest = runs.branches[0, 0, :, :, :, 0]  # of one interval: it stands still thereafter
+    assert np.array_equal(np.broadcast_to(shortest[..., None], (2, 2, 2, 4)), runs.branches[0, 0])
+    shown = capsys.readouterr().out
+    assert "the same, bit for bit: True; 1 trace(s)" in shown
+    assert "330 / 450" in shown
+    assert (tmp_path / "branches.png").stat().st_size > 10_000
+
+
+def test_a_branch_is_the_run_triggered_there():
+    study = example("cooldown_branches")
+    runs = study.branches(budgets=(150,), peaks=(1e-2,), seeds=1, every=30)
+    (key,) = jax.random.split(jax.random.key(2), 1)
+
+    def one():
+        state = study.fresh(study.stable_then(1e-2, 30, 0), study.init(key))
+        (params, opt_state), _ = jax.tree.map(lambda x: x[-1], study.run(state, key, 120, 30))
+        state = state.replace(params=params, opt_state=trigger(opt_state))
+        return study.run(state, key, 30, 30)[1]
+
+    np.testing.assert_allclose(jax.jit(one)()[-1], runs.branches[0, 0, 0, 0, 0, -1], rtol=1e-3)
+
+
+def test_an_ensemble_of_snapshots_is_better_than_the_last(capsys):
+    rows, taken = example("snapshot_ensemble").main(quick=True)
+    assert taken.tolist() == [[[1] * 10], [[5] * 10], [[5] * 10]]
+    better = rows["restarts to 0: ensemble"] - rows["restarts to 0: the last"]
+    accuracy, nll = np.moveaxis(better[0], -1, 0)
+    assert (nll < 0).all()  # for every seed: the mean is more than ten standard errors away
+    assert accuracy.mean() > 0  # and this one more than five
+    assert "differences on the same seeds" in capsys.readouterr().out
+
+
+STUDIES = {"cooldown_branches": 340, "snapshot_ensemble": 140}  # these measure, and print tables
+
+
 def test_several_devices_decide_as_one(capsys):
     (rates, events, alike), (others, same, all_alike) = example("several_devices").main()
     assert alike and all_alike
@@ -67,4 +120,4 @@ def test_several_devices_decide_as_one(capsys):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short(path):
-    assert len(path.read_text().splitlines()) < 80
+    assert len(path.read_text().splitlines()) < STUDIES.get(path.stem, 80)
