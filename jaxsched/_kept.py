@@ -88,7 +88,7 @@ def snapshot_average(opt_state: Any) -> optax.Params:
       >>> tx = snapshot(cycles, keep=2)
       >>> state = tx.init(jnp.ones(1))
       >>> for step in range(4):
-      ...     _, state = tx.update(jnp.zeros(1), state, jnp.full(1, step))
+      ...     _, state = tx.update(jnp.zeros(1), state, jnp.full(1, float(step)))
       >>> print(snapshot_average(state))
       [2.]
 

@@ -322,17 +322,18 @@ def retune(opt_state: S, /, **schedules: Schedule) -> S:
     return _each_named("retune", opt_state, schedules, set_one)
 
 
-def trigger(opt_state: S) -> S:
+def trigger(opt_state: S, when: ArrayLike = True) -> S:
     """Let every `until(a, b)` go over to `b` at the next update. Once is for ever.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
+      when: a bool, which may be traced: False leaves the state as it is.
 
     Returns:
       The state.
 
     Raises:
-      ValueError: there is no `until` in it.
+      ValueError: there is no `until` in it, or `when` is not a bool.
 
     Example:
       >>> tx = scale_by_learning_rate(until(constant(1.0), constant(0.1)))
@@ -340,14 +341,16 @@ def trigger(opt_state: S) -> S:
       >>> hyperparams(state)
       {'learning_rate': Array(0.1, dtype=float32)}
     """
-    found = False
+    found, now = False, jnp.asarray(when)
+    is_bool = now.dtype == jnp.bool_ and now.ndim == 0
+    require(is_bool, refuse("trigger", "when", "be True or False", when))
 
     def set_one(x: Any) -> Any:
         nonlocal found
         if not isinstance(x, UntilState):
             return x
         found = True
-        return x._replace(triggered=jnp.ones_like(x.triggered))
+        return x._replace(triggered=x.triggered | now)
 
     is_until = functools.partial(_is, UntilState)
     state = rewritten(opt_state, lambda tree: jax.tree.map(set_one, tree, is_leaf=is_until))

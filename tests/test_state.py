@@ -544,3 +544,26 @@ def test_a_length_beyond_the_clock_is_a_length_still(schedule):
     assert all(x <= 1 for x in numbers.values()), numbers
     kept = js.tunable(schedule).init()[0].numbers
     assert sum(x.dtype == jnp.int32 for x in kept.values()) == len(kept) - len(numbers)
+
+
+def test_trigger_when():
+    tx = js.scale_by_learning_rate(js.until(js.constant(1.0), js.constant(0.5)))
+    state = tx.init({})
+
+    @jax.jit
+    def step(state, now):
+        return tx.update({}, js.trigger(state, now))[1]
+
+    rates = []
+    for now in (False, True, False):
+        state = step(state, now)
+        rates.append(float(js.hyperparams(state)["learning_rate"]))
+    assert rates == [1.0, 0.5, 0.5], "once is for ever"
+    stacked = jax.vmap(js.trigger)(
+        jax.vmap(lambda _: tx.init({}))(jnp.arange(2)), jnp.arange(2) > 0
+    )
+    assert js.factors(stacked)["learning_rate"][0].triggered.tolist() == [False, True]
+    with pytest.raises(
+        ValueError, match=r"trigger\(when=\.\.\.\)` must be True or False, got when=1"
+    ):
+        js.trigger(state, 1)

@@ -51,6 +51,16 @@ class FlatState(NamedTuple):
     cooldown: jax.Array  # int32: observations still to pass before one is looked at
     cuts: jax.Array  # int32: how often the scale was cut
 
+    @property
+    def flat(self) -> jax.Array:
+        """Was the last answer that it is flat?"""
+        return self.answer == FLAT
+
+    @property
+    def improving(self) -> jax.Array:
+        """Was it that it improves?"""
+        return self.answer == IMPROVING
+
 
 @node
 class ReduceWhenFlat(Listener):

@@ -81,7 +81,8 @@ def retuned(state: TunableState, schedule: Schedule) -> TunableState:
     if not fits(state, schedule):
         raise ValueError(
             f"`retune` takes a schedule with the same tree: {_described(state.numbers)}. "
-            f"`{schedule}` has {_described(new)}."
+            f"`{schedule}` has {_described(new)}. What is to be shifted or clipped later is built "
+            "with `.shift(0)`, `.clip(low, high)`."
         )
     return TunableState({k: jnp.broadcast_to(new[k], x.shape) for k, x in state.numbers.items()})
 

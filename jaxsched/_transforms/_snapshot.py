@@ -80,7 +80,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
         count = jnp.zeros((), jnp.int32)
         first = cycles._at(count)
         ring = SnapshotsState(
-            params=jax.tree.map(functools.partial(_empty, size), params),
+            params=jax.tree.map(functools.partial(_empty, int(size)), params),
             steps=jnp.zeros(size, jnp.int32),
             snapshots=jnp.zeros((), jnp.int32),
             high=jnp.array(real(first), copy=True),
