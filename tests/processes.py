@@ -200,6 +200,16 @@ def all_runs(mesh: Mesh, styles: tuple[str, ...] = STYLES) -> dict[str, Any]:
     return out
 
 
+def mesh_of(devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:devices]), (AXIS,))
+
+
+@functools.cache
+def on_one_device() -> dict[str, Any]:
+    """The runs that all others are to be like."""
+    return all_runs(mesh_of(1), ("jit",))["jit"]
+
+
 def work(index: int, count: int, port: int, path: str) -> None:
     """What one process of several does."""
     jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -207,9 +217,8 @@ def work(index: int, count: int, port: int, path: str) -> None:
     jax.distributed.initialize(
         f"localhost:{port}", num_processes=count, process_id=index, initialization_timeout=60
     )
-    devices = np.array(jax.devices())
-    assert len(devices) == 8 and len(jax.local_devices()) == 8 // count
-    Path(path).write_text(json.dumps(all_runs(Mesh(devices, (AXIS,)))))
+    assert len(jax.devices()) == 8 and len(jax.local_devices()) == 8 // count
+    Path(path).write_text(json.dumps(all_runs(mesh_of(8))))
     jax.distributed.shutdown()
 
 

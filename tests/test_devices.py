@@ -150,25 +150,21 @@ def test_where_shardings_are_types(name, how):
 
 
 def test_a_sharded_run_decides_as_that_of_one_device():
-    runs = []
-    for mesh in (mesh_of(AxisType.Auto), Mesh(np.array(jax.devices()[:1]), (AXIS,))):
-        tx = processes.optimizer()
-        step = jax.jit(functools.partial(processes.advanced, tx), donate_argnums=0)
-        params = sharded(mesh)
-        carry = processes.Carry(params, jax.tree.map(jnp.copy, params), tx.init(params))
-        rates, events = [], []
-        for batch in processes.batches("device"):
-            carry = step(carry, processes.shared(batch, mesh))
-            rates.append(float(js.hyperparams(carry.opt_state)["learning_rate"]))
-            events.append({name: int(x) for name, x in js.events(carry.opt_state).items()})
-        runs.append((rates, events))
-        if mesh.size > 1:
-            assert_copies_lie_as_the_parameters(carry, carry)
-            kernel = carry.params["Dense_0"]["kernel"]
-            assert kernel.addressable_shards[0].data.size == kernel.size // 8
-    (rates, events), (wanted, expected) = runs
-    assert events == expected and all(events[-1].values())
-    np.testing.assert_allclose(rates, wanted, rtol=processes.RTOL)
+    mesh, tx = mesh_of(AxisType.Auto), processes.optimizer()
+    step = jax.jit(functools.partial(processes.advanced, tx), donate_argnums=0)
+    params = sharded(mesh)
+    carry = processes.Carry(params, jax.tree.map(jnp.copy, params), tx.init(params))
+    expected = processes.on_one_device()["device"]
+    wanted = zip(expected["rates"], expected["events"], strict=True)
+    for batch, (rate, events) in zip(processes.batches("device"), wanted, strict=True):
+        carry = step(carry, processes.shared(batch, mesh))
+        found = float(js.hyperparams(carry.opt_state)["learning_rate"])
+        np.testing.assert_allclose(found, float.fromhex(rate), rtol=processes.RTOL)
+        assert {name: int(x) for name, x in js.events(carry.opt_state).items()} == events
+    assert all(events.values())
+    assert_copies_lie_as_the_parameters(carry, carry)
+    kernel = carry.params["Dense_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 8
 
 
 def replicated(tx, told=None):

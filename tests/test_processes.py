@@ -1,17 +1,11 @@
 """Every rule and guard decides alike on all devices, of two processes too: see `processes.py`."""
 
-import jax
 import numpy as np
 import processes
 import pytest
-from jax.sharding import Mesh
 from processes import FAULTS, OUTLIERS, RTOL, STYLES
 
 from jaxsched._transforms._walk import EVENTS
-
-
-def mesh(devices):
-    return Mesh(np.array(jax.devices()[:devices]), (processes.AXIS,))
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +15,7 @@ def two():
 
 @pytest.fixture(scope="module")
 def one():
-    return processes.all_runs(mesh(8))
-
-
-@pytest.fixture(scope="module")
-def one_device():
-    return processes.all_runs(mesh(1), ("jit",))
+    return processes.all_runs(processes.mesh_of(8))
 
 
 def floats(texts):
@@ -55,8 +44,8 @@ def test_two_processes_do_what_one_does(two, one, style, fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_eight_devices_do_what_one_does(one, one_device, fault):
-    assert_same_decisions(one["jit"][fault], one_device["jit"][fault])
+def test_eight_devices_do_what_one_does(one, fault):
+    assert_same_decisions(one["jit"][fault], processes.on_one_device()[fault])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
