@@ -14,3 +14,13 @@ def _doctest_names(doctest_namespace):
     np.set_printoptions(precision=3, suppress=True)
     doctest_namespace.update({name: getattr(jaxsched, name) for name in dir(jaxsched)})
     doctest_namespace.update(jax=jax, jnp=jnp, np=np, optax=optax, jaxsched=jaxsched)
+
+
+@pytest.fixture(autouse=True)
+def _as_the_reader_has_it(request):
+    """Pages train with Adam, which adds floats to its integer count: not under strict promotion."""
+    if request.path.suffix != ".md":
+        yield
+        return
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

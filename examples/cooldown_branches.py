@@ -59,7 +59,7 @@ def gradients(state, key):
 
 
 # 1. The end of a run, decided in the run. `reduce_when_flat` is here to look, not to cut: its
-# factor never falls below 1, and its answer is 2 when the loss of the batches has become flat.
+# factor never falls below 1, and it answers when the loss of the batches has become flat.
 def ending_late(chunk=50, cooldown=400, blocks=32):
     stable = js.warmup_constant(1e-2, warmup_steps=50)
     flat = js.reduce_when_flat(block_size=16, blocks=blocks, min_scale=1.0)
@@ -69,9 +69,8 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
     def step(state, by_itself):
         value, grads = gradients(state, jax.random.key(1))
         state = js.observe(state, value=value).apply_gradients(grads=grads)
-        # In the graph: one of two states. There is no branch, and nothing waits for the host.
-        now = by_itself & (js.factors(state)["learning_rate"][1].answer == 2)
-        return jax.tree.map(lambda a, b: jnp.where(now, a, b), js.trigger(state), state)
+        # In the graph: there is no branch, and nothing waits for the host.
+        return js.trigger(state, when=by_itself & js.factors(state)["learning_rate"][1].flat)
 
     @jax.jit
     def some_steps(state, by_itself):
