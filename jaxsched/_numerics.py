@@ -23,7 +23,8 @@ def wide(x: ArrayLike) -> jax.Array:
 
 def dot(a: Any, b: Any) -> jax.Array:
     """The product of two trees of arrays, summed in float32 at least."""
-    products = jax.tree.map(lambda x, y: real(jnp.vdot(wide(x), wide(y)).real), a, b)
+    # Not `vdot`, which flattens: a sharded array would be gathered for it.
+    products = jax.tree.map(lambda x, y: real((jnp.conj(wide(x)) * wide(y)).real.sum()), a, b)
     return jax.tree.reduce(jnp.add, products, real(0.0))
 
 

@@ -40,16 +40,7 @@ EACH = {
     "snapshot": optax.chain(MOMENTUM(0.1), js.snapshot(CURVE, keep=2)),
     "everything": processes.optimizer(),
 }
-# `jnp.vdot` flattens what it multiplies. With `jnp.sum((jnp.conj(wide(x)) * wide(y)).real)` in
-# `_numerics.dot` all of these pass, and this mark goes.
-GATHERS = pytest.mark.xfail(strict=True, reason="`_numerics.dot` flattens sharded arrays")
-each = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(x, marks=[GATHERS] * (x in ("hypergradient", "monitor", "everything")))
-        for x in EACH
-    ],
-)
+each = pytest.mark.parametrize("name", EACH)
 
 
 def mesh_of(kind):
