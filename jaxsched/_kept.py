@@ -23,17 +23,26 @@ def best_params(opt_state: Any) -> optax.Params:
       opt_state: an optimizer state, or any tree with one.
 
     Returns:
-      Parameters; before the first metric those of `init`.
+      Parameters. Under `jit`, before the first metric, those of `init`.
 
     Raises:
-      ValueError: there is no `keep_best` in it, or more than one.
+      ValueError: there is no `keep_best` in it, or more than one; or, outside `jit`, it has not
+        judged any metric yet.
 
     Example:
       >>> tx = keep_best(optax.sgd(0.1))
-      >>> print(best_params(tx.init(jnp.ones(2))))
+      >>> params = jnp.ones(2)
+      >>> _, state = tx.update(params, tx.init(params), params, value=0.5)
+      >>> print(best_params(state))
       [1. 1.]
     """
-    return _only("best_params", KeepBestState, "keep_best(tx)", opt_state).params
+    state = _only("best_params", KeepBestState, "keep_best(tx)", opt_state)
+    require(
+        state.judged > 0,
+        f"`best_params(opt_state)`: no update has seen a metric {', '.join(state.mailbox)!r} yet. "
+        "Give it to `tx.update(...)`, or to `observe(opt_state, ...)` before an update.",
+    )
+    return state.params
 
 
 def snapshots(opt_state: Any) -> optax.Params:

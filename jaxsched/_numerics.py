@@ -28,6 +28,13 @@ def dot(a: Any, b: Any) -> jax.Array:
     return jax.tree.reduce(jnp.add, products, real(0.0))
 
 
+def norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of a tree of arrays, whose gradient is finite at zero too."""
+    square = dot(tree, tree)
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     """a / b for b > 0: of Python numbers a Python number, so that recipes are made of them."""
     if isinstance(a, jax.Array) or isinstance(b, jax.Array):

@@ -41,12 +41,13 @@ class Node(NamedTuple):
 
 
 def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[Node]:
-    """Every container, the outer before the inner; of a clock, only what it wraps."""
+    """Every container, the outer before the inner; of a clock or a guard, only what it wraps."""
     kind = kind_of(tree)
     yield Node(path, labels, tree, kind)
+    whole = kind.name == CLOCK or _listens(tree)
     for way, child in children(tree):
         name = name_of(way[0])
-        if not children(child) or (kind.name == CLOCK and name != "inner_state"):
+        if not children(child) or (whole and name != "inner_state"):
             continue
         label = () if not isinstance(tree, dict) or name.isdigit() else (name,)
         yield from nodes(child, (*path, *way), (*labels, *label))
@@ -56,6 +57,11 @@ def own_leaves(node: Node) -> Leaves:
     """The leaves of a node that are in no record below it, nor in a clock's factors."""
     clock = isinstance(node.tree, ScheduledState)
     found: Leaves = {}
+    if _listens(node.tree):  # what it has heard means nothing without the rest of it
+        for path, child in children(node.tree):
+            if name_of(path[0]) != "inner_state":
+                found |= leaves(child, (*node.path, *path), (name_of(path[0]),))
+        return found
     for path, leaf in jax.tree_util.tree_flatten_with_path(
         node.tree, is_leaf=lambda x: x is not node.tree and is_record(x)
     )[0]:
@@ -80,6 +86,9 @@ def kind_of(tree: Any) -> Kind:
     fields = {name_of(path[0]) for path, child in children(tree) if jax.tree.leaves(child)}
     if {"count", "hyperparams", "overrides"} <= fields:
         return Kind(CLOCK, tuple(sorted(field_names(field(tree, "hyperparams")))))
+    if _listens(tree):
+        heard = field_names(field(tree, "mailbox"))
+        return Kind(_class_of(tree), (*sorted(fields - {"inner_state"}), *sorted(heard)))
     return Kind(_class_of(tree), tuple(sorted(fields)))
 
 
@@ -136,6 +145,11 @@ def field_names(tree: Any) -> list[str]:
 def name_of(key: Any) -> str:
     """The name in a key of a path."""
     return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
+
+
+def _listens(tree: Any) -> bool:
+    """Is it the state of something with a mailbox?"""
+    return any(name_of(path[0]) == "mailbox" for path, _ in children(tree))
 
 
 def is_record(x: Any) -> bool:

@@ -341,9 +341,10 @@ def trigger(opt_state: S, when: ArrayLike = True) -> S:
       >>> hyperparams(state)
       {'learning_rate': Array(0.1, dtype=float32)}
     """
-    found, now = False, jnp.asarray(when)
-    is_bool = now.dtype == jnp.bool_ and now.ndim == 0
+    found, is_array = False, isinstance(when, (bool, np.bool_, np.ndarray, jax.Array))
+    is_bool = is_array and jnp.result_type(when) == jnp.bool_ and jnp.ndim(when) == 0
     require(is_bool, refuse("trigger", "when", "be True or False", when))
+    now = jnp.asarray(when)
 
     def set_one(x: Any) -> Any:
         nonlocal found
@@ -386,10 +387,17 @@ def _each_named(
         names = ", ".join(labels.values())
         require(known, f"`{call}(opt_state, {given}=...)`: there is only {names}.")
 
+    whole = {name for _, name in places}
+
+    def meaning(path: Path, name: str) -> list[str]:
+        """What a hyperparameter is called, the most precise last."""
+        plain, _ = _plain(name)
+        # A name of its own is not that of all groups.
+        return [*([] if plain in whole else [plain]), name, labels[path, name]]
+
     def one(path: Path, state: ScheduledState) -> ScheduledState:
         for name in state.hyperparams:
-            # The label last: it is the most precise.
-            for given in dict.fromkeys([*_plain(name), labels[path, name]]):
+            for given in dict.fromkeys(meaning(path, name)):
                 if given in arguments:
                     state = change(state, name, arguments[given])
         return state

@@ -28,7 +28,7 @@ examples:
   jaxsched train --schedule 'warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)'
   jaxsched train --optimizer adamw weight_decay=0.01 --plateau patience=3 factor=0.2
   jaxsched train --schedule "constant(0.01) * spike_guard(metric='loss') * kl_adaptive(0.01)"
-  jaxsched train --with 'skip_spikes(sigmas=4)' 'keep_best(backtrack=True)' 'snapshot(keep=3)'
+  jaxsched train --with 'skip_spikes()' 'keep_best(backtrack=True)' 'snapshot(keep=3)'
   jaxsched train --config run.toml --epochs 80
   jaxsched train --epochs 80 --resume
 

@@ -133,9 +133,25 @@ def test_it_has_no_branch_and_one_program():
             r"factor=\.\.\.\)` must give a number, got factor='float32\[2\]'",
         ),
         (lambda: js.feedback(lambda s, m: s, metric="updates"), "argument of update"),
+        (
+            lambda: js.feedback(lambda s, m: s, INF),
+            "finite real numbers.*begin with 1e9, or a flag",
+        ),
+        (lambda: js.feedback(lambda s, m: s, {"a": NAN}), "must be of finite real numbers"),
+        (lambda: js.feedback(lambda s, m: s, 1j), "must be of finite real numbers"),
+        (lambda: js.feedback(lambda s, m: s, 2**40), "must be a number or a tree of them"),
+        (lambda: js.feedback(lambda s, m: s * 0.5 if m > 1 else s), "Choose with `jnp.where`, not"),
+        (lambda: js.feedback(lambda s: s), "TypeError.*positional argument"),
+        (lambda: js.feedback(lambda s, m: s["scal"], {"scale": 1.0}), "KeyError: 'scal'"),
+        (lambda: js.feedback(lambda s, m: s, factor=lambda s: "x"), r"feedback\(factor=\.\.\.\)`"),
         (lambda: js.feedback(lambda s, m: s, axis_name=1), "axis_name"),
     ],
 )
 def test_a_wrong_call_is_told_what_to_write(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_that_its_factor_moved_is_counted():
+    _, state = values(js.feedback(lambda s, m: s * m), [2.0, 0.5, 1.0, 3.0])
+    assert js.events(state) == {"cuts": 1, "raises": 2}

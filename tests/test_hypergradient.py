@@ -177,6 +177,7 @@ def test_complex_gradients():
         (lambda: js.hypergradient(min_scale=-1.0), "min_scale"),
         (lambda: js.hypergradient(max_scale=0.5, min_scale=1.0), "max_scale=0.5"),
         (lambda: js.hypergradient(axis_name=3), "axis_name=3"),
+        (lambda: js.hypergradient(init_value=100.0, max_scale=2.0), "between the bounds"),
         (
             lambda: js.hypergradient().update(js.hypergradient().init(), step=0),
             "compares gradients, and was given none: it works in an optimizer",
@@ -186,3 +187,40 @@ def test_complex_gradients():
 def test_a_wrong_call_is_told_what_to_write(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_restored_scale_is_held_to_the_bounds():
+    g = jnp.ones(2)
+    wide = js.scale_by_schedule(1.0 * js.hypergradient(1.0, max_scale=100.0))
+    state = wide.init(g)
+    for _ in range(5):
+        _, state = wide.update(g, state)
+    narrow = js.scale_by_schedule(1.0 * js.hypergradient(1.0, max_scale=2.0))
+    _, state = narrow.update(jnp.full(2, NAN), state)
+    assert js.hyperparams(state)["scale"] == 2.0
+
+
+def test_a_gradient_too_large_for_the_dtype_of_the_parameters():
+    params = jnp.ones(2, jnp.float16)
+    tx = js.scale_by_schedule(1.0 * js.hypergradient(0.5))
+    state = tx.init(params)
+    for size in (1.0, 1e5, 1.0, 1.0):
+        _, state = tx.update(jnp.full(2, size, jnp.float32), state)
+        (rule,) = js.factors(state)["scale"]
+        assert jnp.all(jnp.isfinite(rule.previous.tree))
+    assert rule.judged == 4
+
+
+def test_the_gradient_through_it_is_finite_at_a_gradient_of_zero():
+    def after(start, tx):
+        params, state = start, tx.init(start)
+        for _ in range(3):
+            updates, state = tx.update(2 * params, state)
+            params = optax.apply_updates(params, updates)
+        return jnp.sum(params**2)
+
+    halved = js.feedback(lambda s, m: s * 0.5, metric="gradient_norm")
+    for rule in (js.hypergradient(), halved):
+        tx = js.inject(optax.sgd, learning_rate=0.1 * rule)
+        slope = jax.grad(after)(jnp.zeros(2), tx)
+        assert jnp.all(jnp.isfinite(slope)), rule

@@ -208,3 +208,58 @@ def test_an_nnx_model():
 def test_a_wrong_call_is_told_what_to_write(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_before_there_is_a_best_nothing_is_gone_back_to():
+    """The rule that cuts hears another metric, and cuts first."""
+    rate = 0.1 * js.reduce_on_plateau(patience=1, factor=0.5, metric="loss")
+    tx = js.keep_best(js.inject(optax.sgd, learning_rate=rate), backtrack=True)
+    params = jnp.full(2, 10.0)
+    state = tx.init(params)
+    for _ in range(4):
+        updates, state = tx.update(jnp.ones(2), state, params, loss=1.0)
+        params = optax.apply_updates(params, updates)
+    assert js.events(state)["cuts"] == 3 and js.events(state)["restores"] == 0
+    assert jnp.all(params < 10.0)
+    with pytest.raises(ValueError, match="no update has seen a metric 'value' yet"):
+        js.best_params(state)
+
+
+def test_what_is_not_finite_is_not_called_restored():
+    rate = 0.1 * js.reduce_on_plateau(nonfinite="reduce")
+    tx = js.keep_best(js.inject(optax.sgd, learning_rate=rate), backtrack=True)
+    params = jnp.ones(2)
+    _, state = tx.update(jnp.ones(2), tx.init(params), params, value=1.0)
+    _, state = tx.update(jnp.ones(2), state, jnp.full(2, NAN), value=NAN)
+    assert js.events(state) == {"cuts": 1, "restores": 0}
+    assert js.best_params(state).tolist() == [1.0, 1.0]
+
+
+def test_the_last_metric_is_judged_by_one_update_more():
+    tx = js.keep_best(optax.sgd(0.1))
+    state = tx.init(jnp.ones(2))
+    _, state = tx.update(jnp.ones(2), state, jnp.ones(2), value=2.0)
+    state = js.observe(state, value=1.0)
+    assert js.best_params(state)[0] == 1.0
+    _, state = tx.update(jnp.zeros(2), state, jnp.full(2, 0.9))
+    assert js.best_params(state)[0] == jnp.float32(0.9)
+
+
+def test_it_goes_back_at_the_cut_of_a_rule_of_ones_own():
+    rule = js.feedback(lambda scale, loss: jnp.where(loss > 1.5, scale * 0.5, scale))
+    tx = js.keep_best(js.inject(optax.sgd, learning_rate=0.1 * rule), backtrack=True)
+    seen, _, params, state = run(tx, [1.0, 1.2, 2.0])
+    assert seen == pytest.approx([1.0, 0.9, 0.8]) and params == pytest.approx([1.0] * 3)
+    assert js.events(state) == {"cuts": 1, "raises": 0, "restores": 1}
+
+
+def test_the_best_of_another_metric_is_not_taken_over():
+    params = jnp.ones(2)
+    old = js.keep_best(optax.sgd(0.1, momentum=0.9), metric="accuracy", mode="max")
+    _, state = old.update(params, old.init(params), params, accuracy=0.3)
+    new = js.keep_best(optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(ValueError, match="`keep_best` which listens to value got the state of acc"):
+        new.update(params, state, params)
+    grafted = js.graft(new.init(params), state)
+    assert grafted.judged == 0
+    testing.assert_same(grafted.inner_state, state.inner_state)

@@ -207,8 +207,31 @@ def test_low_precision():
         (lambda: js.unfreezing(0.1, [], every=3), "must name at least one group"),
         (lambda: js.unfreezing(0.1, ["a"], every=-1), "must not be negative, got every=-1"),
         (lambda: js.unfreezing("x", ["a"], every=1), "unfreezing"),
+        (lambda: js.unfreezing(0.1, "head", every=3), "must be a list of names, got groups='head'"),
+        (lambda: js.unfreezing(0.1, ["a", "b", "a"], every=3), "have each name once"),
+        (lambda: js.unfreezing(0.1, None, every=3), "must be a list of names, got groups=None"),
+        (lambda: js.unfreezing(0.1, [1], every=3), "must be a list of names"),
+        (lambda: js.layerwise(decay=0.5, depth=["a", "b", "a"]), "each name once, got depth=..a"),
+        (lambda: js.layerwise(decay=0.5, depth=[("a", "b"), "b"]), "each name once"),
+        (lambda: js.layerwise(decay=0.5, depth=12), "must be a list of names, got depth=12"),
+        (lambda: js.layerwise(decay=0.5, depth=[0, 1]), "must be a list of names"),
+        (lambda: js.per_group(LABELS, [0.1]), "must be a dict, a schedule by group"),
+        (lambda: js.by_path("head"), "must be a function of a path, got name='head'"),
     ],
 )
 def test_a_wrong_call_is_told_what_to_write(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_name_of_its_own_is_not_that_of_all_groups():
+    params = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    tx = optax.chain(
+        js.wrap(optax.sgd(0.1), js.constant(1.0)), js.layerwise(decay=0.5, depth=["a", "b"])
+    )
+    _, state = tx.update(params, js.override(tx.init(params), scale=0.25))
+    assert {k: float(x) for k, x in js.hyperparams(state).items()} == {
+        "scale": 0.25,
+        "a/scale": 0.5,
+        "b/scale": 1.0,
+    }

@@ -254,3 +254,67 @@ def test_one_percent_of_poisoned_batches():
     guarded, state = trained(js.skip_spikes(tx, metric="value"))
     assert guarded < plain / 2
     assert int(bad.sum()) <= js.events(state)["skips"] <= int(bad.sum()) + 6
+
+
+def test_what_was_given_to_a_skipped_update_nobody_hears():
+    """And what was observed before it waits, as a validation loss should."""
+    guard = js.spike_guard(metric="loss", window_size=8, recover_steps=5)
+    rate = 0.1 * guard * js.reduce_on_plateau(patience=1, factor=0.5)
+    tx = js.skip_spikes(js.inject(optax.sgd, learning_rate=rate), window_size=8)
+    state = js.observe(tx.init(PARAMS), value=1.0)
+    for i in range(12):
+        bad = i == 8
+        if bad:
+            state = js.observe(state, value=2.0)
+        gradient = {"w": jnp.full(3, 1e6 if bad else 1.0 + 0.01 * (i % 3))}
+        _, state = tx.update(gradient, state, PARAMS, loss=1e6 if bad else 1.0 + 0.01 * (i % 3))
+        expected = {"cuts": int(i > 8), "spikes": 0, "skips": int(i >= 8)}
+        assert {k: int(x) for k, x in js.events(state).items()} == expected
+
+
+def test_guards_in_either_order_skip_a_bad_batch_once():
+    for outer, inner in (("value", "gradient_norm"), ("gradient_norm", "value")):
+        tx = js.skip_spikes(js.skip_spikes(optax.sgd(1.0), metric=inner), metric=outer)
+        state, out = tx.init(PARAMS), []
+        for x in (1.0, 1.0, NAN, 1.0, 1.0):
+            updates, state = tx.update({"w": jnp.full(3, x)}, state, PARAMS, value=x)
+            out.append(float(updates["w"][0]))
+        assert out == [-1.0, -1.0, 0.0, -1.0, -1.0]
+
+
+def test_inside_multi_steps_no_clock_ticks_before_its_step():
+    inner = js.inject(MOMENTUM, learning_rate=js.linear(1.0, 0.0, 10))
+    tx = js.skip_spikes(optax.MultiSteps(inner, 4))
+    with jax.numpy_dtype_promotion("standard"):
+        state = tx.init(PARAMS)
+        for i in range(8):
+            gradient = {"w": jnp.full(3, NAN if i % 2 else 1.0)}
+            _, state = tx.update(gradient, state, PARAMS)
+    assert js.step(state) == 1 == state.inner_state.gradient_step
+
+
+def test_the_window_of_another_metric_is_not_taken_over():
+    old = js.skip_spikes(MOMENTUM(0.1), metric="value", window_size=4)
+    _, state = skipped([0.1, 0.11, 0.1, 0.1], tx=old)
+    new = js.skip_spikes(MOMENTUM(0.1), window_size=4)
+    grafted = js.graft(new.init(PARAMS), state)
+    assert grafted.window.filled == 0
+    testing.assert_same(grafted.inner_state, state.inner_state)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (lambda: optax.sgd(0.1).init(PARAMS), r"`skip_spikes` got the state of tuple. Restore"),
+        (lambda: js.skip_spikes(MOMENTUM(0.1), metric="loss").init(PARAMS), "of loss. Restore"),
+        (lambda: jax.vmap(js.skip_spikes(MOMENTUM(0.1)).init)({"w": jnp.ones((2, 3))}), "stacked"),
+    ],
+)
+def test_a_state_that_is_anothers(state, says):
+    with pytest.raises(ValueError, match=says):
+        js.skip_spikes(MOMENTUM(0.1)).update(PARAMS, state(), PARAMS)
+
+
+def test_a_rule_is_no_optimizer():
+    with pytest.raises(ValueError, match=r"must be an optax.GradientTransformation, got tx=gr"):
+        js.skip_spikes(js.greedy())

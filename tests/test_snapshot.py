@@ -182,3 +182,21 @@ def test_an_nnx_ensemble():
 def test_a_wrong_call_is_told_what_to_write(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_ring_of_another_length_is_refused():
+    _, state = trained(js.snapshot(CYCLES, keep=2), 12)
+    with pytest.raises(ValueError, match=r"keeps 2 snapshots, and `snapshot\(keep=5\)` others"):
+        js.snapshot(CYCLES, keep=5).update(0.0, state, 0.0)
+
+
+def test_outside_a_guard_no_cycle_is_missed():
+    cycles = js.cosine(1.0, 0.0, 4).cycle()
+    tx = optax.chain(
+        js.skip_spikes(js.inject(optax.sgd, learning_rate=cycles)), js.snapshot(cycles, keep=5)
+    )
+    params, state = jnp.ones(2), tx.init(jnp.ones(2))
+    for i in range(16):
+        updates, state = tx.update(jnp.full(2, jnp.nan if i == 7 else 1.0), state, params)
+        params = optax.apply_updates(params, updates)
+    assert js.events(state) == {"skips": 1, "snapshots": 4}

@@ -287,3 +287,14 @@ def test_a_window_counts_round():
         window = _rolling.add(window, jnp.float32(value), jnp.asarray(True))
         assert _rolling.count(window) == 3 and window.filled > 0
     assert sorted(window.values.tolist()) == [5.0, 6.0, 7.0]
+
+
+def test_a_clock_that_is_set_back_is_before_the_spike():
+    guard = js.spike_guard(window_size=4, min_observations=2, recover_steps=10)
+    tx = js.scale_by_schedule(1 * guard)
+    state = js.set_step(tx.init({}), 500)
+    for value in (1.0, 1.0, 1.0, 9.0):
+        _, state = tx.update({}, state, value=value)
+    assert js.hyperparams(state)["scale"] < 0.2
+    _, state = tx.update({}, js.set_step(state, 0))
+    assert js.hyperparams(state)["scale"] == 1.0

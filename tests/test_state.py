@@ -567,3 +567,10 @@ def test_trigger_when():
         ValueError, match=r"trigger\(when=\.\.\.\)` must be True or False, got when=1"
     ):
         js.trigger(state, 1)
+
+
+@pytest.mark.parametrize("when", ["yes", None, {}, 0.5, np.ones(2, bool)])
+def test_trigger_takes_a_bool(when):
+    state = js.scale_by_learning_rate(js.until(js.constant(1.0), js.constant(0.5))).init({})
+    with pytest.raises(ValueError, match=r"trigger\(when=\.\.\.\)` must be True or False"):
+        js.trigger(state, when)

@@ -246,6 +246,7 @@ BAD = {
     "--with keep_best(metric='loss2')": "got 'loss2'",
     "--with keep_best(backtrack=True) --no-plateau": "nothing in `tx` cuts it",
     "--with snapshot()": "needs keep=...",
+    "--with keep_best() keep_best(metric='accuracy',mode='max')": "keep_best once",
     "--with snapshot(keep=2)*2": "is not the call of one of skip_spikes, keep_best, layerwise, sn",
     "--with layerwise(decay=0.5,depth=['Dense_0'])": "`Dense_1/bias` is in no layer",
     "--schedule constant(0.1)*greedy(axis_name='i')": "axis name",

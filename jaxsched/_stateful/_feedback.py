@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
+from jaxsched._clock import counted
 from jaxsched._numerics import real
 from jaxsched._require import refuse, require
 from jaxsched._schedule import node
@@ -23,6 +25,8 @@ class FeedbackState(NamedTuple):
 
     mailbox: Mailbox  # what was observed since the last update
     memory: Any  # what its `react` gives, in the shapes and dtypes of `init_state`
+    cuts: jax.Array  # int32: how often its factor fell
+    raises: jax.Array  # int32: how often it rose
 
 
 @node
@@ -36,7 +40,8 @@ class Feedback(Listener):
     axis_name: Axis = choice(None)
 
     def _start(self, params: Any = None) -> FeedbackState:
-        return FeedbackState(_mailbox.empty(self.metric), fresh(self.init_state))
+        zeros = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        return FeedbackState(_mailbox.empty(self.metric), fresh(self.init_state), *zeros)
 
     def _react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
         new = like(self.react(state.memory, seen.value), state.memory)
@@ -44,10 +49,19 @@ class Feedback(Listener):
             lambda so_far, x: so_far & jnp.all(jnp.isfinite(x)), new, jnp.ones((), bool)
         )
         # What a state became is never NaN: a run that goes on must not be lost by one metric.
-        return state._replace(memory=chosen(seen.heard & finite, new, state.memory))
+        memory = chosen(seen.heard & finite, new, state.memory)
+        before, after = self._worth(state.memory), self._worth(memory)
+        return state._replace(
+            memory=memory,
+            cuts=counted(state.cuts, after < before),
+            raises=counted(state.raises, after > before),
+        )
 
     def _value(self, state: FeedbackState, t: jax.Array) -> jax.Array:
-        return real(state.memory if self.factor is None else self.factor(state.memory))
+        return self._worth(state.memory)
+
+    def _worth(self, memory: Any) -> jax.Array:
+        return real(memory if self.factor is None else self.factor(memory))
 
 
 def feedback(
@@ -65,7 +79,7 @@ def feedback(
 
     An update that saw no metric changes nothing, and neither does a metric that is NaN or infinite,
     nor one of which `react` makes such a state. The new state acts in the very update that sees
-    the metric.
+    the metric. That its factor fell or rose is counted among `events`, as of any rule.
 
     Args:
       react: a function of the state and of a metric, a scalar, that gives a state like the one it
@@ -136,18 +150,42 @@ def _dtype(x: Any) -> Any:
 
 def _require_rule(rule: Feedback) -> None:
     """Raise unless the functions of a rule give what they must."""
-    try:
-        memory = jax.eval_shape(lambda: fresh(rule.init_state))
-    except (TypeError, ValueError) as error:
-        must = "be a number or a tree of them"
-        raise ValueError(refuse("feedback", "init_state", must, rule.init_state)) from error
-    found = jax.eval_shape(rule.react, memory, jax.eval_shape(lambda: real(0.0)))
+    memory = _memory(rule.init_state)
+    found = _traced("react", rule.react, memory, jax.eval_shape(lambda: real(0.0)))
     must = f"give a state like the one it is given, {_shown(memory)}"
     require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
-    value = memory if rule.factor is None else jax.eval_shape(rule.factor, memory)
+    value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
     number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
+    number = number and _kind(value) is not None
     remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
     require(number, refuse("feedback", "factor", "give a number", _shown(value), remedy))
+
+
+def _memory(init_state: Any) -> Any:
+    """The shapes of the state, or an error if it is none, or not finite."""
+    try:
+        memory = jax.eval_shape(lambda: fresh(init_state))
+        known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
+        finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
+        whole = all(_kind(x) is not None for x in jax.tree.leaves(memory))
+    except (TypeError, ValueError, OverflowError) as error:
+        must = "be a number or a tree of them"
+        raise ValueError(refuse("feedback", "init_state", must, init_state)) from error
+    must, remedy = "be of finite real numbers", "For a best loss begin with 1e9, or a flag."
+    require(finite and whole, refuse("feedback", "init_state", must, init_state, remedy))
+    return memory
+
+
+def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives when it is traced, or why it cannot be."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:  # whatever somebody's function makes of its arguments
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        branches = isinstance(error, jax.errors.ConcretizationTypeError)
+        remedy = "Choose with `jnp.where`, not with `if`." if branches else reason
+        must = "be a function of " + ("the state and a metric" if argument == "react" else "it")
+        raise ValueError(refuse("feedback", argument, must, function, remedy)) from error
 
 
 def _fits(found: Any, memory: Any) -> bool:
@@ -155,12 +193,14 @@ def _fits(found: Any, memory: Any) -> bool:
     if jax.tree.structure(found) != jax.tree.structure(memory):
         return False
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(memory), strict=True)
-    return all(x.shape in ((), y.shape) and _kind(x) <= _kind(y) for x, y in pairs)
+    return all(x.shape in ((), y.shape) and (_kind(x) or 9) <= (_kind(y) or 9) for x, y in pairs)
 
 
-def _kind(x: Any) -> int:
+def _kind(x: Any) -> int | None:
+    """How much a number holds: a bool less than an int, and that less than a real."""
     kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    return next(i for i, kind in enumerate(kinds) if jnp.issubdtype(x.dtype, kind))
+    found = [i for i, kind in enumerate(kinds, start=1) if jnp.issubdtype(x.dtype, kind)]
+    return found[0] if found else None
 
 
 def _shown(tree: Any) -> Any:

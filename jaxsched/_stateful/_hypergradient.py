@@ -43,7 +43,7 @@ class Hypergradient(Rule):
     def _start(self, params: Any = None) -> HypergradientState:
         return HypergradientState(
             scale=jnp.array(real(self.init_value), copy=True),
-            previous=LikeParams(jax.tree.map(jnp.zeros_like, params)),
+            previous=LikeParams(jax.tree.map(_nothing, params)),
             judged=jnp.zeros((), jnp.int32),
             alignment=real(0.0),
         )
@@ -57,7 +57,7 @@ class Hypergradient(Rule):
             )
         alignment, usable = self._alignment(gradient, state.previous.tree)
         new = HypergradientState(
-            scale=self._moved(state.scale, alignment),
+            scale=self._moved(self._value(state, state.judged), alignment),
             previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
             judged=counted(state.judged, usable),
             alignment=alignment,
@@ -74,8 +74,9 @@ class Hypergradient(Rule):
             sums = reduced(sums, self.axis_name)
         product, ours, theirs = sums
         usable = jnp.isfinite(product) & jnp.isfinite(ours)
-        norms = jnp.sqrt(ours) * jnp.sqrt(theirs)
-        cosine = jnp.clip(product / jnp.where(norms > 0, norms, 1), -1, 1)
+        both = (ours > 0) & (theirs > 0)
+        norms = jnp.sqrt(jnp.where(both, ours, 1)) * jnp.sqrt(jnp.where(both, theirs, 1))
+        cosine = jnp.clip(jnp.where(both, product, 0) / norms, -1, 1)
         alignment = cosine if self.normalize else product
         return jnp.where(usable, alignment, 0), usable
 
@@ -88,7 +89,8 @@ class Hypergradient(Rule):
         return state
 
     def _value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
-        return state.scale
+        # A state restored under other bounds is held to these.
+        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
 
 
 def hypergradient(
@@ -117,7 +119,7 @@ def hypergradient(
       rate: the step in the scale, not negative. With `normalize` it is the largest relative change
         in a step; without, it is in units of the inverse square of a gradient.
       normalize: use the cosine, or the product itself.
-      init_value: the scale at first, positive.
+      init_value: the scale at first, positive, between the bounds.
       min_scale: the scale never falls below, not negative.
       max_scale: the scale never rises above, positive.
       axis_name: mapped axis to take the mean of the products over, under `pmap` and `shard_map`.
@@ -148,15 +150,26 @@ def hypergradient(
     low = within(call, "not be negative", lambda x: x >= 0, min_scale=min_scale)
     high = positive(call, max_scale=max_scale)
     require(low <= high, refuse(call, "max_scale", f"be at least {min_scale=}", max_scale))
+    start = positive(call, init_value=init_value)
+    inside = (start >= low) & (start <= high)
+    require(inside, refuse(call, "init_value", "be between the bounds", init_value))
     return Hypergradient(
         rate=within(call, "not be negative", lambda x: x >= 0, rate=rate),
         normalize=flag(call, normalize=normalize),
-        init_value=positive(call, init_value=init_value),
+        init_value=start,
         min_scale=low,
         max_scale=high,
         axis_name=axis(call, axis_name),
     )
 
 
+def _nothing(x: Any) -> jax.Array:
+    return jnp.zeros_like(x, jnp.result_type(x))
+
+
 def _as_before(gradient: Any, previous: jax.Array) -> jax.Array:
+    """A gradient as it is remembered: in another dtype it may be too large."""
+    if jnp.issubdtype(previous.dtype, jnp.floating):
+        largest = jnp.finfo(previous.dtype).max.astype(jnp.result_type(gradient))
+        gradient = jnp.clip(gradient, -largest, largest)
     return jnp.asarray(gradient, previous.dtype)

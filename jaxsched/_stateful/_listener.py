@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax
 
-from jaxsched._numerics import real, wide
+from jaxsched._numerics import norm
 from jaxsched._require import name, refuse, require
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._mailbox import Observation
@@ -53,11 +52,6 @@ def heard(state: Any, metric: str, metrics: dict[str, Any]) -> Any:
         posted = _mailbox.post(mailbox, {metric: norm(metrics["updates"])})
         mailbox = jax.tree.map(lambda a, b: jax.numpy.where(unheard, a, b), posted, mailbox)
     return state._replace(mailbox=_mailbox.post(mailbox, metrics))
-
-
-def norm(updates: optax.Updates) -> jax.Array:
-    """The Euclidean norm of a tree, summed in float32 at least."""
-    return real(optax.tree.norm(jax.tree.map(wide, updates)))
 
 
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:

@@ -65,7 +65,9 @@ class SpikeGuard(Listener):
     def _value(self, state: SpikeGuardState, t: jax.Array) -> jax.Array:
         steps = jnp.maximum(_clock.read(self.recover_steps), 1)
         done, left = fractions(_clock.since(t, state.since), steps)
-        return jnp.maximum(blend(state.low, 1.0, left, done), real(self.min_scale))
+        # A clock that was set back is before the spike.
+        low = jnp.where(t < state.since, 1, state.low)
+        return jnp.maximum(blend(low, 1.0, left, done), real(self.min_scale))
 
     def _react(self, state: SpikeGuardState, seen: Observation, t: jax.Array) -> SpikeGuardState:
         _rolling.require_size("spike_guard", state.window, self.window_size)

@@ -1,8 +1,8 @@
 """One epoch is one compiled program: shuffle, a scan over the batches, judge, tell the rules.
 
 Nothing of the schedule is outside. The rate is read from the state after each update, so what is
-recorded is what was used; the loss of the batch goes in with `observe` before its update, and the
-validation loss after the last one, for the first update of the following epoch to act on.
+recorded is what was used; the loss of the batch goes into its update, and the validation loss, with
+`observe`, after the last one, for the first update of the following epoch to act on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jaxsched._stateful._tunable import Tunable
 from jaxsched._stateful._until import Until
 from jaxsched._train._data import Digits, Images
 from jaxsched._train._model import Network
+from jaxsched._transforms._scheduled import with_extra_args
 from jaxsched._transforms._walk import EVENTS, listened
 
 CURVES = (Until, Tunable)  # rules that are schedules, and no factors of one
@@ -83,8 +84,11 @@ def epoch(
         (loss, before), gradients = jax.value_and_grad(_loss, has_aux=True)(
             state.params, state, batch
         )
-        state = _told(state, loss=loss)
-        state = state.apply_gradients(grads=gradients)
+        # Not observed but given to the update: of a step that is skipped no rule is to hear.
+        tx = with_extra_args(state.tx)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params, loss=loss)
+        params = optax.apply_updates(state.params, updates)
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
         if "kl" in listened(state):
             state = _told(state, kl=_divergence(before, _logits(state.params, state, batch)))
         happened = events(state)

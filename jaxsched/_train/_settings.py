@@ -59,7 +59,7 @@ def spoken(options: Mapping[str, Any]) -> Settings:
         seed=options["seed"] or 0,
         optimizer=_optimizer.spoken(text_of("--optimizer", options["optimizer"] or [OPTIMIZER])),
         learning_rate=repr(rate),
-        wrappers=[_wrappers.spoken(text) for text in options["with"] or ()],
+        wrappers=_wrappers.spoken(options["with"] or ()),
     )
     _require_possible(transform(settings, rate))
     return settings

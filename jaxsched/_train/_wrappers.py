@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
@@ -16,7 +16,7 @@ from jaxsched._show._still import still
 from jaxsched._show._syntax import Call, Name, tree
 from jaxsched._show._tokens import MisreadError
 from jaxsched._stateful._protocol import Stateful
-from jaxsched._train._refused import refusing
+from jaxsched._train._refused import RefusedError, refusing
 from jaxsched._transforms._keep_best import keep_best
 from jaxsched._transforms._per_group import layerwise
 from jaxsched._transforms._skip_spikes import skip_spikes
@@ -26,13 +26,20 @@ Transform = optax.GradientTransformation
 
 AROUND = {"skip_spikes": skip_spikes, "keep_best": keep_best}
 BEHIND = {"layerwise": layerwise, "snapshot": snapshot}
+ONCE = ("keep_best", "snapshot")
 WRAPPERS: dict[str, Callable[..., Any]] = AROUND | BEHIND
 
 
-def spoken(text: str) -> str:
-    """The text of a wrapper as it is kept: checked, and always written the same way."""
-    name, arguments = _read(text)
-    return f"{name}({', '.join(f'{key}={expression(x)}' for key, x in arguments.items())})"
+def spoken(texts: Sequence[str]) -> list[str]:
+    """The texts of wrappers as they are kept: checked, and always written the same way."""
+    read = [_read(text) for text in texts]
+    for name in ONCE:
+        if [name for name, _ in read].count(name) > 1:
+            raise RefusedError(f"--with: {name} once: what it keeps is reported by its name")
+    return [
+        f"{name}({', '.join(f'{key}={expression(x)}' for key, x in arguments.items())})"
+        for name, arguments in read
+    ]
 
 
 def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Transform:

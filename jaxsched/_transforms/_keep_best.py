@@ -10,14 +10,19 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
-from jaxsched._numerics import real, wide
+from jaxsched._numerics import norm, real, wide
 from jaxsched._require import flag, one_of, require, within
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._listener import Axis, heard, listening
 from jaxsched._stateful._mailbox import Mailbox
 from jaxsched._stateful._protocol import chosen
-from jaxsched._transforms._scheduled import require_params, require_transform, with_extra_args
+from jaxsched._transforms._scheduled import (
+    require_params,
+    require_state,
+    require_transform,
+    with_extra_args,
+)
 from jaxsched._transforms._walk import counts
 
 
@@ -47,12 +52,13 @@ def keep_best(
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
 
     The parameters that a metric is of are those that the update which sees it is given: the loss of
-    this step's batch, or what was observed since the last update. `best_params(opt_state)` has the
-    best ones.
+    this step's batch, or what was observed since the last update. So the last metric of a run is
+    judged by one update more, of zero gradients say. `best_params(opt_state)` has the best ones.
 
     With `backtrack`, the update in which a rule in `tx` cuts its rate goes back to them: training
-    continues lower from the best point so far. The moments of `tx` are kept; what comes back is
-    exact but for one rounding, since it is added as an update.
+    continues lower from the best point so far. The moments of `tx` are kept. What comes back is
+    added as an update, exact but for a rounding of the larger of the two; parameters that are not
+    finite no update brings back: keep them from it by `skip_spikes`.
 
     The state holds one copy of the parameters, and every update selects between two of them: both
     cost memory traffic of about the size of the parameters, however seldom they get better.
@@ -105,7 +111,7 @@ def keep_best(
             mailbox=_mailbox.empty(metric),
             best=real(0.0),
             judged=jnp.zeros((), jnp.int32),
-            params=jax.tree.map(lambda x: jnp.array(x, copy=True), params),
+            params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x), copy=True), params),
             restores=jnp.zeros((), jnp.int32),
             inner_state=inner_state,
         )
@@ -114,6 +120,7 @@ def keep_best(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, KeepBestState]:
         params = require_params(call, params)
+        require_state(call, state, KeepBestState, "judged", metric)
         seen = _mailbox.read(heard(state, metric, extra_args).mailbox, **names)
         first = state.judged == 0
         better = first | beyond(seen.value, state.best, mode, relative, absolute)
@@ -123,6 +130,8 @@ def keep_best(
         back = jnp.zeros((), bool)
         if goes_back:
             back = counts(inner_state)["cuts"] > counts(state.inner_state)["cuts"]
+            # Not before there is a best; nor can an update bring back what is not finite.
+            back = back & (state.judged > 0) & jnp.isfinite(norm(params))
             new = jax.tree.map(lambda u, a, b: jnp.where(back, _way(a, b, u), u), new, params, kept)
         return new, KeepBestState(
             mailbox=_mailbox.empty(metric),

@@ -29,7 +29,8 @@ def per_group(
         -schedules[label of the parameter](count) * update
 
     It stands where `scale_by_learning_rate` would, behind one preconditioner for all; `optax.
-    partition` is for groups that have different optimizers. A group of rate 0 does not move.
+    partition` is for groups that have different optimizers. A group of rate 0 does not move. A rule
+    that listens to gradients hears those of all groups.
 
     Args:
       labels: a tree of names in the structure of the parameters, or of the upper part of it; or a
@@ -59,6 +60,8 @@ def per_group(
       `optax.partition`, whose labels these are.
     """
     call = "per_group"
+    named = hasattr(schedules, "items")
+    require(named, refuse(call, "schedules", "be a dict, a schedule by group", schedules))
     require(bool(schedules), f"`{call}(labels, schedules)` has no schedules: name one per group.")
     sign = -1 if flag(call, flip_sign=flip_sign) else 1
     slots = {name: as_slot(call, name, x) for name, x in schedules.items()}
@@ -103,8 +106,9 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
     """
     call = "layerwise"
     rate = positive(call, decay=decay)
-    layers = [(layer,) if isinstance(layer, str) else tuple(layer) for layer in depth]
+    layers = [names_of(call, "depth", x, depth) for x in _listed(call, "depth", depth)]
     require(any(layers), refuse(call, "depth", "name at least one layer", depth))
+    _require_distinct(call, "depth", [name for names in layers for name in names])
     slots = {
         names[0]: constant(rate ** (len(layers) - 1 - d)) for d, names in enumerate(layers) if names
     }
@@ -138,7 +142,9 @@ def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[
       Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.3.
     """
     call = "unfreezing"
-    require(len(groups) > 0, refuse(call, "groups", "name at least one group", groups))
+    order = _listed(call, "groups", groups)
+    require(len(order) > 0, refuse(call, "groups", "name at least one group", groups))
+    _require_distinct(call, "groups", [names_of(call, "groups", x, groups)[0] for x in order])
     rate = as_slot(call, "schedule", schedule)
     steps = length(call, every=every)
     return {
@@ -160,7 +166,27 @@ def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
       >>> by_path(lambda path: path.split("/")[0])({"head": {"kernel": jnp.ones(2)}})
       {'head': {'kernel': 'head'}}
     """
+    require(callable(name), refuse("by_path", "name", "be a function of a path", name))
     return lambda params: jax.tree_util.tree_map_with_path(lambda p, _: name(_text(p)), params)
+
+
+def _listed(call: str, argument: str, names: Any) -> list[Any]:
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    require(listed, refuse(call, argument, "be a list of names", names))
+    return list(names)
+
+
+def names_of(call: str, argument: str, names: Any, value: Any) -> tuple[str, ...]:
+    """A name, or several, as several."""
+    several = (names,) if isinstance(names, str) else names
+    named = isinstance(several, tuple) and all(isinstance(name, str) and name for name in several)
+    require(named, refuse(call, argument, "be a list of names", value))
+    return tuple(several)
+
+
+def _require_distinct(call: str, argument: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, refuse(call, argument, "have each name once", twice))
 
 
 def _grouped(

@@ -185,8 +185,8 @@ def times(factor: jax.Array, update: Any) -> jax.Array:
 
 def require_transform(call: str, tx: Any) -> optax.GradientTransformation:
     """What is an optimizer by its methods, or an error."""
-    known = hasattr(tx, "init") and hasattr(tx, "update")
-    require(known, refuse(call, "tx", "be an optax.GradientTransformation", tx))
+    if isinstance(tx, Stateful) or not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise ValueError(refuse(call, "tx", "be an optax.GradientTransformation", tx))
     return tx
 
 
@@ -195,3 +195,18 @@ def require_params(call: str, params: Any) -> Any:
     given = params is not None
     require(given, f"`{call}` needs the parameters: `tx.update(updates, state, params)`.")
     return params
+
+
+def require_state(
+    call: str, state: Any, kind: type, scalar: str, metric: str | None = None
+) -> None:
+    """Raise unless this is a state of that kind, of one run, that listens to the metric."""
+    own = isinstance(state, kind)
+    listens = own and (metric is None or set(getattr(state, "mailbox", {})) == {metric})
+    if not listens:
+        what = f" which listens to {metric}" if own else ""
+        found = ", ".join(getattr(state, "mailbox", {})) if own else type(state).__name__
+        raise ValueError(f"`{call}`{what} got the state of {found}. {_REMEDY}")
+    shape = jnp.shape(getattr(state, scalar))
+    if shape != ():
+        raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")

@@ -13,13 +13,19 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._clock import LAST, counted
+from jaxsched._numerics import norm
 from jaxsched._require import flag, positive
 from jaxsched._stateful import _mailbox, _rolling
-from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening, norm
+from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._stateful._mailbox import Mail, Mailbox
 from jaxsched._stateful._protocol import chosen
 from jaxsched._stateful._rolling import Window
-from jaxsched._transforms._scheduled import ScheduledState, require_transform, with_extra_args
+from jaxsched._transforms._scheduled import (
+    ScheduledState,
+    require_state,
+    require_transform,
+    with_extra_args,
+)
 from jaxsched._transforms._walk import each_clock
 
 
@@ -49,8 +55,11 @@ def skip_spikes(
                                                them; or the value or a gradient is NaN or infinite
 
     In a step that is left out the updates are zero and the state of `tx` stays as it is: moments,
-    mail and factors. A spike counts among the later values, so that a lasting change of level is
-    accepted in the end; what is not finite never does. To guard loss and gradients, guard twice.
+    mail and factors. What was given to this very update, `tx.update(..., value=loss)`, `tx` never
+    hears; what was observed before waits for the next step, as a validation should. A spike counts
+    among the later values, so that a lasting change of level is accepted in the end; what is not
+    finite never does. To guard loss and gradients, guard twice. `snapshot` stands outside,
+    or misses a cycle whose last step is left out.
 
     Args:
       tx: any optimizer.
@@ -108,6 +117,7 @@ def skip_spikes(
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, SkipSpikesState]:
+        require_state(call, state, SkipSpikesState, "skips", metric)
         _rolling.require_size(call, state.window, size)
         mailbox = heard(state, metric, {**extra_args, "updates": updates}).mailbox
         seen = _mailbox.read(mailbox, **names)
@@ -149,4 +159,9 @@ def _ticked(state: optax.OptState) -> optax.OptState:
     def tick(_: Any, clock: ScheduledState) -> ScheduledState:
         return clock._replace(count=jnp.minimum(clock.count, LAST - 1) + 1)
 
-    return each_clock(state, tick)
+    def ticked(x: Any) -> Any:
+        # What is in `MultiSteps` is at the next step when that has all its gradients.
+        return x if isinstance(x, optax.MultiStepsState) else each_clock(x, tick)
+
+    kinds = (optax.MultiStepsState, ScheduledState)
+    return jax.tree.map(ticked, state, is_leaf=lambda x: isinstance(x, kinds))

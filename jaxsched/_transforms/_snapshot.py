@@ -14,7 +14,7 @@ from jaxsched._clock import LAST, counted
 from jaxsched._numerics import real
 from jaxsched._require import length, refuse, require
 from jaxsched._schedule import Schedule, as_schedule
-from jaxsched._transforms._scheduled import ScheduledState, require_params
+from jaxsched._transforms._scheduled import ScheduledState, require_params, require_state
 
 # A schedule is within 1e-6 of its formula: a move by less may be none.
 _VISIBLE = 4e-6
@@ -92,6 +92,8 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, ScheduledState]:
         taken = optax.apply_updates(require_params(call, params), updates)
+        require_state(call, state, ScheduledState, "count")
+        _require_ring(state.inner_state, size)
         ring, now = _watched(state.inner_state, cycles, state.count)
         ring = _with(ring, taken, state.count, now)
         count = jnp.minimum(state.count, LAST - 1) + 1
@@ -103,6 +105,16 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
 def _empty(size: int, x: Any) -> jax.Array:
     """So many zeros like a parameter, which lie on the devices as it does."""
     return jnp.broadcast_to(jnp.zeros_like(x, jnp.result_type(x)), (size, *jnp.shape(x)))
+
+
+def _require_ring(ring: Any, size: Any) -> None:
+    """Raise unless the ring of a state is as long as the code says."""
+    found = ring.steps.shape[0] if isinstance(ring, SnapshotsState) else 0
+    require(
+        found == size,
+        f"the state keeps {found} snapshots, and `snapshot(keep={size})` others: begin anew with "
+        "`graft(tx.init(params), old_state)`, and have the old ones from `snapshots(old_state)`.",
+    )
 
 
 def _watched(
