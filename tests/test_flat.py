@@ -149,7 +149,7 @@ def test_who_waits_becomes_sharper():
     found, state = answers([1.0, 3.0] * 7 + [1.0], **SMALL)
     (flat,) = js.factors(state)["learning_rate"]
     assert found == [(1, UNDECIDED)] * 15
-    assert (int(flat.merged), int(flat.filled), int(flat.waited)) == (2, 4, 0)
+    assert (int(flat.ring.merged), int(flat.ring.filled), int(flat.ring.waited)) == (2, 4, 0)
     found, _ = answers([3.0, 1.0], state, **SMALL)
     assert found == [(1, UNDECIDED), (0.5, FLAT)]
     # With noise of half the metric, and a margin of a twentieth, it takes its time.
@@ -297,3 +297,17 @@ def test_a_wrong_call_is_told_what_to_write(options, says):
 def test_the_number_of_blocks_is_no_tracer():
     with pytest.raises(ValueError, match="even int"):
         jax.jit(lambda n: js.reduce_when_flat(blocks=n).init())(8)
+
+
+def test_graft_across_another_number_of_blocks_keeps_the_cuts():
+    def tx(blocks):
+        rule = js.reduce_when_flat(block_size=1, blocks=blocks, factor=0.5, rtol=0.5)
+        return js.scale_by_schedule(1.0 * rule)
+
+    state = tx(8).init({})
+    for _ in range(20):
+        _, state = tx(8).update({}, state, value=1.0)
+    (old,) = js.factors(state)["scale"]
+    assert old.cuts == 2
+    (new,) = js.factors(js.graft(tx(16).init({}), state))["scale"]
+    assert (new.scale, new.cuts, new.ring.filled) == (0.25, 2, 0)

@@ -22,12 +22,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, Length, counted, held
+from jaxsched._clock import Length, counted, held
 from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._schedule import node
-from jaxsched._stateful import _mailbox
+from jaxsched._stateful import _blocks, _mailbox
 from jaxsched._stateful._better import MODES
+from jaxsched._stateful._blocks import Blocks
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule, choice, chosen, number
@@ -42,12 +43,7 @@ class FlatState(NamedTuple):
     mailbox: Mailbox  # what was observed since the last update
     scale: jax.Array  # float: the factor
     answer: jax.Array  # int32: the last one: 0 undecided, 1 improving, 2 flat, and cut
-    block: jax.Array  # float: the mean of the observations of the block to come
-    gathered: jax.Array  # int32: how many they are
-    means: jax.Array  # float[blocks]: of the latest blocks, the oldest first; 0 beyond `filled`
-    filled: jax.Array  # int32: how many blocks there are since the last cut
-    merged: jax.Array  # int32: a block is this many times `block_size`
-    waited: jax.Array  # int32: undecided answers in a row
+    ring: Blocks  # the latest blocks of observations
     cooldown: jax.Array  # int32: observations still to pass before one is looked at
     cuts: jax.Array  # int32: how often the scale was cut
 
@@ -86,12 +82,7 @@ class ReduceWhenFlat(Listener):
             mailbox=_mailbox.empty(self.metric),
             scale=real(1.0),
             answer=zero(),
-            block=real(0.0),
-            gathered=zero(),
-            means=jnp.zeros(self.blocks, real(0).dtype),
-            filled=zero(),
-            merged=jnp.ones((), jnp.int32),
-            waited=zero(),
+            ring=_blocks.start(self.blocks),
             cooldown=zero(),
             cuts=zero(),
         )
@@ -100,11 +91,11 @@ class ReduceWhenFlat(Listener):
         return jnp.maximum(state.scale, real(self.min_scale))
 
     def _react(self, state: FlatState, seen: Observation, t: jax.Array) -> FlatState:
-        found = state.means.shape[-1]
+        found = state.ring.means.shape
         require(
-            state.means.shape == (self.blocks,),
-            f"the state has {found} blocks, and `reduce_when_flat(blocks={self.blocks})` others: "
-            "restore it with `graft`.",
+            found == (self.blocks,),
+            f"the state has {found[-1]} blocks, and `reduce_when_flat(blocks={self.blocks})` "
+            "others: restore it with `graft`.",
         )
         cooling = state.cooldown > 0
         passed = state._replace(cooldown=state.cooldown - 1)
@@ -113,47 +104,29 @@ class ReduceWhenFlat(Listener):
 
     def _gather(self, state: FlatState, value: jax.Array) -> FlatState:
         """With an observation more, and an answer if it ends a block."""
-        gathered = counted(state.gathered, jnp.ones((), bool))
-        # A mean that goes along, for a sum of large ones would overflow.
-        block = state.block + (value / real(gathered) - state.block / real(gathered))
-        state = state._replace(block=block, gathered=gathered)
-        size = jnp.maximum(_clock.read(self.block_size), 1)
-        # At least: a block that was begun when they were longer ends now.
-        ends = gathered >= jnp.minimum(size, LAST // state.merged) * state.merged
-        return chosen(ends, self._judge(self._appended(state)), state)
-
-    @property
-    def _places(self) -> jax.Array:
-        return jnp.arange(self.blocks, dtype=jnp.int32)
-
-    def _appended(self, state: FlatState) -> FlatState:
-        """The block that ends after the others, in place of the oldest if there is no room."""
-        full = state.filled >= self.blocks
-        means = jnp.where(full, jnp.roll(state.means, -1), state.means)
-        at = jnp.minimum(state.filled, self.blocks - 1)
-        return state._replace(
-            means=jnp.where(self._places == at, state.block, means),
-            filled=jnp.minimum(state.filled + 1, self.blocks),
-            block=jnp.zeros_like(state.block),
-            gathered=jnp.zeros_like(state.gathered),
-        )
+        ring, ends = _blocks.gather(state.ring, value, self.block_size)
+        state = state._replace(ring=ring)
+        return chosen(ends, self._judge(state), state)
 
     def _judge(self, state: FlatState) -> FlatState:
-        flat, improving = self._tested(state)
+        ring = state.ring
+        flat, improving = self._tested(ring)
         # Once the blocks were all there and have been merged, half of them are as long.
-        ready = (state.filled >= self.blocks) | (state.merged > 1)
+        ready = (ring.filled >= self.blocks) | (ring.merged > 1)
         flat, undecided = ready & flat, ready & ~flat & ~improving
         answer = jnp.where(flat, FLAT, jnp.where(ready & improving, IMPROVING, UNDECIDED))
-        waited = jnp.where(undecided, counted(state.waited, undecided), 0)
-        state = state._replace(answer=answer.astype(jnp.int32), waited=waited)
-        merges = (waited >= self.blocks) & (state.filled >= self.blocks)
-        return chosen(flat, self._cut(state), chosen(merges, self._merged(state), state))
+        waited = jnp.where(undecided, counted(ring.waited, undecided), 0)
+        ring = ring._replace(waited=waited)
+        state = state._replace(answer=answer.astype(jnp.int32), ring=ring)
+        merges = (waited >= self.blocks) & (ring.filled >= self.blocks)
+        longer = state._replace(ring=chosen(merges, _blocks.merge(ring), ring))
+        return chosen(flat, self._cut(state), longer)
 
-    def _tested(self, state: FlatState) -> tuple[jax.Array, jax.Array]:
+    def _tested(self, ring: Blocks) -> tuple[jax.Array, jax.Array]:
         """Is it flat, and is it improving? The slope is in parts of the range of the means."""
-        n, at = real(jnp.maximum(state.filled, 3)), self._places
-        inside = at < state.filled
-        low, high, part = parts(state.means, inside)
+        n, at = real(jnp.maximum(ring.filled, 3)), _blocks.places(ring)
+        inside = at < ring.filled
+        low, high, part = parts(ring.means, inside)
         mean = jnp.sum(part) / n
         # Both about their means: of neither is a large part taken off again.
         x = jnp.where(inside, real(at) - (n - 1) / 2, 0)
@@ -165,7 +138,7 @@ class ReduceWhenFlat(Listener):
         slope = slope if self.mode == "min" else -slope
         level = jnp.abs(low * (1 - mean) + high * mean)
         # What is allowed from one block to the next.
-        margin = (real(self.rtol) * level + real(self.atol)) * real(state.merged) / self.blocks
+        margin = (real(self.rtol) * level + real(self.atol)) * real(ring.merged) / self.blocks
         allowed = saturated(margin) * SMALL / above_zero(small(high, low))
         return slope - error >= -allowed, slope + error < 0
 
@@ -177,16 +150,6 @@ class ReduceWhenFlat(Listener):
             answer=state.answer,
             cooldown=_clock.read(self.cooldown),
             cuts=counted(state.cuts, lower < state.scale),
-        )
-
-    def _merged(self, state: FlatState) -> FlatState:
-        pairs = state.means.reshape(-1, 2) / 2
-        half = self.blocks // 2
-        return state._replace(
-            means=jnp.pad(pairs[:, 0] + pairs[:, 1], (0, half)),
-            filled=jnp.full_like(state.filled, half),
-            merged=jnp.minimum(state.merged, LAST // 2) * 2,
-            waited=jnp.zeros_like(state.waited),
         )
 
 
