@@ -91,7 +91,8 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
     """How often what has happened so far, of all that reacts in a state together.
 
     "cuts" and "raises" of rates, "spikes" of `spike_guard`, "skips" of `skip_spikes`, "restores" of
-    `keep_best`, "snapshots" of `snapshot`: those that can happen there. To see when, look again.
+    `keep_best`, "snapshots" of `snapshot`: those that can happen there. What happened in a step is
+    what the counts after it have more than those before.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
