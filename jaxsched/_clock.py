@@ -48,6 +48,11 @@ def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
     return a + jnp.minimum(b, LAST - a)
 
 
+def ticked(count: jax.Array) -> jax.Array:
+    """The next step; it stops at `LAST`."""
+    return jnp.minimum(count, LAST - 1) + 1
+
+
 def counted(count: jax.Array, event: jax.Array) -> jax.Array:
     """A count of events with one more if there was one; it stops at `LAST`."""
     return jnp.minimum(count, LAST - 1) + event.astype(jnp.int32)

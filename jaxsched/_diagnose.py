@@ -30,8 +30,8 @@ from jaxsched._advice import WORDS, nothing
 from jaxsched._evidence import SMALL, Evidence, evidence
 from jaxsched._numerics import real
 from jaxsched._require import finite, require
-from jaxsched._state import opened
 from jaxsched._transforms._monitor import MonitorState
+from jaxsched._transforms._walk import all_of
 
 ENOUGH = 128  # losses before which nothing is said: the mean still remembers the first ones
 GUILTY = 0.5  # the score from which on it is an accusation
@@ -112,7 +112,7 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
     References:
       Prechelt, Early stopping - but when?, 1998, for GL and P_k; the others as in `monitor`.
     """
-    found = [x for x in jax.tree.leaves(opened(opt_state), is_leaf=_is_monitor) if _is_monitor(x)]
+    found = all_of(MonitorState, opt_state)
     require(
         bool(found),
         f"`diagnose(opt_state)` finds no `monitor` in a {type(opt_state).__name__}: build the "
@@ -199,10 +199,6 @@ def _surely(x: jax.Array, error: jax.Array) -> jax.Array:
 
 def _over(a: jax.Array, b: jax.Array) -> jax.Array:
     return a / jnp.maximum(b, SMALL)
-
-
-def _is_monitor(x: Any) -> bool:
-    return isinstance(x, MonitorState)
 
 
 def _scores(diagnosis: Diagnosis) -> dict[str, float]:

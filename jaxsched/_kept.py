@@ -13,7 +13,7 @@ from jaxsched._numerics import real, wide
 from jaxsched._require import require
 from jaxsched._transforms._keep_best import KeepBestState
 from jaxsched._transforms._snapshot import SnapshotsState
-from jaxsched._transforms._walk import opened
+from jaxsched._transforms._walk import all_of
 
 
 def best_params(opt_state: Any) -> optax.Params:
@@ -126,14 +126,7 @@ def _ring(call: str, opt_state: Any) -> SnapshotsState:
 
 def _only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
     """The one record of a kind that there is, however deep."""
-    found: list[Any] = []
-
-    def is_one(x: Any) -> bool:
-        if isinstance(x, kind):
-            found.append(x)
-        return False
-
-    jax.tree.leaves(opened(opt_state), is_leaf=is_one)
+    found = all_of(kind, opt_state)
     require(
         len(found) == 1,
         f"`{call}(opt_state)` finds {len(found) or 'no'} `{remedy}` in a "

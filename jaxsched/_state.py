@@ -29,7 +29,15 @@ from jaxsched._stateful._mailbox import Mail
 from jaxsched._stateful._tunable import TunableState, fits, retuned
 from jaxsched._stateful._until import UntilState
 from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
-from jaxsched._transforms._walk import Path, counts, each_clock, find_clocks, opened, rewritten
+from jaxsched._transforms._walk import (
+    Path,
+    counts,
+    each_clock,
+    find_clocks,
+    opened,
+    rewritten,
+    text_of,
+)
 
 S = TypeVar("S")
 
@@ -134,7 +142,7 @@ def step(opt_state: Any) -> jax.Array:
     for count in others:  # of one clock nothing is asked: its count may still be on its way
         known = not isinstance(latest, Tracer) and not isinstance(count, Tracer)
         if known and not np.array_equal(latest, count):
-            shown = ", ".join(f"{_text(path) or 'the state'}: {s.count}" for path, s in clocks)
+            shown = ", ".join(f"{text_of(path) or 'the state'}: {s.count}" for path, s in clocks)
             raise ValueError(
                 f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`."
             )
@@ -416,12 +424,8 @@ def _named(places: Any) -> list[str]:
     places = list(places)
     names = [name for _, name in places]
     dicts = ["/".join([*(str(k.key) for k in p if hasattr(k, "key")), n]) for p, n in places]
-    full = ["/".join([*filter(None, [_text(path)]), name]) for path, name in places]
+    full = ["/".join([*filter(None, [text_of(path)]), name]) for path, name in places]
     return [
         name if names.count(name) == 1 else labelled if dicts.count(labelled) == 1 else everything
         for name, labelled, everything in zip(names, dicts, full, strict=True)
     ]
-
-
-def _text(path: Path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -65,7 +65,7 @@ def _(x: tuple[Any, ...]) -> str:
 
 @expression.register
 def _(x: types.FunctionType) -> str:
-    return f"<{x.__qualname__.strip(chr(60) + chr(62))}>"
+    return f"<{x.__qualname__.strip('<>')}>"
 
 
 @expression.register

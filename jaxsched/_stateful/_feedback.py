@@ -19,6 +19,9 @@ from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule, choice, chosen
 
+KINDS = (jnp.bool_, jnp.integer, jnp.floating)
+OTHER = len(KINDS)
+
 
 class FeedbackState(NamedTuple):
     """What a rule made by `feedback` remembers."""
@@ -156,7 +159,7 @@ def _require_rule(rule: Feedback) -> None:
     require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
     value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
     number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
-    number = number and _kind(value) is not None
+    number = number and _kind(value) < OTHER
     remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
     require(number, refuse("feedback", "factor", "give a number", _shown(value), remedy))
 
@@ -167,7 +170,7 @@ def _memory(init_state: Any) -> Any:
         memory = jax.eval_shape(lambda: fresh(init_state))
         known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
         finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
-        whole = all(_kind(x) is not None for x in jax.tree.leaves(memory))
+        whole = all(_kind(x) < OTHER for x in jax.tree.leaves(memory))
     except (TypeError, ValueError, OverflowError) as error:
         must = "be a number or a tree of them"
         raise ValueError(refuse("feedback", "init_state", must, init_state)) from error
@@ -193,14 +196,13 @@ def _fits(found: Any, memory: Any) -> bool:
     if jax.tree.structure(found) != jax.tree.structure(memory):
         return False
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(memory), strict=True)
-    return all(x.shape in ((), y.shape) and (_kind(x) or 9) <= (_kind(y) or 9) for x, y in pairs)
+    return all(x.shape in ((), y.shape) and _kind(x) <= _kind(y) for x, y in pairs)
 
 
-def _kind(x: Any) -> int | None:
-    """How much a number holds: a bool less than an int, and that less than a real."""
-    kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    found = [i for i, kind in enumerate(kinds, start=1) if jnp.issubdtype(x.dtype, kind)]
-    return found[0] if found else None
+def _kind(x: Any) -> int:
+    """How much a number holds: a bool less than an int, that less than a real, others more."""
+    found = [i for i, kind in enumerate(KINDS) if jnp.issubdtype(x.dtype, kind)]
+    return found[0] if found else OTHER
 
 
 def _shown(tree: Any) -> Any:

@@ -26,7 +26,6 @@ class HypergradientState(NamedTuple):
     scale: jax.Array  # float: the factor
     previous: LikeParams  # the gradient before, in the dtypes of the parameters
     judged: jax.Array  # int32: gradients seen so far
-    alignment: jax.Array  # float: the last cosine, or the last product; 0 before there were two
 
 
 @node
@@ -45,7 +44,6 @@ class Hypergradient(Rule):
             scale=jnp.array(real(self.init_value), copy=True),
             previous=LikeParams(jax.tree.map(_nothing, params)),
             judged=jnp.zeros((), jnp.int32),
-            alignment=real(0.0),
         )
 
     def _hear(self, state: HypergradientState, metrics: dict[str, Any]) -> HypergradientState:
@@ -56,14 +54,13 @@ class Hypergradient(Rule):
                 "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
             )
         alignment, usable = self._alignment(gradient, state.previous.tree)
+        moved = self._moved(self._value(state, state.judged), alignment)
         new = HypergradientState(
-            scale=self._moved(self._value(state, state.judged), alignment),
+            scale=jnp.where(state.judged > 0, moved, state.scale),
             previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
             judged=counted(state.judged, usable),
-            alignment=alignment,
         )
-        first = new._replace(scale=state.scale, alignment=jnp.zeros_like(alignment))
-        return chosen(usable, chosen(state.judged > 0, new, first), state)
+        return chosen(usable, new, state)
 
     def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
         """The product or cosine of two gradients; is it a number?"""

@@ -14,10 +14,9 @@ import jax
 from jaxsched._numerics import norm
 from jaxsched._require import name, refuse, require
 from jaxsched._stateful import _mailbox
-from jaxsched._stateful._mailbox import Observation
+from jaxsched._stateful._mailbox import Axis as Axis
+from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule
-
-Axis = str | tuple[str, ...] | None
 
 GRADIENT_NORM = "gradient_norm"
 
@@ -32,7 +31,7 @@ class Listener(Rule):
     axis_name: Axis
 
     def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
-        return heard(state, self.metric, metrics)
+        return state._replace(mailbox=heard(state.mailbox, self.metric, metrics))
 
     def _next(self, state: Any, t: jax.Array) -> Any:
         seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
@@ -44,14 +43,13 @@ class Listener(Rule):
         raise NotImplementedError
 
 
-def heard(state: Any, metric: str, metrics: dict[str, Any]) -> Any:
-    """The state with the metric of this very update in its mailbox."""
-    mailbox = state.mailbox
+def heard(mailbox: Mailbox, metric: str, metrics: dict[str, Any]) -> Mailbox:
+    """The mailbox with the metric of this very update in it."""
     if metric == GRADIENT_NORM and metrics.get(metric) is None and "updates" in metrics:
         unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
         posted = _mailbox.post(mailbox, {metric: norm(metrics["updates"])})
         mailbox = jax.tree.map(lambda a, b: jax.numpy.where(unheard, a, b), posted, mailbox)
-    return state._replace(mailbox=_mailbox.post(mailbox, metrics))
+    return _mailbox.post(mailbox, metrics)
 
 
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Observation(NamedTuple):
 
 
 Mailbox = dict[str, Mail]
+Axis = str | tuple[str, ...] | None
 
 
 def empty(metric: str) -> Mailbox:
@@ -49,7 +50,7 @@ def post(mailbox: Mailbox, metrics: dict[str, ArrayLike]) -> Mailbox:
     }
 
 
-def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None) -> Observation:
+def read(mailbox: Mailbox, metric: str, axis_name: Axis) -> Observation:
     """One observation; over `axis_name`, the same one on every device."""
     mail = mailbox[metric]
     if axis_name is not None:
@@ -59,7 +60,7 @@ def read(mailbox: Mailbox, metric: str, axis_name: str | tuple[str, ...] | None)
     return Observation(mean, mail.finite > 0, mail.nonfinite > 0)
 
 
-def agreed(mail: Mail, axis_name: str | tuple[str, ...] | None) -> Mail:
+def agreed(mail: Mail, axis_name: Axis) -> Mail:
     """Mail that is to wait, the same on every device: the mean of all, as often as it was told."""
     if axis_name is None:
         return mail

@@ -56,12 +56,6 @@ def count(window: Window) -> jax.Array:
     return jnp.minimum(window.filled, window.values.shape[0])
 
 
-def moments(window: Window) -> tuple[jax.Array, jax.Array]:
-    """The mean, and the standard deviation with n - 1; both 0 while nothing is known of them."""
-    low, high, mean, std = _parts(window)
-    return low * (1 - mean) + high * mean, saturated(small(high, low) * std / SMALL)
-
-
 def is_spike(
     window: Window, value: jax.Array, sigmas: ArrayLike, min_observations: Length | None
 ) -> jax.Array:

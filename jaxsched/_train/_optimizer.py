@@ -12,12 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched._schedule import Schedule
-from jaxsched._show._evaluate import Scope, arguments_of, unknown
-from jaxsched._show._expression import expression
-from jaxsched._show._parse import reading
-from jaxsched._show._syntax import Call, Name, tree
-from jaxsched._show._tokens import MisreadError
 from jaxsched._stateful._protocol import Stateful
+from jaxsched._train import _calls
 from jaxsched._train._model import PIXELS, Network
 from jaxsched._train._refused import refusing
 from jaxsched._train._wrappers import wrapped
@@ -25,6 +21,8 @@ from jaxsched._transforms._inject import inject
 from jaxsched._transforms._monitor import monitor
 
 Factory = Callable[..., Any]
+
+OWN = {"learning_rate": "the learning rate is the schedule's: --schedule constant value=..."}
 
 
 def optimizers() -> dict[str, Factory]:
@@ -44,8 +42,7 @@ def optimizers() -> dict[str, Factory]:
 def spoken(text: str) -> str:
     """The text of an optimizer as it is kept: checked, and always written the same way."""
     name, constants = _read(text)
-    shown = ", ".join(f"{key}={expression(x)}" for key, x in constants.items())
-    return f"{name}({shown})" if shown else name
+    return _calls.shown(name, constants) if constants else name
 
 
 def transform(
@@ -75,15 +72,4 @@ def rehearsed(tx: optax.GradientTransformation) -> Any:
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:
     """Its name, and its arguments but for the learning rate."""
-    with refusing("--optimizer"), reading(text):
-        node = tree(text)
-        call = Call(node.at, node.name, ()) if isinstance(node, Name) else node
-        if not isinstance(call, Call) or call.owner is not None:
-            raise MisreadError(node.at, f"`{text}` is not the call of an optimizer.")
-        factory = optimizers().get(call.name) or unknown(call, "optimizer", optimizers())
-        if any(argument.name == "learning_rate" for argument in call.arguments):
-            reason = "the learning rate is the schedule's: --schedule constant value=..."
-            raise MisreadError(node.at, reason)
-        # By name, and without its learning rate, which is always given.
-        named = functools.partial(factory, learning_rate=0.0)
-        return call.name, arguments_of(call, named, Scope(None, None))
+    return _calls.read("--optimizer", text, "optimizer", optimizers(), lambda _: OWN)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
 
 from jaxsched._schedule import Schedule
-from jaxsched._show._evaluate import Scope, arguments_of, unknown
-from jaxsched._show._expression import expression
-from jaxsched._show._parse import reading
 from jaxsched._show._still import still
-from jaxsched._show._syntax import Call, Name, tree
-from jaxsched._show._tokens import MisreadError
 from jaxsched._stateful._protocol import Stateful
+from jaxsched._train import _calls
 from jaxsched._train._refused import RefusedError, refusing
 from jaxsched._transforms._keep_best import keep_best
 from jaxsched._transforms._per_group import layerwise
@@ -36,10 +31,7 @@ def spoken(texts: Sequence[str]) -> list[str]:
     for name in ONCE:
         if [name for name, _ in read].count(name) > 1:
             raise RefusedError(f"--with: {name} once: what it keeps is reported by its name")
-    return [
-        f"{name}({', '.join(f'{key}={expression(x)}' for key, x in arguments.items())})"
-        for name, arguments in read
-    ]
+    return [_calls.shown(name, arguments) for name, arguments in read]
 
 
 def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Transform:
@@ -54,18 +46,10 @@ def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Tra
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:
     """Its name, and its arguments but for the optimizer and the schedule."""
-    with refusing("--with"), reading(text):
-        node = tree(text)
-        call = Call(node.at, node.name, ()) if isinstance(node, Name) else node
-        if not isinstance(call, Call) or call.owner is not None:
-            raise MisreadError(
-                node.at, f"`{text}` is not the call of one of {', '.join(WRAPPERS)}."
-            )
-        factory = WRAPPERS.get(call.name) or unknown(call, "wrapper", WRAPPERS)
-        # What the run itself gives is given, and what is left goes by its name.
-        own = {"tx": None} if call.name in AROUND else {}
-        own |= {"schedule": None} if call.name == "snapshot" else {}
-        for argument in call.arguments:
-            if argument.name in own:
-                raise MisreadError(argument.at, f"the {argument.name} is the run's own.")
-        return call.name, arguments_of(call, functools.partial(factory, **own), Scope(None, None))
+    return _calls.read("--with", text, "wrapper", WRAPPERS, _own)
+
+
+def _own(name: str) -> dict[str, str]:
+    """What the run gives to a wrapper."""
+    given = ("tx",) if name in AROUND else ("schedule",) if name == "snapshot" else ()
+    return {argument: f"the {argument} is the run's own." for argument in given}

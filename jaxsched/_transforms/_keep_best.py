@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +17,7 @@ from jaxsched._require import flag, one_of, require, within
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._listener import Axis, heard, listening
-from jaxsched._stateful._mailbox import Mailbox
+from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import chosen
 from jaxsched._transforms._scheduled import (
     require_params,
@@ -98,6 +100,7 @@ def keep_best(
     one_of(call, MODES, mode=mode)
     relative = within(call, "not be negative", lambda x: x >= 0, rtol=rtol)
     absolute = within(call, "not be negative", lambda x: x >= 0, atol=atol)
+    better = functools.partial(beyond, mode=mode, rtol=relative, atol=absolute)
     goes_back = flag(call, backtrack=backtrack)
 
     def init(params: optax.Params) -> KeepBestState:
@@ -119,30 +122,37 @@ def keep_best(
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, KeepBestState]:
-        params = require_params(call, params)
-        require_state(call, state, KeepBestState, "judged", metric)
-        seen = _mailbox.read(heard(state, metric, extra_args).mailbox, **names)
-        first = state.judged == 0
-        better = first | beyond(seen.value, state.best, mode, relative, absolute)
-        better = better & seen.heard
-        kept = chosen(better, params, state.params)
-        new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        back = jnp.zeros((), bool)
+        here = require_params(call, params)
+        require_state(call, state, KeepBestState, metric)
+        seen = _mailbox.read(heard(state.mailbox, metric, extra_args), **names)
+        new, inner_state = inner.update(updates, state.inner_state, here, **extra_args)
+        kept = _judged(state, seen, here, better)
         if goes_back:
-            back = counts(inner_state)["cuts"] > counts(state.inner_state)["cuts"]
-            # Not before there is a best; nor can an update bring back what is not finite.
-            back = back & (state.judged > 0) & jnp.isfinite(norm(params))
-            new = jax.tree.map(lambda u, a, b: jnp.where(back, _way(a, b, u), u), new, params, kept)
-        return new, KeepBestState(
-            mailbox=_mailbox.empty(metric),
-            best=jnp.where(better, seen.value, state.best),
-            judged=counted(state.judged, seen.heard),
-            params=kept,
-            restores=counted(state.restores, back),
-            inner_state=inner_state,
-        )
+            back = _is_back(state, inner_state, here)
+            way = jax.tree.map(_way, here, kept.params, new)
+            new, kept = chosen(back, way, new), kept._replace(restores=counted(kept.restores, back))
+        return new, kept._replace(mailbox=_mailbox.empty(metric), inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _judged(
+    state: KeepBestState, seen: Observation, params: optax.Params, better: Callable[..., jax.Array]
+) -> KeepBestState:
+    """With these parameters, if the metric says that they are the best."""
+    now = seen.heard & ((state.judged == 0) | better(seen.value, state.best))
+    return state._replace(
+        best=jnp.where(now, seen.value, state.best),
+        judged=counted(state.judged, seen.heard),
+        params=chosen(now, params, state.params),
+    )
+
+
+def _is_back(state: KeepBestState, inner_state: Any, params: optax.Params) -> jax.Array:
+    """Was the rate cut in this update, and is there something to go back to?"""
+    cut = counts(inner_state)["cuts"] > counts(state.inner_state)["cuts"]
+    # Not before there is a best; nor can an update bring back what is not finite.
+    return cut & (state.judged > 0) & jnp.isfinite(norm(params))
 
 
 def _way(here: jax.Array, there: jax.Array, update: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from jaxsched._stateful import _mailbox
 from jaxsched._stateful._listener import Axis, listening
 from jaxsched._stateful._mailbox import Mailbox
 from jaxsched._stateful._protocol import chosen
+from jaxsched._transforms._scheduled import require_state
 from jaxsched._transforms._stream import (
     History,
     Stream,
@@ -137,7 +138,7 @@ def monitor(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, MonitorState]:
-        _require_own(state, (metric, validation))
+        require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
         return updates, MonitorState(
             mailbox=boxes(),
@@ -148,15 +149,6 @@ def monitor(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _require_own(state: Any, names: tuple[str, str]) -> None:
-    if not isinstance(state, MonitorState) or state.mailbox.keys() != {*names}:
-        listens = ", ".join(names)
-        raise ValueError(f"`monitor` listens to {listens}, and this is the state of another.")
-    if jnp.ndim(state.loss.seen) != 0:
-        shape = jnp.shape(state.loss.seen)
-        raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")
 
 
 def _zero() -> jax.Array:

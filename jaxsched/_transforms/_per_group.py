@@ -12,7 +12,9 @@ from jax.typing import ArrayLike
 from jaxsched._decays import constant
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import flag, length, positive, refuse, require
+from jaxsched._require import name as name_one
 from jaxsched._transforms._scheduled import AnyRate, Slot, Values, as_slot, scheduled, times
+from jaxsched._transforms._walk import text_of
 
 Labels = Any  # a tree of names, of which each stands for all that is below it
 Layer = str | tuple[str, ...]
@@ -106,7 +108,7 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
     """
     call = "layerwise"
     rate = positive(call, decay=decay)
-    layers = [names_of(call, "depth", x, depth) for x in _listed(call, "depth", depth)]
+    layers = [_names_of(call, "depth", x, depth) for x in _listed(call, "depth", depth)]
     require(any(layers), refuse(call, "depth", "name at least one layer", depth))
     _require_distinct(call, "depth", [name for names in layers for name in names])
     slots = {
@@ -144,7 +146,7 @@ def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[
     call = "unfreezing"
     order = _listed(call, "groups", groups)
     require(len(order) > 0, refuse(call, "groups", "name at least one group", groups))
-    _require_distinct(call, "groups", [names_of(call, "groups", x, groups)[0] for x in order])
+    _require_distinct(call, "groups", [name_one(call, groups=x) for x in order])
     rate = as_slot(call, "schedule", schedule)
     steps = length(call, every=every)
     return {
@@ -167,7 +169,7 @@ def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
       {'head': {'kernel': 'head'}}
     """
     require(callable(name), refuse("by_path", "name", "be a function of a path", name))
-    return lambda params: jax.tree_util.tree_map_with_path(lambda p, _: name(_text(p)), params)
+    return lambda params: jax.tree_util.tree_map_with_path(lambda p, _: name(text_of(p)), params)
 
 
 def _listed(call: str, argument: str, names: Any) -> list[Any]:
@@ -176,7 +178,7 @@ def _listed(call: str, argument: str, names: Any) -> list[Any]:
     return list(names)
 
 
-def names_of(call: str, argument: str, names: Any, value: Any) -> tuple[str, ...]:
+def _names_of(call: str, argument: str, names: Any, value: Any) -> tuple[str, ...]:
     """A name, or several, as several."""
     several = (names,) if isinstance(names, str) else names
     named = isinstance(several, tuple) and all(isinstance(name, str) and name for name in several)
@@ -222,7 +224,7 @@ def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, 
 
     def check(path: Any, label: Any, below: Any) -> None:
         known = isinstance(label, str) and label in slots
-        require(known, f"`{call}`: `{_text(path)}` is in {label!r}, and there is only {names}.")
+        require(known, f"`{call}`: `{text_of(path)}` is in {label!r}, and there is only {names}.")
         if jax.tree.leaves(below):
             found.add(label)
 
@@ -248,7 +250,3 @@ def _layer(path: str, group_of: Mapping[str, str]) -> str:
 
 def _is_on(name: list[str], path: list[str]) -> bool:
     return any(path[i : i + len(name)] == name for i in range(len(path) - len(name) + 1))
-
-
-def _text(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import LAST
+from jaxsched._clock import ticked
 from jaxsched._compose import from_function
 from jaxsched._decays import constant
 from jaxsched._numerics import real, wide
@@ -89,7 +89,7 @@ def scheduled(
         values = _overridden(_values(slots, state.count, factors), state.overrides)
         inner = with_extra_args(make(values))
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        count = jnp.minimum(state.count, LAST - 1) + 1
+        count = ticked(state.count)
         return updates, ScheduledState(count, values, state.overrides, factors, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -197,16 +197,14 @@ def require_params(call: str, params: Any) -> Any:
     return params
 
 
-def require_state(
-    call: str, state: Any, kind: type, scalar: str, metric: str | None = None
-) -> None:
-    """Raise unless this is a state of that kind, of one run, that listens to the metric."""
+def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
+    """Raise unless this is a state of that kind, of one run, that listens to these metrics."""
     own = isinstance(state, kind)
-    listens = own and (metric is None or set(getattr(state, "mailbox", {})) == {metric})
-    if not listens:
-        what = f" which listens to {metric}" if own else ""
-        found = ", ".join(getattr(state, "mailbox", {})) if own else type(state).__name__
+    mailbox = getattr(state, "mailbox", {}) if own else {}
+    if not own or mailbox.keys() != {*metrics}:
+        what = f" which listens to {', '.join(metrics)}" if own else ""
+        found = ", ".join(mailbox) if own else type(state).__name__
         raise ValueError(f"`{call}`{what} got the state of {found}. {_REMEDY}")
-    shape = jnp.shape(getattr(state, scalar))
+    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state.count)
     if shape != ():
         raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import LAST, counted
+from jaxsched._clock import counted, ticked
 from jaxsched._numerics import norm
 from jaxsched._require import flag, positive
 from jaxsched._stateful import _mailbox, _rolling
@@ -117,9 +117,9 @@ def skip_spikes(
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, SkipSpikesState]:
-        require_state(call, state, SkipSpikesState, "skips", metric)
+        require_state(call, state, SkipSpikesState, metric)
         _rolling.require_size(call, state.window, size)
-        mailbox = heard(state, metric, {**extra_args, "updates": updates}).mailbox
+        mailbox = heard(state.mailbox, metric, {**extra_args, "updates": updates})
         seen = _mailbox.read(mailbox, **names)
         spike = seen.heard & _rolling.is_spike(state.window, seen.value, limit, first)
         skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
@@ -157,11 +157,11 @@ def _ticked(state: optax.OptState) -> optax.OptState:
     """The state with its clocks one step later, and nothing else."""
 
     def tick(_: Any, clock: ScheduledState) -> ScheduledState:
-        return clock._replace(count=jnp.minimum(clock.count, LAST - 1) + 1)
+        return clock._replace(count=ticked(clock.count))
 
-    def ticked(x: Any) -> Any:
+    def later(x: Any) -> Any:
         # What is in `MultiSteps` is at the next step when that has all its gradients.
         return x if isinstance(x, optax.MultiStepsState) else each_clock(x, tick)
 
     kinds = (optax.MultiStepsState, ScheduledState)
-    return jax.tree.map(ticked, state, is_leaf=lambda x: isinstance(x, kinds))
+    return jax.tree.map(later, state, is_leaf=lambda x: isinstance(x, kinds))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched import _clock
-from jaxsched._clock import LAST, counted
+from jaxsched._clock import counted, ticked
 from jaxsched._numerics import real
 from jaxsched._require import length, refuse, require
 from jaxsched._schedule import Schedule, as_schedule
@@ -92,12 +92,11 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
         updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, ScheduledState]:
         taken = optax.apply_updates(require_params(call, params), updates)
-        require_state(call, state, ScheduledState, "count")
+        require_state(call, state, ScheduledState)
         _require_ring(state.inner_state, size)
         ring, now = _watched(state.inner_state, cycles, state.count)
         ring = _with(ring, taken, state.count, now)
-        count = jnp.minimum(state.count, LAST - 1) + 1
-        return updates, state._replace(count=count, inner_state=ring)
+        return updates, state._replace(count=ticked(state.count), inner_state=ring)
 
     return optax.GradientTransformation(init, update)
 

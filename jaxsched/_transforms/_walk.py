@@ -59,6 +59,24 @@ def counts(tree: Any) -> dict[str, jax.Array]:
     return {name: found[name] for name in EVENTS if name in found}
 
 
+def text_of(path: Path) -> str:
+    """A place in a tree as text: "encoder/layers_3/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def all_of(kind: type, tree: Any) -> list[Any]:
+    """Every record of a kind, however deep."""
+    found: list[Any] = []
+
+    def is_one(x: Any) -> bool:
+        if isinstance(x, kind):
+            found.append(x)
+        return False  # there may be another in it
+
+    jax.tree.leaves(opened(tree), is_leaf=is_one)
+    return found
+
+
 def listened(tree: Any) -> set[str]:
     """The metrics that somebody in a state listens to."""
     flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, Mail))[0]

@@ -51,7 +51,7 @@ class WrappedSchedule:
 
     def update(self, state: WrappedScheduleState, **extra_args: Any) -> WrappedScheduleState:
         """The state after an update."""
-        return WrappedScheduleState(jnp.minimum(state.count, _clock.LAST - 1) + 1)
+        return WrappedScheduleState(_clock.ticked(state.count))
 
     def __call__(self, state: WrappedScheduleState, **extra_args: Any) -> jax.Array:
         """The value at the state's step."""
@@ -210,7 +210,7 @@ def _injected(
         held = {name: slots.cast(state.hyperparams[name]) for name in slots.numbers}
         values = {**held, **slots.values(seen, state.count, **extra_args)}
         updates, inner = make(values).update(updates, state.inner_state, params, **extra_args)
-        count = jnp.minimum(state.count, _clock.LAST - 1) + 1
+        count = _clock.ticked(state.count)
         return updates, InjectStatefulHyperparamsState(count, values, new, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
