@@ -50,6 +50,14 @@ from jaxsched._recipes import warmup_linear as warmup_linear
 from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
+from jaxsched._search._halving import successive_halving as successive_halving
+from jaxsched._search._leaderboard import Sweep as Sweep
+from jaxsched._search._space import grid as grid
+from jaxsched._search._space import log_uniform as log_uniform
+from jaxsched._search._space import random_search as random_search
+from jaxsched._search._space import uniform as uniform
+from jaxsched._search._stack import stack as stack
+from jaxsched._search._sweep import sweep as sweep
 from jaxsched._show._describe import describe as describe
 from jaxsched._show._parse import parse as parse
 from jaxsched._state import events as events

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsched import _clock
 from jaxsched._numerics import real
@@ -43,7 +44,7 @@ def places(x: Any, place: str = "") -> Iterator[str]:
 def numbers_of(schedule: Schedule) -> Numbers:
     """The numbers of a schedule as fresh, strongly typed arrays, in the order of its leaves."""
     return {
-        place: jnp.array(_clock.read(leaf) if _is_length(place, leaf) else real(leaf), copy=True)
+        place: jnp.array(_whole(leaf) if _is_length(place, leaf) else real(leaf), copy=True)
         for place, leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
     }
 
@@ -92,6 +93,13 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
 
 def _likeness(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def _whole(leaf: Any) -> jax.Array:
+    """A length as int32; that of a shift may be negative."""
+    if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        return _clock.read(leaf)
+    return _clock.signed(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
 
 
 def _is_length(place: str, leaf: Any) -> bool:

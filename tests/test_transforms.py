@@ -401,6 +401,12 @@ def test_until_goes_over_at_the_next_update():
     assert step._cache_size() == 1
 
 
+def test_a_tunable_shift_may_be_negative():
+    schedule = js.linear(1.0, 0.0, 10).shift(-3)
+    state = js.scale_by_learning_rate(js.tunable(schedule)).init({})
+    assert js.hyperparams(state)["learning_rate"] == schedule(0) == np.float32(0.7)
+
+
 def test_tunable_is_retuned_without_recompiling():
     make = functools.partial(js.warmup_cosine, warmup_steps=2)
     tx = js.scale_by_learning_rate(js.tunable(make(1.0, total_steps=10)))

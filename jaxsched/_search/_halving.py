@@ -1,0 +1,132 @@
+"""Successive halving: train all a little, and go on with the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import real
+from jaxsched._require import length, one_of, refuse, require, sequence
+from jaxsched._schedule import node
+from jaxsched._search._contract import is_score, require_keys, require_population, returned
+from jaxsched._search._leaderboard import Sweep
+from jaxsched._search._runs import as_tree, mapped
+from jaxsched._search._sweep import repeated, tiled
+
+
+def successive_halving(
+    start: Callable[..., Any],
+    advance: Callable[..., Any],
+    population: Sequence[Any],
+    *,
+    rungs: Sequence[int],
+    reduction: int = 2,
+    key: ArrayLike = 0,
+    seeds: int = 1,
+    mode: str = "min",
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> Sweep:
+    """Train a population in rungs, each with the best of the one before, continued.
+
+        at rung r the best max(1, n // reduction**r) are trained from rungs[r - 1] to rungs[r] steps
+
+    No step is computed twice. A rung is one XLA program.
+
+    Args:
+      start: `start(schedule, key)`: the state before the first step, traceable.
+      advance: `advance(schedule, state, steps)`: so many steps more, traceable; `steps` is a Python
+        int. Returns (state, score).
+      population: a list of schedules, or of what else `stack` takes.
+      rungs: the steps after which the population is judged, increasing.
+      reduction: of how many one goes on, at least 2.
+      key: a random key, or an int to make one of. All members have the same `seeds` keys.
+      seeds: runs of each member; it is judged by their mean.
+      mode: "min" if a smaller score is better, "max" if a larger one is.
+      chunk: how many runs a device does at a time; None is all that fit.
+      mesh: the devices to use; None is all there are.
+
+    Returns:
+      The last score of each, and how long it was trained; those that went further rank first.
+
+    Raises:
+      ValueError: the population is empty or not alike, `rungs` do not increase, or `advance` does
+        not return (state, score).
+
+    Example:
+      >>> def start(schedule, key):
+      ...     return 1.0, 0
+      >>> def advance(schedule, state, steps):  # a parabola
+      ...     def step(state, _):
+      ...         x, t = state
+      ...         return (x - schedule(t) * 2 * x, t + 1), None
+      ...     state, _ = jax.lax.scan(step, state, length=steps)
+      ...     return state, state[0] ** 2
+      >>> rates = grid(constant, value=[0.01, 0.1, 0.4, 1.5])
+      >>> successive_halving(start, advance, rates, rungs=[2, 4, 8])
+         score     behind     steps  schedule
+      1  6.554e-12            8      constant(0.4)
+      2  0.1678    0.1678     4      constant(0.1)
+      3  0.9224    0.9224     2      constant(0.01)
+      4  16        16         2      constant(1.5)
+
+    References:
+      Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter
+      optimization, 2016, https://arxiv.org/abs/1502.07943, figure 3.
+    """
+    call = "successive_halving"
+    members = require_population(call, population)
+    steps = _require_rungs(call, rungs)
+    reduction = int(length(call, reduction=reduction, least=2))
+    one_of(call, ("min", "max"), mode=mode)
+    keys: Any = require_keys(call, key, seeds)
+    arguments = repeated(members, seeds), tiled(keys, len(members))
+    returned(call, "start", start, arguments)
+    states = mapped(as_tree(start), arguments, chunk=chunk, mesh=mesh)
+
+    alive = np.arange(len(members))
+    scores, trained = np.full((len(members), seeds), np.nan), np.zeros(len(members), int)
+    for before, until in itertools.pairwise([0, *steps]):
+        run = _Advance(as_tree(advance), until - before)
+        arguments = repeated([members[i] for i in alive], seeds), states
+        _require_state_and_score(call, advance, arguments, run.steps)
+        states, found = mapped(run, arguments, chunk=chunk, mesh=mesh)
+        scores[alive], trained[alive] = np.asarray(found, float).reshape(-1, seeds), until
+        ranked = Sweep(tuple(members), scores, None, mode, trained).order
+        places = np.flatnonzero(np.isin(alive, ranked[: max(len(alive) // reduction, 1)]))
+        rows = (places[:, None] * seeds + np.arange(seeds)).ravel()
+        states, alive = jax.tree.map(lambda x, rows=rows: x[rows], states), alive[places]
+    return Sweep(tuple(members), scores, None, mode, trained)
+
+
+@node
+class _Advance:
+    """A part of a run: those of the same length are one program."""
+
+    function: Callable[..., Any]
+    steps: int = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, schedule: Any, state: Any) -> tuple[Any, jax.Array]:
+        state, score = self.function(schedule, state, self.steps)
+        return state, real(score)
+
+
+def _require_rungs(call: str, rungs: Any) -> list[int]:
+    steps = [int(length(call, rungs=rung, least=1)) for rung in sequence(call, rungs=rungs)]
+    increase = len(steps) > 0 and all(a < b for a, b in itertools.pairwise(steps))
+    require(increase, refuse(call, "rungs", "increase", rungs))
+    return steps
+
+
+def _require_state_and_score(call: str, advance: Any, arguments: Any, steps: int) -> None:
+    found = returned(call, "advance", advance, arguments, (steps,))
+    is_pair = isinstance(found, tuple) and len(found) == 2 and is_score(found[1])
+    must = "return (state, score), the score one number"
+    require(is_pair, refuse(call, "advance", must, advance, f"It returns {found}."))

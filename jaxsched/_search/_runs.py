@@ -1,0 +1,107 @@
+"""One program for many runs: a function mapped over them, on every device of a mesh.
+
+Each device has its share of the runs and talks to no other. The arrays in a function that is a
+pytree, such as a `jax.tree_util.Partial`, are arguments of the program; those of a closure are
+constants in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Program = Callable[..., Any]
+
+
+def mapped(
+    function: Callable[..., Any], arguments: Any, *, chunk: int | None, mesh: Mesh | None
+) -> Any:
+    """[function(*argument) for argument in arguments], all arrays with the runs in front.
+
+    Args:
+      function: traceable.
+      arguments: a tuple of trees of arrays, of which the first axis is that of the runs.
+      chunk: how many each device runs at a time; None is all.
+      mesh: the devices, of all processes if there are several; None is all there are.
+
+    Returns:
+      What the function returns, with the runs in front; every process has all of it.
+    """
+    mesh = Mesh(np.array(jax.devices()), ("runs",)) if mesh is None else mesh
+    count = len(jax.tree.leaves(arguments)[0])
+    shared = _placed(as_tree(function), NamedSharding(mesh, PartitionSpec()))
+    along = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    runs = _placed(_padded(arguments, count, mesh.size), along)
+    if chunk is None:
+        chunk = _chunk_that_fits(shared, runs, mesh)
+    if chunk is not None and chunk < -(-count // mesh.size):
+        runs = _placed(_padded(arguments, count, mesh.size * chunk), along)
+    results = _program(shared, runs, chunk=chunk, mesh=mesh)
+    if jax.process_count() > 1:
+        results = multihost_utils.process_allgather(results, tiled=True)
+    return jax.tree.map(lambda x: x[:count], results)
+
+
+@functools.partial(jax.jit, static_argnames=("chunk", "mesh"))
+def _program(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> Any:
+    def share(function: Any, runs: Any) -> Any:
+        each = jax.vmap(lambda run: function(*run))
+        count = len(jax.tree.leaves(runs)[0])
+        if chunk is None or chunk >= count:
+            return each(runs)
+        chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), runs)
+        results = jax.lax.map(each, chunks)
+        return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), results)
+
+    along = PartitionSpec(mesh.axis_names)
+    # Nothing is said between devices, so there is nothing to check of what varies among them.
+    return jax.shard_map(
+        share, mesh=mesh, in_specs=(PartitionSpec(), along), out_specs=along, check_vma=False
+    )(function, runs)
+
+
+def _chunk_that_fits(function: Any, runs: Any, mesh: Mesh) -> int | None:
+    """How many at a time the memory of a device holds, where it tells its size; None is all."""
+    limit = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
+    if limit is None:
+        return None
+    needed = peak_bytes(function, runs, chunk=None, mesh=mesh)
+    share = len(jax.tree.leaves(runs)[0]) // mesh.size
+    return None if needed <= limit else max(int(share * limit // needed), 1)
+
+
+def peak_bytes(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> int:
+    """What the program takes of one device's memory."""
+    compiled = _program.lower(function, runs, chunk=chunk, mesh=mesh).compile()
+    found: Any = compiled.memory_analysis()
+    return found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
+
+
+def _padded(runs: Any, count: int, multiple: int) -> Any:
+    """The runs, with the first ones once more at the end, for each device to have as many."""
+    places = np.arange(-(-count // multiple) * multiple) % count
+    return jax.tree.map(lambda x: x[places], runs)
+
+
+def _placed(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that each process has whole, as arrays of all of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def placed(x: Any) -> jax.Array:
+        whole = np.asarray(x)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(placed, tree)
+
+
+def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as a tree of its arrays, if it has any."""
+    leaf = jax.tree_util.all_leaves([function])
+    return jax.tree_util.Partial(function) if leaf else function

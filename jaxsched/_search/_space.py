@@ -1,0 +1,188 @@
+"""Where to look: a list of schedules made by a factory, from lists or from ranges of its arguments.
+
+A population is a plain list of schedules. Joined with `+`, it is a larger one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._require import finite, length, positive, refuse, require
+
+
+class Range(NamedTuple):
+    """The numbers from `low` to `high`, both among them; whole ones if both are."""
+
+    low: float
+    high: float
+    log: bool
+
+    def __repr__(self) -> str:
+        return f"{'log_' if self.log else ''}uniform({self.low}, {self.high})"
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def at(self, fraction: float) -> float:
+        """The number that has this fraction of the range below it."""
+        # Of whole numbers each has the width from itself to the next.
+        low, high = self.low, self.high + 1 if self.whole else self.high
+        value = low * (high / low) ** fraction if self.log else low + (high - low) * fraction
+        within = min(max(value, self.low), self.high)
+        return math.floor(within) if self.whole else shortest(within)
+
+
+def uniform(low: float, high: float) -> Range:
+    """Numbers from `low` to `high`, each as likely as any other.
+
+    Args:
+      low: the smallest.
+      high: the largest, above `low`. If both are ints, so is what is drawn.
+
+    Returns:
+      A range for `random_search` and `bayesian_search`.
+
+    Raises:
+      ValueError: `low` is not below `high`.
+
+    Example:
+      >>> uniform(0.0, 0.1)
+      uniform(0.0, 0.1)
+    """
+    return _range("uniform", low, high, log=False)
+
+
+def log_uniform(low: float, high: float) -> Range:
+    """Numbers from `low` to `high`, each order of magnitude as likely as any other.
+
+        low * (high / low)**u,  u uniform in [0, 1]
+
+    Args:
+      low: the smallest, > 0.
+      high: the largest, above `low`. If both are ints, so is what is drawn.
+
+    Returns:
+      A range for `random_search` and `bayesian_search`.
+
+    Raises:
+      ValueError: `low` is not above zero, or not below `high`.
+
+    Example:
+      >>> log_uniform(1e-4, 1e-1)
+      log_uniform(0.0001, 0.1)
+    """
+    positive("log_uniform", low=low, remedy="A range that has zero in it is `uniform(...)`.")
+    return _range("log_uniform", low, high, log=True)
+
+
+def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
+    """A schedule for every combination of the values of its arguments.
+
+    Args:
+      factory: returns a schedule, or anything that `stack` takes.
+      **given: by the factory's arguments, a list of values, or one value. The last varies fastest.
+
+    Returns:
+      A list of what the factory returns.
+
+    Raises:
+      ValueError: a list is empty, or the factory has no such argument.
+
+    Example:
+      >>> for schedule in grid(linear, init_value=[1.0, 0.1], end_value=0.0, steps=[10, 20]):
+      ...     print(schedule)
+      linear(1.0, 0.0, 10)
+      linear(1.0, 0.0, 20)
+      linear(0.1, 0.0, 10)
+      linear(0.1, 0.0, 20)
+    """
+    lists = _lists("grid", factory, given)
+    for name, space in lists.items():
+        if isinstance(space, Range):
+            raise ValueError(refuse("grid", name, "be values", space, "Or use `random_search`."))
+    return [
+        factory(**dict(zip(lists, row, strict=True))) for row in itertools.product(*lists.values())
+    ]
+
+
+def random_search(
+    factory: Callable[..., Any], key: ArrayLike, n: int, /, **ranges: Any
+) -> list[Any]:
+    """Schedules whose arguments are drawn at random.
+
+    Args:
+      factory: returns a schedule, or anything that `stack` takes.
+      key: a random key, or an int to make one of.
+      n: how many, at least 1.
+      **ranges: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list
+        to choose from, or one value.
+
+    Returns:
+      A list of what the factory returns. With the same key, a larger `n` draws the same and more.
+
+    Raises:
+      ValueError: `n` is no positive int, a list is empty, or the factory has no such argument.
+
+    Example:
+      >>> random_search(cosine, 0, 2, init_value=log_uniform(1e-3, 1.0), end_value=0.0, steps=100)
+      [cosine(0.3364669, 0.0, 100), cosine(0.0010516748, 0.0, 100)]
+
+    References:
+      Bergstra and Bengio, Random search for hyper-parameter optimization, 2012, JMLR 13.
+    """
+    n = int(length("random_search", n=n, least=1))
+    lists = _lists("random_search", factory, ranges)
+    key = jax.random.key(key) if isinstance(key, int) else key
+    row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
+    return [
+        factory(**{name: _at(lists[name], u) for name, u in zip(lists, us, strict=True)})
+        for us in np.asarray(row(np.arange(n)), float)
+    ]
+
+
+def _lists(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is given for each argument: a range, or a list of values."""
+    require(callable(factory), refuse(call, "factory", "be a function", factory))
+    try:
+        inspect.signature(factory).bind(**given)
+    except TypeError as error:
+        name = getattr(factory, "__name__", "factory")
+        takes = f"It takes {', '.join(inspect.signature(factory).parameters)}."
+        raise ValueError(f"`{call}({name}, ...)`: {error}. {takes}") from None
+    return {name: x if isinstance(x, Range) else values(call, name, x) for name, x in given.items()}
+
+
+def values(call: str, name: str, given: Any) -> list[Any]:
+    """The values to choose from: those of a list, or the only one."""
+    if not isinstance(given, (list, tuple, np.ndarray, jax.Array)):
+        return [given]
+    require(len(given) > 0, refuse(call, name, "not be empty", given))
+    return [x.item() if isinstance(x, (np.generic, jax.Array)) else x for x in given]
+
+
+def _at(space: Range | list[Any], fraction: float) -> Any:
+    """What has this fraction of a range, or of a list, below it."""
+    if isinstance(space, Range):
+        return space.at(fraction)
+    return space[min(int(fraction * len(space)), len(space) - 1)]
+
+
+def _range(call: str, low: float, high: float, log: bool) -> Range:
+    finite(call, low=low)
+    finite(call, high=high)
+    require(low < high, f"`{call}(low=..., high=...)` is empty: low={low!r} >= high={high!r}.")
+    return Range(low, high, log)
+
+
+def shortest(x: float) -> float:
+    """The number of the fewest digits that is the same in float32: short to read, exact to use."""
+    return float(str(np.float32(x)))

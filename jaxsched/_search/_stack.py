@@ -1,0 +1,134 @@
+"""Many schedules as one, with an axis in front of every number: what `jax.vmap` maps over.
+
+Those of one shape are stacked number by number. Those of different shapes become a `select` among
+one of each shape; where a member is of another one, that has the numbers of any of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxsched._algebra import Product
+from jaxsched._compose import Select
+from jaxsched._decays import constant
+from jaxsched._require import finite, refuse, require, sequence
+from jaxsched._schedule import Schedule, as_schedule, is_function
+from jaxsched._stateful._protocol import Stateful, StatefulProduct
+
+ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+def stack(members: Sequence[Any]) -> Any:
+    """One batched schedule out of many, of different shapes too.
+
+        jax.vmap(f)(stack([a, b, c])) = [f(a), f(b), f(c)],  in one program
+
+    Args:
+      members: schedules, stateful ones, numbers, or trees of them such as `{"learning_rate": a,
+        "weight_decay": b}`, all with the same keys. Of stateful schedules the curves may differ in
+        shape, the rules only in their numbers.
+
+    Returns:
+      The same, each number with an axis of `len(members)` in front, float32 or int32 (float64 under
+      x64). It is called under `jax.vmap`. Member i is `jax.tree.map(lambda x: x[i], stacked)`. Of
+      different shapes all are evaluated, and `steps` is the longest.
+
+    Raises:
+      ValueError: there is no member, or they are not alike.
+
+    Example:
+      >>> several = stack([linear(1.0, 0.0, 4), cosine(1.0, 0.0, 4), constant(0.5)])
+      >>> print(jax.vmap(lambda schedule: schedule(1))(several))
+      [0.75  0.854 0.5  ]
+    """
+    members = sequence("stack", members=members)
+    require(len(members) > 0, refuse("stack", "members", "not be empty", members))
+    columns, trees = zip(*(jax.tree.flatten(x, is_leaf=_is_one) for x in members), strict=True)
+    for i, tree in enumerate(trees):
+        require(
+            tree == trees[0],
+            "`stack(members=...)`: all members need the same keys, got "
+            f"members[{i}]={members[i]!r} beside members[0]={members[0]!r}.",
+        )
+    return trees[0].unflatten([_stacked(column) for column in zip(*columns, strict=True)])
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, (Schedule, Stateful))
+
+
+def _stacked(column: tuple[Any, ...]) -> Any:
+    if any(isinstance(x, Stateful) for x in column):
+        return _stateful(column)
+    if any(isinstance(x, Schedule) or is_function(x) for x in column):
+        return _schedules([as_schedule("stack", x) for x in column])
+    return _alike([finite("stack", members=x) for x in column])
+
+
+def _schedules(schedules: Sequence[Schedule]) -> Schedule:
+    shapes = [_shape(x) for x in schedules]
+    examples = dict(zip(reversed(shapes), reversed(schedules), strict=True))
+    families = [*dict.fromkeys(shapes)]
+    pairs = [*zip(schedules, shapes, strict=True)]
+    stacks = [_alike([x if own == it else examples[it] for x, own in pairs]) for it in families]
+    if len(stacks) == 1:
+        return stacks[0]
+    return Select(jnp.array([families.index(shape) for shape in shapes], jnp.int32), tuple(stacks))
+
+
+def _stateful(column: Sequence[Any]) -> Stateful:
+    for x in column:
+        require(
+            isinstance(x, Stateful),
+            f"`stack(members=...)`: all members need the same rules, and `{x}` has none.",
+        )
+    if len({*map(_shape, column)}) == 1:
+        return _alike(column)
+    curves, rules = zip(*map(_apart, column), strict=True)
+    for i, own in enumerate(rules):
+        require(
+            [*map(_shape, own)] == [*map(_shape, rules[0])],
+            "`stack(members=...)`: all members need the same rules, whose numbers alone may differ,"
+            f" got {own} in members[{i}] and {rules[0]} in members[0].",
+        )
+    return StatefulProduct((_schedules(curves), *map(_alike, zip(*rules, strict=True))))
+
+
+def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
+    """The curve in a product, and its stateful factors."""
+    factors = x.factors if isinstance(x, StatefulProduct) else (x,)
+    curves = [factor for factor in factors if not isinstance(factor, Stateful)]
+    rules = tuple(factor for factor in factors if isinstance(factor, Stateful))
+    if len(curves) == 1 and isinstance(curves[0], Schedule):
+        return curves[0], rules
+    return Product.of(constant(1.0), *curves), rules
+
+
+def _shape(x: Any) -> Any:
+    """What two have in common that differ in their numbers alone."""
+    leaves, tree = jax.tree.flatten(x)
+    return tree, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
+
+def _alike(members: Sequence[Any]) -> Any:
+    return jax.tree.map(_column, *members)
+
+
+def _column(*numbers: Any) -> jax.Array:
+    """Numbers in one array, each of the type it has in a schedule."""
+    if any(isinstance(number, Tracer) for number in numbers):
+        return jnp.stack([*map(jnp.asarray, numbers)])
+    # On the host: one by one, thousands of numbers would take seconds to reach the device.
+    return jnp.asarray(np.stack([*map(_strong, numbers)]))
+
+
+def _strong(number: Any) -> np.ndarray:
+    if isinstance(number, int):
+        return np.asarray(number, np.int32)
+    return np.asarray(number, None if isinstance(number, ARRAYS) else jnp.result_type(float))

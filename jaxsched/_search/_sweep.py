@@ -1,0 +1,102 @@
+"""Train a whole population in one program.
+
+Every member sees the same seeds, so that two of them differ by what they are and not by luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import real
+from jaxsched._require import one_of, refuse, require
+from jaxsched._search._contract import is_score, require_keys, require_population, returned
+from jaxsched._search._leaderboard import Sweep
+from jaxsched._search._runs import as_tree, mapped
+from jaxsched._search._stack import stack
+
+
+def sweep(
+    train: Callable[..., Any],
+    population: Sequence[Any],
+    *,
+    key: ArrayLike | None = None,
+    seeds: int = 1,
+    mode: str = "min",
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> Sweep:
+    """Train every schedule of a population, in one XLA program.
+
+        score[i, j] = train(population[i], key j)
+
+    The schedules may be of different shapes. Other numbers compile nothing, nor does another
+    population of the same shapes and size.
+
+    Args:
+      train: `train(schedule)`, or with a key `train(schedule, key)`: a whole run, traceable, that
+        returns its score, a number, or (score, anything). Data in a closure is compiled into the
+        program; large data is better bound with `jax.tree_util.Partial(train, data=data)`.
+      population: a list of schedules, or of what else `stack` takes.
+      key: a random key, or an int to make one of. All members have the same `seeds` keys.
+      seeds: runs of each member, at least 1; more than 1 need a key.
+      mode: "min" if a smaller score is better, "max" if a larger one is.
+      chunk: how many runs a device does at a time, for want of memory. None is all, or as many as
+        fit, where the device tells its memory.
+      mesh: the devices to use, of all processes that share them; None is all there are. Each has
+        its own part of the runs.
+
+    Returns:
+      The scores and the leaderboard, the same in every process.
+
+    Raises:
+      ValueError: the population is empty or not alike, or `train` does not return a score.
+
+    Example:
+      >>> def train(schedule):  # the loss of a parabola after ten steps
+      ...     def step(x, t):
+      ...         return x - schedule(t) * 2 * x, None
+      ...     return jax.lax.scan(step, 1.0, jnp.arange(10))[0] ** 2
+      >>> sweep(train, [constant(0.1), linear(0.5, 0.0, 10), constant(2.0)])
+         score     behind     schedule
+      1  0                    linear(0.5, 0.0, 10)
+      2  0.01153   0.01153    constant(0.1)
+      3  3.487e+09 3.487e+09  constant(2.0)
+    """
+    members = require_population("sweep", population)
+    one_of("sweep", ("min", "max"), mode=mode)
+    keys = require_keys("sweep", key, seeds)
+    each = (repeated(members, seeds),)
+    arguments = each if keys is None else (*each, tiled(keys, len(members)))
+    shape = returned("sweep", "train", train, arguments)
+    must = "return a score, one number, or (score, anything)"
+    require(is_score(_pair(shape)[0]), refuse("sweep", "train", must, train, f"Got {shape}."))
+    run = jax.tree_util.Partial(_scored, as_tree(train))
+    scores, results = mapped(run, arguments, chunk=chunk, mesh=mesh)
+    results = jax.tree.map(lambda x: x.reshape(len(members), seeds, *x.shape[1:]), results)
+    return Sweep(tuple(members), np.asarray(scores, float).reshape(-1, seeds), results, mode)
+
+
+def repeated(members: Sequence[Any], seeds: int) -> Any:
+    """The members stacked, each as often as there are seeds, one after the other."""
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x), seeds, axis=0), stack(members))
+
+
+def tiled(keys: jax.Array, members: int) -> jax.Array:
+    """All keys for each of so many members."""
+    return keys[np.tile(np.arange(len(keys)), members)]
+
+
+def _scored(train: Callable[..., Any], *run: Any) -> tuple[jax.Array, Any]:
+    score, results = _pair(train(*run))
+    return real(score), results
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    """The score, and what else there is."""
+    return result if isinstance(result, tuple) and len(result) == 2 else (result, None)
