@@ -50,6 +50,7 @@ from jaxsched._recipes import warmup_linear as warmup_linear
 from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
+from jaxsched._search._bayesian import bayesian_search as bayesian_search
 from jaxsched._search._halving import successive_halving as successive_halving
 from jaxsched._search._leaderboard import Sweep as Sweep
 from jaxsched._search._space import grid as grid

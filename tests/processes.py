@@ -12,18 +12,12 @@ that the rules are told. No metric is shared by anything but the rules themselve
 
 import functools
 import hashlib
-import json
-import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import launch
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
@@ -42,7 +36,6 @@ FAULTS = {  # what is added to the losses of some examples at a step
     "device": (32, slice(BATCH * 6 // 8, BATCH * 7 // 8), 400.0),  # what one of eight devices sees
 }
 RTOL = 1e-5  # of a rate: sums over devices are rounded in another order, here by up to 4e-7
-TIMEOUT = 240  # seconds, of which an idle machine needs a tenth
 
 
 class Batch(NamedTuple):
@@ -210,61 +203,9 @@ def on_one_device() -> dict[str, Any]:
     return all_runs(mesh_of(1), ("jit",))["jit"]
 
 
-def work(index: int, count: int, port: int, path: str) -> None:
-    """What one process of several does."""
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    jax.distributed.initialize(
-        f"localhost:{port}", num_processes=count, process_id=index, initialization_timeout=60
-    )
-    assert len(jax.devices()) == 8 and len(jax.local_devices()) == 8 // count
-    Path(path).write_text(json.dumps(all_runs(mesh_of(8))))
-    jax.distributed.shutdown()
-
-
-def started(count: int = 2, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
-    """What each of so many processes wrote; if one fails or hangs, an error with all they said."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parent.parent
-    env = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{i}.json" for i in range(count)]
-        logs = [Path(folder) / f"{i}.log" for i in range(count)]
-        processes = []
-        try:
-            for i in range(count):
-                command = [sys.executable, __file__, *map(str, (i, count, port, files[i]))]
-                with logs[i].open("w") as log:
-                    processes.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
-            ended = waited(processes, timeout)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        if not ended:
-            said = "\n".join(f"-- process {i}\n{x.read_text()}" for i, x in enumerate(logs))
-            raise RuntimeError(f"{count} processes failed, or hung for {timeout} s:\n{said}")
-        return [json.loads(file.read_text()) for file in files]
-
-
-def waited(processes: list[subprocess.Popen], timeout: float) -> bool:
-    """Did all end well, and in time? One that fails leaves the others waiting for it for ever."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        codes = [process.poll() for process in processes]
-        if any(codes):
-            return False
-        if all(code == 0 for code in codes):
-            return True
-        time.sleep(0.1)
-    return False
+def started() -> list[dict[str, Any]]:
+    """What each of two processes wrote."""
+    return launch.started(__file__)
 
 
 def main() -> None:
@@ -278,7 +219,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        index, count, port = map(int, sys.argv[1:4])
-        work(index, count, port, sys.argv[4])
+        launch.work(lambda: all_runs(mesh_of(8)), sys.argv[1:])
     else:
         main()

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxsched._require import length, refuse, require
 
@@ -33,7 +34,12 @@ def require_keys(call: str, key: Any, seeds: int) -> jax.Array | None:
 
 
 def returned(
-    call: str, name: str, function: Any, runs: tuple[Any, ...], fixed: tuple[Any, ...] = ()
+    call: str,
+    name: str,
+    function: Any,
+    takes: str,
+    runs: tuple[Any, ...],
+    fixed: tuple[Any, ...] = (),
 ) -> Any:
     """What a function returns for one run: the shapes alone.
 
@@ -41,7 +47,8 @@ def returned(
       call: who asks.
       name: the argument that the function is.
       function: anything.
-      runs: its arguments, of all runs.
+      takes: its arguments, as a person writes them.
+      runs: these, of all runs.
       fixed: what it is given besides.
 
     Raises:
@@ -52,7 +59,7 @@ def returned(
     try:
         inspect.signature(function).bind(*one, *fixed)
     except TypeError as error:
-        must = f"take {len(one) + len(fixed)} arguments here"
+        must = f"take {takes}"
         raise ValueError(refuse(call, name, must, function, f"Python says: {error}.")) from None
     return jax.eval_shape(lambda *run: function(*run, *fixed), *one)
 
@@ -61,3 +68,11 @@ def is_score(x: Any) -> bool:
     """Is it the shape of one real number?"""
     kinds = jnp.floating, jnp.integer
     return getattr(x, "shape", None) == () and any(jnp.issubdtype(x.dtype, k) for k in kinds)
+
+
+def require_devices(call: str, chunk: Any, mesh: Any) -> None:
+    """A number of runs, and a mesh; both may be None."""
+    if chunk is not None:
+        length(call, chunk=chunk, least=1)
+    is_mesh = mesh is None or isinstance(mesh, Mesh)
+    require(is_mesh, refuse(call, "mesh", "be a `jax.sharding.Mesh`", mesh))

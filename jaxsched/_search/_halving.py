@@ -15,7 +15,13 @@ from jax.typing import ArrayLike
 from jaxsched._numerics import real
 from jaxsched._require import length, one_of, refuse, require, sequence
 from jaxsched._schedule import node
-from jaxsched._search._contract import is_score, require_keys, require_population, returned
+from jaxsched._search._contract import (
+    is_score,
+    require_devices,
+    require_keys,
+    require_population,
+    returned,
+)
 from jaxsched._search._leaderboard import Sweep
 from jaxsched._search._runs import as_tree, mapped
 from jaxsched._search._sweep import repeated, tiled
@@ -86,9 +92,10 @@ def successive_halving(
     steps = _require_rungs(call, rungs)
     reduction = int(length(call, reduction=reduction, least=2))
     one_of(call, ("min", "max"), mode=mode)
+    require_devices(call, chunk, mesh)
     keys: Any = require_keys(call, key, seeds)
     arguments = repeated(members, seeds), tiled(keys, len(members))
-    returned(call, "start", start, arguments)
+    returned(call, "start", start, "(schedule, key)", arguments)
     states = mapped(as_tree(start), arguments, chunk=chunk, mesh=mesh)
 
     alive = np.arange(len(members))
@@ -126,7 +133,8 @@ def _require_rungs(call: str, rungs: Any) -> list[int]:
 
 
 def _require_state_and_score(call: str, advance: Any, arguments: Any, steps: int) -> None:
-    found = returned(call, "advance", advance, arguments, (steps,))
+    takes = "(schedule, state, steps)"
+    found = returned(call, "advance", advance, takes, arguments, (steps,))
     is_pair = isinstance(found, tuple) and len(found) == 2 and is_score(found[1])
     must = "return (state, score), the score one number"
     require(is_pair, refuse(call, "advance", must, advance, f"It returns {found}."))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -43,9 +44,7 @@ def mapped(
     if chunk is not None and chunk < -(-count // mesh.size):
         runs = _placed(_padded(arguments, count, mesh.size * chunk), along)
     results = _program(shared, runs, chunk=chunk, mesh=mesh)
-    if jax.process_count() > 1:
-        results = multihost_utils.process_allgather(results, tiled=True)
-    return jax.tree.map(lambda x: x[:count], results)
+    return jax.tree.map(lambda x: x[:count], _gathered(results))
 
 
 @functools.partial(jax.jit, static_argnames=("chunk", "mesh"))
@@ -68,12 +67,17 @@ def _program(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> Any:
 
 def _chunk_that_fits(function: Any, runs: Any, mesh: Mesh) -> int | None:
     """How many at a time the memory of a device holds, where it tells its size; None is all."""
-    limit = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
+    limit = memory(mesh.local_devices[0])
     if limit is None:
         return None
     needed = peak_bytes(function, runs, chunk=None, mesh=mesh)
     share = len(jax.tree.leaves(runs)[0]) // mesh.size
     return None if needed <= limit else max(int(share * limit // needed), 1)
+
+
+def memory(device: Any) -> int | None:
+    """How many bytes a device has; a CPU does not tell."""
+    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def peak_bytes(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> int:
@@ -98,7 +102,23 @@ def _placed(tree: Any, sharding: NamedSharding) -> Any:
         whole = np.asarray(x)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
-    return jax.tree.map(placed, tree)
+    return jax.tree.map(functools.partial(_with_keys, placed), tree)
+
+
+def _gathered(tree: Any) -> Any:
+    """Arrays of all processes, as arrays that each has whole."""
+    if jax.process_count() == 1:
+        return tree
+    gather = functools.partial(multihost_utils.process_allgather, tiled=True)
+    return jax.tree.map(functools.partial(_with_keys, gather), tree)
+
+
+def _with_keys(function: Callable[[Any], Any], x: Any) -> Any:
+    """function(x), where x may be an array of random keys."""
+    if not jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+        return function(x)
+    data = function(jax.random.key_data(x))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
 
 def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:

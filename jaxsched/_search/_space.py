@@ -105,7 +105,7 @@ def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
       linear(0.1, 0.0, 10)
       linear(0.1, 0.0, 20)
     """
-    lists = _lists("grid", factory, given)
+    lists = spaces("grid", factory, given)
     for name, space in lists.items():
         if isinstance(space, Range):
             raise ValueError(refuse("grid", name, "be values", space, "Or use `random_search`."))
@@ -140,7 +140,7 @@ def random_search(
       Bergstra and Bengio, Random search for hyper-parameter optimization, 2012, JMLR 13.
     """
     n = int(length("random_search", n=n, least=1))
-    lists = _lists("random_search", factory, ranges)
+    lists = spaces("random_search", factory, ranges)
     key = jax.random.key(key) if isinstance(key, int) else key
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
     return [
@@ -149,14 +149,16 @@ def random_search(
     ]
 
 
-def _lists(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
     """What is given for each argument: a range, or a list of values."""
     require(callable(factory), refuse(call, "factory", "be a function", factory))
+    signature = inspect.signature(factory)
     try:
-        inspect.signature(factory).bind(**given)
+        signature.bind_partial(**given)  # first what it does not have, then what it misses
+        signature.bind(**given)
     except TypeError as error:
         name = getattr(factory, "__name__", "factory")
-        takes = f"It takes {', '.join(inspect.signature(factory).parameters)}."
+        takes = f"It takes {', '.join(signature.parameters)}."
         raise ValueError(f"`{call}({name}, ...)`: {error}. {takes}") from None
     return {name: x if isinstance(x, Range) else values(call, name, x) for name, x in given.items()}
 

@@ -15,7 +15,13 @@ from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
 from jaxsched._require import one_of, refuse, require
-from jaxsched._search._contract import is_score, require_keys, require_population, returned
+from jaxsched._search._contract import (
+    is_score,
+    require_devices,
+    require_keys,
+    require_population,
+    returned,
+)
 from jaxsched._search._leaderboard import Sweep
 from jaxsched._search._runs import as_tree, mapped
 from jaxsched._search._stack import stack
@@ -70,10 +76,11 @@ def sweep(
     """
     members = require_population("sweep", population)
     one_of("sweep", ("min", "max"), mode=mode)
+    require_devices("sweep", chunk, mesh)
     keys = require_keys("sweep", key, seeds)
-    each = (repeated(members, seeds),)
-    arguments = each if keys is None else (*each, tiled(keys, len(members)))
-    shape = returned("sweep", "train", train, arguments)
+    each, takes = repeated(members, seeds), "(schedule), or (schedule, key) with a `key`"
+    arguments = (each,) if keys is None else (each, tiled(keys, len(members)))
+    shape = returned("sweep", "train", train, takes, arguments)
     must = "return a score, one number, or (score, anything)"
     require(is_score(_pair(shape)[0]), refuse("sweep", "train", must, train, f"Got {shape}."))
     run = jax.tree_util.Partial(_scored, as_tree(train))

@@ -63,7 +63,7 @@ def _curves(panel: Any, sweep: Sweep, named: list[tuple[int, str]]) -> None:
         if i not in best:
             panel.plot(steps, curves[i](steps), color=GREY, lw=0.7, alpha=0.6)
     for rank, (i, colour) in reversed([*enumerate(named, start=1)]):
-        label = textwrap.shorten(f"{rank}  {sweep.members[i]}", 68, placeholder=" ...")
+        label = textwrap.shorten(f"{rank}: {sweep.members[i]}", 68, placeholder=" ...")
         panel.plot(steps, curves[i](steps), color=colour, lw=2, label=label)
     panel.set_xlabel("optimizer step")
     handles, labels = panel.get_legend_handles_labels()

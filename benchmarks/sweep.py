@@ -1,0 +1,167 @@
+"""64 schedules of 8 families on digits: one sweep, against one compiled optax closure each.
+
+    python benchmarks/sweep.py
+
+Both train the same network for as many steps, from the same keys, with the same optimizer, and are
+timed from Python's side with nothing compiled yet: building, compiling, training, reading the
+scores. Beside them the memory that the programs ask for, and what is left of the time when all is
+compiled already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxsched as js
+from jaxsched._search import _runs, _sweep
+from jaxsched._train._data import Digits, digits
+from jaxsched._train._model import Network
+
+PEAKS = np.geomspace(0.003, 3.0, 8)
+BATCH = 32
+
+
+def families(steps: int) -> dict[str, tuple[Callable[[float], Any], Callable[[float], Any]]]:
+    """By name, a schedule and the optax schedule of the same values, from a peak."""
+    warmup, half, end = steps // 10, steps // 2, steps * 3 // 4
+    return {
+        "constant": (js.constant, optax.constant_schedule),
+        "linear": (
+            lambda p: js.linear(p, 0.0, steps),
+            lambda p: optax.linear_schedule(p, 0.0, steps),
+        ),
+        "polynomial": (
+            lambda p: js.polynomial(p, 0.0, steps, power=2.0),
+            lambda p: optax.polynomial_schedule(p, 0.0, 2.0, steps),
+        ),
+        "cosine": (
+            lambda p: js.cosine(p, 0.0, steps),
+            lambda p: optax.cosine_decay_schedule(p, steps),
+        ),
+        "exponential": (
+            lambda p: js.exponential_decay(p, decay_rate=0.1, decay_steps=steps),
+            lambda p: optax.exponential_decay(p, steps, 0.1),
+        ),
+        "steps": (
+            lambda p: js.piecewise_constant([p, 0.1 * p, 0.01 * p], [half, end]),
+            lambda p: optax.piecewise_constant_schedule(p, {half: 0.1, end: 0.1}),
+        ),
+        "warmup, cosine": (
+            lambda p: js.linear(0.0, p, warmup) >> js.cosine(p, 0.0, steps - warmup),
+            lambda p: optax.warmup_cosine_decay_schedule(0.0, p, warmup, steps),
+        ),
+        "warmup, linear, hold": (
+            lambda p: js.linear(0.0, p, warmup) >> js.constant(p, half) >> js.linear(p, 0.0, half),
+            lambda p: optax.join_schedules(
+                [
+                    optax.linear_schedule(0.0, p, warmup),
+                    optax.constant_schedule(p),
+                    optax.linear_schedule(p, 0.0, half),
+                ],
+                [warmup, warmup + half],
+            ),
+        ),
+    }
+
+
+def loss_of(params: Any, images: Any) -> jax.Array:
+    logits = Network().apply({"params": params}, images.pixels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels).mean()
+
+
+def train(schedule: Any, key: jax.Array, data: Digits, steps: int, tx: Any) -> jax.Array:
+    """The validation loss after a run."""
+    tx = tx(schedule)
+    first, order = jax.random.split(key)
+    params = Network().init(first, data.train.pixels[:1])["params"]
+    batches = jax.random.randint(order, (steps, BATCH), 0, len(data.train.labels))
+
+    def step(carry: Any, batch: jax.Array) -> Any:
+        params, state = carry
+        images = jax.tree.map(lambda x: x[batch], data.train)
+        updates, state = tx.update(jax.grad(loss_of)(params, images), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), batches)
+    return loss_of(params, data.valid)
+
+
+def momentum(schedule: Any) -> optax.GradientTransformation:
+    return optax.sgd(schedule, momentum=0.9)
+
+
+def timed(f: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = jax.block_until_ready(f())
+    return time.perf_counter() - start, result
+
+
+def main(steps: int = 300) -> dict[str, Any]:
+    data, key = digits(), jax.random.key(0)
+    pairs = [(ours(p), theirs(p)) for ours, theirs in families(steps).values() for p in PEAKS]
+    population, closures = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+
+    def member(schedule: Any, key: jax.Array) -> jax.Array:
+        return train(schedule, key, data, steps, momentum)
+
+    def one_sweep(chunk: int | None = None) -> Any:
+        return js.sweep(member, population, key=key, chunk=chunk).scores[:, 0]
+
+    compiled: list[Any] = []
+
+    def one_by_one() -> Any:
+        compiled[:] = [jax.jit(lambda k, s=s: member(s, k)).lower(key).compile() for s in closures]
+        first = jax.random.split(key, 1)[0]
+        return jnp.stack([program(first) for program in compiled])
+
+    rows = {}
+    before = _runs._program._cache_size()
+    cold, scores = timed(one_sweep)
+    programs = _runs._program._cache_size() - before
+    warm, _ = timed(one_sweep)
+    rows["one sweep of all"] = cold, warm
+    for chunk in (1, 8):
+        twice = [timed(functools.partial(one_sweep, chunk))[0] for _ in range(2)]
+        rows[f"one sweep, {chunk} at a time"] = twice[0], twice[1]
+    theirs, wanted = timed(one_by_one)
+    first = jax.random.split(key, 1)[0]
+    rows["one closure each"] = theirs, timed(lambda: [program(first) for program in compiled])[0]
+
+    print(f"# jax {jax.__version__}, {platform.processor() or platform.machine()}, {steps} steps")
+    print(f"programs compiled for the sweep: {programs}")
+    print("| what | cold | ratio | compiled already | ratio |\n| --- | --- | --- | --- | --- |")
+    for name, (a, b) in rows.items():
+        last = rows["one closure each"]
+        print(f"| {name} | {a:.2f} s | {theirs / a:.1f} | {b:.2f} s | {last[1] / b:.1f} |")
+    mesh = Mesh(np.array(jax.devices()), ("runs",))
+    runs = jax.device_put(
+        (_sweep.repeated(population, 1), _sweep.tiled(jax.random.split(key, 1), len(population))),
+        NamedSharding(mesh, PartitionSpec("runs")),
+    )
+    run = jax.tree_util.Partial(_sweep._scored, _runs.as_tree(member))
+    for chunk in (None, 8, 1):
+        peak = _runs.peak_bytes(run, runs, chunk=chunk, mesh=mesh)
+        print(f"memory, {chunk or 'all'} at a time: {peak / 2**20:.1f} MiB")
+    found = compiled[0].memory_analysis()
+    needed = found.temp_size_in_bytes + found.output_size_in_bytes
+    print(f"memory, one closure: {needed / 2**20:.1f} MiB")
+    close = np.isclose(scores, wanted, rtol=1e-2) | ~np.isfinite(wanted)
+    print(f"scores that agree within 1 %: {close.sum()} of {len(close)}")
+    return {"ratio": theirs / cold, "programs": programs, "agree": close}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    main(parser.parse_args().steps)

@@ -1,0 +1,142 @@
+"""Bayesian search: Optuna says what to try, a batch at a time; a batch is one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from jaxsched._extra import extra
+from jaxsched._require import length, one_of, refuse, require
+from jaxsched._search._leaderboard import Sweep
+from jaxsched._search._space import Range, shortest, spaces
+from jaxsched._search._sweep import sweep
+
+
+def bayesian_search(
+    train: Callable[..., Any],
+    factory: Callable[..., Any],
+    space: Mapping[str, Any],
+    *,
+    trials: int,
+    batch: int = 16,
+    study: Any = None,
+    key: ArrayLike | None = None,
+    seeds: int = 1,
+    mode: str = "min",
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> Sweep:
+    """Search a space of schedules with Optuna, one XLA program for each batch of trials.
+
+        ask Optuna for `batch` trials, sweep them, tell it their mean scores; again until `trials`
+
+    All batches are the same program if the factory's schedules are of one shape.
+
+    Args:
+      train: as for `sweep`.
+      factory: returns a schedule, or anything that `stack` takes.
+      space: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list to
+        choose from, or one value.
+      trials: how many in all, at least 1.
+      batch: how many at a time, at least 1. What is asked for together learns nothing from each
+        other.
+      study: an Optuna study, whose earlier trials are learnt from; with a storage, several machines
+        share it, each with a call of its own. None is a new one, in memory, with TPE seeded by 0.
+      key: as for `sweep`.
+      seeds: runs of each trial; Optuna is told their mean.
+      mode: "min" or "max"; that of the study, if there is one.
+      chunk: as for `sweep`.
+      mesh: as for `sweep`.
+
+    Returns:
+      The trials of this call and their scores. A run without a finite score is a failed trial.
+
+    Raises:
+      ValueError: as `sweep`; or the study's direction is not `mode`.
+      MissingExtraError: Optuna is not installed.
+
+    Example:
+      >>> def train(schedule):
+      ...     return (jnp.log10(schedule(0)) + 2) ** 2
+      >>> space = {"value": log_uniform(1e-4, 1.0)}
+      >>> found = bayesian_search(train, constant, space, trials=32, batch=8)
+      >>> print(jnp.abs(jnp.log10(found.best(0)) + 2) < 0.2)
+      True
+
+    References:
+      Akiba et al., Optuna, 2019, https://arxiv.org/abs/1907.10902; its TPE sampler.
+    """
+    call = "bayesian_search"
+    count = int(length(call, trials=trials, least=1))
+    size = min(int(length(call, batch=batch, least=1)), count)
+    one_of(call, ("min", "max"), mode=mode)
+    lists = spaces(call, factory, dict(space))
+    study = _new_study(mode) if study is None else _require_direction(call, study, mode)
+    done: list[Sweep] = []
+    for first in range(0, count, size):
+        asked = [study.ask() for _ in range(min(size, count - first))]
+        try:
+            members = [factory(**_suggested(trial, lists)) for trial in asked]
+            # The last batch is filled up, so that it is the same program as the others.
+            filled = members + members[:1] * (size - len(members))
+            found = sweep(train, filled, key=key, seeds=seeds, mode=mode, chunk=chunk, mesh=mesh)
+        except BaseException:  # an interrupt too: no trial is left running, for others to wait for
+            _tell(study, asked, np.full(len(asked), np.nan))
+            raise
+        _tell(study, asked, found.mean)
+        done.append(_first(found, len(asked)))
+    return _joined(done, mode)
+
+
+def _suggested(trial: Any, lists: Mapping[str, Range | list[Any]]) -> dict[str, Any]:
+    """The arguments of one trial."""
+    return {name: _suggest(trial, name, space) for name, space in lists.items()}
+
+
+def _suggest(trial: Any, name: str, space: Range | list[Any]) -> Any:
+    if not isinstance(space, Range):
+        return space[0] if len(space) == 1 else trial.suggest_categorical(name, space)
+    if space.whole:
+        return trial.suggest_int(name, space.low, space.high, log=space.log)
+    return shortest(trial.suggest_float(name, space.low, space.high, log=space.log))
+
+
+def _tell(study: Any, asked: list[Any], scores: np.ndarray) -> None:
+    failed = extra("optuna.trial", "search").TrialState.FAIL
+    for trial, score in zip(asked, scores, strict=False):
+        if np.isfinite(score):
+            study.tell(trial, float(score))
+        else:
+            study.tell(trial, state=failed)
+
+
+def _new_study(mode: str) -> Any:
+    optuna = extra("optuna", "search")
+    # Those of a batch are not to be all the same: each counts as bad until it is known.
+    sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
+    return optuna.create_study(direction=f"{mode}imize", sampler=sampler)
+
+
+def _require_direction(call: str, study: Any, mode: str) -> Any:
+    direction = str(study.direction.name).lower()
+    remedy = f"Create it with direction='{mode}imize', or say mode={direction[:3]!r}."
+    require(direction == f"{mode}imize", refuse(call, "study", f"{mode}imize", direction, remedy))
+    return study
+
+
+def _first(sweep: Sweep, count: int) -> Sweep:
+    results = jax.tree.map(lambda x: x[:count], sweep.results)
+    return Sweep(sweep.members[:count], sweep.scores[:count], results, sweep.mode)
+
+
+def _joined(sweeps: list[Sweep], mode: str) -> Sweep:
+    members = tuple(member for sweep in sweeps for member in sweep.members)
+    scores = np.concatenate([sweep.scores for sweep in sweeps])
+    each = (sweep.results for sweep in sweeps)
+    return Sweep(members, scores, jax.tree.map(lambda *xs: jnp.concatenate(xs), *each), mode)

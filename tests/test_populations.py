@@ -1,0 +1,451 @@
+"""A population: stacked, drawn, swept on one device and on many, halved, searched by Optuna."""
+
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import launch
+import numpy as np
+import optax
+import pytest
+import sweeps
+from jax.sharding import Mesh
+
+import jaxsched as js
+from jaxsched._search import _runs
+from jaxsched.testing import assert_same
+
+SHAPES = [
+    js.linear(1.0, 0.0, 10),
+    js.cosine(1.0, 0.1, 20),
+    js.linear(0.5, 0.0, 7).shift(-3),
+    js.constant(0.3),
+    js.piecewise_linear([1, 2, 3], [1, 4, 9]),
+    js.table([1.0, 2.0]),
+    js.table([1.0, 2.0, 3.0]),
+    js.linear(0.0, 0.1, 5) >> js.cosine(0.1, 0.0, 10).cycle(mult=2),
+    js.linear(1.0, 0.0, 2**40),
+    js.linear(0.7, 0.2, 10),
+    optax.linear_schedule(1.0, 0.0, 30),
+]
+
+
+def parabola(schedule):
+    """The loss of ten steps down x**2 from 1."""
+    step = lambda x, t: (x - schedule(t) * 2 * x, None)
+    return jax.lax.scan(step, jnp.float32(1.0), jnp.arange(10))[0] ** 2
+
+
+def noisy(schedule, key):
+    """The same from a start of one's own, and the start."""
+    start = 1 + jax.random.uniform(key)
+    step = lambda x, t: (x - schedule(t) * 2 * x, None)
+    return jax.lax.scan(step, start, jnp.arange(10))[0] ** 2, start
+
+
+RATES = js.grid(js.constant, value=[0.01, 0.1, 0.4, 1.5])
+
+
+class TestStack:
+    def test_every_shape_is_worth_what_it_is_alone(self):
+        steps = jnp.arange(-2, 60)
+        together = jax.jit(jax.vmap(lambda schedule: schedule(steps)))(js.stack(SHAPES))
+        for schedule, values in zip(SHAPES, together, strict=True):
+            alone = js.from_function(schedule)(steps)
+            np.testing.assert_allclose(values, alone, rtol=1e-6, atol=1e-7)
+
+    def test_a_member_is_found_again(self):
+        cosines = js.grid(js.cosine, init_value=[0.1, 0.2], end_value=0.0, steps=[10, 20])
+        stacked = js.stack(cosines)
+        assert jax.tree.structure(stacked) == jax.tree.structure(cosines[0])
+        assert [x.dtype for x in jax.tree.leaves(stacked)] == [jnp.float32, jnp.float32, jnp.int32]
+        assert_same(
+            jax.tree.map(lambda x: x[2].item(), stacked), js.cosine(np.float32(0.2), 0.0, 10)
+        )
+
+    def test_numbers_are_differentiated_one_by_one(self):
+        stacked = js.stack(SHAPES[:4])
+        floats, tree = jax.tree.flatten(stacked)
+        where = [i for i, x in enumerate(floats) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+        def total(values):
+            leaves = dict(enumerate(floats)) | dict(zip(where, values, strict=True))
+            schedules = tree.unflatten([leaves[i] for i in range(len(floats))])
+            return jax.vmap(lambda schedule: schedule(3))(schedules).sum()
+
+        slopes = jax.grad(total)([floats[i] for i in where])
+        # Each number moves its own member, and where it stands in for another, nothing.
+        assert sum(np.count_nonzero(slope) for slope in slopes) == 7
+        assert all(np.isfinite(slope).all() for slope in slopes)
+
+    def test_under_x64_it_is_double(self, x64):
+        assert jax.vmap(lambda s: s(1))(js.stack(SHAPES)).dtype == jnp.float64
+
+    def test_stacked_under_jit(self):
+        several = jax.jit(lambda x: js.stack([js.constant(x), js.constant(2.0), SHAPES[0]]))(3.0)
+        assert jax.vmap(lambda s: s(1))(several).tolist() == [3.0, 2.0, np.float32(0.9)]
+
+    def test_rules_and_trees_of_schedules(self):
+        rule = js.reduce_on_plateau
+        members = [
+            {"learning_rate": js.linear(0.1, 0.0, 9) * rule(patience=1), "momentum": 0.5},
+            {"learning_rate": js.constant(0.1) * rule(patience=3, factor=0.5), "momentum": 0.9},
+            {"learning_rate": 2.0 * js.constant(0.02) * rule(patience=2), "momentum": 0.0},
+            {"learning_rate": rule(patience=2) * 0.3, "momentum": js.linear(0.9, 0.0, 4)},
+        ]
+        members = [
+            {**x, "momentum": js.from_function(_as_schedule(x["momentum"]))} for x in members
+        ]
+
+        def rates(member):
+            tx = js.inject(optax.sgd, **member)
+            params = jnp.ones(2)
+
+            def step(state, t):
+                updates, state = tx.update(params, state, params, value=jnp.where(t > 6, 2.0, 1.0))
+                return state, (updates, *js.hyperparams(state).values())
+
+            return jax.lax.scan(step, tx.init(params), jnp.arange(12.0))[1]
+
+        together = jax.vmap(rates)(js.stack(members))
+        for i, member in enumerate(members):
+            for x, alone in zip(together, rates(member), strict=True):
+                np.testing.assert_allclose(x[i], alone, rtol=1e-6, atol=1e-8)
+
+    @pytest.mark.parametrize(
+        ("members", "said"),
+        [
+            ([], "not be empty"),
+            (js.constant(1.0), "be a list"),
+            ([js.constant(1.0), js.constant(1.0) * js.greedy()], r"constant\(1.0\)` has none"),
+            ([js.reduce_on_plateau(), js.greedy()], "members\\[1\\]"),
+            (
+                [{"a": js.constant(1.0)}, {"b": js.constant(1.0)}],
+                "members\\[1\\].*the same|same keys",
+            ),
+            ([js.constant(1.0), 0.1], "takes schedules"),
+            ([1.0, "two"], "finite number"),
+        ],
+    )
+    def test_what_is_not_alike_is_refused(self, members, said):
+        with pytest.raises(ValueError, match=said) as error:
+            js.stack(members)
+        assert "stack" in str(error.value)
+
+
+def _as_schedule(x):
+    return js.constant(x) if isinstance(x, float) else x
+
+
+class TestSpaces:
+    def test_grid_is_the_product_in_order(self):
+        found = js.grid(js.linear, init_value=(1.0, 2.0), end_value=np.zeros(1), steps=[3, 4])
+        assert [str(x) for x in found] == [
+            f"linear({a}, 0.0, {n})" for a in (1.0, 2.0) for n in (3, 4)
+        ]
+
+    def test_draws_are_in_range_and_even(self):
+        drawn = js.random_search(
+            lambda **x: x, 0, 2000,
+            a=js.log_uniform(1e-4, 1.0), b=js.uniform(-1.0, 3.0), c=js.uniform(1, 4),
+            d=js.log_uniform(1, 1000), e=["x", "y"], f=7,
+        )  # fmt: skip
+        a, b, c, d, e = (np.array([x[name] for x in drawn]) for name in "abcde")
+        quantiles = np.quantile((np.log10(a) + 4) / 4, [0.25, 0.5, 0.75])
+        np.testing.assert_allclose(quantiles, [0.25, 0.5, 0.75], atol=0.04)
+        np.testing.assert_allclose(np.quantile(b, [0.25, 0.75]), [0.0, 2.0], atol=0.15)
+        assert a.min() >= 1e-4 and a.max() <= 1 and b.min() >= -1 and b.max() <= 3
+        np.testing.assert_allclose(np.bincount(c), [0, 500, 500, 500, 500], atol=80)
+        assert d.dtype == int and d.min() == 1 and 500 < d.max() <= 1000
+        assert 0.45 < (e == "x").mean() < 0.55 and all(x["f"] == 7 for x in drawn)
+
+    def test_the_key_is_all_that_a_draw_depends_on(self):
+        draw = partial(js.random_search, js.constant, value=js.uniform(0.0, 1.0))
+        assert [str(x) for x in draw(3, 5)] == [str(x) for x in draw(jax.random.key(3), 9)][:5]
+        assert str(draw(3, 5)) != str(draw(4, 5))
+
+    def test_what_is_drawn_is_short_and_read_back(self):
+        for schedule in js.random_search(js.constant, 0, 20, value=js.log_uniform(1e-5, 1.0)):
+            assert len(str(schedule)) < 25
+            assert_same(js.parse(str(schedule)), schedule)
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (lambda: js.grid(js.constant, value=[]), "grid.*value.*empty"),
+            (lambda: js.grid(js.constant, peak=[1.0]), "grid.*peak.*It takes value, steps"),
+            (lambda: js.grid(js.linear, init_value=[1.0]), "grid.*end_value.*It takes"),
+            (lambda: js.grid(3, value=[1.0]), "factory.*function"),
+            (lambda: js.grid(js.constant, value=js.uniform(0.0, 1.0)), "random_search"),
+            (lambda: js.random_search(js.constant, 0, 0, value=1.0), "n=0"),
+            (lambda: js.random_search(js.constant, 0, 2, value=[]), "empty"),
+            (lambda: js.uniform(1.0, 1.0), "uniform.*empty"),
+            (lambda: js.log_uniform(0.0, 1.0), "log_uniform.*positive.*uniform"),
+            (lambda: js.log_uniform(1.0, 0.1), "empty"),
+        ],
+    )
+    def test_wrong_calls(self, wrong, said):
+        with pytest.raises(ValueError, match=said):
+            wrong()
+
+
+class TestSweep:
+    def test_a_member_alone_is_a_member_of_the_population(self):
+        found = sweeps.swept(devices=1)
+        keys = jax.random.split(jax.random.key(0), sweeps.SEEDS)
+        alone = jax.jit(partial(sweeps.train, data=sweeps.digits()))
+        rows = [*zip(found.members, found.scores, found.results, strict=True)]
+        for member, scores, rates in rows[::4]:  # one of each shape
+            for key, score, used in zip(keys, scores, rates, strict=True):
+                wanted, rate = alone(member, key)
+                np.testing.assert_allclose(score, wanted, rtol=1e-4)  # sums in another order
+                np.testing.assert_allclose(used, rate, rtol=1e-6, atol=1e-8)
+
+    def test_devices_and_chunks_change_nothing(self):
+        one = sweeps.swept(devices=1)
+        for devices, chunk in ((8, None), (3, 2)):
+            other = sweeps.swept(devices, chunk)
+            np.testing.assert_allclose(other.scores, one.scores, rtol=1e-4)
+            assert (other.order == one.order).all()
+
+    def test_two_processes_have_the_leaderboard_of_one_device(self):
+        first, second = launch.started(sweeps.__file__)
+        assert first == second
+        one = sweeps.swept(devices=1)
+        scores = np.reshape([float.fromhex(x) for x in first["scores"]], one.scores.shape)
+        np.testing.assert_allclose(scores, one.scores, rtol=1e-4)
+        np.testing.assert_allclose(first["rates"], one.results, rtol=1e-6, atol=1e-8)
+        ranked = [line.split("  ")[-1] for line in first["leaderboard"].splitlines()]
+        assert ranked == [line.split("  ")[-1] for line in one.leaderboard().splitlines()]
+
+    def test_eight_families_are_one_program_and_new_numbers_none(self):
+        def population(x):
+            return [
+                schedule
+                for peak in np.geomspace(0.01, x, 8).tolist()
+                for schedule in (
+                    js.constant(peak), js.linear(peak, 0.0, 10), js.cosine(peak, 0.0, 10),
+                    js.rex(peak, 0.0, 10), js.one_minus_sqrt(peak, 0.0, 10),
+                    js.exponential_decay(peak, decay_rate=0.9, decay_steps=2),
+                    js.warmup_cosine(peak, total_steps=10, warmup_steps=2),
+                    js.piecewise_constant([peak, peak / 2], [5]),
+                )
+            ]  # fmt: skip
+
+        before = _runs._program._cache_size()
+        first = js.sweep(parabola, population(0.4))
+        assert _runs._program._cache_size() == before + 1
+        js.sweep(parabola, population(0.3))
+        assert _runs._program._cache_size() == before + 1
+        wanted = [parabola(schedule) for schedule in population(0.4)]
+        np.testing.assert_allclose(first.scores[:, 0], wanted, rtol=1e-4, atol=1e-12)
+
+    def test_devices_say_nothing_to_each_other(self):
+        mesh = Mesh(np.array(jax.devices()), ("runs",))
+        text = _runs._program.lower(
+            jax.tree_util.Partial(parabola), (js.stack(RATES * 2),), chunk=None, mesh=mesh
+        ).compile().as_text()  # fmt: skip
+        for word in ("all-reduce", "all-gather", "all-to-all", "collective", "callback"):
+            assert word not in text
+
+    def test_as_many_at_a_time_as_memory_holds(self, monkeypatch):
+        chunks = []
+        program = _runs._program
+        spy = lambda *x, chunk, mesh: chunks.append(chunk) or program(*x, chunk=chunk, mesh=mesh)
+        spy.lower = program.lower
+        monkeypatch.setattr(_runs, "_program", spy)
+        mesh = Mesh(np.array(jax.devices()[:1]), ("runs",))
+        wanted = js.sweep(parabola, RATES * 4, mesh=mesh).scores
+        monkeypatch.setattr(_runs, "memory", lambda device: 1 << 40)
+        js.sweep(parabola, RATES * 4, mesh=mesh)
+        arguments = jax.tree_util.Partial(parabola), (js.stack(RATES * 4),)
+        needed = _runs.peak_bytes(*arguments, chunk=None, mesh=mesh)
+        monkeypatch.setattr(_runs, "memory", lambda device: needed // 2)
+        found = js.sweep(parabola, RATES * 4, mesh=mesh).scores
+        assert chunks[:2] == [None, None] and 1 <= chunks[2] < 16
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+    def test_seeds_are_shared_and_results_kept(self):
+        found = js.sweep(noisy, RATES, key=1, seeds=3)
+        assert found.scores.shape == found.results.shape == (4, 3)
+        assert (np.asarray(found.results) == found.results[0].tolist()).all() and len(
+            {*found.results[0].tolist()}
+        ) == 3
+        first, *_, last = found.leaderboard().splitlines()
+        assert first.split() == ["score", "behind", "schedule"]
+        assert "±" in last and "constant(1.5)" in last
+        assert str(found) == repr(found) == found.leaderboard()
+        assert len(found.leaderboard(top=2).splitlines()) == 3
+
+    def test_what_diverges_is_last(self):
+        rates = js.grid(js.constant, value=[1e30, 0.1, 0.4, 1e20])
+        found = js.sweep(parabola, rates)
+        assert found.order.tolist() == [2, 1, 0, 3] and str(found.best) == "constant(0.4)"
+        assert found.leaderboard().count("diverged") == 4  # the scores, and how far behind
+        with pytest.raises(ValueError, match=r"sweep.best.*2 members"):
+            _ = js.sweep(parabola, [rates[0], rates[3]]).best
+        most = js.sweep(lambda s: parabola(s) - 1, rates, mode="max")
+        assert str(most.best) == "constant(0.1)"
+
+    def test_the_picture(self, tmp_path):
+        found = js.sweep(parabola, [*RATES, js.cosine(0.3, 0.0, 10)])
+        figure = found.plot(tmp_path / "sweep.png", top=2)
+        scores, curves = figure.axes
+        assert (tmp_path / "sweep.png").stat().st_size > 10_000
+        assert len(curves.get_lines()) == 5
+        labels = [text.get_text() for text in curves.get_legend().get_texts()]
+        assert labels == [f"{i + 1}: {found.members[k]}" for i, k in enumerate(found.order[:2])]
+        assert "diverged" not in scores.get_xlabel()
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (lambda: js.sweep(parabola, []), "population.*not empty"),
+            (lambda: js.sweep(parabola, RATES[0]), r"population.*constant\(0.01\)"),
+            (lambda: js.sweep(3, RATES), "train.*be a function"),
+            (lambda: js.sweep(noisy, RATES), r"train.*\(schedule, key\) with a `key`.*key"),
+            (lambda: js.sweep(parabola, RATES, key=0), "train.*too many positional"),
+            (lambda: js.sweep(lambda s: s(jnp.arange(3)), RATES), r"return a score.*\(3,\)"),
+            (lambda: js.sweep(lambda s: None, RATES), "return a score.*None"),
+            (lambda: js.sweep(lambda s: (1, 2, 3), RATES), "return a score"),
+            (lambda: js.sweep(lambda s: s(0) > 0, RATES), "return a score.*bool"),
+            (lambda: js.sweep(parabola, RATES, seeds=3), "seeds=3.*needs a key"),
+            (lambda: js.sweep(parabola, RATES, seeds=0), "seeds=0"),
+            (lambda: js.sweep(parabola, RATES, chunk=0), "chunk=0"),
+            (lambda: js.sweep(parabola, RATES, mode="best"), "'min', 'max'"),
+            (lambda: js.sweep(parabola, RATES, mesh=8), "mesh"),
+            (lambda: js.sweep(parabola, [js.constant(0.1), js.greedy()]), "same rules"),
+        ],
+    )
+    def test_wrong_calls(self, wrong, said):
+        with pytest.raises(ValueError, match=said):
+            wrong()
+
+
+def start(schedule, key):
+    return 1 + jax.random.uniform(key), jnp.int32(0), key
+
+
+def advance(schedule, state, steps):
+    def step(state, _):
+        x, t, key = state
+        return (x - schedule(t) * 2 * x, t + 1, key), None
+
+    state, _ = jax.lax.scan(step, state, length=steps)
+    return state, state[0] ** 2
+
+
+class TestHalving:
+    def test_it_is_what_a_loop_does(self):
+        rates = js.grid(js.constant, value=np.geomspace(0.01, 1.2, 11).tolist())
+        found = js.successive_halving(
+            start, advance, rates, rungs=[2, 5, 9, 12], reduction=3, key=4, seeds=2
+        )
+        keys = jax.random.split(jax.random.key(4), 2)
+        alive = [*range(11)]
+        for rung, left in ((2, 3), (5, 1), (9, 1), (12, 1)):
+            scores = {
+                i: [float(advance(rates[i], start(rates[i], key), rung)[1]) for key in keys]
+                for i in alive
+            }
+            for i in alive:
+                np.testing.assert_allclose(found.scores[i] if found.trained[i] == rung else
+                                           scores[i], scores[i], rtol=1e-5)  # fmt: skip
+            assert {i for i in alive if found.trained[i] >= rung} == {*alive}
+            alive = sorted(alive, key=lambda i, scores=scores: np.mean(scores[i]))[:left]
+        assert found.trained.max() == 12 and (found.trained == 2).sum() == 8
+        assert found.order[0] == alive[0] and found.best is rates[alive[0]]
+        assert "steps" in found.leaderboard().splitlines()[0]
+
+    def test_new_numbers_compile_nothing(self):
+        run = partial(js.successive_halving, start, advance, rungs=[2, 4])
+        run(RATES)
+        before = _runs._program._cache_size()
+        run(js.grid(js.constant, value=[0.02, 0.1, 0.3, 0.5]))
+        assert _runs._program._cache_size() == before
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"rungs": []}, "rungs.*increase"),
+            ({"rungs": [4, 4]}, "rungs.*increase"),
+            ({"rungs": [0, 4]}, "rungs=0"),
+            ({"reduction": 1}, "reduction=1"),
+            ({"population": []}, "population"),
+            ({"advance": lambda s, state: 0}, r"advance.*\(schedule, state, steps\)"),
+            ({"advance": lambda s, state, steps: state}, r"advance.*\(state, score\)"),
+            ({"start": lambda s: 0}, r"start.*\(schedule, key\)"),
+        ],
+    )
+    def test_wrong_calls(self, change, said):
+        given = {"start": start, "advance": advance, "population": RATES, "rungs": [2, 4]}
+        with pytest.raises(ValueError, match=said):
+            js.successive_halving(**given | change)
+
+
+SHARED = """
+import sys, optuna
+import jax.numpy as jnp
+import jaxsched as js
+
+study = optuna.create_study(
+    study_name="shared", storage=f"sqlite:///{sys.argv[1]}", load_if_exists=True,
+    sampler=optuna.samplers.TPESampler(seed=int(sys.argv[2])),
+)
+found = js.bayesian_search(
+    lambda s: (jnp.log10(s(0)) + 2) ** 2, js.constant, {"value": js.log_uniform(1e-4, 1.0)},
+    trials=6, batch=3, study=study,
+)
+print(len(found.members))
+"""
+
+
+class TestBayesian:
+    def test_it_finds_the_best_and_a_batch_is_one_program(self):
+        def train(schedule, key):
+            return (jnp.log10(schedule(0)) + 2) ** 2 + (
+                schedule.steps.astype(float) - 40
+            ) ** 2 * 1e-3, key
+
+        before = _runs._program._cache_size()
+        space = {
+            "init_value": js.log_uniform(1e-4, 1.0),
+            "end_value": 0.0,
+            "steps": js.uniform(1, 99),
+        }
+        found = js.bayesian_search(train, js.linear, space, trials=45, batch=10, key=0, seeds=2)
+        assert _runs._program._cache_size() == before + 1
+        assert found.scores.shape == (45, 2) and len(found.members) == len(found.results) == 45
+        first, last = found.mean[:10].min(), found.mean[10:].min()
+        assert last < first and last < 0.1
+        assert isinstance(found.members[0].steps, int)
+
+    def test_what_diverges_has_failed_and_what_breaks_leaves_nothing_running(self):
+        import optuna
+
+        study = optuna.create_study(direction="maximize")
+        space = {"value": [0.1, 1e30]}
+        js.bayesian_search(parabola, js.constant, space, trials=8, batch=4, study=study, mode="max")
+        states = {trial.state.name for trial in study.trials}
+        assert states == {"COMPLETE", "FAIL"}
+        with pytest.raises(ValueError, match="return a score"):
+            js.bayesian_search(
+                lambda s: None, js.constant, space, trials=2, study=study, mode="max"
+            )
+        assert [trial.state.name for trial in study.trials[-2:]] == ["FAIL", "FAIL"]
+        with pytest.raises(ValueError, match="mode='max'"):
+            js.bayesian_search(parabola, js.constant, space, trials=2, study=study)
+
+    def test_two_machines_share_a_study(self, tmp_path):
+        import optuna
+
+        storage = tmp_path / "study.db"
+        optuna.create_study(study_name="shared", storage=f"sqlite:///{storage}")
+        command = [sys.executable, "-c", SHARED, str(storage)]
+        both = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE) for i in range(2)]
+        assert [process.communicate(timeout=200)[0] for process in both] == [b"6\n", b"6\n"]
+        study = optuna.load_study(study_name="shared", storage=f"sqlite:///{storage}")
+        assert len(study.trials) == 12
+        assert len({trial.params["value"] for trial in study.trials}) == 12
