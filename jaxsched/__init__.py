@@ -53,12 +53,15 @@ from jaxsched._schedule import Schedule as Schedule
 from jaxsched._search._bayesian import bayesian_search as bayesian_search
 from jaxsched._search._halving import successive_halving as successive_halving
 from jaxsched._search._leaderboard import Sweep as Sweep
+from jaxsched._search._learn import Learned as Learned
+from jaxsched._search._learn import learn_schedule as learn_schedule
 from jaxsched._search._space import grid as grid
 from jaxsched._search._space import log_uniform as log_uniform
 from jaxsched._search._space import random_search as random_search
 from jaxsched._search._space import uniform as uniform
 from jaxsched._search._stack import stack as stack
 from jaxsched._search._sweep import sweep as sweep
+from jaxsched._search._unroll import checkpointed_scan as checkpointed_scan
 from jaxsched._show._describe import describe as describe
 from jaxsched._show._parse import parse as parse
 from jaxsched._state import events as events

@@ -1,0 +1,97 @@
+"""A schedule learnt by gradient: the validation loss, differentiated through whole training runs.
+
+    python examples/learned_schedule.py
+
+The knots of a `piecewise_linear` schedule are moved down the gradient of the validation loss after
+150 steps on digits. It is set against the best of 160 cosines, which a sweep has found on the same
+validation images in as many runs, and both are judged by seeds and images that neither has seen.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import optax
+from flax import linen
+
+import jaxsched as js
+from jaxsched._train._data import Images, digits
+
+STEPS, BATCH, KNOTS = 150, 32, 6
+
+
+class Network(linen.Module):
+    """One hidden layer, smooth: a kink would make the gradient through a run a poor guide."""
+
+    @linen.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        return linen.Dense(10)(linen.tanh(linen.Dense(32)(pixels)))
+
+
+def loss_of(params: optax.Params, images: Images) -> jax.Array:
+    logits = Network().apply({"params": params}, images.pixels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels).mean()
+
+
+def train(schedule: js.Schedule, key: jax.Array, learn: Images, judge: Images) -> jax.Array:
+    """The loss on other images after a run."""
+    tx = optax.chain(optax.trace(decay=0.9), js.scale_by_learning_rate(schedule))
+    first, order = jax.random.split(key)
+    params = Network().init(first, learn.pixels[:1])["params"]
+    batches = jax.random.randint(order, (STEPS, BATCH), 0, len(learn.labels))
+
+    def step(carry, batch):
+        params, state = carry
+        images = jax.tree.map(lambda x: x[batch], learn)
+        updates, state = tx.update(jax.grad(loss_of)(params, images), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = js.checkpointed_scan(step, (params, tx.init(params)), batches)
+    return loss_of(params, judge)
+
+
+def main(updates: int = 160, seeds: int = 16, peaks: int = 8) -> dict[str, np.ndarray]:
+    data = digits()
+    half = len(data.valid.labels) // 2
+    valid = jax.tree.map(lambda x: x[:half], data.valid)
+    test = jax.tree.map(lambda x: x[half:], data.valid)
+    on_valid = jax.tree_util.Partial(train, learn=data.train, judge=valid)
+
+    cosines = js.grid(
+        lambda peak, warmup, end: js.warmup_cosine(
+            peak, total_steps=STEPS, warmup_steps=warmup, end_value=end * peak
+        ),
+        peak=np.geomspace(0.02, 1.0, peaks).round(3).tolist(),
+        warmup=[0, 5, 10, 20, 40],
+        end=[0.0, 0.01, 0.1, 0.3],
+    )
+    searched = js.sweep(on_valid, cosines, key=1, seeds=seeds)
+    print(searched.leaderboard(top=3))
+
+    steps = np.linspace(0, STEPS - 1, KNOTS).round().astype(int).tolist()
+    begin = js.piecewise_linear([0.05] * KNOTS, steps)
+    learned = js.learn_schedule(on_valid, begin, updates=updates, key=2, seeds=seeds)
+    print(f"learned in {updates} updates: {learned.schedule}")
+    print("validation loss on the way:", np.round(learned.scores[:: max(updates // 10, 1)], 3))
+
+    on_test = jax.tree_util.Partial(train, learn=data.train, judge=test)
+    rivals = {"where it began": begin, "best cosine": searched.best, "learned": learned.schedule}
+    found = js.sweep(on_test, list(rivals.values()), key=3, seeds=256)
+    for name, scores in zip(rivals, found.scores, strict=True):
+        print(
+            f"{name:15} loss on unseen images and seeds {scores.mean():.4f} ± {error(scores):.4f}"
+        )
+    behind = found.scores[2] - found.scores[1]
+    print(f"learned - best cosine, seed by seed: {behind.mean():+.4f} ± {error(behind):.4f}")
+    clear = abs(behind.mean()) > 2 * error(behind)
+    verdict = "better" if behind.mean() < 0 else "worse"
+    print(f"the learned schedule is {verdict if clear else 'not told apart'} here")
+    return dict(zip(rivals, found.scores, strict=True))
+
+
+def error(x: np.ndarray) -> float:
+    return x.std(ddof=1) / np.sqrt(len(x))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Learn a schedule by gradient: of the score of whole training runs, by the schedule's numbers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import norm, real
+from jaxsched._places import Numbers, trainable
+from jaxsched._require import length, refuse, require
+from jaxsched._schedule import Schedule
+from jaxsched._search._contract import is_score, returned
+from jaxsched._search._runs import as_tree
+from jaxsched._search._space import shortest
+
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+
+
+class Learned(NamedTuple):
+    """What `learn_schedule` has found."""
+
+    schedule: Schedule  # with the numbers learnt
+    scores: jax.Array  # float32, (updates,): the mean score before each update
+
+
+def learn_schedule(
+    train: Callable[..., Any],
+    schedule: Any,
+    *,
+    updates: int,
+    key: ArrayLike = 0,
+    seeds: int = 1,
+    optimizer: optax.GradientTransformation = OPTIMIZER,
+) -> Learned:
+    """Move a schedule's numbers down the gradient of what whole training runs come to.
+
+        g = mean over seeds of clipped(d train(schedule, key) / d log(numbers))
+        log(numbers) <- log(numbers) + optimizer(g)
+
+    A run at a high rate is chaotic, and its gradient then huge and of no use: that of each seed is
+    clipped to a norm of 1, and one that is not finite is left out.
+
+    Args:
+      train: `train(schedule, key)`: a whole run, differentiable, that returns a score, such as the
+        validation loss, of which less is better. A scan in it should be a `checkpointed_scan`.
+      schedule: where to begin. Its positive floats are learnt; zero, negative numbers and lengths
+        stay as they are.
+      updates: how often the numbers are changed, at least 1. All of it is one program.
+      key: a random key, or an int to make one of. Every update has other keys.
+      seeds: the runs in an update.
+      optimizer: moves the logarithms. By default at 0.1 with a momentum of 0.9, so that no number
+        changes by more than a factor e in an update.
+
+    Returns:
+      The schedule learnt, and the mean scores on the way.
+
+    Raises:
+      ValueError: the schedule has no positive float, or `train` returns no score.
+
+    Example:
+      >>> def train(schedule, key):  # a parabola, from a start of one's own
+      ...     step = lambda x, t: (x - schedule(t) * 2 * x, None)
+      ...     x, _ = checkpointed_scan(step, jax.random.normal(key), jnp.arange(5))
+      ...     return x**2
+      >>> learned = learn_schedule(train, constant(0.01), updates=50, seeds=8)
+      >>> print(learned.scores[0] > 0.5, learned.scores[-1] < 1e-3)
+      True True
+
+    References:
+      Maclaurin, Duvenaud and Adams, Gradient-based hyperparameter optimization through reversible
+      learning, 2015, https://arxiv.org/abs/1502.03492; Metz et al., Gradients are not all you need,
+      2021, https://arxiv.org/abs/2111.05803, on chaos and clipping.
+    """
+    call = "learn_schedule"
+    updates = int(length(call, updates=updates, least=1))
+    seeds = int(length(call, seeds=seeds, least=1))
+    numbers, rebuild = trainable(schedule)
+    positive = any(bool((x > 0).any()) for x in numbers.values())
+    require(positive, refuse(call, "schedule", "have a positive float to learn", schedule))
+    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, updates)
+    _require_score(call, train, rebuild(numbers), keys)
+    learned, scores = _learn(
+        as_tree(train), rebuild(numbers), keys, seeds=seeds, optimizer=optimizer
+    )
+    plain: Any = {name: _plain(x) for name, x in learned.items()}
+    return Learned(rebuild(plain), scores)
+
+
+@functools.partial(jax.jit, static_argnames=("seeds", "optimizer"))
+def _learn(
+    train: Any, schedule: Schedule, keys: jax.Array, *, seeds: int, optimizer: Any
+) -> tuple[Numbers, jax.Array]:
+    start, rebuild = trainable(schedule)
+
+    def numbers(logs: Numbers) -> Numbers:
+        return {name: jnp.where(x > 0, jnp.exp(logs[name]), x) for name, x in start.items()}
+
+    def run(logs: Numbers, key: jax.Array) -> tuple[jax.Array, Numbers]:
+        def score(logs: Numbers) -> jax.Array:
+            return real(train(rebuild(numbers(logs)), key))
+
+        value, slope = jax.value_and_grad(score)(logs)
+        size = norm(slope)
+        usable = jnp.isfinite(size) & jnp.isfinite(value)
+        clipped = jax.tree.map(lambda x: jnp.where(usable, x / jnp.maximum(size, 1), 0), slope)
+        return value, clipped
+
+    def update(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        logs, state = carry
+        values, slopes = jax.vmap(run, (None, 0))(logs, jax.random.split(key, seeds))
+        slope = jax.tree.map(lambda x: x.mean(axis=0), slopes)
+        moves, state = optimizer.update(slope, state, logs)
+        return (optax.apply_updates(logs, moves), state), values.mean()
+
+    logs = {name: jnp.log(jnp.where(x > 0, x, 1)) for name, x in start.items()}
+    (logs, _), scores = jax.lax.scan(update, (logs, optimizer.init(logs)), keys)
+    return numbers(logs), scores
+
+
+def _plain(x: jax.Array) -> float | np.ndarray:
+    """As a person would have written it."""
+    return shortest(x.item()) if x.ndim == 0 else np.asarray(x)
+
+
+def _require_score(call: str, train: Any, schedule: Schedule, keys: jax.Array) -> None:
+    arguments = jax.tree.map(lambda x: jnp.asarray(x)[None], schedule), keys
+    shape = returned(call, "train", train, "(schedule, key)", arguments)
+    must = "return a score, one number"
+    require(is_score(shape), refuse(call, "train", must, train, f"It returns {shape}."))
