@@ -50,7 +50,7 @@ def train(schedule: js.Schedule, key: jax.Array, learn: Images, judge: Images) -
     return loss_of(params, judge)
 
 
-def main(updates: int = 160, seeds: int = 16, peaks: int = 8) -> dict[str, np.ndarray]:
+def main(updates: int = 300, seeds: int = 16, peaks: int = 8) -> dict[str, np.ndarray]:
     data = digits()
     half = len(data.valid.labels) // 2
     valid = jax.tree.map(lambda x: x[:half], data.valid)
