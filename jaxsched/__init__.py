@@ -51,10 +51,14 @@ from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
 from jaxsched._search._bayesian import bayesian_search as bayesian_search
+from jaxsched._search._convex_bound import convex_bound as convex_bound
+from jaxsched._search._convex_bound import transfer_rate as transfer_rate
 from jaxsched._search._halving import successive_halving as successive_halving
 from jaxsched._search._leaderboard import Sweep as Sweep
 from jaxsched._search._learn import Learned as Learned
 from jaxsched._search._learn import learn_schedule as learn_schedule
+from jaxsched._search._optimal import optimal_schedule as optimal_schedule
+from jaxsched._search._optimal import refined_schedule as refined_schedule
 from jaxsched._search._space import grid as grid
 from jaxsched._search._space import log_uniform as log_uniform
 from jaxsched._search._space import random_search as random_search

@@ -181,6 +181,31 @@ def radam(t, b2):
     return np.sqrt((r - 4) * (r - 2) * limit / ((limit - 4) * (limit - 2) * r))
 
 
+def listed(t, values):
+    return np.append(values / np.max(values), 0)[np.minimum(t, len(values)).astype(int)]
+
+
+def optimal(t, norms):
+    """Backward, the lowest cost b of what is left to go; forward, the part that each step goes."""
+    g2 = np.asarray(norms, np.float64) ** 2
+    lowest = [g2[-1]]
+    for x in g2[-2::-1]:
+        lowest.append(2 * np.sqrt(x) * (np.sqrt(x + lowest[-1]) - np.sqrt(x)))
+    left, values = 1.0, []
+    for x, b in zip(g2, lowest[-2::-1], strict=False):
+        values.append(left * (1 - np.sqrt(x / (x + b))))
+        left -= values[-1]
+    return listed(t, np.asarray([*values, left]))
+
+
+def refined(t, norms, width, power):
+    half, n = int(width * len(norms)) // 2, len(norms)
+    mirrored = [*norms[:1] * half, *norms, *norms[-2 : -2 - half : -1]]
+    smooth = np.asarray([np.median(mirrored[k : k + 2 * half + 1]) for k in range(n)], np.float64)
+    weights = np.append(smooth, smooth[-1]) ** -float(power)
+    return listed(t, weights[:-1] * np.cumsum(weights[::-1])[::-1][1:])
+
+
 PLACED = {
     "falls": dict(init=0.3, end=0.01, steps=97),
     "rises from zero": dict(init=0.0, end=1e-3, steps=1000),
@@ -362,6 +387,26 @@ CASES: dict[str, list[Case]] = {
             dict(values=[0.1, 0.5, 0.2, 0.0, 0.3]),
             lambda t, values: np.asarray(values)[np.minimum(t, len(values) - 1).astype(int)],
         )
+    ],
+    "optimal_schedule": [
+        Case(
+            f"optimal_schedule {len(norms)}",
+            lambda norms: js.optimal_schedule(norms),
+            dict(norms=norms),
+            optimal,
+        )
+        for norms in ([2.0], [1.0, 1.0], [3.0, 2.0, 1.0, 1.25, 0.75, 0.7])
+    ],
+    "refined_schedule": [
+        Case(
+            f"refined_schedule {width} {norm}",
+            lambda norms, width=width, norm=norm: js.refined_schedule(
+                norms, width=width, norm=norm
+            ),
+            dict(norms=[3.0, 2.0, 1.0, 1.25, 0.75, 2.5]),
+            lambda t, norms, width=width, power=power: refined(t, norms, width, power),
+        )
+        for width, norm, power in ((0.1, "l2", 2), (0.5, "l2", 2), (1.0, "l1", 1))
     ],
     "piecewise_constant": [
         Case(

@@ -1,0 +1,213 @@
+"""How good a schedule can be, before any training: the last iterate of SGD on a convex function.
+
+Steps s_0, ..., s_n at rates gamma * s_t, from a distance D to the minimum, with gradients of norms
+G_t: the last point at which a gradient is taken is above the minimum by no more than
+
+    D**2 / (2 gamma A) + gamma B / 2
+    A = s_0 + ... + s_n
+    B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
+
+The best gamma is D / sqrt(A B), and then the bound is D sqrt(B / A). The papers print B as a double
+sum; summed by parts it is this one, in which nothing cancels. `docs/convex_bound.md` derives both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import real
+from jaxsched._require import finite_of, length, positive, refuse, require
+from jaxsched._schedule import AnySchedule, as_schedule
+
+AnyNorms = ArrayLike | AnySchedule | None
+
+
+def convex_bound(
+    schedule: AnySchedule, *, total_steps: int, grad_norms: AnyNorms = None
+) -> jax.Array:
+    """How far above the minimum SGD may end, at the best scale of a schedule: smaller is better.
+
+        bound = sqrt(B / A),   A = s_0 + ... + s_n
+        B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
+
+    For a convex function, from a distance of 1 to its minimum: at the last point where a gradient
+    is taken at a rate s_n that is not zero. The scale of the schedule has no say. It is a worst
+    case, and there to compare schedules: `transfer_rate` moves a tuned rate from one to another. It
+    can be mapped and differentiated in the numbers of a schedule.
+
+    Args:
+      schedule: a schedule, or any function of the step, not negative at the steps below
+        `total_steps`.
+      total_steps: how many optimizer steps the run has, an int of at least 1.
+      grad_norms: norms of the gradients: an array with one for each step, or a function of the
+        step; None: all are 1. What is traced and negative is read as 0, here and in the schedule.
+
+    Returns:
+      float32 (float64 under x64). Infinity for a schedule that is zero throughout.
+
+    Raises:
+      ValueError: a value of the schedule, or a norm, is negative or not finite; there is not one
+        norm for each step; or `total_steps` is not an int of at least 1.
+
+    Example:
+      >>> for schedule in (constant(1.0), cosine(1.0, 0.0, 1000), linear(1.0, 0.0, 1000)):
+      ...     print(convex_bound(schedule, total_steps=1000))
+      0.092...
+      0.0652...
+      0.0634...
+
+    References:
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831; Schaipp et al., 2025,
+      https://arxiv.org/abs/2501.18965.
+    """
+    call = "convex_bound"
+    steps = _size(call, total_steps=total_steps)
+    rates = _values(call, steps, schedule=schedule)
+    return _bound(rates, _norms(call, steps, grad_norms=grad_norms))
+
+
+def transfer_rate(
+    best_rate: ArrayLike,
+    from_schedule: AnySchedule,
+    to_schedule: AnySchedule,
+    *,
+    total_steps: int,
+    to_steps: int | None = None,
+    grad_norms: AnyNorms = None,
+    to_grad_norms: AnyNorms = None,
+) -> jax.Array:
+    """The rate for another schedule, or another horizon, from the one that was tuned for a first.
+
+        rate = best_rate * peak(to_schedule) / peak(from_schedule),  peak = max_k s_k / sqrt(A B)
+
+    with A and B of `convex_bound`: the ratio of the peaks at which the two bounds are lowest.
+    The scale of either schedule has no say.
+
+    Args:
+      best_rate: the best peak: the largest rate of the run that was tuned; positive.
+      from_schedule: the schedule of that run, or any function of the step.
+      to_schedule: the schedule of the run to come.
+      total_steps: optimizer steps of the tuned run, an int of at least 1.
+      to_steps: those of the run to come; None: as many.
+      grad_norms: norms of the gradients in the tuned run, as in `convex_bound`.
+      to_grad_norms: those in the run to come; None: the same.
+
+    Returns:
+      The largest rate for the run to come, float32 (float64 under x64).
+
+    Raises:
+      ValueError: as in `convex_bound`; or `best_rate` is not positive, or a schedule, or all norms,
+        are zero throughout.
+
+    Example:
+      >>> cooldown = constant(1.0, 800) >> linear(1.0, 0.0, 200)
+      >>> print(transfer_rate(0.1, linear(1.0, 0.0, 1000), cooldown, total_steps=1000))
+      0.0513...
+      >>> longer = constant(1.0, 3800) >> linear(1.0, 0.0, 200)
+      >>> print(transfer_rate(0.1, cooldown, longer, total_steps=1000, to_steps=4000))
+      0.04...
+
+    References:
+      Schaipp et al., 2025, https://arxiv.org/abs/2501.18965, which transfers rates so.
+    """
+    call = "transfer_rate"
+    best = positive(call, best_rate=best_rate)
+    steps = _size(call, total_steps=total_steps)
+    longer = steps if to_steps is None else _size(call, to_steps=to_steps)
+    norms = _norms(call, steps, grad_norms=grad_norms)
+    theirs = grad_norms if to_grad_norms is None else to_grad_norms
+    their_norms = _norms(call, longer, to_grad_norms=theirs)
+    rates = _values(call, steps, from_schedule=from_schedule)
+    their_rates = _values(call, longer, to_schedule=to_schedule)
+    _require_some(call, from_schedule=rates, to_schedule=their_rates)
+    _require_some(call, grad_norms=norms, to_grad_norms=their_norms)
+    here, there = _best_peak(rates, norms), _best_peak(their_rates, their_norms)
+    return jnp.where(here > 0, real(best) * (there / jnp.where(here > 0, here, 1)), 0)
+
+
+@jax.jit
+def _bound(rates: jax.Array, norms: jax.Array) -> jax.Array:
+    """The bound at its best scale, from a distance of 1."""
+    a, b = _sums(rates, norms)
+    moves = a > 0
+    return jnp.where(moves, jnp.max(norms) * _root(b / jnp.where(moves, a, 1)), jnp.inf)
+
+
+@jax.jit
+def _best_peak(rates: jax.Array, norms: jax.Array) -> jax.Array:
+    """The largest rate of the schedule at its best scale, from a distance of 1; 0 if none is."""
+    a, b = _sums(rates, norms)
+    scale = jnp.max(norms) * _root(a * b)
+    return jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
+
+
+def _sums(rates: jax.Array, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A and B, where both the largest rate and the largest norm are brought to 1."""
+    s, g = _to_one(rates), _to_one(norms)
+    later = jnp.append(jax.lax.cumsum(s, reverse=True)[1:], jnp.zeros_like(s, shape=1))
+    last = later <= 0
+    # Both are brought near 1 first: the gradient of a quotient squares its divisor, which after a
+    # long decay would overflow.
+    near = 1 / jnp.where(last, 1, jax.lax.stop_gradient(later))
+    share = s * near / jnp.where(last, 1, later * near)
+    return jnp.sum(s), jnp.sum(s * g**2 * jnp.where(last, 1, share))
+
+
+def _to_one(x: jax.Array) -> jax.Array:
+    # What is made of it does not depend on the scale, nor does the gradient.
+    largest = jax.lax.stop_gradient(jnp.max(x))
+    return x / jnp.where(largest > 0, largest, 1)
+
+
+def _root(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+
+def _size(call: str, /, **argument: Any) -> int:
+    """A number of steps, which is the length of an array."""
+    ((name, value),) = argument.items()
+    size = length(call, least=1, **argument)
+    if not isinstance(size, int):
+        raise ValueError(refuse(call, name, "be an int: it is the length of an array", value))
+    return size
+
+
+def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:
+    """The values of a function of the step, not negative."""
+    ((name, schedule),) = argument.items()
+    values = as_schedule(call, schedule)(jnp.arange(steps, dtype=jnp.int32))
+    return _not_negative(call, name, schedule, values, f" at the steps below {steps}")
+
+
+def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
+    """One norm for each step, not negative."""
+    ((name, norms),) = argument.items()
+    if norms is None:
+        return real(jnp.ones(steps))
+    if callable(norms):
+        return _values(call, steps, **argument)
+    if np.shape(norms) != (steps,):
+        must = f"have one norm for each of {steps} steps, shape {(steps,)}"
+        raise ValueError(refuse(call, name, must, norms))
+    return _not_negative(call, name, norms, real(finite_of(call, name, jnp.asarray(norms))))
+
+
+def _not_negative(
+    call: str, name: str, given: Any, values: jax.Array, where: str = ""
+) -> jax.Array:
+    fine = jnp.all(jnp.isfinite(values) & (values >= 0))
+    # The words are for what is wrong alone: those of a long table take long.
+    if not isinstance(fine, Tracer) and not fine:
+        raise ValueError(refuse(call, name, f"be finite and not negative{where}", given))
+    return jnp.maximum(values, 0)
+
+
+def _require_some(call: str, /, **arguments: jax.Array) -> None:
+    for name, values in arguments.items():
+        require(jnp.any(values > 0), refuse(call, name, "be positive at some step", 0.0))

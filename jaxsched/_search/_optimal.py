@@ -1,0 +1,177 @@
+"""The schedules that gradient norms ask for: of the lowest bound, and of the refined formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._numerics import above_zero, real
+from jaxsched._piecewise import as_array
+from jaxsched._require import finite, one_of, refuse, require, sequence, within
+from jaxsched._schedule import Schedule
+from jaxsched._table import Table
+
+NORMS = {"l2": 2, "l1": 1}
+
+
+def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
+    """The schedule of which `convex_bound` is lowest, among all: exactly, not by descent.
+
+        w_k = G_k**-2
+        c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
+        of what is left to go, step k leaves  (1 + w_k / c_{k+1})**-1/2
+
+    With equal norms that is linear decay, but for a logarithm, and its bound is hardly lower. Where
+    the norms are large at first, it warms up. Where no later step lowers the bound, for the norms
+    there are too large, the rest is zero: c_k is then w_k.
+
+    The last value is no step of the theorem, but the weight of the point that it bounds, and larger
+    than the one before. Of n steps that are judged by the point they lead to, the schedule is
+    `optimal_schedule([*norms, norms[-1]])`, whose last value is then never used.
+
+    Args:
+      grad_norms: norms of the gradients, one for each step, positive. They are known when a run is
+        over: for the next one. Norms of single batches are noisy, and are smoothed first.
+
+    Returns:
+      A `table` of peak 1, zero from step `len(grad_norms)` on.
+
+    Raises:
+      ValueError: `grad_norms` is empty, or one is not a positive number.
+
+    Example:
+      >>> print(optimal_schedule(np.ones(1000))(jnp.array([0, 250, 500, 750, 1000])))
+      [1.    0.749 0.499 0.249 0.   ]
+      >>> loud_at_first = 1 + 9 * np.exp(-np.arange(1000) / 50)
+      >>> print(optimal_schedule(loud_at_first)(jnp.array([0, 250, 500, 750, 1000])))
+      [0.013 0.986 0.743 0.371 0.   ]
+
+    References:
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, who find it numerically; the recursion
+      is derived in `docs/convex_bound.md`.
+    """
+    return _table(_optimal(_positive("optimal_schedule", grad_norms)))
+
+
+def refined_schedule(
+    grad_norms: Sequence[ArrayLike], *, width: float = 0.1, norm: str = "l2"
+) -> Schedule:
+    """The schedule refined from the gradient norms of a run, for the next run.
+
+        w_t = median(G)_t**-2,  or **-1 for "l1"
+        s_t = w_t (w_{t+1} + ... + w_n),   over its largest
+
+    where n is the point that the last step leads to, at which no gradient was taken: it has the
+    weight of the last that was. So equal norms give exactly linear decay, `linear(1.0, 0.0, n)`. As
+    the paper prints it, the sum ends one earlier and the last step of a run is zero.
+
+    Args:
+      grad_norms: norms of the gradients, one for each step, positive.
+      width: of the median filter, as a part of the run, in [0, 1]. It is an odd number of steps;
+        before the first, the first norm is repeated, and past the last they are mirrored.
+      norm: which norms these are: "l2", for SGD, or "l1", for Adam.
+
+    Returns:
+      A `table` of peak 1, zero from step `len(grad_norms)` on.
+
+    Raises:
+      ValueError: `grad_norms` is empty, one is not a positive number, or an argument is out of its
+        range.
+
+    Example:
+      >>> print(refined_schedule([1.0] * 4)(jnp.arange(5)))
+      [1.   0.75 0.5  0.25 0.  ]
+      >>> print(refined_schedule([3.0, 2.0, 1.0, 1.0])(jnp.arange(5)))
+      [0.181 0.375 1.    0.5   0.   ]
+
+    References:
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, algorithm 1, with
+      the filter of its code.
+    """
+    call = "refined_schedule"
+    norms = _positive(call, grad_norms)
+    part = within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), width=width)
+    if not isinstance(part, float):
+        raise ValueError(refuse(call, "width", "be a float: a shape depends on it", width))
+    one_of(call, tuple(NORMS), norm=norm)
+    return _table(_refined(_median(norms, int(part * norms.size) // 2), NORMS[norm]))
+
+
+@jax.jit
+def _optimal(norms: jax.Array) -> jax.Array:
+    weights = _weights(norms, 2)
+
+    def earlier(later: jax.Array, w: jax.Array) -> tuple[jax.Array, Any]:
+        # Near 1 first: the gradient of a quotient squares its divisor, which may be tiny.
+        near = 1 / jax.lax.stop_gradient(above_zero(later))
+        share = w * near / (above_zero(later) * near)
+        on = later + w / (2 * (1 + jnp.sqrt(1 + share)))
+        # No later step lowers the bound: this one is the last.
+        return jnp.maximum(on, w), (share, w > on)
+
+    _, (share, last) = jax.lax.scan(earlier, weights[-1], weights[:-1], reverse=True)
+    # log1p and expm1: early in a long run a step takes a tiny part of what is left.
+    left = jnp.append(-jnp.log1p(share) / 2, 0)
+    last = jnp.append(last, True)
+    ends = last.astype(jnp.int32)
+    before = jnp.cumsum(left) - left
+    over = jnp.cumsum(ends) - ends > 0
+    return jnp.where(over, 0, jnp.exp(before) * jnp.where(last, 1, -jnp.expm1(left)))
+
+
+@partial(jax.jit, static_argnums=1)
+def _refined(norms: jax.Array, power: int) -> jax.Array:
+    weights = _weights(norms, power)
+    after = jnp.append(weights[1:], weights[-1])
+    return weights * jax.lax.cumsum(after, reverse=True)
+
+
+@partial(jax.jit, static_argnums=1)
+def _median(norms: jax.Array, half: int) -> jax.Array:
+    """The medians of the `half` norms before each, it, and as many after."""
+    padded = jnp.pad(jnp.pad(norms, (0, half), mode="reflect"), (half, 0), mode="edge")
+    width = 2 * half + 1
+    place = jnp.arange(width, dtype=jnp.int32)
+
+    def slide(window: jax.Array, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # The window stays sorted: to sort each anew is 100 times as slow in a long run.
+        gone, new = ends
+        rest = jnp.where(place < jnp.searchsorted(window, gone), window, jnp.roll(window, -1))
+        at = jnp.searchsorted(rest[:-1], new)
+        window = jnp.where(place < at, rest, jnp.where(place > at, jnp.roll(rest, 1), new))
+        return window, window[half]
+
+    first = jnp.sort(padded[:width])
+    _, medians = jax.lax.scan(slide, first, (padded[:-width], padded[width:]))
+    return jnp.append(first[half], medians)
+
+
+def _weights(norms: jax.Array, power: int) -> jax.Array:
+    """norms**-power, times what makes the largest of them 1, which is no part of the gradient."""
+    return (norms / jax.lax.stop_gradient(jnp.min(norms))) ** -power
+
+
+def _table(values: jax.Array) -> Schedule:
+    # XLA divides by a scalar by multiplying with its rounded inverse, by an array exactly.
+    return Table(jnp.append(values / jnp.full_like(values, jnp.max(values)), 0))
+
+
+def _positive(call: str, grad_norms: Any) -> jax.Array:
+    """Norms as an array, each above zero."""
+    if isinstance(grad_norms, (jax.Array, np.ndarray)):
+        norms = finite(call, grad_norms=grad_norms)
+    else:
+        listed = sequence(call, grad_norms=grad_norms)
+        norms = as_array([finite(call, grad_norms=x) for x in listed]) if listed else np.zeros(0)
+    norms = real(norms)
+    if norms.ndim != 1 or norms.size == 0:
+        must = "be a list of norms, one for each step"
+        raise ValueError(refuse(call, "grad_norms", must, grad_norms))
+    require(norms > 0, refuse(call, "grad_norms", "be positive", grad_norms))
+    return above_zero(norms)
