@@ -121,3 +121,13 @@ def test_several_devices_decide_as_one(capsys):
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short(path):
     assert len(path.read_text().splitlines()) < STUDIES.get(path.stem, 80)
+
+
+def test_a_schedule_is_learnt_and_set_against_the_best_cosine(capsys):
+    found = example("learned_schedule").main(updates=25, seeds=4, peaks=1)
+    begin, cosine, learned = (found[name].mean() for name in found)
+    assert learned < begin
+    assert np.isfinite(cosine)
+    shown = capsys.readouterr().out
+    assert "learned in 25 updates: piecewise_linear([" in shown
+    assert "learned - best cosine, seed by seed: " in shown
