@@ -1,20 +1,23 @@
-"""Sixteen peak values, one program: a schedule is data, so a stack of them goes through `vmap`.
+"""Sixty-four schedules of eight families, one program: a population, trained by one sweep.
 
-With closures in their place this would be sixteen programs, compiled one after the other. Run it
-with `python examples/many_schedules.py`.
+With closures in their place this would be sixty-four programs, compiled one after the other. Run it
+with `python examples/many_schedules.py`; `benchmarks/sweep.py` times both.
 """
+
+import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-from jaxsched import scale_by_learning_rate, warmup_cosine
+import jaxsched as js
 
 # 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.asarray(pixels / 16, jnp.float32), jnp.asarray(labels, jnp.int32)
-TRAIN, BATCH = 1437, 128
+TRAIN, BATCH = 1437, 64
 
 
 def loss(params, pixels, labels):
@@ -22,10 +25,10 @@ def loss(params, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(hidden @ params["out"], labels).mean()
 
 
-# 2. A whole run as a function of its schedule: its validation loss at the end.
-def run(schedule, steps):
-    tx = optax.chain(optax.scale_by_adam(), scale_by_learning_rate(schedule))
-    a, b = jax.random.split(jax.random.key(0))
+# 2. A whole run as a function of its schedule and its seed: the validation loss at the end.
+def run(schedule, key, steps):
+    tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(schedule))
+    a, b, order = jax.random.split(key, 3)
     params = {"in": jax.random.normal(a, (64, 64)) / 8, "out": jax.random.normal(b, (64, 10)) / 8}
 
     def step(carry, key):
@@ -35,27 +38,41 @@ def run(schedule, steps):
         updates, opt_state = tx.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None
 
-    keys = jax.random.split(jax.random.key(1), steps)
-    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(order, steps))
     return loss(params, pixels[TRAIN:], labels[TRAIN:])
 
 
-# 3. Sixteen schedules, their numbers stacked: one schedule whose leaves are arrays of sixteen.
-def main(steps=100):
-    peaks = jnp.logspace(-4, 0, 16)
-    schedules = [warmup_cosine(p, total_steps=steps, warmup_steps=steps // 10) for p in peaks]
-    stacked = jax.tree.map(lambda *numbers: jnp.stack(jnp.array(numbers)), *schedules)
+# 3. A population: every family at every peak. Lists of schedules join with `+`.
+def population(steps):
+    peaks, half = np.geomspace(1e-4, 1.0, 8), steps // 2
+    return (
+        js.grid(js.constant, value=peaks)
+        + js.grid(js.linear, init_value=peaks, end_value=0.0, steps=steps)
+        + js.grid(js.cosine, init_value=peaks, end_value=0.0, steps=steps)
+        + js.grid(js.one_minus_sqrt, init_value=peaks, end_value=0.0, steps=steps)
+        + js.grid(js.warmup_cosine, peak_value=peaks, total_steps=steps, warmup_steps=steps // 10)
+        + js.grid(js.one_cycle, peak_value=peaks, total_steps=steps)
+        + js.grid(lambda p: js.constant(p, half) >> js.linear(p, 0.0, half), p=peaks)
+        + js.grid(lambda p: js.cosine(p, 0.0, half).cycle(cycles=2), p=peaks)
+    )
 
-    # 4. One compilation, one call.
+
+# 4. One compilation, one call, the same two seeds for each; on a machine with several devices,
+#    each does its part.
+def main(steps=100, picture=None):
     traces = []
-    run_all = jax.jit(jax.vmap(lambda schedule: traces.append(1) or run(schedule, steps)))
-    losses = run_all(stacked)
-    for peak, value in zip(peaks, losses, strict=True):
-        best = "  best" if value == losses.min() else ""
-        print(f"peak {peak:.5f}  validation loss {value:.4f}{best}")
-    print(f"{len(peaks)} runs, traced and compiled {len(traces)} time(s)")
-    return losses, len(traces)
+
+    def train(schedule, key):
+        traces.append(schedule)
+        return run(schedule, key, steps)
+
+    found = js.sweep(train, population(steps), key=0, seeds=2)
+    print(found.leaderboard(top=10))
+    print(f"{found.scores.size} runs in one program")
+    if picture:
+        found.plot(picture)
+    return found, len(traces)
 
 
 if __name__ == "__main__":
-    main()
+    main(picture=sys.argv[1] if len(sys.argv) > 1 else None)

@@ -67,21 +67,20 @@ class Sweep:
         Returns:
           A line for each: rank, mean score, how far behind the best, its text.
         """
-        order, columns = self.order, ["", "score", "behind", "steps", "schedule"]
+        order, columns = self.order, ("", "score", "behind", "steps", "schedule")
         sign = 1 if self.mode == "min" else -1
         behind = sign * (self.scores - self.scores[order[0]])
+        trained = np.zeros(len(order)) if self.trained is None else self.trained
         rows = [
-            [
+            (
                 str(rank),
                 _shown(self.scores[i]),
-                _shown(behind[i]) if rank > 1 else "",
+                _shown(behind[i]) if rank > 1 and trained[i] == trained[order[0]] else "",
                 "" if self.trained is None else str(self.trained[i]),
                 str(self.members[i]),
-            ]
+            )
             for rank, i in enumerate(order[:top], start=1)
         ]
-        if self.trained is None:
-            columns[3] = ""
         return _table([columns, *rows])
 
     def plot(self, path: str | Path | None = None, *, top: int = 5) -> Any:
@@ -110,9 +109,9 @@ def _shown(values: np.ndarray) -> str:
     return f"{values.mean():.4g}" + (f" ± {error:.2g}" if len(values) > 1 else "")
 
 
-def _table(rows: list[list[str]]) -> str:
-    """Columns as wide as they need to be; those without a word are left out."""
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Columns as wide as they need to be; those with a title alone are left out."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -168,7 +169,12 @@ def values(call: str, name: str, given: Any) -> list[Any]:
     if not isinstance(given, (list, tuple, np.ndarray, jax.Array)):
         return [given]
     require(len(given) > 0, refuse(call, name, "not be empty", given))
-    return [x.item() if isinstance(x, (np.generic, jax.Array)) else x for x in given]
+    return [_plain(x) if isinstance(x, (np.generic, jax.Array)) else x for x in given]
+
+
+def _plain(x: Any) -> Any:
+    """A number of an array as a person would have written it."""
+    return shortest(x) if isinstance(x.item(), float) else x.item()
 
 
 def _at(space: Range | list[Any], fraction: float) -> Any:
@@ -186,5 +192,5 @@ def _range(call: str, low: float, high: float, log: bool) -> Range:
 
 
 def shortest(x: float) -> float:
-    """The number of the fewest digits that is the same in float32: short to read, exact to use."""
-    return float(str(np.float32(x)))
+    """The number of the fewest digits that is the same in a schedule: short to read, exact."""
+    return float(str(np.dtype(jnp.result_type(float)).type(x)))

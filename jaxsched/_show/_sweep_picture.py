@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
     return figure
 
 
-def _scores(panel: Any, sweep: Sweep, named: list[tuple[int, str]]) -> None:
+def _scores(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     scores = np.where(np.isfinite(sweep.scores), sweep.scores, np.nan)[sweep.order]
     ranks = np.arange(1, len(scores) + 1)
     colours = [colour for _, colour in named] + [GREY] * (len(scores) - len(named))
@@ -54,11 +55,13 @@ def _scores(panel: Any, sweep: Sweep, named: list[tuple[int, str]]) -> None:
     panel.set_ylabel("rank")
 
 
-def _curves(panel: Any, sweep: Sweep, named: list[tuple[int, str]]) -> None:
+def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     curves = [_first(member) for member in sweep.members]
     ends = [int(curve.steps) for curve in curves if curve.steps is not None]
     steps = np.unique(np.linspace(0, max(ends, default=0) or UNENDING, POINTS).astype(int))
     best = {i for i, _ in named}
+    values = [np.asarray(curves[i](steps)) for i in best]
+    low, high = np.min(values), np.max(values)
     for i in sweep.order[::-1]:  # the best are drawn last, and lie on top
         if i not in best:
             panel.plot(steps, curves[i](steps), color=GREY, lw=0.7, alpha=0.6)
@@ -66,6 +69,9 @@ def _curves(panel: Any, sweep: Sweep, named: list[tuple[int, str]]) -> None:
         label = textwrap.shorten(f"{rank}: {sweep.members[i]}", 68, placeholder=" ...")
         panel.plot(steps, curves[i](steps), color=colour, lw=2, label=label)
     panel.set_xlabel("optimizer step")
+    if high > low or high > 0:  # the others may be far outside
+        margin = 0.1 * ((high - low) or high)
+        panel.set_ylim(low - margin, high + 2 * margin)
     handles, labels = panel.get_legend_handles_labels()
     panel.legend(
         handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1), frameon=False,
