@@ -59,11 +59,15 @@ from jaxsched._search._learn import Learned as Learned
 from jaxsched._search._learn import learn_schedule as learn_schedule
 from jaxsched._search._optimal import optimal_schedule as optimal_schedule
 from jaxsched._search._optimal import refined_schedule as refined_schedule
+from jaxsched._search._range_result import RangeTest as RangeTest
+from jaxsched._search._range_test import lr_range_test as lr_range_test
 from jaxsched._search._space import grid as grid
 from jaxsched._search._space import log_uniform as log_uniform
 from jaxsched._search._space import random_search as random_search
 from jaxsched._search._space import uniform as uniform
 from jaxsched._search._stack import stack as stack
+from jaxsched._search._suggestions import Suggestions as Suggestions
+from jaxsched._search._suggestions import suggestions as suggestions
 from jaxsched._search._sweep import sweep as sweep
 from jaxsched._search._unroll import checkpointed_scan as checkpointed_scan
 from jaxsched._show._describe import describe as describe

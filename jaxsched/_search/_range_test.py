@@ -1,0 +1,318 @@
+"""The LR range test, as one compiled scan: rising rates, a loss for each, until it diverges.
+
+    rate(i), i = 0 ... steps - 1     from low to high, both included
+    loss(i)                          of batch i, before the update with rate(i)
+    smoothed(i)                      the mean of loss(0) ... loss(i) with weights smoothing**(i - j)
+    stop                             smoothed > diverged * lowest smoothed so far, or not finite
+
+The updates from the stop on are computed and not kept: nothing waits for the host, and of many
+seeds under `vmap` each stops for itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxsched._clock import counted
+from jaxsched._curves import geometric, linear
+from jaxsched._numerics import above_zero, real
+from jaxsched._require import finite, length, name, one_of, positive, refuse, require, within
+from jaxsched._schedule import Schedule
+from jaxsched._search._range_batches import picked, stacked
+from jaxsched._search._range_result import RangeTest
+from jaxsched._search._range_verdict import LEAST
+from jaxsched._stateful._protocol import chosen
+from jaxsched._transforms._inject import inject
+
+_CALL = "lr_range_test"
+_SETTLED = 5  # losses before which a high one is an accident of its batch
+
+Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
+
+
+def lr_range_test(
+    function: Callable[..., Any],
+    params: Any,
+    batches: Any,
+    optimizer: Callable[..., optax.GradientTransformation] | None = None,
+    *,
+    low: ArrayLike = 1e-7,
+    high: ArrayLike = 10.0,
+    steps: int = 100,
+    mode: str = "geometric",
+    hyperparameter: str = "learning_rate",
+    smoothing: ArrayLike = 0.98,
+    diverged: ArrayLike = 4.0,
+) -> RangeTest:
+    """Train a little at rising rates, and see at which the loss falls and at which it explodes.
+
+    One compiled `lax.scan`. Nothing of the caller's is changed: what was learnt is thrown away.
+    Losses are taken before the update of their step. The test stops at the first loss that is NaN
+    or infinite, or, from the sixth on, once
+
+        smoothed > diverged * best                                        if best > 0
+        smoothed > best + (diverged - 1) * max(-best, first - best)       else
+
+    where best is the lowest smoothed loss so far. From then on nothing is learnt any more.
+
+    A band of seeds, which says more than one noisy curve, is a `vmap`:
+
+        jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
+
+    A second call with other numbers, parameters or batches of the same shapes compiles nothing, if
+    `function` is the same object.
+
+    Args:
+      function: `loss(params, batch)`, a scalar or a tuple that begins with it. Without an
+        optimizer your own step, `step(state, batch, value)` -> `(state, loss)`, of any state.
+      params: the parameters, or the state of your own step.
+      batches: an array, a tuple, a dict or another tree of arrays whose leading axis is the
+        batches; or a list of batches, or anything else iterable, of which `steps` are drawn. They
+        are taken in turn, and again if there are fewer than `steps`. None for a loss without.
+      optimizer: what makes the optimizer, `optax.adam` or `partial(optax.adamw, b1=0.8)`.
+      low: the first value, > 0, or >= 0 if linear.
+      high: the last value, > low.
+      steps: how many values, at least 10.
+      mode: "geometric", equal ratios, or "linear", equal differences.
+      hyperparameter: the argument of `optimizer` that is tried; the others are bound, as in
+        `partial(optax.adamw, learning_rate=1e-3)` for "weight_decay".
+      smoothing: the decay of the mean of the losses per step, in [0, 1).
+      diverged: how many times the lowest loss is too much, > 1.
+
+    Returns:
+      A `RangeTest`: the curve, and on it the suggestions.
+
+    Raises:
+      ValueError: a number is out of its range, `optimizer` has not that hyperparameter or needs
+        more arguments, or the batches do not fit together. Traced numbers are not checked.
+
+    Example:
+      >>> def loss(x, batch):
+      ...     return 2 * jnp.mean((x - batch) ** 2)  # of curvature 4: 2 / 4 is the last stable rate
+      >>> batches = 3 + jax.random.normal(jax.random.key(0), (100, 8))
+      >>> test = lr_range_test(loss, jnp.zeros(()), batches, optax.sgd, low=1e-4)
+      >>> print(test)
+      rate 0.0774, range 0.00368 to 0.0774; stopped at 1.38 after 83 of 100 points
+      >>> schedule = one_cycle(test.rate, total_steps=1000)
+
+    References:
+      Smith, 2017, https://arxiv.org/abs/1506.01186, section 3.3; fastai's `lr_find`; `LRFinder` of
+      torch-lr-finder, whose last value is `high` too.
+    """
+    require(callable(function), refuse(_CALL, "function", "be a function", function))
+    size = _size(steps)
+    ramp = _ramp(low, high, size, mode)
+    if optimizer is not None:
+        _require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
+        _require_floats(params)
+    return _run(
+        ramp,
+        params,
+        stacked(batches, size),
+        within(_CALL, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), smoothing=smoothing),
+        within(_CALL, "be above 1", lambda x: x > 1, diverged=diverged),
+        function=_key(function),
+        optimizer=_key(optimizer),
+        hyperparameter=hyperparameter,
+        steps=size,
+    )
+
+
+class _Seen(NamedTuple):
+    """What the test remembers of the losses."""
+
+    loss: jax.Array  # float: the last one that counts
+    smoothed: jax.Array  # float: the mean of those that count
+    weight: jax.Array  # float: the sum of its weights
+    best: jax.Array  # float: the lowest mean
+    first: jax.Array  # float
+    heard: jax.Array  # int32: how many count
+    stopped: jax.Array  # bool
+
+
+@functools.partial(jax.jit, static_argnames=("function", "optimizer", "hyperparameter", "steps"))
+def _run(
+    ramp: Schedule,
+    params: Any,
+    batches: Any,
+    smoothing: ArrayLike,
+    diverged: ArrayLike,
+    *,
+    function: _Key,
+    optimizer: _Key,
+    hyperparameter: str,
+    steps: int,
+) -> RangeTest:
+    batch = picked(batches)
+    if optimizer.call is None:
+        step, state = _own(function.made()), params
+    else:
+        tx = inject(optimizer.made(), **{hyperparameter: ramp})
+        step, state = _trained(function.made(), tx), (params, tx.init(params))
+
+    def body(carry: tuple[Any, _Seen], at: tuple[jax.Array, jax.Array]) -> Any:
+        (state, seen), (i, rate) = carry, at
+        new, loss = step(state, batch(i), rate)
+        seen = _heard(seen, loss, real(smoothing), real(diverged))
+        return (chosen(~seen.stopped, new, state), seen), (seen.loss, seen.smoothed)
+
+    index = jnp.arange(steps, dtype=jnp.int32)
+    rates = ramp(index)
+    (_, seen), (losses, smoothed) = jax.lax.scan(body, (state, _nothing()), (index, rates))
+    return RangeTest(rates, losses, smoothed, seen.heard)
+
+
+def _trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs) -> Step:
+    """A step of an optimizer, whose rates are on its own clock: an update that counts, a tick."""
+
+    def scalar(params: Any, batch: Any) -> jax.Array:
+        out = loss(params, batch)
+        return out[0] if isinstance(out, tuple) else out
+
+    def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
+        params, opt_state = state
+        value, gradients = jax.value_and_grad(scalar)(params, batch)
+        updates, opt_state = tx.update(gradients, opt_state, params, value=value)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    return step
+
+
+def _own(function: Callable[..., Any]) -> Step:
+    """The caller's step, of which it is said what is wrong with it."""
+
+    def step(state: Any, batch: Any, value: jax.Array) -> tuple[Any, jax.Array]:
+        out: Any = function(state, batch, value)
+        must = "return `(state, loss)`, a pair"
+        require(isinstance(out, tuple) and len(out) == 2, refuse(_CALL, "function", must, out))
+        new, loss = out
+        before, after = jax.tree.structure(state), jax.tree.structure(new)
+        must = f"return the state as it was given, {before}"
+        require(before == after, refuse(_CALL, "function", must, after))
+        return new, loss
+
+    return step
+
+
+def _nothing() -> _Seen:
+    zero = real(0.0)
+    return _Seen(zero, zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+
+
+def _heard(seen: _Seen, loss: Any, smoothing: jax.Array, diverged: jax.Array) -> _Seen:
+    """With a loss more; from the stop on nothing changes."""
+    loss = _scalar(loss)
+    weight = smoothing * seen.weight + (1 - smoothing)
+    # What is added is a part of the difference: of equal losses the mean is exactly that loss.
+    mean = seen.smoothed + (loss - seen.smoothed) * ((1 - smoothing) / above_zero(weight))
+    fresh = seen.heard == 0
+    mean = jnp.where(fresh, loss, mean)
+    first = jnp.where(fresh, mean, seen.first)
+    best = jnp.where(fresh, mean, jnp.minimum(seen.best, mean))
+    over = jnp.where(best > 0, best, jnp.maximum(-best, first - best))
+    high = (seen.heard >= _SETTLED) & (mean > best + (diverged - 1) * over)
+    counts = ~seen.stopped & jnp.isfinite(loss) & jnp.isfinite(mean)
+    new = _Seen(loss, mean, weight, best, first, counted(seen.heard, counts), high)
+    return chosen(counts, new, seen._replace(stopped=jnp.ones((), bool)))
+
+
+def _scalar(loss: Any) -> jax.Array:
+    value = jnp.asarray(loss)
+    fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    require(fits, refuse(_CALL, "function", "give one real loss", value))
+    return real(value)
+
+
+def _size(steps: Any) -> int:
+    size = length(_CALL, steps=steps, least=LEAST)
+    static = isinstance(size, int)
+    require(static, refuse(_CALL, "steps", "be an int: it is the length of an array", size))
+    return int(size)
+
+
+def _ramp(low: ArrayLike, high: ArrayLike, steps: int, mode: str) -> Schedule:
+    one_of(_CALL, ("geometric", "linear"), mode=mode)
+    if mode == "linear":
+        start = within(_CALL, "not be negative", lambda x: x >= 0, low=low)
+    else:
+        start = positive(_CALL, low=low, remedy='From 0 on it is mode="linear".')
+    end = finite(_CALL, high=high)
+    require(end > start, refuse(_CALL, "high", f"be above low={low!r}", high))
+    return (linear if mode == "linear" else geometric)(start, end, steps - 1)
+
+
+def _require_optimizer(optimizer: Any, hyperparameter: str) -> None:
+    """Raise unless it makes an optimizer from this one argument."""
+    made = "Give what makes it: `optax.adam`, not `optax.adam(1e-3)`."
+    factory = callable(optimizer) and not hasattr(optimizer, "update")
+    require(factory, refuse(_CALL, "optimizer", "be a function", optimizer, made))
+    try:
+        signature = inspect.signature(optimizer)
+    except (TypeError, ValueError):
+        return  # not to be inspected: the factory itself will tell
+    known = [*signature.parameters]
+    try:
+        signature.bind_partial(**{hyperparameter: 0.0})
+    except TypeError:
+        must = f"be an argument of the optimizer, one of {', '.join(known)}"
+        raise ValueError(refuse(_CALL, "hyperparameter", must, hyperparameter)) from None
+    try:
+        signature.bind(**{hyperparameter: 0.0})
+    except TypeError as error:
+        shown = getattr(optimizer, "__name__", "optimizer")
+        remedy = f"It has a {error}. Bind it: `partial({shown}, learning_rate=1e-3)`."
+        must = f"need no more than {hyperparameter}"
+        raise ValueError(refuse(_CALL, "optimizer", must, optimizer, remedy)) from None
+
+
+def _require_floats(params: Any) -> None:
+    """Raise unless there is a gradient in everything."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        kind = jnp.result_type(leaf)
+        require(
+            jnp.issubdtype(kind, jnp.inexact),
+            refuse(
+                _CALL,
+                "params",
+                f"be floats, and {jax.tree_util.keystr(path)} is {kind}",
+                leaf,
+                "With other state give your own step and no optimizer.",
+            ),
+        )
+
+
+class _Key(NamedTuple):
+    """A function as `jit` compares it: two equal partials of one function are the same."""
+
+    call: Any
+    args: tuple[Any, ...] = ()
+    keywords: tuple[Any, ...] = ()
+
+    def made(self) -> Any:
+        if not (self.args or self.keywords):
+            return self.call
+        keywords = {key: x for key, _, x in self.keywords}
+        return functools.partial(self.call, *(x for _, x in self.args), **keywords)
+
+
+def _key(function: Any) -> _Key:
+    key = _Key(function)
+    if isinstance(function, functools.partial):
+        # With their types: True is equal to 1.
+        args = tuple((type(x), x) for x in function.args)
+        keywords = tuple((key, type(x), x) for key, x in sorted(function.keywords.items()))
+        key = _Key(function.func, args, keywords)
+    try:
+        hash(key)
+    except TypeError:  # an array is bound, say: it is the same if it is this very object
+        partial = isinstance(function, functools.partial)
+        return _Key(function if partial else functools.partial(function))
+    return key
