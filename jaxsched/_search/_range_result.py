@@ -106,11 +106,13 @@ class RangeTest(NamedTuple):
         require(known, f"what a range test means is for outside `jit`; under it, use {call}.")
         size = self.rates.shape[-1]
         rows = [np.asarray(x).reshape(-1, size) for x in self[:3]]
-        found, begins, codes = _readings(*rows, np.asarray(self.count).reshape(-1))
-        codes = np.asarray(codes)
-        fine = codes == FINE
+        # One after the other: so a band of any width is the same program as one curve.
+        read = [_reading(*row) for row in zip(*rows, np.ravel(self.count), strict=True)]
+        whole = jax.tree.map(lambda *x: np.stack(x), *read)
+        fine = whole.codes == FINE
         kept = fine if 2 * fine.sum() > len(fine) else np.ones_like(fine)
-        return _Reading(tuple(np.asarray(x)[kept] for x in found), np.asarray(begins)[kept], codes)
+        found, begins = jax.tree.map(lambda x: x[kept], (whole.found, whole.begins))
+        return _Reading(found, begins, whole.codes)
 
     def plot(self, path: str | Path | None = None, axes: Any = None) -> Any:
         """Draw the curve, the suggestions, the range, and where it stopped.
@@ -144,21 +146,20 @@ class RangeTest(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """What the curves mean, one a row."""
+    """What a curve means; or many, stacked."""
 
-    found: tuple[np.ndarray, ...]  # by rule, of those that have a say
-    begins: np.ndarray  # float: the rate from which on the loss falls, of the same
-    codes: np.ndarray  # int32: the verdict on all
+    found: Suggestions  # never outside of what was tried
+    begins: Any  # float: the rate from which on the loss falls
+    codes: Any  # int32: the verdict
 
 
 @jax.jit
-@jax.vmap
-def _readings(
+def _reading(
     rates: jax.Array, losses: jax.Array, smoothed: jax.Array, count: jax.Array
-) -> tuple[Suggestions, jax.Array, jax.Array]:
+) -> _Reading:
     found = suggestions(rates, smoothed, count)
     inside = Suggestions(*(jnp.clip(x, rates[0], rates[-1]) for x in found))
-    return inside, _begins(rates, smoothed, count), verdict(losses, count)
+    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count))
 
 
 def _begins(rates: jax.Array, smoothed: jax.Array, count: jax.Array) -> jax.Array:

@@ -175,7 +175,7 @@ def _trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs
 
     def scalar(params: Any, batch: Any) -> jax.Array:
         out = loss(params, batch)
-        return out[0] if isinstance(out, tuple) else out
+        return _scalar(out[0] if isinstance(out, tuple) else out)
 
     def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
         params, opt_state = state
@@ -197,9 +197,16 @@ def _own(function: Callable[..., Any]) -> Step:
         before, after = jax.tree.structure(state), jax.tree.structure(new)
         must = f"return the state as it was given, {before}"
         require(before == after, refuse(_CALL, "function", must, after))
-        return new, loss
+        return new, _scalar(loss)
 
     return step
+
+
+def _scalar(loss: Any) -> jax.Array:
+    value = jnp.asarray(loss)
+    fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    require(fits, refuse(_CALL, "function", "give one real loss", value))
+    return real(value)
 
 
 def _nothing() -> _Seen:
@@ -207,9 +214,8 @@ def _nothing() -> _Seen:
     return _Seen(zero, zero, zero, zero, zero, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
-def _heard(seen: _Seen, loss: Any, smoothing: jax.Array, diverged: jax.Array) -> _Seen:
+def _heard(seen: _Seen, loss: jax.Array, smoothing: jax.Array, diverged: jax.Array) -> _Seen:
     """With a loss more; from the stop on nothing changes."""
-    loss = _scalar(loss)
     weight = smoothing * seen.weight + (1 - smoothing)
     # What is added is a part of the difference: of equal losses the mean is exactly that loss.
     mean = seen.smoothed + (loss - seen.smoothed) * ((1 - smoothing) / above_zero(weight))
@@ -222,13 +228,6 @@ def _heard(seen: _Seen, loss: Any, smoothing: jax.Array, diverged: jax.Array) ->
     counts = ~seen.stopped & jnp.isfinite(loss) & jnp.isfinite(mean)
     new = _Seen(loss, mean, weight, best, first, counted(seen.heard, counts), high)
     return chosen(counts, new, seen._replace(stopped=jnp.ones((), bool)))
-
-
-def _scalar(loss: Any) -> jax.Array:
-    value = jnp.asarray(loss)
-    fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
-    require(fits, refuse(_CALL, "function", "give one real loss", value))
-    return real(value)
 
 
 def _size(steps: Any) -> int:

@@ -27,7 +27,7 @@ _ROUNDING = 8
 def verdict(losses: jax.Array, count: jax.Array) -> jax.Array:
     """One of `FINE`, `BROKEN`, ... of the first `count` raw losses: int32."""
     stopped = count < losses.size
-    falls, rises = _falls(losses, count), _falls(-losses, count)
+    falls, rises = jax.vmap(_falls, (0, None))(jnp.stack([losses, -losses]), count)
     code = jnp.where(falls, FINE, jnp.where(rises | stopped, RISING, FLAT))
     code = jnp.where(count < LEAST, SHORT, code)
     return jnp.where(count < 1, BROKEN, code).astype(jnp.int32)

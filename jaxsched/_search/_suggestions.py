@@ -93,8 +93,13 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
             "A band is mapped: `jax.vmap(suggestions)(rates, losses)`.",
         ),
     )
-    counted = jnp.asarray(x.size if count is None else count, jnp.int32)
-    late, curve = _seen(x, y, counted, _FIRST), _seen(x, y, counted, x.size // _TENTH)
+    return _suggested(x, y, jnp.asarray(x.size if count is None else count, jnp.int32))
+
+
+@jax.jit
+def _suggested(rates: jax.Array, losses: jax.Array, count: jax.Array) -> Suggestions:
+    late = _seen(rates, losses, count, _FIRST)
+    curve = _seen(rates, losses, count, rates.size // _TENTH)
     return Suggestions(
         _steepest(late), _steep(curve), _minimum(curve), _valley(curve), _slide(curve)
     )
