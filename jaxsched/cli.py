@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, NoReturn
 
 from jaxsched._extra import MissingExtraError
 from jaxsched._train._refused import RefusedError, refusing
+
+Command = Callable[[argparse.Namespace], int | None]
 
 TRAIN = """\
 Train a small network on scikit-learn's handwritten digits, its learning rate a schedule times a
@@ -36,6 +39,24 @@ run.toml has any of these options but --resume and --force; the command line win
   epochs = 20
   optimizer = "adamw(weight_decay=0.01)"
   schedule = "warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)"
+"""
+
+FIND = """\
+Which learning rate? An LR range test: a little training at rising rates, until the loss explodes,
+on several seeds in one compiled program; and what each of the known rules suggests."""
+
+FIND_MORE = """\
+A task of your own is module:function. It is called with a random key, once for each seed, and
+returns (loss, params, batches): loss(params, batch) is a scalar, and batches are arrays whose
+leading axis is the batches, or a list of batches, or anything else iterable.
+
+The exit code is 1 if the test found nothing, and says why.
+
+examples:
+  jaxsched find
+  jaxsched find --optimizer sgd momentum=0.9 --low 1e-4 --high 100
+  jaxsched find --task my_model:range_test --seeds 4 --out rates.png
+  jaxsched find --optimizer adamw learning_rate=3e-3 --hyperparameter weight_decay --high 1e3
 """
 
 DESCRIBE = """\
@@ -65,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after `jaxsched`; None is those of the process.
 
     Returns:
-      The exit code: 0, or 2 if the options ask for what cannot be.
+      The exit code: 0, 1 if `find` has found nothing, or 2 if the options ask for what cannot be.
     """
     try:
         options = _options(argv)
-        options.run(options)
+        return options.run(options) or 0
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         sys.stderr.close()
         return 0
@@ -79,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jaxsched: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def train(options: argparse.Namespace) -> None:
@@ -104,6 +124,13 @@ def train(options: argparse.Namespace) -> None:
         until=options.stop_after,
         checkpoint_every=options.checkpoint_every,
     )
+
+
+def find(options: argparse.Namespace) -> int:
+    """`jaxsched find`."""
+    from jaxsched._find._run import run
+
+    return run(vars(options))
 
 
 def describe(options: argparse.Namespace) -> None:
@@ -157,12 +184,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser = _Parser(prog="jaxsched", description="Schedules for JAX.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     trains = _add_train(commands)
+    _add_find(commands)
     _add_describe(commands)
     _add_list(commands)
     return parser, trains
 
 
-def _added(commands: Any, name: str, run: Callable[..., None], brief: str, **texts: str) -> Any:
+def _added(
+    commands: Any, name: str, run: Callable[..., int | None], brief: str, **texts: str
+) -> Any:
     parser = commands.add_parser(
         name, help=brief, formatter_class=argparse.RawDescriptionHelpFormatter, **texts
     )
@@ -214,6 +244,44 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_find(commands: Any) -> None:
+    brief = "find a learning rate by a range test"
+    parser = _added(commands, "find", find, brief, description=FIND, epilog=FIND_MORE)
+    add = parser.add_argument
+    add("--task", default="digits", metavar="TASK", help="digits, or module:function; see below")
+    add(
+        "--optimizer",
+        nargs="+",
+        default=["adam"],
+        metavar=("NAME", "key=value"),
+        help="of optax; default: adam",
+    )
+    add(
+        "--hyperparameter",
+        default="learning_rate",
+        metavar="NAME",
+        help="what is tried; default: learning_rate",
+    )
+    add("--low", type=_number, default=1e-7, metavar="X", help="the first value; default: 1e-7")
+    add("--high", type=_number, default=10.0, metavar="X", help="the last value; default: 10")
+    add("--steps", type=_steps, default=100, metavar="N", help="how many values; default: 100")
+    add(
+        "--mode",
+        choices=("geometric", "linear"),
+        default="geometric",
+        help="equal ratios, or equal differences; default: geometric",
+    )
+    add("--seeds", type=_seeds, default=8, metavar="N", help="default: 8")
+    add("--batch-size", type=_positive, metavar="N", help="of the digits; default: 32")
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs/find.png"),
+        metavar="FILE",
+        help="the picture; default: runs/find.png",
+    )
+
+
 def _add_describe(commands: Any) -> None:
     brief = "show what a schedule is worth, and where that changes"
     parser = _added(
@@ -243,4 +311,15 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parsed
 
 
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text}")
+    return number
+
+
+_steps, _seeds = _whole(10, 10**6), _whole(1, 10**4)
 _positive, _count, _seed = _whole(1, 10**6), _whole(1, 10**15), _whole(0, 2**32 - 1)

@@ -205,7 +205,8 @@ def _own(function: Callable[..., Any]) -> Step:
 def _scalar(loss: Any) -> jax.Array:
     value = jnp.asarray(loss)
     fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
-    require(fits, refuse(_CALL, "function", "give one real loss", value))
+    shown = jax.ShapeDtypeStruct(value.shape, value.dtype)
+    require(fits, refuse(_CALL, "function", "give one real loss", shown))
     return real(value)
 
 
