@@ -277,16 +277,10 @@ def _require_floats(params: Any) -> None:
     """Raise unless there is a gradient in everything."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         kind = jnp.result_type(leaf)
-        require(
-            jnp.issubdtype(kind, jnp.inexact),
-            refuse(
-                _CALL,
-                "params",
-                f"be floats, and {jax.tree_util.keystr(path)} is {kind}",
-                leaf,
-                "With other state give your own step and no optimizer.",
-            ),
-        )
+        if not jnp.issubdtype(kind, jnp.inexact):  # to show an array waits for its device
+            must = f"be floats, and {jax.tree_util.keystr(path)} is {kind}"
+            remedy = "With other state give your own step and no optimizer."
+            raise ValueError(refuse(_CALL, "params", must, leaf, remedy))
 
 
 class _Key(NamedTuple):

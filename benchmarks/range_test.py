@@ -1,0 +1,181 @@
+"""The range test against the same loop stepped from Python, and what its suggestions are worth.
+
+    python benchmarks/range_test.py
+
+Both train the network of `jaxsched train` on batches of 32 digits with Adam, at 100 rates. The loop
+is a step that is compiled already, its batches cut and on the device already; finders read the loss
+back at each step, to know when to stop, and the other row does that once, at the end. Timed in
+turns, as in `core.py`. Neither stops early here, and ours checks its arguments in every call.
+
+The worth is the validation loss at the end of a linear decay from each suggestion, and from the
+best of 13 peaks, which were tried on the same seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from core import paired, spread, unit
+
+import jaxsched as js
+from jaxsched._find._tasks import Task, task
+from jaxsched._train._data import digits
+
+STEPS, BATCH = 100, 32
+OPTIMIZERS = {
+    "adam": (optax.adam, np.geomspace(1e-3, 0.1, 13)),
+    "sgd": (optax.sgd, np.geomspace(0.01, 2.0, 13)),
+}
+
+
+def ours(made: Task, seeds: int) -> Callable[[], Any]:
+    def run(params: Any, batches: Any) -> js.RangeTest:
+        return js.lr_range_test(made.loss, params, batches, optax.adam, diverged=1e30)
+
+    if seeds > 1:
+        band = jax.jit(jax.vmap(run))
+        return lambda: band(made.params, made.batches)
+    one = jax.tree.map(lambda x: x[0], (made.params, made.batches))
+    return lambda: run(*one)
+
+
+def python_loop(made: Task, seeds: int, *, reads: bool) -> Callable[[], Any]:
+    """The same from Python, one seed after the other."""
+    tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)
+    rates = [float(x) for x in js.geometric(1e-7, 10.0, STEPS - 1)(np.arange(STEPS))]
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: Any, rate: jax.Array) -> Any:
+        loss, grads = jax.value_and_grad(made.loss)(params, batch)
+        state.hyperparams["learning_rate"] = rate
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    cut = [
+        [jax.tree.map(lambda x, i=i, n=n: x[n, i], made.batches) for i in range(1437 // BATCH)]
+        for n in range(seeds)
+    ]
+
+    def run() -> Any:
+        losses = []
+        for n, batches in enumerate(cut):
+            params = jax.tree.map(lambda x, n=n: x[n], made.params)
+            state = tx.init(params)
+            for i, rate in enumerate(rates):
+                params, state, loss = step(params, state, batches[i % len(batches)], rate)
+                losses.append(float(loss) if reads else loss)
+        return losses
+
+    return run
+
+
+def peak(made: Task) -> str:
+    """The memory of the compiled test, arguments and results included, and that of one step."""
+    one = jax.tree.map(lambda x: x[0], (made.params, made.batches))
+    first = jax.tree.map(lambda x: x[0], one[1])
+
+    def step(params: Any, batch: Any) -> Any:
+        return jax.value_and_grad(made.loss)(params, batch)
+
+    def test(params: Any, batches: Any) -> Any:
+        return js.lr_range_test(made.loss, params, batches, optax.adam)
+
+    def size(f: Any, *arguments: Any) -> str:
+        found = jax.jit(f).lower(*arguments).compile().memory_analysis()
+        parts = {
+            "arguments": found.argument_size_in_bytes,
+            "results": found.output_size_in_bytes,
+            "while it runs": found.temp_size_in_bytes,
+        }
+        total = sum(parts.values())
+        return f"{total / 1024:.0f} kB ({', '.join(f'{x} {parts[x] / 1024:.0f}' for x in parts)})"
+
+    bytes_of = sum(x.nbytes for x in jax.tree.leaves(one[0]))
+    return (
+        f"memory of the test: {size(test, *one)}\n"
+        f"of one gradient:    {size(step, one[0], first)}\n"
+        f"of the parameters:  {bytes_of / 1024:.0f} kB, three times with Adam's moments"
+    )
+
+
+def speed(turns: int) -> None:
+    print("| seeds | ours | the loop | reads the loss | loop / ours | aim |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for seeds in (1, 8):
+        made = task("digits", seeds, STEPS, BATCH)
+        for reads in (True, False):
+            a, b, ratios = paired(ours(made, seeds), python_loop(made, seeds, reads=reads), turns)
+            when = "each step" if reads else "at the end"
+            print(
+                f"| {seeds} | {unit(a)} | {unit(b)} | {when} | {spread(ratios)} | >= 3 |",
+                flush=True,
+            )
+    print(f"\n{peak(task('digits', 1, STEPS, BATCH))}\n")
+
+
+def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
+    """The validation loss behind a linear decay from a peak: of a peak, parameters and a key."""
+    data = digits()
+
+    def final(peak: jax.Array, params: Any, key: jax.Array) -> jax.Array:
+        tx = js.inject(make, learning_rate=js.linear(peak, 0.0, steps))
+
+        def step(carry: Any, key: jax.Array) -> Any:
+            params, state = carry
+            which = jax.random.randint(key, (BATCH,), 0, len(data.train.labels))
+            batch = jax.tree.map(lambda x: x[which], data.train)
+            updates, state = tx.update(jax.grad(made.loss)(params, batch), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        keys = jax.random.split(key, steps)
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+        return made.loss(params, data.valid)
+
+    return jax.jit(jax.vmap(final, (None, 0, 0)))
+
+
+def worth(seeds: int) -> None:
+    made = task("digits", seeds, STEPS, BATCH)
+    keys = jax.random.split(jax.random.key(1), seeds)
+    rules = js.Suggestions._fields
+    print("| optimizer | steps | " + " | ".join(rules) + " | best peak |")
+    print("| --- " * (len(rules) + 3) + "|")
+    for name, (make, peaks) in OPTIMIZERS.items():
+        test = functools.partial(js.lr_range_test, made.loss, optimizer=make)
+        band = jax.vmap(lambda params, batches, test=test: test(params, batches))(
+            made.params, made.batches
+        )
+        tried = [*band.suggestions, *peaks]
+        for steps in (300, 1500):
+            final = trained(made, make, steps)
+            losses = [final(jnp.float32(x), made.params, keys).mean() for x in tried]
+            losses = np.nan_to_num(np.asarray(losses), nan=np.inf)
+            best = len(rules) + losses[len(rules) :].argmin()
+            cells = [f"{losses[n]:.3f} at {tried[n]:.2g}" for n in (*range(len(rules)), best)]
+            print(f"| {name} | {steps} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
+    parser.add_argument("--seeds", type=int, default=8, help="of the worth; 0 leaves it out")
+    options = parser.parse_args()
+    print(
+        f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
+        f"{jax.devices()[0].device_kind}; ratios with quartiles\n"
+    )
+    speed(options.turns)
+    if options.seeds:
+        worth(options.seeds)
+
+
+if __name__ == "__main__":
+    main()
