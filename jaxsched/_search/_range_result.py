@@ -69,8 +69,9 @@ class RangeTest(NamedTuple):
         """The peak of a schedule that decays to zero: `suggestions.minimum`.
 
         On digits, with Adam and SGD, 300 and 1500 steps, it ended at worst at twice the loss of the
-        best of many peaks, the other rules at 4 to 34 times (`benchmarks/range_test.py`). The longer
-        a run, the lower its best rate: for a long one, or a constant rate, `suggestions.valley`.
+        best of many peaks, the other rules at 4 to 34 times (`benchmarks/range_test.py`). The best
+        rate falls with the length of a run: for a long one, or a constant rate, take
+        `suggestions.valley`.
         """
         return self.suggestions.minimum  # pyright: ignore[reportReturnType]
 
