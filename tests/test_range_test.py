@@ -16,7 +16,7 @@ from flax.training.train_state import TrainState
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._search import _range_test
+from jaxsched._search import _range_steps, _range_test
 from jaxsched._search._range_verdict import BROKEN, FINE, FLAT, RISING, SHORT, verdict
 
 VECTORS = json.loads((peers.VECTORS / "lr_finder.json").read_text())
@@ -331,7 +331,7 @@ def test_nothing_is_compiled_for_other_numbers():
 
 
 def test_partials_of_equal_numbers_of_other_types_are_others():
-    key = _range_test._key
+    key = _range_steps.key_of
     assert key(functools.partial(optax.sgd, momentum=1)) != key(
         functools.partial(optax.sgd, momentum=True)
     )
@@ -443,8 +443,6 @@ def test_nnx_is_split_and_merged():
     [
         (optax.adamw, "learning_rate"),
         (functools.partial(optax.adamw, 0.1), "b2"),
-        (optax.lion, "learning_rate"),
-        (optax.adafactor, "learning_rate"),
         (optax.polyak_sgd, "max_learning_rate"),  # which needs the loss too
         (optax.contrib.prodigy, "learning_rate"),
     ],

@@ -1,0 +1,122 @@
+"""What a range test runs: the step of an optimizer on a loss, or one of the caller's own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._numerics import real
+from jaxsched._require import refuse, require
+
+_CALL = "lr_range_test"
+
+Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
+
+
+def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs) -> Step:
+    """A step of an optimizer, whose rates are on its own clock: an update that counts, a tick."""
+
+    def scalar(params: Any, batch: Any) -> jax.Array:
+        out = loss(params, batch)
+        return _scalar(out[0] if isinstance(out, tuple) else out)
+
+    def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
+        params, opt_state = state
+        value, gradients = jax.value_and_grad(scalar)(params, batch)
+        updates, opt_state = tx.update(gradients, opt_state, params, value=value)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    return step
+
+
+def own(function: Callable[..., Any]) -> Step:
+    """The caller's step, of which it is said what is wrong with it."""
+
+    def step(state: Any, batch: Any, value: jax.Array) -> tuple[Any, jax.Array]:
+        out: Any = function(state, batch, value)
+        must = "return `(state, loss)`, a pair"
+        require(isinstance(out, tuple) and len(out) == 2, refuse(_CALL, "function", must, out))
+        new, loss = out
+        before, after = jax.tree.structure(state), jax.tree.structure(new)
+        must = f"return the state as it was given, {before}"
+        require(before == after, refuse(_CALL, "function", must, after))
+        return new, _scalar(loss)
+
+    return step
+
+
+def _scalar(loss: Any) -> jax.Array:
+    value = jnp.asarray(loss)
+    fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    shown = jax.ShapeDtypeStruct(value.shape, value.dtype)
+    require(fits, refuse(_CALL, "function", "give one real loss", shown))
+    return real(value)
+
+
+def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
+    """Raise unless it makes an optimizer from this one argument."""
+    made = "Give what makes it: `optax.adam`, not `optax.adam(1e-3)`."
+    factory = callable(optimizer) and not hasattr(optimizer, "update")
+    require(factory, refuse(_CALL, "optimizer", "be a function", optimizer, made))
+    try:
+        signature = inspect.signature(optimizer)
+    except (TypeError, ValueError):
+        return  # not to be inspected: the factory itself will tell
+    known = [*signature.parameters]
+    try:
+        signature.bind_partial(**{hyperparameter: 0.0})
+    except TypeError:
+        must = f"be an argument of the optimizer, one of {', '.join(known)}"
+        raise ValueError(refuse(_CALL, "hyperparameter", must, hyperparameter)) from None
+    try:
+        signature.bind(**{hyperparameter: 0.0})
+    except TypeError as error:
+        shown = getattr(optimizer, "__name__", "optimizer")
+        remedy = f"It has a {error}. Bind it: `partial({shown}, learning_rate=1e-3)`."
+        must = f"need no more than {hyperparameter}"
+        raise ValueError(refuse(_CALL, "optimizer", must, optimizer, remedy)) from None
+
+
+def require_floats(params: Any) -> None:
+    """Raise unless there is a gradient in everything."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        kind = jnp.result_type(leaf)
+        if not jnp.issubdtype(kind, jnp.inexact):  # to show an array waits for its device
+            must = f"be floats, and {jax.tree_util.keystr(path)} is {kind}"
+            remedy = "With other state give your own step and no optimizer."
+            raise ValueError(refuse(_CALL, "params", must, leaf, remedy))
+
+
+class Key(NamedTuple):
+    """A function as `jit` compares it: two equal partials of one function are the same."""
+
+    call: Any
+    args: tuple[Any, ...] = ()
+    keywords: tuple[Any, ...] = ()
+
+    def made(self) -> Any:
+        if not (self.args or self.keywords):
+            return self.call
+        keywords = {key: x for key, _, x in self.keywords}
+        return functools.partial(self.call, *(x for _, x in self.args), **keywords)
+
+
+def key_of(function: Any) -> Key:
+    key = Key(function)
+    if isinstance(function, functools.partial):
+        # With their types: True is equal to 1.
+        args = tuple((type(x), x) for x in function.args)
+        keywords = tuple((key, type(x), x) for key, x in sorted(function.keywords.items()))
+        key = Key(function.func, args, keywords)
+    try:
+        hash(key)
+    except TypeError:  # an array is bound, say: it is the same if it is this very object
+        partial = isinstance(function, functools.partial)
+        return Key(function if partial else functools.partial(function))
+    return key
