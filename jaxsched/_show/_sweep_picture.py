@@ -13,12 +13,11 @@ import numpy as np
 from jaxsched._extra import extra
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._search._leaderboard import Sweep
+from jaxsched._show._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._show._still import still
 from jaxsched._stateful._protocol import Stateful
 
-# Okabe and Ito's colours, which differ for every kind of colour vision.
-COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
-GREY = "#BBBBBB"
+COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK
 POINTS = 1000  # of a curve that is drawn
 UNENDING = 1000  # steps of a population in which no curve has an end
 
@@ -43,7 +42,7 @@ def _scores(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     ranks = np.arange(1, len(scores) + 1)
     colours = [colour for _, colour in named] + [GREY] * (len(scores) - len(named))
     if scores.shape[1] > 1:
-        panel.plot(scores, ranks, ".", ms=4, color=GREY, zorder=1)
+        panel.plot(scores, ranks, ".", ms=4, color=GREY, alpha=0.5, zorder=1)
     panel.scatter(scores.mean(axis=1), ranks, c=colours, s=28, zorder=2)
     found = scores[np.isfinite(scores)]
     if len(found) and found.min() > 0 and found.max() > 10 * found.min():
@@ -64,7 +63,7 @@ def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     low, high = np.min(values), np.max(values)
     for i in sweep.order[::-1]:  # the best are drawn last, and lie on top
         if i not in best:
-            panel.plot(steps, curves[i](steps), color=GREY, lw=0.7, alpha=0.6)
+            panel.plot(steps, curves[i](steps), color=GREY, lw=0.7, alpha=0.4)
     for rank, (i, colour) in reversed([*enumerate(named, start=1)]):
         label = textwrap.shorten(f"{rank}: {sweep.members[i]}", 68, placeholder=" ...")
         panel.plot(steps, curves[i](steps), color=colour, lw=2, label=label)

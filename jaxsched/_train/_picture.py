@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxsched._extra import extra
+from jaxsched._show._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._train._folder import written
 from jaxsched._train._history import History
 from jaxsched._transforms._walk import EVENTS
-
-# Okabe and Ito's colours, which differ for every kind of colour vision.
-BLUE, SKY, VERMILION, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, BLACK, GREY = "#E69F00", "#000000", "#777777"
 
 COLOURS = {
     "restarts": GREEN,

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxsched._extra import extra
+from jaxsched._search._range_result import RangeTest
+from jaxsched._show._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
-if TYPE_CHECKING:
-    from jaxsched._search._range_result import RangeTest
-
-# Okabe and Ito's colours, which differ for every kind of colour vision; and a marker for each.
-_BLUE, _SKY, _VERMILION, _GREEN, _GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#777777"
 _RULES = {
-    "steepest": ("#E69F00", "v"),
-    "steep": ("#CC79A7", "^"),
-    "minimum": (_GREEN, "o"),
-    "valley": ("#000000", "s"),
-    "slide": (_VERMILION, "D"),
+    "steepest": (ORANGE, "v"),
+    "steep": (PURPLE, "^"),
+    "minimum": (GREEN, "o"),
+    "valley": (BLACK, "s"),
+    "slide": (VERMILION, "D"),
 }
 _ROOM = 0.12  # above and below the smoothed curve, of its height
 
@@ -58,16 +55,16 @@ def _curves(
 ) -> None:
     many = len(losses) > 1
     alpha = max(0.7 / len(losses) ** 0.25, 0.2)
-    dots = {"color": _SKY, "ls": "", "marker": ".", "ms": 4, "alpha": alpha}
+    dots = {"color": SKY, "ls": "", "marker": ".", "ms": 4, "alpha": alpha}
     axes.plot(rates, losses.T, label=["each batch", *[None] * (len(losses) - 1)], **dots)
     middle, low, high = _band(smoothed)
     if many:
-        axes.fill_between(rates, low, high, color=_BLUE, alpha=0.2, lw=0, label="all seeds")
-    axes.plot(rates, middle, color=_BLUE, lw=2, label="smoothed" + ", median" * many)
+        axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, lw=0, label="all seeds")
+    axes.plot(rates, middle, color=BLUE, lw=2, label="smoothed" + ", median" * many)
     stops = rates[np.maximum(counts[counts < len(rates)], 1) - 1]
     if len(stops):
         of = f" ({len(stops)} of {len(losses)})" if many else ""
-        style: dict[str, Any] = {"color": _VERMILION, "ls": "--", "lw": 1.2}
+        style: dict[str, Any] = {"color": VERMILION, "ls": "--", "lw": 1.2}
         axes.axvline(np.median(stops), label=f"stopped at {np.median(stops):.3g}{of}", **style)
 
 
@@ -78,7 +75,7 @@ def _suggested(axes: Any, test: RangeTest, rates: np.ndarray, smoothed: np.ndarr
         return
     axes.set_title(f"rate {test.rate:.2g}", loc="left")
     low, high = test.range
-    axes.axvspan(low, high, color=_GREEN, alpha=0.1, lw=0, label=f"range {low:.2g} to {high:.2g}")
+    axes.axvspan(low, high, color=GREEN, alpha=0.1, lw=0, label=f"range {low:.2g} to {high:.2g}")
     middle, lowest, highest = _band(smoothed)[0], *test.spread
     for rule, (colour, marker) in _RULES.items():
         at = getattr(test.suggestions, rule)
