@@ -5,6 +5,12 @@ from jaxsched._adam_warmups import exponential_warmup as exponential_warmup
 from jaxsched._adam_warmups import radam_warmup as radam_warmup
 from jaxsched._adam_warmups import untuned_exponential_warmup as untuned_exponential_warmup
 from jaxsched._adam_warmups import untuned_linear_warmup as untuned_linear_warmup
+from jaxsched._batch_ramp import accumulate as accumulate
+from jaxsched._batch_ramp import seesaw as seesaw
+from jaxsched._batch_size import gradient_noise_scale as gradient_noise_scale
+from jaxsched._batch_size import gradual_warmup as gradual_warmup
+from jaxsched._batch_size import scale_adam_with_batch as scale_adam_with_batch
+from jaxsched._batch_size import scale_with_batch as scale_with_batch
 from jaxsched._compose import from_function as from_function
 from jaxsched._compose import join as join
 from jaxsched._compose import maximum as maximum
@@ -106,6 +112,8 @@ from jaxsched._transforms._keep_best import KeepBestState as KeepBestState
 from jaxsched._transforms._keep_best import keep_best as keep_best
 from jaxsched._transforms._monitor import MonitorState as MonitorState
 from jaxsched._transforms._monitor import monitor as monitor
+from jaxsched._transforms._noise_scale import NoiseScaleState as NoiseScaleState
+from jaxsched._transforms._noise_scale import noise_scale as noise_scale
 from jaxsched._transforms._per_group import by_path as by_path
 from jaxsched._transforms._per_group import layerwise as layerwise
 from jaxsched._transforms._per_group import per_group as per_group

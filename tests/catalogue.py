@@ -437,6 +437,19 @@ CASES: dict[str, list[Case]] = {
         )
         for boundaries in ([0, 10, 20, 30], [5, 20, 20, 2**30], [0.5, 3.25, 3.5, 1000.125])
     ],
+    "gradual_warmup": [
+        Case(
+            f"gradual_warmup {rule}",
+            lambda rate, base, batch, warmup, rule=rule: js.gradual_warmup(
+                rate, base, batch, warmup_steps=warmup, rule=rule
+            ),
+            dict(rate=0.1, base=256, batch=8192, warmup=97),
+            lambda t, rate, base, batch, warmup, power=power: linear(
+                t, rate, rate * (batch / base) ** power, warmup
+            ),
+        )
+        for rule, power in (("linear", 1.0), ("sqrt", 0.5))
+    ],
     "cyclic": [
         Case(
             f"cyclic {decay} {step_decay}",

@@ -358,7 +358,8 @@ class TestOptimal:
         norms = np.concatenate([np.ones(50), np.full(50, 1e4)])
         s = js.optimal_schedule(norms)
         assert not np.any(s(np.arange(50, 100)))
-        testing.assert_same(s(np.arange(50)), js.optimal_schedule(norms[:50])(np.arange(50)))
+        alone = js.optimal_schedule(norms[:50])(np.arange(50))
+        np.testing.assert_allclose(s(np.arange(50)), alone, rtol=1e-6)
 
     @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
     def test_has_no_scale(self, scale):

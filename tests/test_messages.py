@@ -35,6 +35,7 @@ BAD = {
     "norms": [[], 3.0, [1.0, 0.0], [1.0, -1.0], [NAN], np.asarray([1.0, 0.0]), jnp.zeros(2)],
     "part": [*REAL, *NEGATIVE, 1.5, jnp.asarray(0.5)],
     "norm": ["linf", 2, None],
+    "rule": ["cubic", 0.5, None],
     "boundaries": [[3, 1], [-1, 2], 3, [jnp.asarray(3), jnp.asarray(1)]],
     "phases": [1, 4, "2", 2.5],
     "index": [-1, 2, 0.5, np.int32(7), jnp.asarray(2), "0"],
@@ -143,6 +144,13 @@ ARGUMENTS = {
         "warmup_steps": ("count", 40),
     },
     "bert": {**PEAK, **TOTAL, "decay": ("curve", js.cosine)},
+    "gradual_warmup": {
+        "rate": ("real", 0.1),
+        "base_batch": ("positive", 256),
+        "batch": ("positive", 1024),
+        "warmup_steps": ("length", 10),
+        "rule": ("rule", "sqrt"),
+    },
     "cyclic": {
         "low": ("real", 0.0),
         "high": ("real", 1.0),

@@ -22,7 +22,8 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
-from jaxsched._require import finite_of, length, positive, refuse, require
+from jaxsched._piecewise import as_array
+from jaxsched._require import finite_of, length, positive, refuse, require, sequence
 from jaxsched._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None
@@ -192,10 +193,19 @@ def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
         return real(jnp.ones(steps))
     if callable(norms):
         return _values(call, steps, **argument)
-    if np.shape(norms) != (steps,):
+    listed = norms_of(call, name, norms)
+    if listed.shape != (steps,):
         must = f"have one norm for each of {steps} steps, shape {(steps,)}"
         raise ValueError(refuse(call, name, must, norms))
-    return _not_negative(call, name, norms, real(finite_of(call, name, jnp.asarray(norms))))
+    return _not_negative(call, name, norms, listed)
+
+
+def norms_of(call: str, name: str, norms: Any) -> jax.Array:
+    """A list of finite numbers, or an array of them, as an array."""
+    if isinstance(norms, (jax.Array, np.ndarray)):
+        return real(finite_of(call, name, norms))
+    numbers = [finite_of(call, name, x) for x in sequence(call, **{name: norms})]
+    return real(as_array(numbers))
 
 
 def _not_negative(

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import above_zero, real
-from jaxsched._piecewise import as_array
-from jaxsched._require import finite, one_of, refuse, require, sequence, within
+from jaxsched._numerics import above_zero
+from jaxsched._require import one_of, refuse, require, within
 from jaxsched._schedule import Schedule
+from jaxsched._search._convex_bound import norms_of
 from jaxsched._table import Table
 
 NORMS = {"l2": 2, "l1": 1}
@@ -164,12 +163,7 @@ def _table(values: jax.Array) -> Schedule:
 
 def _positive(call: str, grad_norms: Any) -> jax.Array:
     """Norms as an array, each above zero."""
-    if isinstance(grad_norms, (jax.Array, np.ndarray)):
-        norms = finite(call, grad_norms=grad_norms)
-    else:
-        listed = sequence(call, grad_norms=grad_norms)
-        norms = as_array([finite(call, grad_norms=x) for x in listed]) if listed else np.zeros(0)
-    norms = real(norms)
+    norms = norms_of(call, "grad_norms", grad_norms)
     if norms.ndim != 1 or norms.size == 0:
         must = "be a list of norms, one for each step"
         raise ValueError(refuse(call, "grad_norms", must, grad_norms))
