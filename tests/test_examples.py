@@ -1,6 +1,7 @@
 """Every example runs, and what it says is so."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jaxsched import factors, hyperparams, step, trigger, warmup_cosine
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,29 @@ def test_a_schedule_is_learnt_and_set_against_the_best_cosine(capsys):
     shown = capsys.readouterr().out
     assert "learned in 25 updates: piecewise_linear([" in shown
     assert "learned - best cosine, seed by seed: " in shown
+
+
+def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
+    example("choosing_a_rate").main()
+    written = (EXAMPLES.parent / "docs" / "choosing_a_rate.md").read_text()
+    blocks = re.findall(r"```text\n(# .*?)\n```", written, re.DOTALL)
+    pieces = re.split(r"^(?=# )", capsys.readouterr().out, flags=re.MULTILINE)[1:]
+    assert [words(block)[0] for block in blocks] == [words(piece)[0] for piece in pieces]
+    for block, piece in zip(blocks, pieces, strict=True):
+        if block.startswith("# the sweep"):  # which of two is first is not the same everywhere
+            block, piece = block.splitlines()[2], piece.splitlines()[2]
+            assert abs(numbers(block)[1] - numbers(piece)[1]) < 0.02
+            continue
+        block, chaos = block.split("ten times that")[0], piece.split("ten times that")[1:]
+        piece = piece.split("ten times that")[0]
+        assert words(block) == words(piece)
+        np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
+        assert not chaos or numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0]
+
+
+def words(text):
+    return [NUMBER.sub("x", line).split() for line in text.strip().splitlines()]
+
+
+def numbers(text):
+    return [float(x) for x in NUMBER.findall(text)]
