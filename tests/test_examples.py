@@ -148,9 +148,10 @@ def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
             continue
         block, chaos = block.split("ten times that")[0], piece.split("ten times that")[1:]
         piece = piece.split("ten times that")[0]
+        block, piece = (re.sub(r"^  ste.*\n", "", x, flags=re.MULTILINE) for x in (block, piece))
         assert words(block) == words(piece)
         np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
-        assert not chaos or numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0]
+        assert not chaos or (numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0])
 
 
 def words(text):
