@@ -25,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxsched as js
 from jaxsched._search import _runs, _sweep
+from jaxsched._search._programs import as_tree
 from jaxsched._train._data import Digits, digits
 from jaxsched._train._model import Network
 
@@ -125,10 +126,9 @@ def main(steps: int = 300) -> dict[str, Any]:
         first = jax.random.split(key, 1)[0]
         return jnp.stack([program(first) for program in compiled])
 
-    rows = {}
-    before = _runs._program._cache_size()
+    rows, run = {}, jax.tree_util.Partial(_sweep._scored, as_tree(member))
     cold, scores = timed(one_sweep)
-    programs = _runs._program._cache_size() - before
+    programs = _runs.jitted(run)._cache_size()
     warm, _ = timed(one_sweep)
     rows["one sweep of all"] = cold, warm
     for chunk in (1, 8):
@@ -149,7 +149,6 @@ def main(steps: int = 300) -> dict[str, Any]:
         (_sweep.repeated(population, 1), _sweep.tiled(jax.random.split(key, 1), len(population))),
         NamedSharding(mesh, PartitionSpec("runs")),
     )
-    run = jax.tree_util.Partial(_sweep._scored, _runs.as_tree(member))
     for chunk in (None, 8, 1):
         peak = _runs.peak_bytes(run, runs, chunk=chunk, mesh=mesh)
         print(f"memory, {chunk or 'all'} at a time: {peak / 2**20:.1f} MiB")

@@ -10,6 +10,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched._search import _learn
+from jaxsched._search._programs import as_tree, program
 
 
 def step(x, t):
@@ -40,6 +41,15 @@ def test_checkpointed_scan_without_xs():
         js.checkpointed_scan(step, 0.0)
 
 
+def test_checkpointed_scan_of_unequal_and_of_odd_arrays():
+    for xs, length in (((np.ones(9), np.ones(12)), None), (np.ones(9), 4), (1.0, None)):
+        with pytest.raises(ValueError, match="the same number of steps"):
+            js.checkpointed_scan(step, 0.0, xs, length)
+    keys, nothing = jax.random.split(jax.random.key(0), 7), jnp.ones((7, 0))
+    last, (drawn, empty) = js.checkpointed_scan(lambda c, x: (c + 1, x), 0, (keys, nothing))
+    assert last == 7 and (drawn == keys).all() and empty.shape == (7, 0)
+
+
 def test_its_gradient_keeps_few_states():
     def needed(scan):
         def last(x):
@@ -64,11 +74,10 @@ def test_one_update_is_the_clipped_gradient():
     schedule = js.piecewise_linear([0.01, 0.2], [0, 4])
     numbers, rebuild = js.trainable(schedule)
     place = "PiecewiseLinear.values"
+    slope_of = jax.jit(jax.grad(lambda x, key: parabola(rebuild({place: jnp.exp(x)}), key)))
     slopes = []
     for key in jax.random.split(jax.random.split(jax.random.key(7), 1)[0], 3):
-        slope = jax.grad(lambda logs, key=key: parabola(rebuild({place: jnp.exp(logs)}), key))(
-            jnp.log(numbers[place])
-        )
+        slope = slope_of(jnp.log(numbers[place]), key)
         slopes.append(slope / max(1, np.linalg.norm(slope)))
     wanted = numbers[place] * np.exp(-0.5 * np.mean(slopes, axis=0))
     learned = js.learn_schedule(
@@ -88,6 +97,17 @@ def test_only_positive_floats_move_and_the_text_is_read_back():
     assert (js.parse(str(learned))(steps) == learned(steps)).all()
 
 
+def test_what_does_not_move_is_the_same():
+    begin = js.piecewise_linear([1e-12, 0.1, 1e3], [1, 2, 3])
+    learned = js.learn_schedule(lambda s, key: 1.0, begin, updates=2).schedule
+    assert (learned.values == np.float32([1e-12, 0.1, 1e3])).all()
+
+
+def test_what_grows_without_end_stays_finite():
+    learned = js.learn_schedule(lambda s, key: -jnp.log(s(0)), js.constant(0.01), updates=120)
+    assert 3e38 < learned.schedule.value < np.inf
+
+
 def test_a_run_that_diverges_is_left_out():
     def train(schedule, key):
         score = parabola(schedule, key)
@@ -100,9 +120,10 @@ def test_a_run_that_diverges_is_left_out():
 def test_new_numbers_compile_nothing():
     run = partial(js.learn_schedule, parabola, updates=2)
     run(js.constant(0.01))
-    before = _learn._learn._cache_size()
+    programs = program(_learn._learn, as_tree(parabola), "seeds", "optimizer")
+    before = programs._cache_size()
     run(js.constant(0.3), key=5)
-    assert _learn._learn._cache_size() == before
+    assert before > 0 and programs._cache_size() == before
 
 
 @pytest.mark.parametrize(
@@ -110,6 +131,9 @@ def test_new_numbers_compile_nothing():
     [
         ({"schedule": js.constant(0.0)}, r"positive float.*constant\(0.0\)"),
         ({"schedule": 0.1}, r"constant\(0.1\)"),
+        ({"schedule": js.constant(0.1) * js.greedy()}, "learn_schedule.*stateful"),
+        ({"optimizer": 0.1}, "optimizer=0.1"),
+        ({"key": "a"}, r"learn_schedule\(key="),
         ({"updates": 0}, "updates=0"),
         ({"seeds": 0}, "seeds=0"),
         ({"train": lambda s: 0.0}, r"\(schedule, key\)"),

@@ -1,7 +1,10 @@
 """A population: stacked, drawn, swept on one device and on many, halved, searched by Optuna."""
 
+import functools
+import gc
 import subprocess
 import sys
+import weakref
 from functools import partial
 
 import jax
@@ -15,6 +18,7 @@ from jax.sharding import Mesh
 
 import jaxsched as js
 from jaxsched._search import _runs
+from jaxsched._search._programs import as_tree
 from jaxsched.testing import assert_same
 
 SHAPES = [
@@ -43,6 +47,11 @@ def noisy(schedule, key):
     start = 1 + jax.random.uniform(key)
     step = lambda x, t: (x - schedule(t) * 2 * x, None)
     return jax.lax.scan(step, start, jnp.arange(10))[0] ** 2, start
+
+
+def compiled(function):
+    """How many programs there are of it."""
+    return _runs.jitted(as_tree(function))._cache_size()
 
 
 RATES = js.grid(js.constant, value=[0.01, 0.1, 0.4, 1.5])
@@ -82,6 +91,31 @@ class TestStack:
 
     def test_under_x64_it_is_double(self, x64):
         assert jax.vmap(lambda s: s(1))(js.stack(SHAPES)).dtype == jnp.float64
+
+    def test_a_length_is_one_whatever_it_is_held_in(self, x64):
+        rule = js.reduce_on_plateau
+        members = [js.constant(0.1) * rule(patience=n) for n in (5, jnp.int32(5))]
+        assert jax.tree.structure(js.stack(members)) == jax.tree.structure(members[0])
+
+    def test_keys_in_a_schedule(self):
+        draw = lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))
+        noises = [
+            js.from_function(jax.tree_util.Partial(draw, key))
+            for key in jax.random.split(jax.random.key(0), 3)
+        ]
+        wanted = [noise(4).item() for noise in noises]
+        assert js.sweep(lambda s: s(4), noises, mode="max").scores[:, 0].tolist() == wanted
+
+    def test_a_clip_around_curves_of_two_shapes(self):
+        rule = js.reduce_on_plateau(patience=1)
+        curves = js.linear(1.0, 0.0, 4), js.constant(0.2)
+        stacked = js.stack(
+            [(a * rule).clip(low, 0.9) for a, low in zip(curves, (0.5, 0.1), strict=True)]
+        )
+        found = jax.vmap(lambda s: s(s.init(), step=3))(stacked)
+        assert found.tolist() == [0.5, np.float32(0.2)]
+        with pytest.raises(ValueError, match=r"members\[1\]"):
+            js.stack([(curves[0] * rule).clip(0.5), (curves[1] * rule).clip(high=0.5)])
 
     def test_stacked_under_jit(self):
         several = jax.jit(lambda x: js.stack([js.constant(x), js.constant(2.0), SHAPES[0]]))(3.0)
@@ -127,6 +161,8 @@ class TestStack:
             ),
             ([js.constant(1.0), 0.1], "takes schedules"),
             ([1.0, "two"], "finite number"),
+            ([{}, {}], "not be empty"),
+            ([np.ones(2), np.ones(3)], "one shape"),
         ],
     )
     def test_what_is_not_alike_is_refused(self, members, said):
@@ -145,6 +181,15 @@ class TestSpaces:
         assert [str(x) for x in found] == [
             f"linear({a}, 0.0, {n})" for a in (1.0, 2.0) for n in (3, 4)
         ]
+
+    def test_what_a_person_has_at_hand_is_a_value_or_a_list(self):
+        found = js.grid(
+            js.linear, init_value=jnp.float32(0.1), end_value=np.array(0.0), steps=range(3, 5)
+        )
+        assert [str(x) for x in found] == ["linear(0.1, 0.0, 3)", "linear(0.1, 0.0, 4)"]
+        assert js.uniform(np.int64(1), jnp.int32(4)).whole
+        draw = partial(js.random_search, js.constant, value=js.uniform(0.0, 1.0))
+        assert [*map(str, draw(np.int64(3), 2))] == [*map(str, draw(3, 2))]
 
     def test_draws_are_in_range_and_even(self):
         drawn = js.random_search(
@@ -180,6 +225,8 @@ class TestSpaces:
             (lambda: js.grid(3, value=[1.0]), "factory.*function"),
             (lambda: js.grid(js.constant, value=js.uniform(0.0, 1.0)), "random_search"),
             (lambda: js.random_search(js.constant, 0, 0, value=1.0), "n=0"),
+            (lambda: js.random_search(js.constant, "a", 1, value=1.0), r"random_search\(key="),
+            (lambda: js.random_search(js.constant, 2**70, 1, value=1.0), "64 bits"),
             (lambda: js.random_search(js.constant, 0, 2, value=[]), "empty"),
             (lambda: js.uniform(1.0, 1.0), "uniform.*empty"),
             (lambda: js.log_uniform(0.0, 1.0), "log_uniform.*positive.*uniform"),
@@ -191,9 +238,12 @@ class TestSpaces:
             wrong()
 
 
+on_one_device = functools.cache(partial(sweeps.swept, devices=1))
+
+
 class TestSweep:
     def test_a_member_alone_is_a_member_of_the_population(self):
-        found = sweeps.swept(devices=1)
+        found = on_one_device()
         keys = jax.random.split(jax.random.key(0), sweeps.SEEDS)
         alone = jax.jit(partial(sweeps.train, data=sweeps.digits()))
         rows = [*zip(found.members, found.scores, found.results, strict=True)]
@@ -204,7 +254,7 @@ class TestSweep:
                 np.testing.assert_allclose(used, rate, rtol=1e-6, atol=1e-8)
 
     def test_devices_and_chunks_change_nothing(self):
-        one = sweeps.swept(devices=1)
+        one = on_one_device()
         for devices, chunk in ((8, None), (3, 2)):
             other = sweeps.swept(devices, chunk)
             np.testing.assert_allclose(other.scores, one.scores, rtol=1e-4)
@@ -213,7 +263,7 @@ class TestSweep:
     def test_two_processes_have_the_leaderboard_of_one_device(self):
         first, second = launch.started(sweeps.__file__)
         assert first == second
-        one = sweeps.swept(devices=1)
+        one = on_one_device()
         scores = np.reshape([float.fromhex(x) for x in first["scores"]], one.scores.shape)
         np.testing.assert_allclose(scores, one.scores, rtol=1e-4)
         np.testing.assert_allclose(first["rates"], one.results, rtol=1e-6, atol=1e-8)
@@ -234,33 +284,67 @@ class TestSweep:
                 )
             ]  # fmt: skip
 
-        before = _runs._program._cache_size()
+        before = compiled(parabola)
         first = js.sweep(parabola, population(0.4))
-        assert _runs._program._cache_size() == before + 1
-        js.sweep(parabola, population(0.3))
-        assert _runs._program._cache_size() == before + 1
-        wanted = [parabola(schedule) for schedule in population(0.4)]
+        assert compiled(parabola) == before + 1
+        js.sweep(parabola, population(0.3)[::-1])
+        assert compiled(parabola) == before + 1
+        wanted = [*map(jax.jit(parabola), population(0.4))]
         np.testing.assert_allclose(first.scores[:, 0], wanted, rtol=1e-4, atol=1e-12)
+
+    def test_any_mesh(self):
+        wanted = js.sweep(noisy, RATES, key=0, seeds=3)
+        axis = jax.sharding.AxisType
+        two = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis.Explicit, axis.Auto))
+        found = js.sweep(noisy, RATES, key=0, seeds=3, mesh=two, chunk=np.array(2))
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+        assert (np.asarray(found.results) == np.asarray(wanted.results)).all()
+        with jax.set_mesh(two), pytest.raises(ValueError, match=r"sweep.*mesh.*outside"):
+            js.sweep(noisy, RATES, key=0, mesh=two)
+
+    def test_a_closure_goes_with_all_that_it_holds(self):
+        def gone(run):
+            held = jnp.ones(3) + 1
+            run(lambda *x: noisy(*x)[0] * held.sum())
+            return weakref.ref(held)
+
+        mesh = Mesh(np.array(jax.devices()[:1]), ("runs",))
+        found = [
+            gone(lambda train: js.sweep(train, RATES, key=0, mesh=mesh)),
+            gone(lambda train: js.learn_schedule(train, RATES[0], updates=1)),
+        ]
+        gc.collect()
+        assert [x() for x in found] == [None, None]
+
+    def test_a_method_is_one_program(self):
+        class Trainer:
+            def train(self, schedule):
+                return parabola(schedule)
+
+        trainer = Trainer()
+        js.sweep(trainer.train, RATES)
+        js.sweep(trainer.train, RATES[::-1])
+        assert compiled(trainer.train) == 1
 
     def test_devices_say_nothing_to_each_other(self):
         mesh = Mesh(np.array(jax.devices()), ("runs",))
-        text = _runs._program.lower(
-            jax.tree_util.Partial(parabola), (js.stack(RATES * 2),), chunk=None, mesh=mesh
+        text = _runs.jitted(as_tree(parabola)).lower(
+            as_tree(parabola), (js.stack(RATES * 2),), chunk=None, mesh=mesh
         ).compile().as_text()  # fmt: skip
         for word in ("all-reduce", "all-gather", "all-to-all", "collective", "callback"):
             assert word not in text
 
     def test_as_many_at_a_time_as_memory_holds(self, monkeypatch):
         chunks = []
-        program = _runs._program
+        program = _runs.jitted(as_tree(parabola))
         spy = lambda *x, chunk, mesh: chunks.append(chunk) or program(*x, chunk=chunk, mesh=mesh)
         spy.lower = program.lower
-        monkeypatch.setattr(_runs, "_program", spy)
+        monkeypatch.setattr(_runs, "jitted", lambda _: spy)
         mesh = Mesh(np.array(jax.devices()[:1]), ("runs",))
         wanted = js.sweep(parabola, RATES * 4, mesh=mesh).scores
         monkeypatch.setattr(_runs, "memory", lambda device: 1 << 40)
         js.sweep(parabola, RATES * 4, mesh=mesh)
-        arguments = jax.tree_util.Partial(parabola), (js.stack(RATES * 4),)
+        arguments = as_tree(parabola), (js.stack(RATES * 4),)
         needed = _runs.peak_bytes(*arguments, chunk=None, mesh=mesh)
         monkeypatch.setattr(_runs, "memory", lambda device: needed // 2)
         found = js.sweep(parabola, RATES * 4, mesh=mesh).scores
@@ -286,6 +370,8 @@ class TestSweep:
         assert found.leaderboard().count("diverged") == 4  # the scores, and how far behind
         with pytest.raises(ValueError, match=r"sweep.best.*2 members"):
             _ = js.sweep(parabola, [rates[0], rates[3]]).best
+        infinite = js.sweep(lambda s: jnp.inf * s(0), RATES)
+        assert infinite.leaderboard().count("diverged") == 7
         most = js.sweep(lambda s: parabola(s) - 1, rates, mode="max")
         assert str(most.best) == "constant(0.1)"
 
@@ -298,6 +384,13 @@ class TestSweep:
         labels = [text.get_text() for text in curves.get_legend().get_texts()]
         assert labels == [f"{i + 1}: {found.members[k]}" for i, k in enumerate(found.order[:2])]
         assert "diverged" not in scores.get_xlabel()
+
+    def test_the_picture_of_numbers(self):
+        found = js.Sweep((0.1, {"a": 0.2}), np.array([[-2.0], [np.nan]]))
+        curves = found.plot(top=0).axes[1]
+        assert [line.get_ydata()[0] for line in curves.get_lines()] == [
+            *map(np.float32, (0.2, 0.1))
+        ]
 
     @pytest.mark.parametrize(
         ("wrong", "said"),
@@ -316,6 +409,10 @@ class TestSweep:
             (lambda: js.sweep(parabola, RATES, chunk=0), "chunk=0"),
             (lambda: js.sweep(parabola, RATES, mode="best"), "'min', 'max'"),
             (lambda: js.sweep(parabola, RATES, mesh=8), "mesh"),
+            (lambda: js.sweep(lambda s: "low", RATES), r"sweep\(train=...\).*arrays.*'low'"),
+            (lambda: js.sweep(lambda s: (s(0), "low"), RATES), r"sweep\(train=...\).*arrays"),
+            (lambda: js.sweep(jax.tree_util.Partial(noisy, key="a"), RATES), "functools.partial"),
+            (lambda: js.sweep(noisy, RATES, key=True), r"sweep\(key=...\).*True"),
             (lambda: js.sweep(parabola, [js.constant(0.1), js.greedy()]), "same rules"),
         ],
     )
@@ -344,10 +441,11 @@ class TestHalving:
             start, advance, rates, rungs=[2, 5, 9, 12], reduction=3, key=4, seeds=2
         )
         keys = jax.random.split(jax.random.key(4), 2)
+        begin, go_on = jax.jit(start), jax.jit(advance, static_argnums=2)
         alive = [*range(11)]
         for rung, left in ((2, 3), (5, 1), (9, 1), (12, 1)):
             scores = {
-                i: [float(advance(rates[i], start(rates[i], key), rung)[1]) for key in keys]
+                i: [float(go_on(rates[i], begin(rates[i], key), rung)[1]) for key in keys]
                 for i in alive
             }
             for i in alive:
@@ -359,12 +457,20 @@ class TestHalving:
         assert found.order[0] == alive[0] and found.best is rates[alive[0]]
         assert "steps" in found.leaderboard().splitlines()[0]
 
+    def test_one_that_diverges_late_is_last(self):
+        def advance(schedule, t, steps):
+            return t + steps, jnp.where(t + steps < 3, schedule(0), jnp.nan)
+
+        found = js.successive_halving(lambda s, key: 0, advance, RATES, rungs=[1, 2, 3, 4])
+        assert found.trained.tolist() == [4, 2, 1, 1]
+        assert found.order.tolist() == [1, 2, 3, 0] and found.best is RATES[1]
+
     def test_new_numbers_compile_nothing(self):
         run = partial(js.successive_halving, start, advance, rungs=[2, 4])
         run(RATES)
-        before = _runs._program._cache_size()
+        before = compiled(start), compiled(advance)
         run(js.grid(js.constant, value=[0.02, 0.1, 0.3, 0.5]))
-        assert _runs._program._cache_size() == before
+        assert (compiled(start), compiled(advance)) == before
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -373,6 +479,7 @@ class TestHalving:
             ({"rungs": [4, 4]}, "rungs.*increase"),
             ({"rungs": [0, 4]}, "rungs=0"),
             ({"reduction": 1}, "reduction=1"),
+            ({"key": None}, "key=None"),
             ({"population": []}, "population"),
             ({"advance": lambda s, state: 0}, r"advance.*\(schedule, state, steps\)"),
             ({"advance": lambda s, state, steps: state}, r"advance.*\(state, score\)"),
@@ -409,14 +516,13 @@ class TestBayesian:
                 schedule.steps.astype(float) - 40
             ) ** 2 * 1e-3, key
 
-        before = _runs._program._cache_size()
         space = {
             "init_value": js.log_uniform(1e-4, 1.0),
             "end_value": 0.0,
             "steps": js.uniform(1, 99),
         }
         found = js.bayesian_search(train, js.linear, space, trials=45, batch=10, key=0, seeds=2)
-        assert _runs._program._cache_size() == before + 1
+        assert compiled(train) == 1
         assert found.scores.shape == (45, 2) and len(found.members) == len(found.results) == 45
         first, last = found.mean[:10].min(), found.mean[10:].min()
         assert last < first and last < 0.1
@@ -435,8 +541,22 @@ class TestBayesian:
                 lambda s: None, js.constant, space, trials=2, study=study, mode="max"
             )
         assert [trial.state.name for trial in study.trials[-2:]] == ["FAIL", "FAIL"]
-        with pytest.raises(ValueError, match="mode='max'"):
-            js.bayesian_search(parabola, js.constant, space, trials=2, study=study)
+        both = optuna.create_study(directions=["minimize", "maximize"])
+        for wrong, said in ((study, "mode='max'"), (both, "one score.*and"), (3, "study=3")):
+            with pytest.raises(ValueError, match=said):
+                js.bayesian_search(parabola, js.constant, space, trials=2, study=wrong)
+        with pytest.raises(ValueError, match=r"space.*dict"):
+            js.bayesian_search(parabola, js.constant, [0.1], trials=2)
+
+    def test_a_choice_of_schedules_is_kept_by_its_place(self, tmp_path):
+        import optuna
+
+        study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
+        space = {"schedule": [js.constant(0.1), js.linear(0.4, 0.0, 10)]}
+        given = dict(trials=6, batch=6, study=study)
+        found = js.bayesian_search(parabola, lambda schedule: schedule, space, **given)
+        kept = [trial.params["schedule"] for trial in study.trials]
+        assert [space["schedule"][i] for i in kept] == [*found.members]
 
     def test_two_machines_share_a_study(self, tmp_path):
         import optuna

@@ -17,6 +17,8 @@ from jaxsched._search._leaderboard import Sweep
 from jaxsched._search._space import Range, shortest, spaces
 from jaxsched._search._sweep import sweep
 
+PLAIN = bool, int, float, str
+
 
 def bayesian_search(
     train: Callable[..., Any],
@@ -76,12 +78,15 @@ def bayesian_search(
     count = int(length(call, trials=trials, least=1))
     size = min(int(length(call, batch=batch, least=1)), count)
     one_of(call, ("min", "max"), mode=mode)
+    must = "be a dict of the factory's arguments"
+    require(isinstance(space, Mapping), refuse(call, "space", must, space))
     lists = spaces(call, factory, dict(space))
     study = _new_study(mode) if study is None else _require_direction(call, study, mode)
     done: list[Sweep] = []
     for first in range(0, count, size):
-        asked = [study.ask() for _ in range(min(size, count - first))]
+        asked: list[Any] = []
         try:
+            asked.extend(study.ask() for _ in range(min(size, count - first)))
             members = [factory(**_suggested(trial, lists)) for trial in asked]
             # The last batch is filled up, so that it is the same program as the others.
             filled = members + members[:1] * (size - len(members))
@@ -101,6 +106,9 @@ def _suggested(trial: Any, lists: Mapping[str, Range | list[Any]]) -> dict[str, 
 
 def _suggest(trial: Any, name: str, space: Range | list[Any]) -> Any:
     if not isinstance(space, Range):
+        # A storage keeps plain values alone; a schedule, or a list, is kept by its place.
+        if len(space) > 1 and not all(x is None or isinstance(x, PLAIN) for x in space):
+            return space[trial.suggest_categorical(name, range(len(space)))]
         return space[0] if len(space) == 1 else trial.suggest_categorical(name, space)
     if space.whole:
         return trial.suggest_int(name, space.low, space.high, log=space.log)
@@ -124,9 +132,14 @@ def _new_study(mode: str) -> Any:
 
 
 def _require_direction(call: str, study: Any, mode: str) -> Any:
-    direction = str(study.direction.name).lower()
-    remedy = f"Create it with direction='{mode}imize', or say mode={direction[:3]!r}."
-    require(direction == f"{mode}imize", refuse(call, "study", f"{mode}imize", direction, remedy))
+    directions = [str(x.name).lower() for x in getattr(study, "directions", ())]
+    other = f", or say mode={directions[0][:3]!r}" if len(directions) == 1 else ""
+    remedy = f"Create it with direction='{mode}imize'{other}."
+    must = f"{mode}imize one score"
+    require(
+        directions == [f"{mode}imize"],
+        refuse(call, "study", must, " and ".join(directions) or study, remedy),
+    )
     return study
 
 

@@ -7,24 +7,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from jaxsched._require import length, refuse, require
+
+ARRAYS = (jax.Array, np.ndarray, np.generic, int, float, complex)
 
 
 def require_population(call: str, population: Any) -> list[Any]:
     """The members, at least one."""
-    several = isinstance(population, (list, tuple)) and len(population) > 0
-    must = "be a list of schedules that is not empty"
-    require(several, refuse(call, "population", must, population))
+    if not isinstance(population, (list, tuple)) or len(population) == 0:
+        must = "be a list of schedules that is not empty"
+        raise ValueError(refuse(call, "population", must, population))
     return list(population)
+
+
+def require_key(call: str, key: Any) -> jax.Array:
+    """One random key, or that of an int."""
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        require(-(2**63) <= key < 2**63, refuse(call, "key", "be an int of 64 bits", key))
+        return jax.random.key(int(key))
+    is_array = isinstance(key, (jax.Array, np.ndarray))
+    is_old = is_array and key.dtype == np.uint32 and key.ndim == 1
+    is_new = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0
+    must = "be a random key, or an int to make one of"
+    require(is_old or is_new, refuse(call, "key", must, key))
+    return jnp.asarray(key)
 
 
 def require_keys(call: str, key: Any, seeds: int) -> jax.Array | None:
     """As many keys as seeds; None without a key."""
     count = int(length(call, seeds=seeds, least=1))
     if key is not None:
-        return jax.random.split(jax.random.key(key) if isinstance(key, int) else key, count)
+        return jax.random.split(require_key(call, key), count)
     require(
         count == 1,
         f"`{call}(seeds={count})` needs a key, which is given to `train` as its second argument: "
@@ -55,13 +71,25 @@ def returned(
       ValueError: it is no function of so many arguments.
     """
     require(callable(function), refuse(call, name, "be a function", function))
+    for x in [] if jax.tree_util.all_leaves([function]) else jax.tree.leaves(function):
+        remedy = "Bind what is none with `functools.partial`."
+        require(isinstance(x, ARRAYS), refuse(call, name, "hold arrays alone", x, remedy))
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), runs)
     try:
         inspect.signature(function).bind(*one, *fixed)
     except TypeError as error:
         must = f"take {takes}"
         raise ValueError(refuse(call, name, must, function, f"Python says: {error}.")) from None
-    return jax.eval_shape(lambda *run: function(*run, *fixed), *one)
+
+    def checked(*run: Any) -> Any:
+        result = function(*run, *fixed)
+        for x in jax.tree.leaves(result):
+            if not isinstance(x, ARRAYS):
+                got = f"It returns {result!r}; what comes out of a program is an array."
+                raise ValueError(refuse(call, name, "return arrays", function, got))
+        return result
+
+    return jax.eval_shape(checked, *one)
 
 
 def is_score(x: Any) -> bool:
@@ -70,9 +98,16 @@ def is_score(x: Any) -> bool:
     return getattr(x, "shape", None) == () and any(jnp.issubdtype(x.dtype, k) for k in kinds)
 
 
-def require_devices(call: str, chunk: Any, mesh: Any) -> None:
-    """A number of runs, and a mesh; both may be None."""
-    if chunk is not None:
-        length(call, chunk=chunk, least=1)
-    is_mesh = mesh is None or isinstance(mesh, Mesh)
-    require(is_mesh, refuse(call, "mesh", "be a `jax.sharding.Mesh`", mesh))
+def require_devices(call: str, chunk: Any, mesh: Any) -> int | None:
+    """How many runs at a time, if it is said; and a mesh, or None."""
+    is_mesh = mesh is None or (isinstance(mesh, Mesh) and mesh.size > 0)
+    require(is_mesh, refuse(call, "mesh", "be a `jax.sharding.Mesh` of devices", mesh))
+    around = jax.sharding.get_abstract_mesh()
+    devices = len(jax.devices()) if mesh is None else mesh.size
+    same = around.size == devices and AxisType.Explicit not in around.axis_types
+    require(
+        around.empty or same,
+        f"`{call}(mesh=...)` must be the mesh in use, with no explicit axes, got mesh={mesh} "
+        f"within `jax.set_mesh({around})`. Call it outside of that.",
+    )
+    return None if chunk is None else int(length(call, chunk=chunk, least=1))

@@ -18,12 +18,14 @@ from jaxsched._schedule import node
 from jaxsched._search._contract import (
     is_score,
     require_devices,
+    require_key,
     require_keys,
     require_population,
     returned,
 )
 from jaxsched._search._leaderboard import Sweep
-from jaxsched._search._runs import as_tree, mapped
+from jaxsched._search._programs import as_tree
+from jaxsched._search._runs import mapped
 from jaxsched._search._sweep import repeated, tiled
 
 
@@ -60,7 +62,8 @@ def successive_halving(
       mesh: the devices to use; None is all there are.
 
     Returns:
-      The last score of each, and how long it was trained; those that went further rank first.
+      The last score of each, and how long it was trained; those that went further rank first, and
+      those that diverged last.
 
     Raises:
       ValueError: the population is empty or not alike, `rungs` do not increase, or `advance` does
@@ -92,8 +95,8 @@ def successive_halving(
     steps = _require_rungs(call, rungs)
     reduction = int(length(call, reduction=reduction, least=2))
     one_of(call, ("min", "max"), mode=mode)
-    require_devices(call, chunk, mesh)
-    keys: Any = require_keys(call, key, seeds)
+    chunk = require_devices(call, chunk, mesh)
+    keys: Any = require_keys(call, require_key(call, key), seeds)
     arguments = repeated(members, seeds), tiled(keys, len(members))
     returned(call, "start", start, "(schedule, key)", arguments)
     states = mapped(as_tree(start), arguments, chunk=chunk, mesh=mesh)
@@ -106,8 +109,8 @@ def successive_halving(
         _require_state_and_score(call, advance, arguments, run.steps)
         states, found = mapped(run, arguments, chunk=chunk, mesh=mesh)
         scores[alive], trained[alive] = np.asarray(found, float).reshape(-1, seeds), until
-        ranked = Sweep(tuple(members), scores, None, mode, trained).order
-        places = np.flatnonzero(np.isin(alive, ranked[: max(len(alive) // reduction, 1)]))
+        ranked = Sweep(tuple(members[i] for i in alive), scores[alive], mode=mode).order
+        places = np.sort(ranked[: max(len(alive) // reduction, 1)])
         rows = (places[:, None] * seeds + np.arange(seeds)).ravel()
         states, alive = jax.tree.map(lambda x, rows=rows: x[rows], states), alive[places]
     return Sweep(tuple(members), scores, None, mode, trained)

@@ -35,10 +35,10 @@ class Sweep:
 
     @property
     def order(self) -> np.ndarray:
-        """The members, best first: those that were trained longest, among them by their mean."""
+        """The members, best first: by how long they were trained and their mean; diverged last."""
         loss = self.mean if self.mode == "min" else -self.mean
         trained = np.zeros(len(loss)) if self.trained is None else -self.trained
-        return np.lexsort((loss, np.isnan(loss), trained))  # the last of the keys is the first
+        return np.lexsort((loss, trained, np.isnan(loss)))  # the last of the keys is the first
 
     @property
     def best(self) -> Any:
@@ -69,7 +69,8 @@ class Sweep:
         """
         order, columns = self.order, ("", "score", "behind", "steps", "schedule")
         sign = 1 if self.mode == "min" else -1
-        behind = sign * (self.scores - self.scores[order[0]])
+        with np.errstate(invalid="ignore"):  # infinity from infinity, if all have diverged
+            behind = sign * (self.scores - self.scores[order[0]])
         trained = np.zeros(len(order)) if self.trained is None else self.trained
         rows = [
             (
@@ -88,7 +89,7 @@ class Sweep:
 
         Args:
           path: where to write the picture, a PNG or SVG; None writes none.
-          top: how many curves are named.
+          top: how many curves are named, at most 7.
 
         Returns:
           The figure, of matplotlib.

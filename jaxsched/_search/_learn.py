@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from jax.typing import ArrayLike
 from jaxsched._numerics import norm, real
 from jaxsched._places import Numbers, trainable
 from jaxsched._require import length, refuse, require
-from jaxsched._schedule import Schedule
-from jaxsched._search._contract import is_score, returned
-from jaxsched._search._runs import as_tree
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._search._contract import is_score, require_key, returned
+from jaxsched._search._programs import as_tree, program
 from jaxsched._search._space import shortest
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -81,26 +80,28 @@ def learn_schedule(
     call = "learn_schedule"
     updates = int(length(call, updates=updates, least=1))
     seeds = int(length(call, seeds=seeds, least=1))
-    numbers, rebuild = trainable(schedule)
+    numbers, rebuild = trainable(as_schedule(call, schedule))
     positive = any(bool((x > 0).any()) for x in numbers.values())
     require(positive, refuse(call, "schedule", "have a positive float to learn", schedule))
-    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, updates)
+    is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+    must = "be an optax optimizer"
+    require(is_optimizer, refuse(call, "optimizer", must, optimizer, "Such as `optax.sgd(0.1)`."))
+    keys = jax.random.split(require_key(call, key), updates)
     _require_score(call, train, rebuild(numbers), keys)
-    learned, scores = _learn(
-        as_tree(train), rebuild(numbers), keys, seeds=seeds, optimizer=optimizer
-    )
+    tree = as_tree(train)
+    run = program(_learn, tree, "seeds", "optimizer")
+    learned, scores = run(tree, rebuild(numbers), keys, seeds=seeds, optimizer=optimizer)
     plain: Any = {name: _plain(x) for name, x in learned.items()}
     return Learned(rebuild(plain), scores)
 
 
-@functools.partial(jax.jit, static_argnames=("seeds", "optimizer"))
 def _learn(
     train: Any, schedule: Schedule, keys: jax.Array, *, seeds: int, optimizer: Any
 ) -> tuple[Numbers, jax.Array]:
     start, rebuild = trainable(schedule)
 
     def numbers(logs: Numbers) -> Numbers:
-        return {name: jnp.where(x > 0, jnp.exp(logs[name]), x) for name, x in start.items()}
+        return {name: jnp.where(x > 0, _grown(x, logs[name]), x) for name, x in start.items()}
 
     def run(logs: Numbers, key: jax.Array) -> tuple[jax.Array, Numbers]:
         def score(logs: Numbers) -> jax.Array:
@@ -119,9 +120,18 @@ def _learn(
         moves, state = optimizer.update(slope, state, logs)
         return (optax.apply_updates(logs, moves), state), values.mean()
 
-    logs = {name: jnp.log(jnp.where(x > 0, x, 1)) for name, x in start.items()}
+    # How far each logarithm is from where it began: a number that does not move is the same.
+    logs = jax.tree.map(jnp.zeros_like, start)
     (logs, _), scores = jax.lax.scan(update, (logs, optimizer.init(logs)), keys)
     return numbers(logs), scores
+
+
+def _grown(x: jax.Array, log: jax.Array) -> jax.Array:
+    """x * exp(log) for x > 0; where that overflows, about the largest float."""
+    room = jnp.log(jnp.finfo(x.dtype).max) - jnp.log(jnp.where(x > 0, x, 1)) - 1e-3
+    # In two halves: the factor alone may overflow where the product does not.
+    root = jnp.exp(jnp.minimum(log, jnp.maximum(room, 0)) / 2)
+    return x * root * root
 
 
 def _plain(x: jax.Array) -> float | np.ndarray:

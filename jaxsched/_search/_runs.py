@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-Program = Callable[..., Any]
+from jaxsched._search._programs import program
 
 
 def mapped(
@@ -26,7 +26,7 @@ def mapped(
     """[function(*argument) for argument in arguments], all arrays with the runs in front.
 
     Args:
-      function: traceable.
+      function: traceable, as a tree (`as_tree`).
       arguments: a tuple of trees of arrays, of which the first axis is that of the runs.
       chunk: how many each device runs at a time; None is all.
       mesh: the devices, of all processes if there are several; None is all there are.
@@ -34,20 +34,27 @@ def mapped(
     Returns:
       What the function returns, with the runs in front; every process has all of it.
     """
-    mesh = Mesh(np.array(jax.devices()), ("runs",)) if mesh is None else mesh
+    devices = np.array(jax.devices()) if mesh is None else mesh.devices
+    # A mesh of one's own: where axes are explicit, each array would have to say how it is laid out.
+    mesh = Mesh(devices.ravel(), ("runs",))
     count = len(jax.tree.leaves(arguments)[0])
-    shared = _placed(as_tree(function), NamedSharding(mesh, PartitionSpec()))
-    along = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    shared = _placed(function, NamedSharding(mesh, PartitionSpec()))
+    along = NamedSharding(mesh, PartitionSpec("runs"))
     runs = _placed(_padded(arguments, count, mesh.size), along)
-    if chunk is None:
-        chunk = _chunk_that_fits(shared, runs, mesh)
+    with jax.set_mesh(mesh):
+        chunk = _chunk_that_fits(shared, runs, mesh) if chunk is None else chunk
     if chunk is not None and chunk < -(-count // mesh.size):
         runs = _placed(_padded(arguments, count, mesh.size * chunk), along)
-    results = _program(shared, runs, chunk=chunk, mesh=mesh)
+    with jax.set_mesh(mesh):
+        results = jitted(shared)(shared, runs, chunk=chunk, mesh=mesh)
     return jax.tree.map(lambda x: x[:count], _gathered(results))
 
 
-@functools.partial(jax.jit, static_argnames=("chunk", "mesh"))
+def jitted(function: Any) -> Any:
+    """All programs that map a function, as one that is compiled by need."""
+    return program(_program, function, "chunk", "mesh")
+
+
 def _program(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> Any:
     def share(function: Any, runs: Any) -> Any:
         each = jax.vmap(lambda run: function(*run))
@@ -58,7 +65,7 @@ def _program(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> Any:
         results = jax.lax.map(each, chunks)
         return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), results)
 
-    along = PartitionSpec(mesh.axis_names)
+    along = PartitionSpec("runs")
     # Nothing is said between devices, so there is nothing to check of what varies among them.
     return jax.shard_map(
         share, mesh=mesh, in_specs=(PartitionSpec(), along), out_specs=along, check_vma=False
@@ -82,7 +89,7 @@ def memory(device: Any) -> int | None:
 
 def peak_bytes(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> int:
     """What the program takes of one device's memory."""
-    compiled = _program.lower(function, runs, chunk=chunk, mesh=mesh).compile()
+    compiled = jitted(function).lower(function, runs, chunk=chunk, mesh=mesh).compile()
     found: Any = compiled.memory_analysis()
     return found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
 
@@ -102,7 +109,7 @@ def _placed(tree: Any, sharding: NamedSharding) -> Any:
         whole = np.asarray(x)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
-    return jax.tree.map(functools.partial(_with_keys, placed), tree)
+    return jax.tree.map(functools.partial(with_keys, placed), tree)
 
 
 def _gathered(tree: Any) -> Any:
@@ -110,18 +117,12 @@ def _gathered(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
     gather = functools.partial(multihost_utils.process_allgather, tiled=True)
-    return jax.tree.map(functools.partial(_with_keys, gather), tree)
+    return jax.tree.map(functools.partial(with_keys, gather), tree)
 
 
-def _with_keys(function: Callable[[Any], Any], x: Any) -> Any:
+def with_keys(function: Callable[[Any], Any], x: Any) -> Any:
     """function(x), where x may be an array of random keys."""
     if not jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
         return function(x)
     data = function(jax.random.key_data(x))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-
-
-def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as a tree of its arrays, if it has any."""
-    leaf = jax.tree_util.all_leaves([function])
-    return jax.tree_util.Partial(function) if leaf else function

@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._require import finite, length, positive, refuse, require
+from jaxsched._search._contract import require_key
 
 
 class Range(NamedTuple):
@@ -142,7 +143,7 @@ def random_search(
     """
     n = int(length("random_search", n=n, least=1))
     lists = spaces("random_search", factory, ranges)
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = require_key("random_search", key)
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
     return [
         factory(**{name: _at(lists[name], u) for name, u in zip(lists, us, strict=True)})
@@ -166,14 +167,17 @@ def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dic
 
 def values(call: str, name: str, given: Any) -> list[Any]:
     """The values to choose from: those of a list, or the only one."""
-    if not isinstance(given, (list, tuple, np.ndarray, jax.Array)):
-        return [given]
-    require(len(given) > 0, refuse(call, name, "not be empty", given))
-    return [_plain(x) if isinstance(x, (np.generic, jax.Array)) else x for x in given]
+    if not isinstance(given, (list, tuple, range, np.ndarray, jax.Array)) or np.ndim(given) == 0:
+        return [_plain(given)]
+    if len(given) == 0:
+        raise ValueError(refuse(call, name, "not be empty", given))
+    return [*map(_plain, given)]
 
 
 def _plain(x: Any) -> Any:
-    """A number of an array as a person would have written it."""
+    """A number of an array as a person would have written it; all else as it is."""
+    if not isinstance(x, (np.generic, np.ndarray, jax.Array)) or x.ndim > 0:
+        return x
     return shortest(x) if isinstance(x.item(), float) else x.item()
 
 
@@ -185,6 +189,7 @@ def _at(space: Range | list[Any], fraction: float) -> Any:
 
 
 def _range(call: str, low: float, high: float, log: bool) -> Range:
+    low, high = (_plain(x) for x in (low, high))  # whole numbers of an array are whole too
     finite(call, low=low)
     finite(call, high=high)
     require(low < high, f"`{call}(low=..., high=...)` is empty: low={low!r} >= high={high!r}.")

@@ -6,6 +6,7 @@ one of each shape; where a member is of another one, that has the numbers of any
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxsched._compose import Select
 from jaxsched._decays import constant
 from jaxsched._require import finite, refuse, require, sequence
 from jaxsched._schedule import Schedule, as_schedule, is_function
-from jaxsched._stateful._protocol import Stateful, StatefulProduct
+from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)
 
@@ -48,14 +49,15 @@ def stack(members: Sequence[Any]) -> Any:
       [0.75  0.854 0.5  ]
     """
     members = sequence("stack", members=members)
-    require(len(members) > 0, refuse("stack", "members", "not be empty", members))
+    if not jax.tree.leaves(members):
+        raise ValueError(refuse("stack", "members", "not be empty", members))
     columns, trees = zip(*(jax.tree.flatten(x, is_leaf=_is_one) for x in members), strict=True)
     for i, tree in enumerate(trees):
-        require(
-            tree == trees[0],
-            "`stack(members=...)`: all members need the same keys, got "
-            f"members[{i}]={members[i]!r} beside members[0]={members[0]!r}.",
-        )
+        if tree != trees[0]:
+            raise ValueError(
+                "`stack(members=...)`: all members need the same keys, got "
+                f"members[{i}]={members[i]!r} beside members[0]={members[0]!r}."
+            )
     return trees[0].unflatten([_stacked(column) for column in zip(*columns, strict=True)])
 
 
@@ -68,13 +70,17 @@ def _stacked(column: tuple[Any, ...]) -> Any:
         return _stateful(column)
     if any(isinstance(x, Schedule) or is_function(x) for x in column):
         return _schedules([as_schedule("stack", x) for x in column])
-    return _alike([finite("stack", members=x) for x in column])
+    numbers = [finite("stack", members=x) for x in column]
+    shapes = {np.shape(x) for x in numbers}
+    require(len(shapes) == 1, f"`stack(members=...)`: arrays need one shape, got {shapes}.")
+    return _alike(numbers)
 
 
 def _schedules(schedules: Sequence[Schedule]) -> Schedule:
     shapes = [_shape(x) for x in schedules]
     examples = dict(zip(reversed(shapes), reversed(schedules), strict=True))
-    families = [*dict.fromkeys(shapes)]
+    # Of the same families, in whatever order they come, the same tree: one program.
+    families = sorted(examples, key=lambda shape: re.sub("0x[0-9a-f]+", "", str(shape)))
     pairs = [*zip(schedules, shapes, strict=True)]
     stacks = [_alike([x if own == it else examples[it] for x, own in pairs]) for it in families]
     if len(stacks) == 1:
@@ -84,20 +90,28 @@ def _schedules(schedules: Sequence[Schedule]) -> Schedule:
 
 def _stateful(column: Sequence[Any]) -> Stateful:
     for x in column:
-        require(
-            isinstance(x, Stateful),
-            f"`stack(members=...)`: all members need the same rules, and `{x}` has none.",
-        )
+        if not isinstance(x, Stateful):
+            raise ValueError(
+                f"`stack(members=...)`: all members need the same rules, and `{x}` has none."
+            )
     if len({*map(_shape, column)}) == 1:
         return _alike(column)
+    if len({_bounds(x) for x in column}) == 1 and isinstance(column[0], StatefulClip):
+        low, high = (_alike([getattr(x, side) for x in column]) for side in ("low", "high"))
+        return StatefulClip(_stateful([x.schedule for x in column]), low, high)
     curves, rules = zip(*map(_apart, column), strict=True)
     for i, own in enumerate(rules):
-        require(
-            [*map(_shape, own)] == [*map(_shape, rules[0])],
-            "`stack(members=...)`: all members need the same rules, whose numbers alone may differ,"
-            f" got {own} in members[{i}] and {rules[0]} in members[0].",
-        )
+        if [*map(_shape, own)] != [*map(_shape, rules[0])]:
+            raise ValueError(
+                "`stack(members=...)`: all members need the same rules, whose numbers alone may "
+                f"differ, got {own} in members[{i}] and {rules[0]} in members[0]."
+            )
     return StatefulProduct((_schedules(curves), *map(_alike, zip(*rules, strict=True))))
+
+
+def _bounds(x: Stateful) -> Any:
+    """Which bounds a clip around a product has; None if it is no clip."""
+    return _shape((x.low, x.high)) if isinstance(x, StatefulClip) else None
 
 
 def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
@@ -113,7 +127,7 @@ def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
 def _shape(x: Any) -> Any:
     """What two have in common that differ in their numbers alone."""
     leaves, tree = jax.tree.flatten(x)
-    return tree, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return tree, tuple((np.shape(leaf), _dtype(leaf)) for leaf in leaves)
 
 
 def _alike(members: Sequence[Any]) -> Any:
@@ -122,13 +136,15 @@ def _alike(members: Sequence[Any]) -> Any:
 
 def _column(*numbers: Any) -> jax.Array:
     """Numbers in one array, each of the type it has in a schedule."""
-    if any(isinstance(number, Tracer) for number in numbers):
+    dtype = _dtype(numbers[0])
+    is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if is_key or any(isinstance(number, Tracer) for number in numbers):
         return jnp.stack([*map(jnp.asarray, numbers)])
     # On the host: one by one, thousands of numbers would take seconds to reach the device.
-    return jnp.asarray(np.stack([*map(_strong, numbers)]))
+    return jnp.asarray(np.stack([*map(np.asarray, numbers)]).astype(dtype))
 
 
-def _strong(number: Any) -> np.ndarray:
-    if isinstance(number, int):
-        return np.asarray(number, np.int32)
-    return np.asarray(number, None if isinstance(number, ARRAYS) else jnp.result_type(float))
+def _dtype(number: Any) -> Any:
+    if isinstance(number, ARRAYS):
+        return number.dtype
+    return np.dtype(np.int32) if isinstance(number, int) else jnp.result_type(float)

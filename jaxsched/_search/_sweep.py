@@ -5,6 +5,7 @@ Every member sees the same seeds, so that two of them differ by what they are an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ from jaxsched._search._contract import (
     returned,
 )
 from jaxsched._search._leaderboard import Sweep
-from jaxsched._search._runs import as_tree, mapped
+from jaxsched._search._programs import as_tree
+from jaxsched._search._runs import mapped, with_keys
 from jaxsched._search._stack import stack
 
 
@@ -76,13 +78,15 @@ def sweep(
     """
     members = require_population("sweep", population)
     one_of("sweep", ("min", "max"), mode=mode)
-    require_devices("sweep", chunk, mesh)
+    chunk = require_devices("sweep", chunk, mesh)
     keys = require_keys("sweep", key, seeds)
     each, takes = repeated(members, seeds), "(schedule), or (schedule, key) with a `key`"
     arguments = (each,) if keys is None else (each, tiled(keys, len(members)))
     shape = returned("sweep", "train", train, takes, arguments)
     must = "return a score, one number, or (score, anything)"
-    require(is_score(_pair(shape)[0]), refuse("sweep", "train", must, train, f"Got {shape}."))
+    require(
+        is_score(_pair(shape)[0]), refuse("sweep", "train", must, train, f"It returns {shape}.")
+    )
     run = jax.tree_util.Partial(_scored, as_tree(train))
     scores, results = mapped(run, arguments, chunk=chunk, mesh=mesh)
     results = jax.tree.map(lambda x: x.reshape(len(members), seeds, *x.shape[1:]), results)
@@ -91,7 +95,8 @@ def sweep(
 
 def repeated(members: Sequence[Any], seeds: int) -> Any:
     """The members stacked, each as often as there are seeds, one after the other."""
-    return jax.tree.map(lambda x: np.repeat(np.asarray(x), seeds, axis=0), stack(members))
+    each = functools.partial(with_keys, lambda x: np.repeat(np.asarray(x), seeds, axis=0))
+    return jax.tree.map(each, stack(members))
 
 
 def tiled(keys: jax.Array, members: int) -> jax.Array:

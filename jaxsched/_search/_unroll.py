@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsched._require import length as whole
 from jaxsched._require import refuse, require
@@ -37,7 +38,7 @@ def checkpointed_scan(
       The last carry, and the ys stacked.
 
     Raises:
-      ValueError: there is neither `xs` nor `length`.
+      ValueError: there is neither `xs` nor `length`, or they do not agree.
 
     Example:
       >>> def step(x, t):
@@ -53,14 +54,22 @@ def checkpointed_scan(
     leaves = jax.tree.leaves(xs)
     given = len(leaves) > 0 or length is not None
     require(given, refuse("checkpointed_scan", "length", "be given where there are no xs", length))
-    n = int(whole("checkpointed_scan", length=length)) if length is not None else len(leaves[0])
+    if length is not None:
+        length = int(whole("checkpointed_scan", length=length))
+    sizes = {*(np.shape(x)[:1] for x in leaves), *([] if length is None else [(length,)])}
+    require(
+        len(sizes) == 1 and () not in sizes,
+        "`checkpointed_scan(xs=..., length=...)`: all need the same number of steps, got "
+        f"xs of shapes {[*map(np.shape, leaves)]} and length={length}.",
+    )
+    ((n,),) = sizes
     each = max(math.isqrt(n), 1)
     inner = n // each * each
 
     def segment(carry: Any, xs: Any) -> tuple[Any, Any]:
         return jax.lax.scan(step, carry, xs, length=each)
 
-    parts = jax.tree.map(lambda x: x[:inner].reshape(-1, each, *x.shape[1:]), xs)
+    parts = jax.tree.map(lambda x: x[:inner].reshape(n // each, each, *x.shape[1:]), xs)
     carry, ys = jax.lax.scan(jax.checkpoint(segment), init, parts, length=n // each)
     ys = jax.tree.map(lambda y: y.reshape(inner, *y.shape[2:]), ys)
     if inner == n:

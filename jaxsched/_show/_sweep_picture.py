@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched._decays import constant
 from jaxsched._extra import extra
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._search._leaderboard import Sweep
@@ -59,7 +60,7 @@ def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     ends = [int(curve.steps) for curve in curves if curve.steps is not None]
     steps = np.unique(np.linspace(0, max(ends, default=0) or UNENDING, POINTS).astype(int))
     best = {i for i, _ in named}
-    values = [np.asarray(curves[i](steps)) for i in best]
+    values = [np.asarray(curves[i](steps)) for i in best or range(len(curves))]
     low, high = np.min(values), np.max(values)
     for i in sweep.order[::-1]:  # the best are drawn last, and lie on top
         if i not in best:
@@ -79,9 +80,9 @@ def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
 
 
 def _first(member: Any) -> Schedule:
-    """The curve of a member, or the first of its curves, while no rule acts."""
+    """The curve of a member, the first of its curves or numbers, while no rule acts."""
     leaves: list[AnySchedule] = jax.tree.leaves(member, is_leaf=_is_one)
-    found = [x for x in leaves if callable(x)]
+    found = [x for x in leaves if callable(x)] or [constant(leaves[0])]
     return still(found[0]) if isinstance(found[0], Stateful) else as_schedule("plot", found[0])
 
 

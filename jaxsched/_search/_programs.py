@@ -1,0 +1,64 @@
+"""Compiled programs of somebody's function, which go when the function goes.
+
+That is what `jax.jit(function)` does. A function that is an argument of a program, as here, would
+be kept by it for ever, with all the data that it closes over, and that the program has in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.tree_util import Partial, all_leaves
+
+from jaxsched._schedule import node
+
+_programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+@node
+class Weakly:
+    """A function that is not kept alive."""
+
+    function: weakref.ref[Callable[..., Any]] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        function = self.function()
+        assert function is not None  # it is in the hands of who calls
+        return function(*arguments, **named)
+
+
+def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as a tree of its arrays, if it has any."""
+    if isinstance(function, Partial):
+        return Partial(_call, as_tree(function.func), *function.args, **function.keywords)
+    if not all_leaves([function]):
+        return function
+    try:
+        if not inspect.ismethod(function):
+            return Weakly(weakref.ref(function))
+        hash(function.__self__)
+        return Weakly(weakref.WeakMethod(function))
+    except TypeError:  # it cannot be held weakly
+        return Partial(function)
+
+
+def program(mapped: Callable[..., Any], function: Any, *static: str) -> Any:
+    """`jax.jit(mapped)` for one function among its arguments, a tree; `static` are names."""
+    leaves = jax.tree.leaves(function, is_leaf=lambda x: isinstance(x, Weakly))
+    held = [x.function() for x in leaves if isinstance(x, Weakly)]
+    owner = getattr(held[0], "__self__", held[0]) if held else Weakly
+    programs = _programs.setdefault(owner, {})
+    if mapped not in programs:
+        # Of one function jax has one cache: a partial is another one.
+        programs[mapped] = jax.jit(functools.partial(mapped), static_argnames=static)
+    return programs[mapped]
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    return function(*arguments, **named)
