@@ -44,7 +44,8 @@ def bayesian_search(
       train: as for `sweep`.
       factory: returns a schedule, or anything that `stack` takes.
       space: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list to
-        choose from, or one value.
+        choose from, or one value. What is no plain value, such as a schedule, Optuna knows by its
+        place in the list.
       trials: how many in all, at least 1.
       batch: how many at a time, at least 1. What is asked for together learns nothing from each
         other.
@@ -78,9 +79,7 @@ def bayesian_search(
     count = int(length(call, trials=trials, least=1))
     size = min(int(length(call, batch=batch, least=1)), count)
     one_of(call, ("min", "max"), mode=mode)
-    must = "be a dict of the factory's arguments"
-    require(isinstance(space, Mapping), refuse(call, "space", must, space))
-    lists = spaces(call, factory, dict(space))
+    lists = spaces(call, factory, _require_dict(call, space))
     study = _new_study(mode) if study is None else _require_direction(call, study, mode)
     done: list[Sweep] = []
     for first in range(0, count, size):
@@ -129,6 +128,12 @@ def _new_study(mode: str) -> Any:
     # Those of a batch are not to be all the same: each counts as bad until it is known.
     sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
     return optuna.create_study(direction=f"{mode}imize", sampler=sampler)
+
+
+def _require_dict(call: str, space: Any) -> dict[str, Any]:
+    must = "be a dict of the factory's arguments"
+    require(isinstance(space, Mapping), refuse(call, "space", must, space))
+    return dict(space)
 
 
 def _require_direction(call: str, study: Any, mode: str) -> Any:

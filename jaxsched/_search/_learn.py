@@ -26,7 +26,7 @@ class Learned(NamedTuple):
     """What `learn_schedule` has found."""
 
     schedule: Schedule  # with the numbers learnt
-    scores: jax.Array  # float32, (updates,): the mean score before each update
+    scores: jax.Array  # float32, (updates,): the mean before each update; NaN if a run has none
 
 
 def learn_schedule(

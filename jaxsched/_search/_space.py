@@ -178,7 +178,8 @@ def _plain(x: Any) -> Any:
     """A number of an array as a person would have written it; all else as it is."""
     if not isinstance(x, (np.generic, np.ndarray, jax.Array)) or x.ndim > 0:
         return x
-    return shortest(x) if isinstance(x.item(), float) else x.item()
+    plain = x.item()
+    return shortest(plain) if isinstance(plain, float) else plain
 
 
 def _at(space: Range | list[Any], fraction: float) -> Any:

@@ -81,8 +81,8 @@ def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
 
 def _first(member: Any) -> Schedule:
     """The curve of a member, the first of its curves or numbers, while no rule acts."""
-    leaves: list[AnySchedule] = jax.tree.leaves(member, is_leaf=_is_one)
-    found = [x for x in leaves if callable(x)] or [constant(leaves[0])]
+    leaves: list[Any] = jax.tree.leaves(member, is_leaf=_is_one)
+    found: list[AnySchedule] = [x for x in leaves if callable(x)] or [constant(leaves[0])]
     return still(found[0]) if isinstance(found[0], Stateful) else as_schedule("plot", found[0])
 
 
