@@ -109,7 +109,11 @@ def test_an_ensemble_of_snapshots_is_better_than_the_last(capsys):
     assert "differences on the same seeds" in capsys.readouterr().out
 
 
-STUDIES = {"cooldown_branches": 340, "snapshot_ensemble": 140}  # these measure, and print tables
+STUDIES = {
+    "cooldown_branches": 340,
+    "snapshot_ensemble": 140,
+    "learned_schedule": 100,
+}  # they measure
 
 
 def test_several_devices_decide_as_one(capsys):
