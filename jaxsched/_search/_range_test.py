@@ -85,7 +85,7 @@ def lr_range_test(
       optimizer: what makes the optimizer, `optax.adam` or `partial(optax.adamw, b1=0.8)`.
       low: the first value, > 0, or >= 0 if linear.
       high: the last value, > low.
-      steps: how many values, at least 10.
+      steps: how many values, at least 10; of fewer than 30 only a large fall is told from noise.
       mode: "geometric", equal ratios, or "linear", equal differences.
       hyperparameter: the argument of `optimizer` that is tried; the others are bound, as in
         `partial(optax.adamw, learning_rate=1e-3)` for "weight_decay".
