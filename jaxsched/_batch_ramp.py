@@ -157,7 +157,9 @@ def accumulate(
     It is `optax.MultiSteps` by a schedule of optimizer steps, such as `seesaw` gives. The train
     step is of one batch, the same however many are averaged: nothing is compiled again. What is in
     `tx` counts optimizer steps, and its clock is that of the multiplier: where `set_step` moves the
-    rate, the batch goes with it. Without one in `tx`, it is the count of `MultiSteps`. A NaN stays in the mean for ever: leave such batches out before, by
+    rate, the batch goes with it. Without a clock in `tx`, it is the count of `MultiSteps`.
+
+    A NaN stays in the mean for ever: leave such batches out before, by
     `skip_spikes(accumulate(...))`.
 
     Args:

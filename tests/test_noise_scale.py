@@ -383,6 +383,12 @@ class TestReading:
                 ).init(PARAMS),
                 "2 `MultiSteps`",
             ),
+            (
+                lambda: js.noise_scale(
+                    optax.chain(optax.clip(1.0), js.accumulate(optax.sgd(0.1), 2)), batch_size=2
+                ).init(PARAMS),
+                "`optax.chain(clip, noise_scale(accumulate(tx, 4), ...))`",
+            ),
             (lambda: js.gradient_noise_scale(optax.sgd(0.1).init(PARAMS)), "no `noise_scale("),
             (
                 lambda: js.gradient_noise_scale(

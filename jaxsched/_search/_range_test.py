@@ -31,6 +31,7 @@ from jaxsched._search._range_steps import (
     Key,
     key_of,
     own,
+    require_arguments,
     require_floats,
     require_optimizer,
     trained,
@@ -113,6 +114,7 @@ def lr_range_test(
       torch-lr-finder, whose last value is `high` too.
     """
     require(callable(function), refuse(_CALL, "function", "be a function", function))
+    require_arguments(function, optimizer)
     size = _size(steps)
     ramp = _ramp(low, high, size, mode)
     if optimizer is not None:
