@@ -196,7 +196,10 @@ def _accumulated(state: optax.OptState) -> optax.MultiStepsState:
 
 def _require_first(tx: Any, state: optax.OptState) -> None:
     """Raise if in a chain something comes before the `MultiSteps`, which changes what is in it."""
-    is_one = lambda x: isinstance(x, optax.MultiStepsState)
+
+    def is_one(x: Any) -> bool:
+        return isinstance(x, optax.MultiStepsState)
+
     for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_one)[0]:
         # A chain's state is a tuple, and a wrapper's one with names.
         later = any(isinstance(key, jax.tree_util.SequenceKey) and key.idx > 0 for key in path)
