@@ -27,6 +27,7 @@ from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import length, one_of, refuse, within
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._transforms._scheduled import require_transform
+from jaxsched._transforms._walk import find_clocks
 
 
 def seesaw(
@@ -155,7 +156,10 @@ def accumulate(
 
     It is `optax.MultiSteps` by a schedule of optimizer steps, such as `seesaw` gives. The train
     step is of one batch, the same however many are averaged: nothing is compiled again. What is in
-    `tx` counts optimizer steps. A NaN stays in the mean for ever: leave such batches out before, by
+    `tx` counts optimizer steps, and its clock is that of the multiplier: where `set_step` moves the
+    rate, the batch goes with it. Without a clock in `tx`, it is the count of `MultiSteps`.
+
+    A NaN stays in the mean for ever: leave such batches out before, by
     `skip_spikes(accumulate(...))`.
 
     Args:
@@ -190,16 +194,24 @@ def accumulate(
     else:
         many = constant(within(call, "be at least 1", lambda x: x >= 1, multiplier=multiplier))
 
-    def batches(step: ArrayLike) -> jax.Array:
-        return jnp.maximum(_clock.read(jnp.rint(many(step))), 1)
-
-    steps = optax.MultiSteps(tx, batches)  # pyright: ignore[reportArgumentType]
+    def stepped(state: optax.MultiStepsState) -> optax.MultiSteps:
+        step = _step(state)
+        # Of a clock that was moved, the batches may be fewer than there are already.
+        least = _clock.read(state.mini_step) + 1
+        batches = jnp.maximum(_clock.read(jnp.rint(many(step))), least)
+        return optax.MultiSteps(tx, lambda _: batches)  # pyright: ignore[reportArgumentType]
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, optax.MultiStepsState]:
         # It adds booleans to integers.
         with jax.numpy_dtype_promotion("standard"):
-            return steps.update(updates, state, params, **extra_args)
+            return stepped(state).update(updates, state, params, **extra_args)
 
-    return optax.GradientTransformationExtraArgs(steps.init, update)
+    return optax.GradientTransformationExtraArgs(optax.MultiSteps(tx, 1).init, update)
+
+
+def _step(state: optax.MultiStepsState) -> jax.Array:
+    """The step of the clocks in it, or where there are none, its own."""
+    counts = [clock.count for _, clock in find_clocks(state.inner_opt_state)]
+    return functools.reduce(jnp.maximum, counts or [jnp.asarray(state.gradient_step)])

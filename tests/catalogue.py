@@ -187,7 +187,7 @@ def listed(t, values):
 
 def optimal(t, norms):
     """Backward, the lowest cost b of what is left to go; forward, the part that each step goes."""
-    g2 = np.asarray(norms, np.float64) ** 2
+    g2 = np.asarray([*norms, norms[-1]], np.float64) ** 2
     lowest = [g2[-1]]
     for x in g2[-2::-1]:
         lowest.append(2 * np.sqrt(x) * (np.sqrt(x + lowest[-1]) - np.sqrt(x)))
@@ -195,7 +195,7 @@ def optimal(t, norms):
     for x, b in zip(g2, lowest[-2::-1], strict=False):
         values.append(left * (1 - np.sqrt(x / (x + b))))
         left -= values[-1]
-    return listed(t, np.asarray([*values, left]))
+    return listed(t, np.asarray(values))
 
 
 def refined(t, norms, width, power):

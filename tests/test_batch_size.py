@@ -1,5 +1,7 @@
 """Batch size and rate: the rules, the ramp that follows a decay, and steps of so many batches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,12 @@ CURVES = {
     "one step": js.constant(0.3, 1),
     "three steps": js.linear(0.3, 0.0, 3),
 }
-curves = pytest.mark.parametrize("schedule", CURVES.values(), ids=CURVES)
+
+
+@functools.cache
+def values_of(name):
+    with jax.disable_jit():  # every schedule another program, of operations that are the same
+        return np.asarray(CURVES[name](np.arange(N)), np.float64)[: CURVES[name].steps]
 
 
 class TestRules:
@@ -92,13 +99,14 @@ class TestRules:
 
 def played(rate, multiplier):
     """Each new step: the examples gone before, the batches, and the rate."""
-    t = np.arange(rate.steps)
-    many = np.asarray(multiplier(t)).astype(int)
-    return np.cumsum(many) - many, many, np.asarray(rate(t), np.float64)
+    n = rate.steps
+    with jax.disable_jit():
+        many, rates = (np.asarray(x(np.arange(N)), np.float64)[:n] for x in (multiplier, rate))
+    many = many.astype(int)
+    return np.cumsum(many) - many, many, rates
 
 
 class TestSeesaw:
-    @curves
     @pytest.mark.parametrize(
         ("rule", "power", "factor", "most"),
         [
@@ -108,15 +116,15 @@ class TestSeesaw:
             ("sqrt", 0.5, 10, 10),
         ],
     )
-    def test_is_the_schedule_at_every_example(self, schedule, rule, power, factor, most):
+    @pytest.mark.parametrize("name", CURVES)
+    def test_is_the_schedule_at_every_example(self, name, rule, power, factor, most):
+        schedule, values = CURVES[name], values_of(name)
         ramp = js.seesaw(schedule, rule=rule, factor=factor, max_multiplier=most)
         before, many, rates = played(*ramp)
         assert many.sum() == schedule.steps and ramp[1].steps == ramp[0].steps
         assert np.all(many >= 1) and (most is None or many.max() <= most)
-        base = np.asarray(schedule(before), np.float64)
-        np.testing.assert_allclose(rates / many**power, base, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(rates / many**power, values[before], rtol=1e-6, atol=1e-12)
         # All but what is left at the end are what the rate at their first example asks for.
-        values = np.asarray(schedule(np.arange(schedule.steps)), np.float64)
         with np.errstate(divide="ignore"):
             level = np.floor(np.log(values.max() / values * (1 + 1e-6)) / np.log(factor))
         level = np.where(np.arange(len(values)) < values.argmax(), 0, level)
@@ -220,6 +228,26 @@ class TestAccumulate:
         updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
         np.testing.assert_array_equal(updates["w"], -PARAMS["w"])
 
+    def test_follows_the_clock_that_set_step_moves(self):
+        multiplier = js.piecewise_constant([3, 1, 2], [5, 8])
+        tx = js.accumulate(js.inject(optax.sgd, learning_rate=js.linear(1.0, 0.0, 10)), multiplier)
+        update = jax.jit(tx.update)
+
+        def steps(state, batches):
+            taken = []
+            for _ in range(batches):
+                _, state = update(PARAMS, state, PARAMS)
+                taken.append(int(js.step(state)))
+            return taken, state
+
+        taken, state = steps(js.set_step(tx.init(PARAMS), 4), 6)
+        assert taken == [4, 4, 5, 6, 7, 8]
+        np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], 0.3, rtol=1e-6)
+        # Back to where steps are of three, and in the midst of one forth to where they are of one.
+        taken, state = steps(js.set_step(state, 0), 2)
+        assert taken == [0, 0] and state.gradient_step == 4
+        assert steps(js.set_step(state, 6), 2)[0] == [7, 8]
+
     def test_hands_metrics_on(self):
         tx = js.accumulate(js.wrap(optax.sgd(1.0), js.reduce_on_plateau(patience=1)), 2)
         state = tx.init(PARAMS)
@@ -238,24 +266,21 @@ class TestAccumulate:
 
 def test_the_ramp_ends_where_the_decay_does():
     """Noisy quadratics by SGD: decay, ramp, and for comparison no decay, of as many examples."""
-    n, seeds, curves = 600, 300, jnp.linspace(0.05, 1.0, 20)[None]
-    base = js.cosine(0.3, 0.0, n)
+    n, seeds, curves = N, 200, np.linspace(0.05, 1.0, 20)[None]
+    base = CURVES["cosine"]
     rate, multiplier = js.seesaw(base, rule="linear", max_multiplier=16)
     before, many, rates = played(rate, multiplier)
-    noise = jax.random.normal(jax.random.key(0), (seeds, n, 20))
+    noise = np.random.default_rng(0).normal(size=(n, seeds, 20))
 
     def run(rates, noise):
-        def step(x, rate_noise):
-            r, e = rate_noise
-            return x - r * (curves * x + e), None
+        x = np.ones((seeds, 20))
+        for rate, e in zip(rates, noise, strict=True):
+            x = x - rate * (curves * x + e)
+        return np.mean(np.sum(curves * x**2, axis=1)) / 2
 
-        x, _ = jax.lax.scan(step, jnp.ones((seeds, 20)), (rates, noise.swapaxes(0, 1)))
-        return float(jnp.mean(jnp.sum(curves * x**2, axis=1)) / 2)
-
-    means = [noise[:, b : b + k].mean(axis=1) for b, k in zip(before, many, strict=True)]
-    decayed = run(base(np.arange(n)), noise)
-    ramped = run(jnp.asarray(rates, jnp.float32), jnp.stack(means, axis=1))
-    constant = run(jnp.full(n, 0.3), noise)
+    decayed = run(values_of("cosine"), noise)
+    ramped = run(rates, np.add.reduceat(noise, before) / many[:, None, None])
+    constant = run(np.full(n, 0.3), noise)
     assert abs(ramped - decayed) < 0.03 * decayed < 0.005 * constant
     assert len(many) < 0.67 * n
 

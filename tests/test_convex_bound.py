@@ -1,6 +1,6 @@
 """The convex bound: against the theorem as printed, against SGD itself, and at its minimum."""
 
-import time
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ CURVES = {
     "a zero at first": js.linear(0.0, 1.0, 10) >> js.linear(1.0, 0.0, T - 10),
     "restarts": js.cosine(1.0, 0.0, 15).cycle(mult=2),
 }
-curves = pytest.mark.parametrize("schedule", CURVES.values(), ids=CURVES)
+curves = pytest.mark.parametrize("name", CURVES)
 BUMP = 1 + 9 * np.exp(-np.arange(T) / 8)
 
 
@@ -41,6 +41,11 @@ def theorem(s, g=None):
     for k in range(n - 1):
         bracket += s[k] / np.sum(s[k + 1 :]) * np.sum(s[k:] ** 2 * g[k:] ** 2) / np.sum(s[k:])
     return np.sqrt(bracket / np.sum(s)), 1 / np.sqrt(bracket * np.sum(s))
+
+
+@functools.cache
+def values_of(name):
+    return np.asarray(CURVES[name](np.arange(T)))
 
 
 def tail(x):
@@ -56,9 +61,9 @@ def theorem_quickly(s, g):
 class TestBound:
     @curves
     @pytest.mark.parametrize("norms", [None, BUMP, BUMP[::-1]], ids=["one", "falling", "rising"])
-    def test_is_the_theorem(self, schedule, norms):
-        values = np.asarray(schedule(np.arange(T)))
-        for steps in (1, 2, 3, T):
+    def test_is_the_theorem(self, name, norms):
+        values = values_of(name)
+        for steps in (1, 2, T):
             given = None if norms is None else norms[:steps]
             if not values[:steps].any():
                 continue
@@ -66,8 +71,8 @@ class TestBound:
             assert bound.dtype == jnp.float32 and bound.shape == ()
             np.testing.assert_allclose(bound, theorem(values[:steps], given)[0], rtol=1e-6)
 
-    @pytest.mark.parametrize("steps", [10**4, 10**6])
-    def test_of_long_runs(self, steps):
+    def test_of_a_long_run(self):
+        steps = 10**6
         norms = js.geometric(3.0, 0.5, steps)
         for schedule in (
             js.constant(0.3),
@@ -80,7 +85,8 @@ class TestBound:
             np.testing.assert_allclose(bound, theorem_quickly(s, g), rtol=1e-6)
 
     @curves
-    def test_has_no_scale(self, schedule):
+    def test_has_no_scale(self, name):
+        schedule = js.table(values_of(name))
         bound = js.convex_bound(schedule, total_steps=T, grad_norms=BUMP)
         for c in (1e-30, 1e-3, 3.0, 1e30):
             same = js.convex_bound(c * schedule, total_steps=T, grad_norms=BUMP)
@@ -89,18 +95,16 @@ class TestBound:
             np.testing.assert_allclose(louder, c * bound, rtol=1e-6)
 
     def test_what_comes_after_the_last_step_is_nothing(self):
-        short, long = (js.linear(1.0, 0.0, 60)(np.arange(n)) for n in (60, T))
+        long = np.maximum(60 - np.arange(T), 0) / 60
         norms = np.concatenate([np.ones(60), np.full(T - 60, 1e6)])
         assert js.convex_bound(js.table(long), total_steps=T, grad_norms=norms) == js.convex_bound(
-            js.table(short), total_steps=60
+            js.table(long[:60]), total_steps=60
         )
 
     def test_of_nothing(self):
-        for steps in (1, 7):
-            value, slope = jax.value_and_grad(
-                lambda c: js.convex_bound(c * js.constant(1.0), total_steps=steps)  # noqa: B023
-            )(0.0)
-            assert value == jnp.inf and slope == 0
+        of = lambda c: js.convex_bound(c * js.constant(1.0), total_steps=7)
+        value, slope = jax.jit(jax.value_and_grad(of))(0.0)
+        assert value == jnp.inf and slope == 0
         assert js.convex_bound(js.constant(1.0), total_steps=5, grad_norms=np.zeros(5)) == 0
 
     def test_takes_any_function_of_the_step(self):
@@ -132,31 +136,33 @@ class TestIsAFunctionOfTheNumbers:
         np.testing.assert_allclose(mapped, alone, rtol=1e-6)
         assert len(traces) == 2
 
-    @curves
-    def test_gradients_are_finite_differences(self, schedule, x64):
-        values = np.asarray(schedule(np.arange(T)))
-
+    def test_gradients_are_finite_differences(self, x64):
         def of(x):
             return js.convex_bound(js.table(x), total_steps=T, grad_norms=BUMP)
 
-        slope = np.asarray(jax.jit(jax.grad(of))(jnp.asarray(values)))
-        assert np.all(np.isfinite(slope))
-        for k in (0, 1, 17, 57):
-            if values[k] > 0 and values[k + 1] > 0:
-                h = 1e-4 * values[k]
-                moved = [theorem(values + d * (np.arange(T) == k), BUMP)[0] for d in (h, -h)]
-                np.testing.assert_allclose(slope[k], (moved[0] - moved[1]) / (2 * h), rtol=1e-5)
-        # Euler: what does not depend on the scale has no slope along it.
-        assert abs(slope @ values) < 1e-12
+        gradient = jax.jit(jax.grad(of))
+        for name in CURVES:
+            values = np.asarray(values_of(name), np.float64)
+            slope = np.asarray(gradient(values))
+            assert np.all(np.isfinite(slope)), name
+            for k in (0, 1, 17, 57):
+                if values[k] > 0 and values[k + 1] > 0:
+                    h = 1e-4 * values[k]
+                    moved = [theorem(values + d * (np.arange(T) == k), BUMP)[0] for d in (h, -h)]
+                    expected = (moved[0] - moved[1]) / (2 * h)
+                    np.testing.assert_allclose(slope[k], expected, rtol=1e-5, err_msg=name)
+            # Euler: what does not depend on the scale has no slope along it.
+            assert abs(slope @ values) < 1e-12, name
 
-    @pytest.mark.parametrize("rate", [0.5, 1e-3])
-    def test_gradients_are_finite_after_a_decay_to_nothing(self, rate):
+    def test_gradients_are_finite_after_a_decay_to_nothing(self):
         def of(rate, end):
             fall = js.exponential_decay(1.0, decay_rate=rate, decay_steps=1).take(200)
             return js.convex_bound(fall >> js.constant(end), total_steps=210)
 
-        for end in (0.0, 1e-30, 0.5):
-            assert np.all(np.isfinite(jax.grad(of, (0, 1))(rate, end)))
+        gradient = jax.jit(jax.grad(of, (0, 1)))
+        for rate in (0.5, 1e-3):
+            for end in (0.0, 1e-30, 0.5):
+                assert np.all(np.isfinite(gradient(rate, end)))
 
     def test_what_is_traced_and_negative_is_zero(self):
         steps = np.arange(9)
@@ -169,12 +175,12 @@ class TestIsAFunctionOfTheNumbers:
 
     def test_a_search_by_gradients_descends(self):
         numbers, rebuild = js.trainable(js.linear(1.0, 1.0, T // 2) >> js.linear(1.0, 1.0, T // 2))
-        loss = jax.jit(lambda x: js.convex_bound(rebuild(x), total_steps=T))
-        before = loss(numbers)
+        loss = jax.jit(jax.value_and_grad(lambda x: js.convex_bound(rebuild(x), total_steps=T)))
+        before, _ = loss(numbers)
         for _ in range(30):
-            slope = jax.grad(loss)(numbers)
+            _, slope = loss(numbers)
             numbers = jax.tree.map(lambda x, g: jnp.maximum(x - 5 * g, 1e-3), numbers, slope)
-        assert loss(numbers) < 0.85 * before
+        assert loss(numbers)[0] < 0.85 * before
 
 
 DIM, SEEDS = 6, 200
@@ -210,7 +216,7 @@ class TestHolds:
     @pytest.mark.parametrize("noise", [0.0, 0.5])
     @pytest.mark.parametrize("name", ["constant", "linear", "a long zero end", "restarts"])
     def test_for_noisy_maxima(self, name, noise):
-        shape = CURVES[name](np.arange(T))
+        shape = values_of(name)
         loudest = np.sqrt(1 + DIM * noise**2)
         peak = _best_peak(shape, jnp.full(T, loudest))
         last = np.flatnonzero(shape)[-1]
@@ -236,9 +242,10 @@ class TestHolds:
 
 class TestTransfer:
     def test_is_the_ratio_of_the_best_peaks(self):
-        for a in CURVES.values():
-            for b in (js.constant(3.0), js.cosine(0.1, 0.0, T)):
-                from_, to = (np.asarray(x(np.arange(T)), np.float64) for x in (a, b))
+        for name in CURVES:
+            for other in ("constant", "cosine"):
+                from_, to = (np.asarray(values_of(x), np.float64) for x in (name, other))
+                a, b = js.table(from_), js.table(0.1 * to)
                 ratio = (theorem(to)[1] * to.max()) / (theorem(from_)[1] * from_.max())
                 for c in (1.0, 1e-20, 1e20):
                     rate = js.transfer_rate(0.3, c * a, b / c, total_steps=T)
@@ -304,67 +311,59 @@ def smallest(norms):
 
 
 class TestOptimal:
-    @pytest.mark.parametrize("steps", [1, 2, 10, 60])
-    @pytest.mark.parametrize("kind", ["one", "falling", "noisy"])
-    def test_nothing_is_lower(self, steps, kind):
+    @pytest.mark.parametrize("steps", [1, 2, 30])
+    def test_no_point_that_a_last_step_leads_to_is_lower(self, steps):
         r = np.random.default_rng(steps)
-        norms = {
-            "one": np.ones(steps),
-            "falling": 1 + 9 * np.exp(-10 * np.arange(steps) / steps),
-            "noisy": r.uniform(0.7, 1.3, steps),
-        }[kind]
-        s = js.optimal_schedule(norms)
-        values = np.asarray(s(np.arange(steps)), np.float64)
-        bound = js.convex_bound(s, total_steps=steps, grad_norms=norms)
-        lowest, found = smallest(norms)
-        if kind == "noisy":  # the last steps may be better not taken, which no log value says
-            lowest = min(smallest(norms[:n])[0] for n in range(max(steps - 10, 0) + 1, steps + 1))
-        else:
-            assert np.abs(found - values).max() < 1e-2
-        np.testing.assert_allclose(bound, lowest, rtol=1e-5)
-        for _ in range(20):
-            other = values * np.exp(r.normal(size=steps) * 10 ** r.uniform(-2, 0))
-            assert theorem(other, norms)[0] >= bound * (1 - 1e-6)
+        for norms in (
+            np.ones(steps),
+            1 + 9 * np.exp(-10 * np.arange(steps) / steps),
+            r.uniform(0.5, 2.0, steps),
+        ):
+            values = np.asarray(js.optimal_schedule(norms)(np.arange(steps)), np.float64)
+            there = np.append(norms, norms[-1])
+            lowest, found = smallest(there)
+            found, weight = found[:-1], found[-1] / found[:-1].max()
+            np.testing.assert_allclose(values, found / found.max(), atol=1e-2)
+            for w in weight * np.asarray([0.5, 0.9, 1.0, 1.1, 2.0]):
+                bound = theorem(np.append(values, w), there)[0]
+                assert bound >= lowest * (1 - 1e-6)
+                assert w != weight or bound <= lowest * (1 + 1e-5)
+            for _ in range(20):
+                wild = np.exp(r.normal(size=steps + 1) * 10 ** r.uniform(-2, 0))
+                other = np.append(values, weight) * wild
+                assert theorem(other, there)[0] >= lowest * (1 - 1e-6)
 
-    @pytest.mark.parametrize("steps", [200, 1000, 2000])
+    @pytest.mark.parametrize("steps", [2, 10, 1000])
     def test_rediscovers_linear_decay(self, steps):
-        line = js.linear(1.0, 0.0, steps)
-        started = time.perf_counter()
-        s = js.optimal_schedule(np.ones(steps))
-        values = np.asarray(s(np.arange(steps)))
-        assert time.perf_counter() - started < 30
-        off = np.abs(values - line(np.arange(steps)))
-        assert np.corrcoef(values, line(np.arange(steps)))[0, 1] > 0.9999
-        # The last is the weight of a point.
-        assert off[:-1].max() < 4 / steps and off[-1] < 10 / steps
-        bound, of_line = (js.convex_bound(x, total_steps=steps) for x in (s, line))
-        assert bound < of_line < bound * (1 + 2 / steps)
-
-    @pytest.mark.parametrize("steps", [2, 3, 10, 50])
-    def test_of_steps_that_lead_somewhere(self, steps):
-        values = js.optimal_schedule(np.ones(steps + 1))(np.arange(steps))
+        line = 1 - np.arange(steps) / steps
+        values = np.asarray(js.optimal_schedule(np.ones(steps))(np.arange(steps)))
         assert np.all(np.diff(values) < 0)
-        assert np.corrcoef(values, 1 - np.arange(steps) / steps)[0, 1] > 0.999
+        assert np.corrcoef(values, line)[0, 1] > 0.9998
+        # The logarithm by which it differs.
+        assert np.abs(values - line).max() < (1 + np.log(steps)) / steps
+        # In the steps themselves it is better too, for it ends higher.
+        ones = np.ones(steps)
+        assert theorem_quickly(values, ones) < theorem_quickly(line, ones)
 
     def test_warms_up_where_the_norms_are_large_at_first(self):
         values = np.asarray(js.optimal_schedule(BUMP)(np.arange(T)))
         top = values.argmax()
         assert 10 < top < 60 and values[0] < 0.03 and np.all(np.diff(values[:20]) > 0)
         bound = js.convex_bound(js.table(values), total_steps=T, grad_norms=BUMP)
-        for other in CURVES.values():
+        for name in CURVES:
+            other = js.table(values_of(name))
             assert js.convex_bound(other, total_steps=T, grad_norms=BUMP) > bound
 
-    def test_stops_where_the_norms_explode(self):
-        norms = np.concatenate([np.ones(50), np.full(50, 1e4)])
-        s = js.optimal_schedule(norms)
-        assert not np.any(s(np.arange(50, 100)))
-        alone = js.optimal_schedule(norms[:50])(np.arange(50))
-        np.testing.assert_allclose(s(np.arange(50)), alone, rtol=1e-6)
+    def test_hardly_steps_where_the_norms_explode(self):
+        norms = np.concatenate([np.ones(50), np.full(T - 50, 1e4)])
+        values = np.asarray(js.optimal_schedule(norms)(np.arange(T)))
+        assert 0 < values[50:].max() < 1e-7 < values[:49].min()
 
-    @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-    def test_has_no_scale(self, scale):
-        same = js.optimal_schedule(scale * BUMP)(np.arange(T))
-        np.testing.assert_allclose(same, js.optimal_schedule(BUMP)(np.arange(T)), rtol=1e-5)
+    def test_has_no_scale(self):
+        values = js.optimal_schedule(BUMP)(np.arange(T))
+        for scale in (1e-30, 1e30):
+            same = js.optimal_schedule(scale * BUMP)(np.arange(T))
+            np.testing.assert_allclose(same, values, rtol=1e-5)
 
     @pytest.mark.parametrize("make", [js.optimal_schedule, js.refined_schedule])
     def test_is_data(self, make):
@@ -374,8 +373,9 @@ class TestOptimal:
         assert np.max(s(np.arange(T))) == 1
         inside = jax.jit(lambda g: make(g)(np.arange(T)))(jnp.asarray(BUMP, jnp.float32))
         np.testing.assert_allclose(inside, s(np.arange(T)), rtol=1e-5)
+        gradient = jax.jit(jax.grad(lambda g: make(g)(3)))
         for wild in (np.geomspace(1e-30, 1e30, T), np.geomspace(1e30, 1e-30, T)):
-            slope = jax.grad(lambda g: make(g)(3))(jnp.asarray(wild, jnp.float32))
+            slope = gradient(jnp.asarray(wild, jnp.float32))
             assert np.all(np.isfinite(make(wild)(np.arange(T)))) and np.all(np.isfinite(slope))
 
 
@@ -390,17 +390,19 @@ def as_their_code_does(norms, width=0.1, power=2, extra=True):
 
 
 class TestRefined:
-    @pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
-    @pytest.mark.parametrize("norm", ["l1", "l2"])
+    @pytest.mark.parametrize(("steps", "norm"), [(1, "l1"), (3, "l2"), (1000, "l1"), (1000, "l2")])
     def test_of_equal_norms_is_linear_decay_exactly(self, steps, norm):
+        t = np.arange(steps + 3)
+        line = js.linear(1.0, 0.0, steps)(t)
         for level in (1.0, 0.3, 1e-20):
             s = js.refined_schedule(np.full(steps, level), norm=norm)
-            t = np.arange(steps + 3)
-            np.testing.assert_array_equal(s(t), js.linear(1.0, 0.0, steps)(t))
+            np.testing.assert_array_equal(s(t), line)
 
-    @pytest.mark.parametrize("steps", [2, 3, 7, 30, 501])
-    @pytest.mark.parametrize("width", [0.0, 0.1, 0.5, 1.0])
-    @pytest.mark.parametrize(("norm", "power"), [("l2", 2), ("l1", 1)])
+    @pytest.mark.parametrize("steps", [2, 7, 501])
+    @pytest.mark.parametrize(
+        ("width", "norm", "power"),
+        [(0.0, "l1", 1), (0.1, "l2", 2), (0.5, "l1", 1), (1.0, "l2", 2)],
+    )
     def test_is_their_algorithm(self, steps, width, norm, power):
         norms = np.random.default_rng(steps).lognormal(size=steps)
         s = js.refined_schedule(norms, width=width, norm=norm)

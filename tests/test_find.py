@@ -31,6 +31,9 @@ def two(key): return loss, jnp.zeros(5)
 def nothing(key): return None
 def ragged(key): return loss, jnp.zeros(5), [(jnp.ones((n, 5)), jnp.ones(n)) for n in (4, 3)]
 def vector(key): return lambda w, _: w, jnp.zeros(5), None
+def keyless(): return arrays(jax.random.key(0))
+def objects(key): return loss, jnp.zeros(5), [object()]
+def step(key): return lambda w, b, rate: (w, 0.0), jnp.zeros(5), None
 def broken(key): raise ValueError("of the task itself")
 number = 3
 """
@@ -81,7 +84,7 @@ def line(lines, name):
 
 
 def test_the_digits(capsys, tmp_path):
-    options = [*SMALL, "--out", "deep/er/find.png"]
+    options = [*SMALL, "--batch-size", "16", "--out", "deep/er/find.png"]
     lines = found(capsys, *options, "--optimizer", "sgd", "momentum=0.9")
     table = rows(lines)
     assert table.keys() == set(js.Suggestions._fields)
@@ -134,7 +137,8 @@ def test_another_hyperparameter(capsys):
 
 
 def test_nothing_found_is_an_exit_code(capsys, tmp_path):
-    lines = found(capsys, "--high", "1e-6", "--seeds", "2", "--batch-size", "64", code=1)
+    options = ["--task", "some_tasks:arrays", "--seeds", "2"]
+    lines = found(capsys, "--high", "1e-6", *options, code=1)
     assert lines[1][:2] == ["no", "suggestion:"]
     assert "its noise" in " ".join(lines[1])
     assert line(lines, "picture") == ["runs/find.png"]
@@ -162,11 +166,15 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--out .", "is a directory"),
         ("--out find.jpg", "--out: must end in .png, .pdf, .svg, got 'find.jpg'"),
         ("--task digit", "--task: write digits or module:function, got 'digit'"),
+        ("--task ./some_tasks:arrays", "--task: write digits or module:function, got './some"),
         ("--task nowhere:f", "--task nowhere:f: No module named 'nowhere'"),
         ("--task some_tasks:f", "some_tasks has no function 'f'"),
         ("--task some_tasks:number", "some_tasks has no function 'number'"),
         ("--task some_tasks:two", "must return (loss, params, batches), got 2 values"),
         ("--task some_tasks:nothing", "must return (loss, params, batches), got NoneType"),
+        ("--task some_tasks:keyless", "is called with a random key: too many positional arguments"),
+        ("--task some_tasks:objects", "must be trees of numbers, got batches=object"),
+        ("--task some_tasks:step", "must be called as `function(params, batch)`"),
         ("--task some_tasks:ragged", "Batch 1 is another than the first"),
         ("--task some_tasks:vector", "must give one real loss"),
         ("--task some_tasks:arrays --batch-size 3", "--batch-size: the batches of --task some_"),

@@ -125,10 +125,10 @@ def test_a_rule_is_what_fastai_does_in_python():
 
 
 def test_suggestions_see_nothing_from_a_nan_on():
-    rates = np.geomspace(1e-4, 1.0, 60)
+    rates = np.geomspace(1e-4, 1.0, 100)
     losses = (np.log10(rates) + 2) ** 2
-    cut = np.where(np.arange(60) < 40, losses, NAN)
-    for bad in (cut, np.nan_to_num(cut, nan=INF), np.where(np.arange(60) == 40, NAN, losses)):
+    cut = np.where(np.arange(100) < 40, losses, NAN)
+    for bad in (cut, np.nan_to_num(cut, nan=INF), np.where(np.arange(100) == 40, NAN, losses)):
         chex.assert_trees_all_equal(js.suggestions(rates, bad), js.suggestions(rates, cut))
     assert js.suggestions(rates, cut).minimum == np.float32(rates[:40][losses[:40].argmin()] / 10)
     stopped = js.suggestions(rates, losses, 40)  # the last five before a stop are left out too
@@ -146,8 +146,8 @@ def test_suggestions_of_a_short_curve_are_of_its_points(count):
 
 
 def test_suggestions_of_a_band_are_mapped():
-    rates = jnp.geomspace(1e-4, 1.0, 30)
-    losses = jnp.stack([(jnp.log10(rates) + shift) ** 2 for shift in (1.0, 2.0, 3.0)])
+    rates = np.geomspace(1e-4, 1.0, 100, dtype=np.float32)
+    losses = np.stack([(np.log10(rates) + shift) ** 2 for shift in (1.0, 2.0, 3.0)])
     band = jax.vmap(js.suggestions, (None, 0))(rates, losses)
     for n, each in enumerate(losses):
         one = jax.tree.map(lambda x, n=n: x[n], band)
@@ -176,8 +176,7 @@ def test_what_others_try_is_an_expression():
 # The curve.
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5])
-@pytest.mark.parametrize("mode", ["geometric", "linear"])
+@pytest.mark.parametrize(("mode", "momentum"), [("geometric", 0.0), ("linear", 0.5)])
 def test_the_curve_of_a_python_loop(mode, momentum):
     optimizer = functools.partial(optax.sgd, momentum=momentum) if momentum else optax.sgd
     options = {"low": 1e-3, "high": 5.0, "steps": 60, "mode": mode, "smoothing": 0.8}
@@ -401,7 +400,7 @@ def test_linen_with_batch_statistics_is_a_step_of_ones_own():
         return state.apply_gradients(grads=grads, batch_stats=stats), value
 
     net = Net()
-    variables = net.init(KEY, INPUTS[0])
+    variables = jax.jit(net.init)(KEY, INPUTS[0])
     tx = js.inject(optax.sgd, learning_rate=0.0)
     state = State.create(
         apply_fn=net.apply, tx=tx, params=variables["params"], batch_stats=variables["batch_stats"]
@@ -445,6 +444,7 @@ def test_nnx_is_split_and_merged():
         (functools.partial(optax.adamw, 0.1), "b2"),
         (optax.polyak_sgd, "max_learning_rate"),  # which needs the loss too
         (optax.contrib.prodigy, "learning_rate"),
+        (optax.lbfgs, "learning_rate"),  # and this one the loss as a function
     ],
 )
 def test_any_optimizer(optimizer, hyperparameter):
@@ -498,9 +498,9 @@ def test_batches_are_taken_in_turn():
 
 
 def test_no_more_are_drawn_than_there_are_steps():
-    drawn = iter(NOISE)
-    sgd(batches=drawn, steps=12)
-    assert np.array_equal(next(drawn), NOISE[12])
+    drawn = iter(np.asarray(NOISE))
+    sgd(batches=drawn, steps=20)
+    assert np.array_equal(next(drawn), NOISE[20])
 
 
 def test_a_list_is_a_sequence_of_batches_and_a_tuple_one_batch_of_each():
@@ -527,7 +527,7 @@ def valley(n, spread=0.1):
     return 1 + fall + spread * noise(n)
 
 
-@pytest.mark.parametrize("n", [10, 30, 100, 1000])
+@pytest.mark.parametrize("n", [10, 100, 1000])
 def test_noise_alone_is_flat(n):
     found = jax.jit(jax.vmap(lambda losses: verdict(losses, jnp.int32(n))))
     of = np.stack([noise(n, seed) for seed in range(200)])
@@ -543,7 +543,7 @@ def test_ten_points_are_enough_for_a_fall():
     assert all(1e-7 <= np.float32(rate) <= 10 for rate in test.suggestions)
 
 
-@pytest.mark.parametrize("n", [30, 100, 1000])
+@pytest.mark.parametrize("n", [20, 100, 1000])
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-3, 1), (1, 1e4), (1e30, 0), (1, -50)])
 def test_a_fall_is_seen_at_every_scale(n, scale, offset):
     losses = (valley(n) * scale + offset).astype(np.float32)
@@ -648,6 +648,14 @@ def test_words_are_for_outside_jit():
         ({"optimizer": 3}, r"\(optimizer=...\)` must be a function, got optimizer=3"),
         ({"function": 3}, r"\(function=...\)` must be a function, got function=3"),
         ({"function": lambda x, b: b + x}, "must give one real loss"),
+        ({"function": lambda x, b: None}, "must give one real loss, got function=None"),
+        ({"function": lambda x, b: "low"}, "must give one real loss, got function='low'"),
+        ({"optimizer": None}, r"as `function\(state, batch, value\)`, got .* A loss needs an opt"),
+        ({"function": lambda s, b, v: (s, v)}, r"as `function\(params, batch\)`, .* no optimizer"),
+        (
+            {"function": lambda s, b, v: (jnp.stack([s, s]), v), "optimizer": None},
+            "return the state as it was given",
+        ),
         ({"function": lambda s, b, v: s, "optimizer": None}, r"must return `\(state, loss\)`"),
         ({"function": lambda s, b, v: ((s, 0), 0.0), "optimizer": None}, "state as it was given"),
         ({"params": {"w": jnp.ones(2, int)}}, r"must be floats, and \['w'\] is int32"),
@@ -660,6 +668,10 @@ def test_words_are_for_outside_jit():
         ({"batches": 3}, "must be arrays or iterable, got batches=3"),
         ({"batches": "digits"}, "must be arrays or iterable"),
         ({"batches": [NOISE[0], NOISE[1, :2]]}, r"Batch 1 is another than the first"),
+        ({"batches": [object()]}, "must be trees of numbers, got batches=object"),
+        ({"batches": [(NOISE[0], "a")]}, "must be trees of numbers, got batches=str"),
+        ({"batches": (NOISE, np.full(100, "a"))}, "must be trees of numbers"),
+        ({"params": 3}, "must be floats, and this is int32, got params=3"),
     ],
 )
 def test_wrong_calls_name_themselves(options, said):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -60,7 +62,7 @@ def _digits(keys: jax.Array, batch_size: int) -> Task:
 def _imported(said: str) -> Callable[..., Any]:
     """A function of a module, which may be in the current directory."""
     module, colon, name = said.partition(":")
-    if not (module and colon and name.isidentifier()):
+    if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
         raise RefusedError(f"--task: write {DIGITS} or module:function, got {said!r}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -74,6 +76,11 @@ def _imported(said: str) -> Callable[..., Any]:
 
 
 def _seeded(said: str, function: Callable[..., Any], key: jax.Array, steps: int) -> Task:
+    with contextlib.suppress(ValueError):  # not to be inspected
+        try:
+            inspect.signature(function).bind(key)
+        except TypeError as error:
+            raise RefusedError(f"--task {said}: is called with a random key: {error}") from error
     given = function(key)
     if not (isinstance(given, tuple) and len(given) == 3 and callable(given[0])):
         what = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__

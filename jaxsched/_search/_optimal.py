@@ -20,19 +20,18 @@ NORMS = {"l2": 2, "l1": 1}
 
 
 def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
-    """The schedule of which `convex_bound` is lowest, among all: exactly, not by descent.
+    """The schedule whose last step leads to the lowest bound, among all: exactly, not by descent.
 
-        w_k = G_k**-2
+        w_k = G_k**-2 of the steps k < n, and w_n = w_{n-1}
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
         of what is left to go, step k leaves  (1 + w_k / c_{k+1})**-1/2
 
-    With equal norms that is linear decay, but for a logarithm, and its bound is hardly lower. Where
-    the norms are large at first, it warms up. Where no later step lowers the bound, for the norms
-    there are too large, the rest is zero: c_k is then w_k.
+    where n is the point that the last step leads to, at which no gradient was taken: it has the
+    norm of the last that was. What is left there is the weight of that point, and no step: with it
+    as a last value, no schedule has a lower `convex_bound` of n + 1 steps.
 
-    The last value is no step of the theorem, but the weight of the point that it bounds, and larger
-    than the one before. Of n steps that are judged by the point they lead to, the schedule is
-    `optimal_schedule([*norms, norms[-1]])`, whose last value is then never used.
+    With equal norms that is linear decay, but for a logarithm, and its bound is hardly lower. Where
+    the norms are large at first, it warms up.
 
     Args:
       grad_norms: norms of the gradients, one for each step, positive. They are known when a run is
@@ -45,11 +44,11 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
       ValueError: `grad_norms` is empty, or one is not a positive number.
 
     Example:
-      >>> print(optimal_schedule(np.ones(1000))(jnp.array([0, 250, 500, 750, 1000])))
-      [1.    0.749 0.499 0.249 0.   ]
+      >>> print(optimal_schedule(np.ones(10))(jnp.arange(11)))
+      [1.    0.923 0.847 0.771 0.697 0.622 0.549 0.477 0.407 0.338 0.   ]
       >>> loud_at_first = 1 + 9 * np.exp(-np.arange(1000) / 50)
       >>> print(optimal_schedule(loud_at_first)(jnp.array([0, 250, 500, 750, 1000])))
-      [0.013 0.986 0.743 0.371 0.   ]
+      [0.013 0.986 0.744 0.372 0.   ]
 
     References:
       Defazio et al., 2023, https://arxiv.org/abs/2310.07831, who find it numerically; the recursion
@@ -106,22 +105,16 @@ def refined_schedule(
 def _optimal(norms: jax.Array) -> jax.Array:
     weights = _weights(norms, 2)
 
-    def earlier(later: jax.Array, w: jax.Array) -> tuple[jax.Array, Any]:
+    def earlier(later: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
         # Near 1 first: the gradient of a quotient squares its divisor, which may be tiny.
         near = 1 / jax.lax.stop_gradient(above_zero(later))
         share = w * near / (above_zero(later) * near)
-        on = later + w / (2 * (1 + jnp.sqrt(1 + share)))
-        # No later step lowers the bound: this one is the last.
-        return jnp.maximum(on, w), (share, w > on)
+        return later + w / (2 * (1 + jnp.sqrt(1 + share))), share
 
-    _, (share, last) = jax.lax.scan(earlier, weights[-1], weights[:-1], reverse=True)
+    _, share = jax.lax.scan(earlier, weights[-1], weights, reverse=True)
     # log1p and expm1: early in a long run a step takes a tiny part of what is left.
-    left = jnp.append(-jnp.log1p(share) / 2, 0)
-    last = jnp.append(last, True)
-    ends = last.astype(jnp.int32)
-    before = jnp.cumsum(left) - left
-    over = jnp.cumsum(ends) - ends > 0
-    return jnp.where(over, 0, jnp.exp(before) * jnp.where(last, 1, -jnp.expm1(left)))
+    left = -jnp.log1p(share) / 2
+    return jnp.exp(jnp.cumsum(left) - left) * -jnp.expm1(left)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -25,6 +25,7 @@ def stacked(batches: Any, steps: int) -> Any:
         return None
     drawn = isinstance(batches, list) or (_is_leaf(batches) and not hasattr(batches, "shape"))
     tree = _drawn(batches, steps) if drawn else batches
+    _require_numbers(tree)
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     found = f"leading axes of {', '.join(str(*count) or 'no' for count in sorted(counts))}"
     require(
@@ -53,12 +54,24 @@ def _drawn(batches: Any, steps: int) -> Any:
     require(iterable, refuse(_CALL, "batches", "be arrays or iterable", batches, _STACKED))
     found = list(itertools.islice(batches, steps))
     require(bool(found), refuse(_CALL, "batches", "not be empty", _Text("none"), _STACKED))
+    for batch in found:
+        _require_numbers(batch)
     shapes = [_shapes(batch) for batch in found]
     for number, shape in enumerate(shapes):
         remedy = f"Batch {number} is another than the first: leave out a last one that is smaller."
         same = shape == shapes[0]
         require(same, refuse(_CALL, "batches", f"all be {shapes[0]}", _Text(shape), remedy))
     return jax.tree.map(lambda *leaves: _stack(leaves), *found)
+
+
+def _require_numbers(tree: Any) -> None:
+    for leaf in jax.tree.leaves(tree):
+        # What is an array already is not looked into: it may be on a device.
+        known = hasattr(leaf, "dtype") and leaf.dtype.kind not in "OSU"
+        numbers = known or (not hasattr(leaf, "dtype") and np.asarray(leaf).dtype.kind in "biufc")
+        remedy = "A class of batches is registered: `jax.tree_util.register_dataclass`."
+        found = _Text(type(leaf).__name__)
+        require(numbers, refuse(_CALL, "batches", "be trees of numbers", found, remedy))
 
 
 def _stack(leaves: tuple[Any, ...]) -> Any:

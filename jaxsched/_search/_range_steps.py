@@ -29,7 +29,9 @@ def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs)
     def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
         params, opt_state = state
         value, gradients = jax.value_and_grad(scalar)(params, batch)
-        updates, opt_state = tx.update(gradients, opt_state, params, value=value)
+        # What some need besides the gradients: Polyak's rate the loss, a line search all three.
+        more = {"value": value, "grad": gradients, "value_fn": lambda x: scalar(x, batch)}
+        updates, opt_state = tx.update(gradients, opt_state, params, **more)
         return (optax.apply_updates(params, updates), opt_state), value
 
     return step
@@ -43,7 +45,7 @@ def own(function: Callable[..., Any]) -> Step:
         must = "return `(state, loss)`, a pair"
         require(isinstance(out, tuple) and len(out) == 2, refuse(_CALL, "function", must, out))
         new, loss = out
-        before, after = jax.tree.structure(state), jax.tree.structure(new)
+        before, after = _shapes(state), _shapes(new)
         must = f"return the state as it was given, {before}"
         require(before == after, refuse(_CALL, "function", must, after))
         return new, _scalar(loss)
@@ -51,12 +53,34 @@ def own(function: Callable[..., Any]) -> Step:
     return step
 
 
+def _shapes(state: Any) -> Any:
+    return jax.tree.map(jnp.shape, state), jax.tree.structure(state)
+
+
 def _scalar(loss: Any) -> jax.Array:
-    value = jnp.asarray(loss)
+    must = "give one real loss"
+    try:
+        value = jnp.asarray(loss)
+    except (TypeError, ValueError):
+        raise ValueError(refuse(_CALL, "function", must, loss)) from None
     fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
     shown = jax.ShapeDtypeStruct(value.shape, value.dtype)
-    require(fits, refuse(_CALL, "function", "give one real loss", shown))
+    require(fits, refuse(_CALL, "function", must, shown))
     return real(value)
+
+
+def require_arguments(function: Any, optimizer: Any) -> None:
+    """Raise unless it can be called: a loss with an optimizer, a step without."""
+    arguments, remedy = ("params", "batch"), "A step of your own needs no optimizer."
+    if optimizer is None:
+        arguments, remedy = ("state", "batch", "value"), "A loss needs an optimizer: `optax.adam`."
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:
+        return  # not to be inspected
+    except TypeError:
+        must = f"be called as `function({', '.join(arguments)})`"
+        raise ValueError(refuse(_CALL, "function", must, function, remedy)) from None
 
 
 def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
@@ -88,7 +112,7 @@ def require_floats(params: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         kind = jnp.result_type(leaf)
         if not jnp.issubdtype(kind, jnp.inexact):  # to show an array waits for its device
-            must = f"be floats, and {jax.tree_util.keystr(path)} is {kind}"
+            must = f"be floats, and {jax.tree_util.keystr(path) or 'this'} is {kind}"
             remedy = "With other state give your own step and no optimizer."
             raise ValueError(refuse(_CALL, "params", must, leaf, remedy))
 

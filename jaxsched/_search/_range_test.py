@@ -31,6 +31,7 @@ from jaxsched._search._range_steps import (
     Key,
     key_of,
     own,
+    require_arguments,
     require_floats,
     require_optimizer,
     trained,
@@ -85,7 +86,7 @@ def lr_range_test(
       optimizer: what makes the optimizer, `optax.adam` or `partial(optax.adamw, b1=0.8)`.
       low: the first value, > 0, or >= 0 if linear.
       high: the last value, > low.
-      steps: how many values, at least 10.
+      steps: how many values, at least 10; of fewer than 30 only a large fall is told from noise.
       mode: "geometric", equal ratios, or "linear", equal differences.
       hyperparameter: the argument of `optimizer` that is tried; the others are bound, as in
         `partial(optax.adamw, learning_rate=1e-3)` for "weight_decay".
@@ -113,6 +114,7 @@ def lr_range_test(
       torch-lr-finder, whose last value is `high` too.
     """
     require(callable(function), refuse(_CALL, "function", "be a function", function))
+    require_arguments(function, optimizer)
     size = _size(steps)
     ramp = _ramp(low, high, size, mode)
     if optimizer is not None:

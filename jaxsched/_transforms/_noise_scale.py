@@ -68,7 +68,7 @@ def noise_scale(
 
     Raises:
       ValueError: an argument is out of its range; or there is neither `axis_name` nor one
-        `MultiSteps` in `tx`, or not one which takes means.
+        `MultiSteps` in `tx`, or not one which takes means, or in a chain one that is not first.
 
     Example:
       >>> tx = noise_scale(accumulate(optax.sgd(0.1), 2), batch_size=8)
@@ -96,6 +96,7 @@ def noise_scale(
         state = inner.init(params)
         if over is None:
             _accumulated(state)
+            _require_first(tx, state)
         return NoiseScaleState(
             signal=real(0.0),
             noise=real(0.0),
@@ -191,6 +192,20 @@ def _accumulated(state: optax.OptState) -> optax.MultiStepsState:
         f"axis_name=...)`. There is no `axis_name`, and in `tx` {len(found) or 'no'} `MultiSteps`.",
     )
     return found[0]
+
+
+def _require_first(tx: Any, state: optax.OptState) -> None:
+    """Raise if in a chain something comes before the `MultiSteps`, which changes what is in it."""
+
+    def is_one(x: Any) -> bool:
+        return isinstance(x, optax.MultiStepsState)
+
+    for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_one)[0]:
+        # A chain's state is a tuple, and a wrapper's one with names.
+        later = any(isinstance(key, jax.tree_util.SequenceKey) and key.idx > 0 for key in path)
+        must = "be given the gradients as `MultiSteps` averages them, with nothing before it"
+        remedy = "Chain that outside: `optax.chain(clip, noise_scale(accumulate(tx, 4), ...))`."
+        require(not (is_one(x) and later), refuse("noise_scale", "tx", must, tx, remedy))
 
 
 def _require_own(state: Any) -> None:
