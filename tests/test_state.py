@@ -46,6 +46,29 @@ class Model(nnx.Module):
         self.w = nnx.Param(jnp.ones(3))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_state_of_an_nnx_state_is_changed_too(compiled):
+    """Its moments hold `nnx.Variable`s, and what is ours is plain arrays beside them."""
+    params = nnx.state(Model(), nnx.Param)
+    rate = js.tunable(js.constant(1.0)) * js.until(js.constant(1.0), js.constant(0.5)) * plateau()
+    tx = optax.chain(optax.trace(decay=0.9), js.scale_by_learning_rate(rate))
+    state = tx.init(params)
+    maybe = jax.jit if compiled else lambda f: f
+    changes = [
+        (lambda s: js.override(s, learning_rate=0.1), 0.1),
+        (lambda s: js.retune(s, learning_rate=js.constant(3.0)), 3.0),
+        (js.trigger, 0.5),
+    ]
+    for change, wanted in changes:
+        _, after = tx.update(params, maybe(change)(state), params)
+        np.testing.assert_allclose(js.hyperparams(after)["learning_rate"], wanted)
+    assert js.step(maybe(lambda s: js.set_step(s, 5))(state)) == 5
+    assert js.hyperparams(state)["learning_rate"] == 1.0  # what was given is as it was
+    for loss in (1.0, 2.0, 2.0):
+        _, state = tx.update(params, maybe(lambda s, x=loss: js.observe(s, value=x))(state), params)
+    assert js.events(state)["cuts"] > 0
+
+
 def test_nnx_optimizer_is_changed_in_place():
     model = Model()
     optimizer = nnx.Optimizer(model, js.scale_by_learning_rate(RATE * plateau()), wrt=nnx.Param)

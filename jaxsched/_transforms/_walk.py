@@ -96,14 +96,22 @@ def opened(tree: Any) -> Any:
 
 def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
-    variables = jax.tree.leaves(_state_of(tree), is_leaf=_is_variable)
+    state = _state_of(tree)
+    leaves, structure = jax.tree.flatten(state, is_leaf=_is_variable)
     new = rewrite(opened(tree))
-    if not any(map(_is_variable, variables)):
+    if not any(map(_is_variable, leaves)):
         return new
-    for variable, value in zip(variables, jax.tree.leaves(new), strict=True):
-        if _is_variable(variable):
-            variable.set_value(value)
-    return tree
+    # A state of an `nnx.State` has both: variables in its moments, and arrays of its own.
+    pairs = zip(leaves, jax.tree.leaves(new), strict=True)
+    kept = [_set(leaf, value) for leaf, value in pairs]
+    return structure.unflatten(kept) if state is tree else tree
+
+
+def _set(leaf: Any, value: Any) -> Any:
+    if not _is_variable(leaf):
+        return value
+    leaf.set_value(value)
+    return leaf
 
 
 def _state_of(tree: Any) -> Any:
