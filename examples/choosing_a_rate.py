@@ -114,6 +114,8 @@ def swept(rate, data, folder):
     run = jax.tree_util.Partial(lambda s, k, data: train(s, k, data)[0], data=data)
     found = js.sweep(run, population, key=1, seeds=4)
     print(found.leaderboard(top=8))
+    for shape, losses in zip(shapes(), found.mean.reshape(-1, len(peaks)), strict=True):
+        print(f"  {shape:18} {np.nanmin(losses):.4f} at {peaks[np.nanargmin(losses)]}")
     if folder:
         found.plot(folder / "choosing_sweep.png")
     return found
@@ -141,8 +143,8 @@ def larger(schedule, data):
     }
     run = jax.tree_util.Partial(functools.partial(train, times=4), data=data)
     found = js.sweep(run, [x.faster(4) for x in rows.values()], key=2, seeds=8)
-    for name, score in zip(rows, found.mean, strict=True):
-        print(f"  {name:18} {score:.4f}")
+    for name, scores in zip(rows, found.scores, strict=True):
+        print(f"  {name:18} {scores.mean():.4f} ± {scores.std(ddof=1) / len(scores) ** 0.5:.4f}")
     return dict(zip(rows, found.mean, strict=True))
 
 

@@ -60,9 +60,10 @@ def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
     dtype = jnp.result_type(float)
     values = schedule(some)
     assert bool(jnp.all(jnp.isfinite(values))), f"not finite at {some[~np.isfinite(values)]}"
-    for step in (int(some[0]), some, some.reshape(-1, 1), some[:0], np.uint32(2**32 - 1)):
-        value = schedule(step)
-        chex.assert_shape(value, np.shape(step))
+    shapes = [jax.eval_shape(schedule, jnp.asarray(x)) for x in (some.reshape(-1, 1), some[:0])]
+    called = [values, schedule(int(some[0])), schedule(np.uint32(2**32 - 1)), *shapes]
+    for value, shape in zip(called, (some.shape, (), (), (len(some), 1), (0,)), strict=True):
+        chex.assert_shape(value, shape)
         assert value.dtype == dtype, f"a value is {value.dtype}, not {dtype}"
         assert not value.weak_type, "a value is weakly typed"
     assert schedule(-(2**40)) == schedule(0), "it is not held before step 0"
@@ -143,7 +144,9 @@ def assert_differentiable(schedule: AnySchedule, steps: Iterable[int] = ()) -> N
 
     if not moving:
         return
-    jacobian = jax.jacrev(values)([arrays[i].astype(jnp.result_type(float)) for i in moving])
+    jacobian = jax.jit(jax.jacrev(values))(
+        [arrays[i].astype(jnp.result_type(float)) for i in moving]
+    )
     for i, slope in zip(moving, jacobian, strict=True):
         path = jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(schedule)[0][i][0])
         assert bool(jnp.all(jnp.isfinite(slope))), (

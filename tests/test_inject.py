@@ -80,9 +80,7 @@ def bits(tree):
     return [(str(x.dtype), np.asarray(x).tobytes()) for x in arrays]
 
 
-@pytest.mark.parametrize(
-    "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
-)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("factory", list(factories()))
 @pytest.mark.filterwarnings("default")
 def test_parity_with_plain_optax_bit_for_bit(factory, dtype):
@@ -97,9 +95,7 @@ def test_parity_with_plain_optax_bit_for_bit(factory, dtype):
         close = {"rtol": 4 * float(jnp.finfo(dtype).eps)}
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), ours, plain)
         return
-    if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(plain)):
-        assert dtype == jnp.float16  # where the eps of some is zero
-        return
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(plain))
     assert bits(ours) == bits(plain)
     assert bits(injected.inner_state) == bits(state)
     assert all(x.dtype == jnp.float32 for x in injected.hyperparams.values())

@@ -228,6 +228,7 @@ class TestSpaces:
             (lambda: js.random_search(js.constant, "a", 1, value=1.0), r"random_search\(key="),
             (lambda: js.random_search(js.constant, 2**70, 1, value=1.0), "64 bits"),
             (lambda: js.random_search(js.constant, 0, 2, value=[]), "empty"),
+            (lambda: js.random_search(js.constant, 0, 2, value=(0.1, 1.0)), "value.*log_uniform"),
             (lambda: js.uniform(1.0, 1.0), "uniform.*empty"),
             (lambda: js.log_uniform(0.0, 1.0), "log_uniform.*positive.*uniform"),
             (lambda: js.log_uniform(1.0, 0.1), "empty"),

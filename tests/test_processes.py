@@ -1,5 +1,6 @@
 """Every rule and guard decides alike on all devices, of two processes too: see `processes.py`."""
 
+import launch
 import numpy as np
 import processes
 import pytest
@@ -88,4 +89,4 @@ def skipped(run):
 
 def test_processes_that_hang_are_ended_and_heard():
     with pytest.raises(RuntimeError, match=r"hung for 0.3 s:\n-- process 0\n"):
-        processes.started(timeout=0.3)
+        launch.started(processes.__file__, timeout=0.3)

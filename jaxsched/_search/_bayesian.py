@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxsched._extra import extra
 from jaxsched._require import length, one_of, refuse, require
 from jaxsched._search._leaderboard import Sweep
-from jaxsched._search._space import Range, shortest, spaces
+from jaxsched._search._space import Range, drawn_from, shortest
 from jaxsched._search._sweep import sweep
 
 PLAIN = bool, int, float, str
@@ -79,7 +79,7 @@ def bayesian_search(
     count = int(length(call, trials=trials, least=1))
     size = min(int(length(call, batch=batch, least=1)), count)
     one_of(call, ("min", "max"), mode=mode)
-    lists = spaces(call, factory, _require_dict(call, space))
+    lists = drawn_from(call, factory, _require_dict(call, space))
     study = _new_study(mode) if study is None else _require_direction(call, study, mode)
     done: list[Sweep] = []
     for first in range(0, count, size):

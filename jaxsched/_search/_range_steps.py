@@ -102,7 +102,7 @@ def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
         signature.bind(**{hyperparameter: 0.0})
     except TypeError as error:
         shown = getattr(optimizer, "__name__", "optimizer")
-        remedy = f"It has a {error}. Bind it: `partial({shown}, learning_rate=1e-3)`."
+        remedy = f"Python says: {error}. Bind it: `partial({shown}, learning_rate=1e-3)`."
         must = f"need no more than {hyperparameter}"
         raise ValueError(refuse(_CALL, "optimizer", must, optimizer, remedy)) from None
 

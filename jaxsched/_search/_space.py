@@ -142,7 +142,7 @@ def random_search(
       Bergstra and Bengio, Random search for hyper-parameter optimization, 2012, JMLR 13.
     """
     n = int(length("random_search", n=n, least=1))
-    lists = spaces("random_search", factory, ranges)
+    lists = drawn_from("random_search", factory, ranges)
     key = require_key("random_search", key)
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
     return [
@@ -163,6 +163,15 @@ def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dic
         takes = f"It takes {', '.join(signature.parameters)}."
         raise ValueError(f"`{call}({name}, ...)`: {error}. {takes}") from None
     return {name: x if isinstance(x, Range) else values(call, name, x) for name, x in given.items()}
+
+
+def drawn_from(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The same, to draw from: a pair of numbers would be two choices, where a range was meant."""
+    for name, x in given.items():
+        pair = isinstance(x, tuple) and not isinstance(x, Range) and len(x) == 2
+        remedy = "A range is `uniform(low, high)` or `log_uniform(low, high)`."
+        require(not pair, refuse(call, name, "be a range, a list or one value", x, remedy))
+    return spaces(call, factory, given)
 
 
 def values(call: str, name: str, given: Any) -> list[Any]:

@@ -34,6 +34,7 @@ def draw(test: RangeTest, path: str | Path | None, axes: Any) -> Any:
     if test.ok:
         _heightened(axes, losses, smoothed)
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         axes.figure.savefig(path, dpi=120)
     return axes
 

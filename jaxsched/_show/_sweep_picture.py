@@ -34,6 +34,7 @@ def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
     return figure
 
