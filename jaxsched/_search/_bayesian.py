@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -126,7 +127,9 @@ def _tell(study: Any, asked: list[Any], scores: np.ndarray) -> None:
 def _new_study(mode: str) -> Any:
     optuna = extra("optuna", "search")
     # Those of a batch are not to be all the same: each counts as bad until it is known.
-    sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna 4 calls the argument experimental
+        sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
     return optuna.create_study(direction=f"{mode}imize", sampler=sampler)
 
 
