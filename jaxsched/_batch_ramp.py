@@ -24,7 +24,7 @@ from jaxsched import _clock
 from jaxsched._batch_size import RULES
 from jaxsched._decays import constant
 from jaxsched._piecewise import piecewise_constant
-from jaxsched._require import length, one_of, refuse, within
+from jaxsched._require import one_of, refuse, static_length, within
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._transforms._scheduled import require_transform
 from jaxsched._transforms._walk import find_clocks
@@ -79,26 +79,19 @@ def seesaw(
     call = "seesaw"
     base = as_schedule(call, schedule)
     one_of(call, tuple(RULES), rule=rule)
-    steps = _known(call, total_steps=base.steps if total_steps is None else total_steps)
-    grows = _known(call, least=2, factor=factor)
-    most = steps if max_multiplier is None else _known(call, max_multiplier=max_multiplier)
+    ends = base.steps if total_steps is None else total_steps
+    if ends is None:
+        remedy = "The schedule never ends: say how long, or `.take(steps)`."
+        raise ValueError(refuse(call, "total_steps", "be an int", ends, remedy))
+    known = functools.partial(static_length, call, why="where the batch grows is structure")
+    steps, grows = known(total_steps=ends), known(least=2, factor=factor)
+    most = steps if max_multiplier is None else known(max_multiplier=max_multiplier)
     levels = _levels(call, base, schedule, steps, grows, most)
     parts = [(start, count, m) for start, count, m in _parts(levels, grows, steps) if count > 0]
     pieces = [_part(base, start, count, m, RULES[rule]) for start, count, m in parts]
     edges = list(itertools.accumulate(count for _, count, _ in parts))
     multiplier = piecewise_constant([m for _, _, m in parts], edges[:-1]).take(edges[-1])
     return functools.reduce(operator.rshift, pieces), multiplier
-
-
-def _known(call: str, /, *, least: int = 1, **argument: Any) -> int:
-    ((name, value),) = argument.items()
-    if value is None:
-        remedy = "The schedule never ends: say how long, or `.take(steps)`."
-        raise ValueError(refuse(call, name, "be an int", value, remedy))
-    number = length(call, least=least, **argument)
-    if not isinstance(number, int):
-        raise ValueError(refuse(call, name, "be an int: where the batch grows is structure", value))
-    return number
 
 
 def _levels(

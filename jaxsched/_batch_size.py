@@ -17,7 +17,6 @@ from jax.typing import ArrayLike
 
 from jaxsched._curves import linear
 from jaxsched._decays import constant
-from jaxsched._kept import _only
 from jaxsched._numerics import above_zero, ratio, real
 from jaxsched._require import (
     Number,
@@ -32,6 +31,7 @@ from jaxsched._require import (
 )
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._transforms._noise_scale import NoiseScaleState
+from jaxsched._transforms._walk import only
 
 RULES = {"linear": 1.0, "sqrt": 0.5}
 
@@ -233,7 +233,7 @@ def gradient_noise_scale(opt_state: Any) -> jax.Array:
       McCandlish et al., 2018, https://arxiv.org/abs/1812.06162, eq. 2.9 and appendix A.1.
     """
     call = "gradient_noise_scale"
-    state = _only(call, NoiseScaleState, "noise_scale(tx, batch_size=...)", opt_state)
+    state = only(call, NoiseScaleState, "noise_scale(tx, batch_size=...)", opt_state)
     require(
         state.measured > 0,
         f"`{call}(opt_state)`: nothing was measured yet. It is, in an update that averages two or "

@@ -13,7 +13,7 @@ from jaxsched._numerics import real, wide
 from jaxsched._require import require
 from jaxsched._transforms._keep_best import KeepBestState
 from jaxsched._transforms._snapshot import SnapshotsState
-from jaxsched._transforms._walk import all_of
+from jaxsched._transforms._walk import only
 
 
 def best_params(opt_state: Any) -> optax.Params:
@@ -36,7 +36,7 @@ def best_params(opt_state: Any) -> optax.Params:
       >>> print(best_params(state))
       [1. 1.]
     """
-    state = _only("best_params", KeepBestState, "keep_best(tx)", opt_state)
+    state = only("best_params", KeepBestState, "keep_best(tx)", opt_state)
     require(
         state.judged > 0,
         f"`best_params(opt_state)`: no update has seen a metric {', '.join(state.mailbox)!r} yet. "
@@ -115,21 +115,10 @@ def snapshot_average(opt_state: Any) -> optax.Params:
 
 
 def _ring(call: str, opt_state: Any) -> SnapshotsState:
-    ring = _only(call, SnapshotsState, "snapshot(schedule, keep=...)", opt_state)
+    ring = only(call, SnapshotsState, "snapshot(schedule, keep=...)", opt_state)
     require(
         ring.snapshots.ndim == 0,
         f"`{call}`: the state is stacked, {ring.snapshots.shape}: call it under `jax.vmap`.",
     )
     require(ring.snapshots > 0, f"`{call}(opt_state)`: the schedule has had no minimum yet.")
     return ring
-
-
-def _only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
-    """The one record of a kind that there is, however deep."""
-    found = all_of(kind, opt_state)
-    require(
-        len(found) == 1,
-        f"`{call}(opt_state)` finds {len(found) or 'no'} `{remedy}` in a "
-        f"{type(opt_state).__name__}, and needs one.",
-    )
-    return found[0]

@@ -131,6 +131,17 @@ def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayL
     return steps
 
 
+def static_length(
+    call: str, /, *, least: int = 1, why: str = "it is the length of an array", **argument: Any
+) -> int:
+    """A length that is structure: a Python int, and no array, which may be traced."""
+    ((name, value),) = argument.items()
+    number = length(call, least=least, **argument)
+    if not isinstance(number, int):
+        raise ValueError(refuse(call, name, f"be an int: {why}", value))
+    return number
+
+
 def integer(call: str, /, **argument: ArrayLike) -> Whole:
     """A whole number of steps: a Python int of any size, or an integer array."""
     ((name, value),) = argument.items()

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
 from jaxsched._piecewise import as_array
-from jaxsched._require import finite_of, length, positive, refuse, require, sequence
+from jaxsched._require import finite_of, positive, refuse, require, sequence, static_length
 from jaxsched._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None
@@ -68,7 +68,7 @@ def convex_bound(
       https://arxiv.org/abs/2501.18965.
     """
     call = "convex_bound"
-    steps = _size(call, total_steps=total_steps)
+    steps = static_length(call, total_steps=total_steps)
     rates = _values(call, steps, schedule=schedule)
     return _bound(rates, _norms(call, steps, grad_norms=grad_norms))
 
@@ -119,8 +119,8 @@ def transfer_rate(
     """
     call = "transfer_rate"
     best = positive(call, best_rate=best_rate)
-    steps = _size(call, total_steps=total_steps)
-    longer = steps if to_steps is None else _size(call, to_steps=to_steps)
+    steps = static_length(call, total_steps=total_steps)
+    longer = steps if to_steps is None else static_length(call, to_steps=to_steps)
     norms = _norms(call, steps, grad_norms=grad_norms)
     theirs = grad_norms if to_grad_norms is None else to_grad_norms
     their_norms = _norms(call, longer, to_grad_norms=theirs)
@@ -168,15 +168,6 @@ def _to_one(x: jax.Array) -> jax.Array:
 
 def _root(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
-
-
-def _size(call: str, /, **argument: Any) -> int:
-    """A number of steps, which is the length of an array."""
-    ((name, value),) = argument.items()
-    size = length(call, least=1, **argument)
-    if not isinstance(size, int):
-        raise ValueError(refuse(call, name, "be an int: it is the length of an array", value))
-    return size
 
 
 def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:

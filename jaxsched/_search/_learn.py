@@ -17,7 +17,7 @@ from jaxsched._require import length, refuse, require
 from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._search._contract import is_score, require_key, returned
 from jaxsched._search._programs import as_tree, program
-from jaxsched._search._space import shortest
+from jaxsched._search._space import plain
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
@@ -91,8 +91,8 @@ def learn_schedule(
     tree = as_tree(train)
     run = program(_learn, tree, "seeds", "optimizer")
     learned, scores = run(tree, rebuild(numbers), keys, seeds=seeds, optimizer=optimizer)
-    plain: Any = {name: _plain(x) for name, x in learned.items()}
-    return Learned(rebuild(plain), scores)
+    numbers: Any = {name: plain(np.asarray(x)) for name, x in learned.items()}
+    return Learned(rebuild(numbers), scores)
 
 
 def _learn(
@@ -132,11 +132,6 @@ def _grown(x: jax.Array, log: jax.Array) -> jax.Array:
     # In two halves: the factor alone may overflow where the product does not.
     root = jnp.exp(jnp.minimum(log, jnp.maximum(room, 0)) / 2)
     return x * root * root
-
-
-def _plain(x: jax.Array) -> float | np.ndarray:
-    """As a person would have written it."""
-    return shortest(x.item()) if x.ndim == 0 else np.asarray(x)
 
 
 def _require_score(call: str, train: Any, schedule: Schedule, keys: jax.Array) -> None:

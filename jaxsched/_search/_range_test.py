@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from jaxsched._clock import counted
 from jaxsched._curves import geometric, linear
 from jaxsched._numerics import above_zero, real
-from jaxsched._require import finite, length, name, one_of, positive, refuse, require, within
+from jaxsched._require import finite, name, one_of, positive, refuse, require, static_length, within
 from jaxsched._schedule import Schedule
 from jaxsched._search._range_batches import picked, stacked
 from jaxsched._search._range_result import RangeTest
@@ -115,21 +115,21 @@ def lr_range_test(
     """
     require(callable(function), refuse(_CALL, "function", "be a function", function))
     require_arguments(function, optimizer)
-    size = _size(steps)
-    ramp = _ramp(low, high, size, mode)
+    points = static_length(_CALL, steps=steps, least=LEAST)
+    ramp = _ramp(low, high, points, mode)
     if optimizer is not None:
         require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
         require_floats(params)
     return _run(
         ramp,
         params,
-        stacked(batches, size),
+        stacked(batches, points),
         within(_CALL, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), smoothing=smoothing),
         within(_CALL, "be above 1", lambda x: x > 1, diverged=diverged),
         function=key_of(function),
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
-        steps=size,
+        steps=points,
     )
 
 
@@ -196,13 +196,6 @@ def _heard(seen: _Seen, loss: jax.Array, smoothing: jax.Array, diverged: jax.Arr
     counts = ~seen.stopped & jnp.isfinite(loss) & jnp.isfinite(mean)
     new = _Seen(loss, mean, weight, best, first, counted(seen.heard, counts), high)
     return chosen(counts, new, seen._replace(stopped=jnp.ones((), bool)))
-
-
-def _size(steps: Any) -> int:
-    size = length(_CALL, steps=steps, least=LEAST)
-    static = isinstance(size, int)
-    require(static, refuse(_CALL, "steps", "be an int: it is the length of an array", size))
-    return int(size)
 
 
 def _ramp(low: ArrayLike, high: ArrayLike, steps: int, mode: str) -> Schedule:

@@ -177,18 +177,18 @@ def drawn_from(call: str, factory: Callable[..., Any], given: dict[str, Any]) ->
 def values(call: str, name: str, given: Any) -> list[Any]:
     """The values to choose from: those of a list, or the only one."""
     if not isinstance(given, (list, tuple, range, np.ndarray, jax.Array)) or np.ndim(given) == 0:
-        return [_plain(given)]
+        return [plain(given)]
     if len(given) == 0:
         raise ValueError(refuse(call, name, "not be empty", given))
-    return [*map(_plain, given)]
+    return [*map(plain, given)]
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
     """A number of an array as a person would have written it; all else as it is."""
     if not isinstance(x, (np.generic, np.ndarray, jax.Array)) or x.ndim > 0:
         return x
-    plain = x.item()
-    return shortest(plain) if isinstance(plain, float) else plain
+    number = x.item()
+    return shortest(number) if isinstance(number, float) else number
 
 
 def _at(space: Range | list[Any], fraction: float) -> Any:
@@ -199,7 +199,7 @@ def _at(space: Range | list[Any], fraction: float) -> Any:
 
 
 def _range(call: str, low: float, high: float, log: bool) -> Range:
-    low, high = (_plain(x) for x in (low, high))  # whole numbers of an array are whole too
+    low, high = (plain(x) for x in (low, high))  # whole numbers of an array are whole too
     finite(call, low=low)
     finite(call, high=high)
     require(low < high, f"`{call}(low=..., high=...)` is empty: low={low!r} >= high={high!r}.")

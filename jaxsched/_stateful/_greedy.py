@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, counted, held
 from jaxsched._numerics import real
-from jaxsched._require import Number, length, one_of, positive, refuse, require, within
+from jaxsched._require import Number, length, one_of, positive, static_length, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
@@ -236,9 +236,7 @@ def greedy(
     call = "greedy"
     one_of(call, MODES, mode=mode)
     one_of(call, POLICIES, nonfinite=nonfinite)
-    size = None if window_size is None else length(call, window_size=window_size, least=1)
-    static = size is None or isinstance(size, int)
-    require(static, refuse(call, "window_size", "be an int: it is the length of an array", size))
+    size = None if window_size is None else static_length(call, window_size=window_size)
     not_negative = "not be negative", lambda x: x >= 0
     return Greedy(
         mode=mode,
@@ -252,7 +250,7 @@ def greedy(
         max_scale=positive(call, max_scale=max_scale),
         min_change=within(call, *not_negative, min_change=min_change),
         reset_after=None if reset_after is None else held(length(call, reset_after=reset_after)),
-        window_size=None if size is None else int(size),
+        window_size=size,
         nonfinite=nonfinite,
         **listening(call, metric, axis_name),
     )

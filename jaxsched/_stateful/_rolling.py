@@ -81,14 +81,6 @@ def require_size(call: str, window: Window, size: int) -> None:
     )
 
 
-def window_size_of(call: str, window_size: Any) -> int:
-    """The length of a window, checked: at least 2, and no tracer."""
-    size = length(call, window_size=window_size, least=2)
-    must = "be an int: it is the length of an array"
-    require(isinstance(size, int), refuse(call, "window_size", must, window_size))
-    return int(size)
-
-
 def first_of(call: str, min_observations: Any, size: int) -> Length | None:
     """How many values there must be before one can be a spike, checked; None is half of them."""
     if min_observations is None:

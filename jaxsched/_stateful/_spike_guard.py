@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
 from jaxsched._numerics import blend, fractions, real
-from jaxsched._require import Number, length, one_of, positive, within
+from jaxsched._require import Number, length, one_of, positive, static_length, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import Axis, Listener, listening
@@ -145,7 +145,7 @@ def spike_guard(
     """
     call = "spike_guard"
     one_of(call, POLICIES, nonfinite=nonfinite)
-    size = _rolling.window_size_of(call, window_size)
+    size = static_length(call, window_size=window_size, least=2)
     return SpikeGuard(
         factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
         recover_steps=held(length(call, recover_steps=recover_steps, least=1)),

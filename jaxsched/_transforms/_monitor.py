@@ -15,7 +15,7 @@ import optax
 
 from jaxsched._clock import counted
 from jaxsched._numerics import dot, real, wide
-from jaxsched._require import length, name, refuse, require
+from jaxsched._require import name, refuse, require, static_length
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._listener import Axis, listening
 from jaxsched._stateful._mailbox import Mailbox
@@ -122,9 +122,7 @@ def monitor(
     name(call, validation=validation)
     apart = "not be the name of the training loss"
     require(metric != validation, refuse(call, "validation", apart, validation))
-    size = length(call, window=window, least=2)
-    if not isinstance(size, int):
-        raise ValueError(refuse(call, "window", "be an int", window))
+    size = static_length(call, window=window, least=2, why="it is structure")
 
     def boxes() -> Mailbox:
         return {**_mailbox.empty(metric), **_mailbox.empty(validation)}

@@ -24,8 +24,7 @@ from jaxsched._clock import counted
 from jaxsched._numerics import dot, real, wide
 from jaxsched._require import length, refuse, require, within
 from jaxsched._stateful._listener import Axis, axis
-from jaxsched._transforms._scheduled import _REMEDY as REMEDY
-from jaxsched._transforms._scheduled import require_transform, with_extra_args
+from jaxsched._transforms._scheduled import require_state, require_transform, with_extra_args
 from jaxsched._transforms._walk import all_of
 
 
@@ -109,7 +108,7 @@ def noise_scale(
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, NoiseScaleState]:
-        _require_own(state)
+        require_state(call, state, NoiseScaleState)
         before, square = state.inner_state, dot(updates, updates)
         if over is not None:
             updates = jax.lax.pmean(updates, over)
@@ -206,12 +205,3 @@ def _require_first(tx: Any, state: optax.OptState) -> None:
         must = "be given the gradients as `MultiSteps` averages them, with nothing before it"
         remedy = "Chain that outside: `optax.chain(clip, noise_scale(accumulate(tx, 4), ...))`."
         require(not (is_one(x) and later), refuse("noise_scale", "tx", must, tx, remedy))
-
-
-def _require_own(state: Any) -> None:
-    if not isinstance(state, NoiseScaleState):
-        found = type(state).__name__
-        raise ValueError(f"`noise_scale` got the state of {found}. {REMEDY}")
-    if jnp.ndim(state.measured) != 0:
-        shape = jnp.shape(state.measured)
-        raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")

@@ -205,6 +205,6 @@ def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
         what = f" which listens to {', '.join(metrics)}" if own else ""
         found = ", ".join(mailbox) if own else type(state).__name__
         raise ValueError(f"`{call}`{what} got the state of {found}. {_REMEDY}")
-    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state.count)
+    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state[0])
     if shape != ():
         raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")

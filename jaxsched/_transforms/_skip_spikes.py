@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._clock import counted, ticked
 from jaxsched._numerics import norm
-from jaxsched._require import flag, positive
+from jaxsched._require import flag, positive, static_length
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._stateful._mailbox import Mail, Mailbox
@@ -101,7 +101,7 @@ def skip_spikes(
     inner = with_extra_args(require_transform(call, tx))
     names = listening(call, metric, axis_name)
     limit = positive(call, sigmas=sigmas)
-    size = _rolling.window_size_of(call, window_size)
+    size = static_length(call, window_size=window_size, least=2)
     first = _rolling.first_of(call, min_observations, size)
     advances = flag(call, advance_on_skip=advance_on_skip)
 

@@ -12,7 +12,7 @@ import optax
 from jaxsched import _clock
 from jaxsched._clock import counted, ticked
 from jaxsched._numerics import real
-from jaxsched._require import length, refuse, require
+from jaxsched._require import require, static_length
 from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._transforms._scheduled import ScheduledState, require_params, require_state
 
@@ -72,15 +72,13 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
     """
     call = "snapshot"
     cycles = as_schedule(call, schedule)
-    size = length(call, keep=keep, least=1)
-    static = isinstance(size, int)
-    require(static, refuse(call, "keep", "be an int: it is the length of an array", size))
+    size = static_length(call, keep=keep)
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
         first = cycles._at(count)
         ring = SnapshotsState(
-            params=jax.tree.map(functools.partial(_empty, int(size)), params),
+            params=jax.tree.map(functools.partial(_empty, size), params),
             steps=jnp.zeros(size, jnp.int32),
             snapshots=jnp.zeros((), jnp.int32),
             high=jnp.array(real(first), copy=True),

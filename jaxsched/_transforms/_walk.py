@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxsched._require import require
 from jaxsched._stateful._mailbox import Mail
 from jaxsched._transforms._scheduled import ScheduledState
 
@@ -75,6 +76,17 @@ def all_of(kind: type, tree: Any) -> list[Any]:
 
     jax.tree.leaves(opened(tree), is_leaf=is_one)
     return found
+
+
+def only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
+    """The one record of a kind that there is, however deep."""
+    found = all_of(kind, opt_state)
+    require(
+        len(found) == 1,
+        f"`{call}(opt_state)` finds {len(found) or 'no'} `{remedy}` in a "
+        f"{type(opt_state).__name__}, and needs one.",
+    )
+    return found[0]
 
 
 def listened(tree: Any) -> set[str]:
