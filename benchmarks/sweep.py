@@ -27,7 +27,7 @@ import jaxsched as js
 from jaxsched._search import _runs, _sweep
 from jaxsched._search._programs import as_tree
 from jaxsched._train._data import Digits, digits
-from jaxsched._train._model import Network
+from jaxsched._train._model import Network, loss_of
 
 PEAKS = np.geomspace(0.003, 3.0, 8)
 BATCH = 32
@@ -76,11 +76,6 @@ def families(steps: int) -> dict[str, tuple[Callable[[float], Any], Callable[[fl
     }
 
 
-def loss_of(params: Any, images: Any) -> jax.Array:
-    logits = Network().apply({"params": params}, images.pixels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels).mean()
-
-
 def train(schedule: Any, key: jax.Array, data: Digits, steps: int, tx: Any) -> jax.Array:
     """The validation loss after a run."""
     tx = tx(schedule)
@@ -91,11 +86,13 @@ def train(schedule: Any, key: jax.Array, data: Digits, steps: int, tx: Any) -> j
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        updates, state = tx.update(jax.grad(loss_of)(params, images), state, params)
+        updates, state = tx.update(
+            jax.grad(loss_of, has_aux=True)(params, images)[0], state, params
+        )
         return (optax.apply_updates(params, updates), state), None
 
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid)
+    return loss_of(params, data.valid)[0]
 
 
 def momentum(schedule: Any) -> optax.GradientTransformation:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 import jaxsched as js
 from jaxsched._train._data import Digits, digits
-from jaxsched._train._model import Network
+from jaxsched._train._model import Network, loss_of
 
 STEPS, BATCH, SEEDS = 40, 32, 2
 
@@ -24,11 +24,6 @@ POPULATION = [
     *js.grid(js.warmup_cosine, peak_value=[0.1, 0.3], total_steps=STEPS, warmup_steps=[2, 10]),
     js.cosine(0.2, 0.0, 10).cycle(mult=2, decay=0.5),
 ]
-
-
-def loss_of(params: Any, images: Any) -> jax.Array:
-    logits = Network().apply({"params": params}, images.pixels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, images.labels).mean()
 
 
 def train(schedule: Any, key: jax.Array, data: Digits) -> tuple[jax.Array, jax.Array]:
@@ -41,13 +36,13 @@ def train(schedule: Any, key: jax.Array, data: Digits) -> tuple[jax.Array, jax.A
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        loss, gradients = jax.value_and_grad(loss_of)(params, images)
+        (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, images)
         updates, state = tx.update(gradients, state, params, value=loss)
         rate = js.hyperparams(state)["learning_rate"]
         return (optax.apply_updates(params, updates), state), rate
 
     (params, _), rates = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid), rates
+    return loss_of(params, data.valid)[0], rates
 
 
 def swept(devices: int | None = None, chunk: int | None = None) -> js.Sweep:

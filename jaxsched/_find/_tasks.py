@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxsched._search._range_batches import stacked
-from jaxsched._train._data import TRAIN, Images, digits
-from jaxsched._train._loop import _shuffled
-from jaxsched._train._model import PIXELS, Network
+from jaxsched._train._data import TRAIN, Images, digits, shuffled
+from jaxsched._train._model import PIXELS, Network, loss_of
 from jaxsched._train._refused import RefusedError
 
 DIGITS = "digits"
@@ -44,19 +42,14 @@ def task(said: str, seeds: int, steps: int, batch_size: int | None) -> Task:
 def _digits(keys: jax.Array, batch_size: int) -> Task:
     if batch_size > TRAIN:
         raise RefusedError(f"--batch-size: there are {TRAIN} images, got {batch_size}")
-    network, images = Network(), digits().train
-
-    def loss(params: Any, batch: Images) -> jax.Array:
-        logits: Any = network.apply({"params": params}, batch.pixels)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-        return losses.mean()
+    images = digits().train
 
     def seeded(key: jax.Array) -> tuple[Any, Images]:
         init, order = jax.random.split(key)
-        params = network.init(init, jnp.zeros((1, PIXELS)))["params"]
-        return params, _shuffled(images, order, batch_size)
+        params = Network().init(init, jnp.zeros((1, PIXELS)))["params"]
+        return params, shuffled(images, order, batch_size)
 
-    return Task(loss, *jax.jit(jax.vmap(seeded))(keys))
+    return Task(loss_of, *jax.jit(jax.vmap(seeded))(keys))
 
 
 def _imported(said: str) -> Callable[..., Any]:

@@ -47,3 +47,10 @@ def digits() -> Digits:
         )
 
     return Digits(images(train), images(valid))
+
+
+def shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:
+    """Batches in a random order, with an axis of batches in front; those left over are left out."""
+    count = len(images.labels) // batch_size
+    order = jax.random.permutation(key, len(images.labels))[: count * batch_size]
+    return jax.tree.map(lambda x: x[order].reshape(count, batch_size, *x.shape[1:]), images)

@@ -22,8 +22,8 @@ from jaxsched._state import step as clock
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._stateful._tunable import Tunable
 from jaxsched._stateful._until import Until
-from jaxsched._train._data import Digits, Images
-from jaxsched._train._model import Network
+from jaxsched._train._data import Digits, Images, shuffled
+from jaxsched._train._model import Network, logits_of, loss_of
 from jaxsched._transforms._scheduled import with_extra_args
 from jaxsched._transforms._walk import EVENTS, listened
 
@@ -81,23 +81,22 @@ def epoch(
     """
 
     def step(state: TrainState, batch: Images) -> tuple[TrainState, Steps]:
-        (loss, before), gradients = jax.value_and_grad(_loss, has_aux=True)(
-            state.params, state, batch
-        )
+        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, before), gradients = value_and_grad(state.params, batch)
         # Not observed but given to the update: of a step that is skipped no rule is to hear.
         tx = with_extra_args(state.tx)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, loss=loss)
         params = optax.apply_updates(state.params, updates)
         state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
         if "kl" in listened(state):
-            state = _told(state, kl=_divergence(before, _logits(state.params, state, batch)))
+            state = _told(state, kl=_divergence(before, logits_of(state.params, batch)))
         happened = events(state)
         counts = tuple(happened.get(name, jnp.zeros((), jnp.int32)) for name in EVENTS)
         return state, Steps(hyperparams(state)["learning_rate"], scale(rate, state), loss, counts)
 
-    batches = _shuffled(data.train, jax.random.fold_in(key, state.step), batch_size)
+    batches = shuffled(data.train, jax.random.fold_in(key, state.step), batch_size)
     state, steps = jax.lax.scan(step, state, batches)
-    judged = judge(state, state.params, data)
+    judged = judge(state.params, data)
     return _told(state, value=judged.loss, accuracy=judged.accuracy), steps, judged
 
 
@@ -117,16 +116,16 @@ def last_step(state: Any) -> jax.Array:
 
 
 @jax.jit
-def judge(state: TrainState, params: Any, data: Digits) -> Judged:
+def judge(params: Any, data: Digits) -> Judged:
     """How good a model is with these parameters."""
-    loss, logits = _loss(params, state, data.valid)
+    loss, logits = loss_of(params, data.valid)
     return Judged(loss, _accuracy(logits, data.valid))
 
 
 @jax.jit
-def judge_together(state: TrainState, stacked: Any, data: Digits) -> jax.Array:
+def judge_together(stacked: Any, data: Digits) -> jax.Array:
     """The accuracy of the mean of what several models say."""
-    logits = jax.vmap(lambda params: _logits(params, state, data.valid))(stacked)
+    logits = jax.vmap(lambda params: logits_of(params, data.valid))(stacked)
     return _accuracy(jax.nn.softmax(logits).mean(axis=0), data.valid)
 
 
@@ -134,22 +133,6 @@ def _told(state: TrainState, **metrics: jax.Array) -> TrainState:
     """The state, with those of the metrics in it that somebody listens to."""
     names = listened(state)
     return observe(state, **{name: x for name, x in metrics.items() if name in names})
-
-
-def _shuffled(images: Images, key: jax.Array, batch_size: int) -> Images:
-    count = len(images.labels) // batch_size
-    order = jax.random.permutation(key, len(images.labels))[: count * batch_size]
-    return jax.tree.map(lambda x: x[order].reshape(count, batch_size, *x.shape[1:]), images)
-
-
-def _logits(params: Any, state: TrainState, images: Images) -> jax.Array:
-    return state.apply_fn({"params": params}, images.pixels)
-
-
-def _loss(params: Any, state: TrainState, images: Images) -> tuple[jax.Array, jax.Array]:
-    logits = _logits(params, state, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
-    return losses.mean(), logits
 
 
 def _divergence(before: jax.Array, after: jax.Array) -> jax.Array:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import optax
 from flax import linen
+
+from jaxsched._train._data import Images
 
 PIXELS = 64
 WIDTH = 64
@@ -17,3 +22,16 @@ class Network(linen.Module):
     def __call__(self, pixels: jax.Array) -> jax.Array:
         hidden = linen.relu(linen.Dense(WIDTH)(pixels))
         return linen.Dense(CLASSES)(hidden)
+
+
+def logits_of(params: Any, images: Images) -> jax.Array:
+    """What the network says of images: (n, 10)."""
+    logits: Any = Network().apply({"params": params}, images.pixels)
+    return logits
+
+
+def loss_of(params: Any, images: Images) -> tuple[jax.Array, jax.Array]:
+    """The mean cross-entropy, and the logits."""
+    logits = logits_of(params, images)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
+    return losses.mean(), logits

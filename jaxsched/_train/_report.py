@@ -84,13 +84,13 @@ def kept(state: TrainState, data: Digits) -> dict[str, str]:
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         # One update more, which is not applied: it judges the last validation.
         settled = state.tx.update(zeros, state.opt_state, state.params)[1]
-        best = judge(state, best_params(settled), data)
+        best = judge(best_params(settled), data)
         rows["best kept"] = f"val loss {best.loss:.4f}, accuracy {best.accuracy:.2%}"
     if happened.get("snapshots", 0) > 0:
         stacked = snapshots(state)
-        mean = judge(state, snapshot_average(state), data)
+        mean = judge(snapshot_average(state), data)
         count = len(jax.tree.leaves(stacked)[0])
-        rows["ensemble"] = f"{judge_together(state, stacked, data):.2%} of {count} snapshots"
+        rows["ensemble"] = f"{judge_together(stacked, data):.2%} of {count} snapshots"
         rows["their average"] = f"val loss {mean.loss:.4f}, accuracy {mean.accuracy:.2%}"
     return rows
 
