@@ -1,8 +1,10 @@
 """`lr_range_test`: its docstring in plain Python, the peers' suggestions, and what it refuses."""
 
 import functools
+import gc
 import json
 import math
+import weakref
 
 import chex
 import jax
@@ -16,7 +18,7 @@ from flax.training.train_state import TrainState
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._search import _range_steps, _range_test
+from jaxsched._search import _programs, _range_steps, _range_test
 from jaxsched._search._range_verdict import BROKEN, FINE, FLAT, RISING, SHORT, verdict
 
 VECTORS = json.loads((peers.VECTORS / "lr_finder.json").read_text())
@@ -322,11 +324,27 @@ def test_nothing_is_compiled_for_other_numbers():
         )
         if n == 0:
             once = len(traces)
-            programs = _range_test._run._cache_size()
+    tree = _programs.as_tree(loss)
+    programs = _programs.program(_range_test._run, tree)
     assert len(traces) == once
-    assert _range_test._run._cache_size() == programs
+    assert programs._cache_size() == 1
     js.lr_range_test(loss, jnp.float32(0), NOISE, functools.partial(optax.sgd, momentum=0.6))
-    assert _range_test._run._cache_size() == programs + 1
+    assert programs._cache_size() == 2
+
+
+def test_a_loss_and_its_data_are_let_go():
+    def tested():
+        data = np.ones(1000)
+
+        def loss(x, batch):
+            return jnp.mean((x - batch) ** 2) + data.mean()
+
+        js.lr_range_test(loss, jnp.float32(0), NOISE, optax.sgd)
+        return weakref.ref(loss)
+
+    found = [tested() for _ in range(3)]
+    gc.collect()
+    assert [x() for x in found] == [None] * 3
 
 
 def test_partials_of_equal_numbers_of_other_types_are_others():

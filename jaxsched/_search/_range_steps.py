@@ -118,7 +118,7 @@ def require_floats(params: Any) -> None:
 
 
 class Key(NamedTuple):
-    """A function as `jit` compares it: two equal partials of one function are the same."""
+    """An optimizer as `jit` compares it: two equal partials of one function are the same."""
 
     call: Any
     args: tuple[Any, ...] = ()

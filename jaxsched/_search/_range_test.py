@@ -11,7 +11,6 @@ seeds under `vmap` each stops for itself.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from jaxsched._curves import geometric, linear
 from jaxsched._numerics import above_zero, real
 from jaxsched._require import finite, name, one_of, positive, refuse, require, static_length, within
 from jaxsched._schedule import Schedule
+from jaxsched._search._programs import as_tree, program
 from jaxsched._search._range_batches import picked, stacked
 from jaxsched._search._range_result import RangeTest
 from jaxsched._search._range_steps import (
@@ -74,7 +74,7 @@ def lr_range_test(
         jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
 
     A second call with other numbers, parameters or batches of the same shapes compiles nothing, if
-    `function` is the same object.
+    `function` is the same object. Arrays in a `jax.tree_util.Partial` are no part of the program.
 
     Args:
       function: `loss(params, batch)`, a scalar or a tuple that begins with it. Without an
@@ -120,13 +120,15 @@ def lr_range_test(
     if optimizer is not None:
         require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
         require_floats(params)
-    return _run(
+    tree = as_tree(function)
+    run = program(_run, tree, "optimizer", "hyperparameter", "steps")
+    return run(
+        tree,
         ramp,
         params,
         stacked(batches, points),
         within(_CALL, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), smoothing=smoothing),
         within(_CALL, "be above 1", lambda x: x > 1, diverged=diverged),
-        function=key_of(function),
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
         steps=points,
@@ -145,25 +147,24 @@ class _Seen(NamedTuple):
     stopped: jax.Array  # bool
 
 
-@functools.partial(jax.jit, static_argnames=("function", "optimizer", "hyperparameter", "steps"))
 def _run(
+    function: Callable[..., Any],
     ramp: Schedule,
     params: Any,
     batches: Any,
     smoothing: ArrayLike,
     diverged: ArrayLike,
     *,
-    function: Key,
     optimizer: Key,
     hyperparameter: str,
     steps: int,
 ) -> RangeTest:
     batch = picked(batches)
     if optimizer.call is None:
-        step, state = own(function.made()), params
+        step, state = own(function), params
     else:
         tx = inject(optimizer.made(), **{hyperparameter: ramp})
-        step, state = trained(function.made(), tx), (params, tx.init(params))
+        step, state = trained(function, tx), (params, tx.init(params))
 
     def body(carry: tuple[Any, _Seen], at: tuple[jax.Array, jax.Array]) -> Any:
         (state, seen), (i, rate) = carry, at
