@@ -86,13 +86,11 @@ def train(schedule: Any, key: jax.Array, data: Digits, steps: int, tx: Any) -> j
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        updates, state = tx.update(
-            jax.grad(loss_of, has_aux=True)(params, images)[0], state, params
-        )
+        updates, state = tx.update(jax.grad(loss_of)(params, images), state, params)
         return (optax.apply_updates(params, updates), state), None
 
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid)[0]
+    return loss_of(params, data.valid)
 
 
 def momentum(schedule: Any) -> optax.GradientTransformation:

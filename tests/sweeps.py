@@ -36,13 +36,13 @@ def train(schedule: Any, key: jax.Array, data: Digits) -> tuple[jax.Array, jax.A
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, images)
+        loss, gradients = jax.value_and_grad(loss_of)(params, images)
         updates, state = tx.update(gradients, state, params, value=loss)
         rate = js.hyperparams(state)["learning_rate"]
         return (optax.apply_updates(params, updates), state), rate
 
     (params, _), rates = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid)[0], rates
+    return loss_of(params, data.valid), rates
 
 
 def swept(devices: int | None = None, chunk: int | None = None) -> js.Sweep:

@@ -23,7 +23,7 @@ from jaxsched._stateful._protocol import Stateful
 from jaxsched._stateful._tunable import Tunable
 from jaxsched._stateful._until import Until
 from jaxsched._train._data import Digits, Images, shuffled
-from jaxsched._train._model import Network, logits_of, loss_of
+from jaxsched._train._model import Network, logits_of, loss_and_logits
 from jaxsched._transforms._scheduled import with_extra_args
 from jaxsched._transforms._walk import EVENTS, listened
 
@@ -81,7 +81,7 @@ def epoch(
     """
 
     def step(state: TrainState, batch: Images) -> tuple[TrainState, Steps]:
-        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+        value_and_grad = jax.value_and_grad(loss_and_logits, has_aux=True)
         (loss, before), gradients = value_and_grad(state.params, batch)
         # Not observed but given to the update: of a step that is skipped no rule is to hear.
         tx = with_extra_args(state.tx)
@@ -118,7 +118,7 @@ def last_step(state: Any) -> jax.Array:
 @jax.jit
 def judge(params: Any, data: Digits) -> Judged:
     """How good a model is with these parameters."""
-    loss, logits = loss_of(params, data.valid)
+    loss, logits = loss_and_logits(params, data.valid)
     return Judged(loss, _accuracy(logits, data.valid))
 
 

@@ -30,8 +30,13 @@ def logits_of(params: Any, images: Images) -> jax.Array:
     return logits
 
 
-def loss_of(params: Any, images: Images) -> tuple[jax.Array, jax.Array]:
+def loss_and_logits(params: Any, images: Images) -> tuple[jax.Array, jax.Array]:
     """The mean cross-entropy, and the logits."""
     logits = logits_of(params, images)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
     return losses.mean(), logits
+
+
+def loss_of(params: Any, images: Images) -> jax.Array:
+    """The mean cross-entropy."""
+    return loss_and_logits(params, images)[0]
