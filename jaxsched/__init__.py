@@ -41,6 +41,9 @@ from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._places import trainable as trainable
+from jaxsched._plot._plot import plot as plot
+from jaxsched._plot._simulate import Simulated as Simulated
+from jaxsched._plot._simulate import simulate as simulate
 from jaxsched._recipes import bert as bert
 from jaxsched._recipes import cyclic as cyclic
 from jaxsched._recipes import noam as noam

@@ -268,6 +268,12 @@ class Schedule:
 
         return expression(self) if dataclasses.is_dataclass(self) else object.__repr__(self)
 
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the curve, and the expression."""
+        from jaxsched._plot._notebook import page
+
+        return page(self)
+
 
 def _called(schedule: Schedule, step: ArrayLike) -> jax.Array:
     try:

@@ -120,6 +120,19 @@ def test_the_plateau_is_fed_with_the_validation_loss(whole):
     assert expected[-1] < 1
 
 
+def test_simulated_on_its_own_losses_it_is_the_run(whole, capsys):
+    rows = table(whole)
+    rate = _settings.learning_rate(whole.read_settings())
+    heard = [(int(row["step"]) + 1, float(row["val_loss"])) for row in rows if row["val_loss"]]
+    steps, losses = map(np.array, zip(*heard[:-1], strict=True))
+    found = jaxsched.simulate(rate, {"value": (steps, losses)}, total_steps=STEPS)
+    assert np.array_equal(found.values, column(whole, "learning_rate"))
+    assert np.array_equal(found.events["cuts"], column(whole, "cuts"))
+    words = ["--metric", f"value={whole.metrics}:val_loss", "--total-steps", str(STEPS)]
+    assert main(["plot", repr(rate), *words]) == 0
+    assert f"restarts, {rows[-1]['cuts']} cuts)" in capsys.readouterr().out
+
+
 def test_it_learns(whole):
     assert column(whole, "val_accuracy")[-1] > 0.9
     assert column(whole, "val_loss")[-1] < column(whole, "val_loss")[0]

@@ -127,7 +127,7 @@ class RangeTest(NamedTuple):
         Returns:
           The axes of matplotlib, which the extra `train` installs.
         """
-        from jaxsched._show._range_picture import draw
+        from jaxsched._plot._range_picture import draw
 
         return draw(self, path, axes)
 

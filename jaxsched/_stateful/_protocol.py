@@ -100,6 +100,12 @@ class Stateful:
 
         return expression(self) if dataclasses.is_dataclass(self) else object.__repr__(self)
 
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the curve until something acts, and the expression."""
+        from jaxsched._plot._notebook import page
+
+        return page(self)
+
 
 class Rule(Stateful):
     """A leaf: one state, and what it is worth."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._extra import extra
-from jaxsched._show._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._train._folder import written
 from jaxsched._train._history import History
 from jaxsched._transforms._walk import EVENTS

@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxsched._decays import constant
 from jaxsched._extra import extra
+from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._search._leaderboard import Sweep
-from jaxsched._show._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._show._still import still
 from jaxsched._stateful._protocol import Stateful
 

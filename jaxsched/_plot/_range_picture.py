@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched._extra import extra
+from jaxsched._plot._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._search._range_result import RangeTest
-from jaxsched._show._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 _RULES = {
     "steepest": (ORANGE, "v"),

@@ -1,0 +1,97 @@
+"""An axis: where numbers lie on it, and which of them are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+ROOM = 0.05  # of the height, above the highest value and below the lowest
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, in equal differences or, if `log`, in equal ratios."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Where numbers lie: 0 is the low end, 1 the high one. NaN where there is no place."""
+        x = np.asarray(x, np.float64)
+        if not self.log:
+            return (x - self.low) / (self.high - self.low)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.log(x / self.low) / math.log(self.high / self.low)
+        return np.where(x > 0, parts, np.nan)
+
+    def ticks(self, most: int) -> list[float]:
+        """Round numbers on it, at most about so many."""
+        if self.log and self.high / self.low >= 4:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            every = max(1, math.ceil((last - first) / most))
+            digits = (1, 2, 5) if 3 * (last - first) <= most + 2 else (1,)
+            powers = range(first, last + 1, every)
+            return [
+                x for n in powers for d in digits if self.low <= (x := d * 10.0**n) <= self.high
+            ]
+        wide = (self.high - self.low) / max(most, 1)
+        size = 10.0 ** math.floor(math.log10(wide))
+        each = next(size * n for n in (1, 2, 2.5, 5, 10) if size * n >= wide * (1 - 1e-9))
+        first, last = math.ceil(self.low / each - 1e-9), math.floor(self.high / each + 1e-9)
+        return [n * each for n in range(first, last + 1)]
+
+
+def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
+    """The axis of values: from 0 if they are not negative, with a little room."""
+    found = np.concatenate([np.ravel(x) for x in values])
+    found = found[np.isfinite(found)]
+    if log:
+        found = found[found > 0]
+        low, high = (found.min(), found.max()) if len(found) else (0.1, 1.0)
+        room = max(high / low, 1.5) ** ROOM
+        return Axis(float(low / room), float(high * room), log=True)
+    low, high = (min(found.min(), 0.0), found.max()) if len(found) else (0.0, 1.0)
+    room = ROOM * ((high - low) or 1.0)
+    return Axis(float(low - room * (low < 0)), float(high + room))
+
+
+def along(total: int) -> Axis:
+    """The axis of steps."""
+    return Axis(0.0, float(max(total, 1)))
+
+
+def number(x: float) -> str:
+    """A tick in few letters: 0.05, 1e-4, 20k, 1.5M."""
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(x) >= least:
+            return f"{x / unit:g}{letter}"
+    text = f"{x:.4g}"
+    mantissa, e, power = text.partition("e")
+    return f"{mantissa}e{int(power)}" if e else text
+
+
+def thinned(
+    steps: np.ndarray, values: np.ndarray, x: Axis, y: Axis, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points that are seen: of each column the first, the lowest, the highest and the last.
+
+    Returns:
+      Where they lie, on both axes.
+    """
+    across, up = x(steps), y(values)
+    if len(up) > 4 * columns:
+        column = np.minimum((across * columns).astype(int), columns - 1)
+        starts = np.flatnonzero(np.diff(column, prepend=-1))
+        spans = [slice(a, b) for a, b in itertools.pairwise([*starts, len(up)])]
+        low, high = np.nan_to_num(up, nan=np.inf), np.nan_to_num(up, nan=-np.inf)
+        lowest = [s.start + low[s].argmin() for s in spans]
+        highest = [s.start + high[s].argmax() for s in spans]
+        lasts = np.append(starts[1:], len(up)) - 1
+        kept = np.unique(np.concatenate([starts, lowest, highest, lasts]))
+        across, up = across[kept], up[kept]
+    return across, up

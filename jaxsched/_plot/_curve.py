@@ -1,0 +1,244 @@
+"""What is drawn: a schedule as points, and the steps of it that have a meaning.
+
+All pens draw the same `Curve`. Up to 65,536 steps it has every one of them; beyond, as many, and
+both sides of every boundary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxsched._algebra import Clip, Product, Take, Then
+from jaxsched._clock import LAST, known
+from jaxsched._cycle import Cycle
+from jaxsched._plot._simulate import (
+    Metrics,
+    before,
+    has_until,
+    heard,
+    metrics_end,
+    require_heard,
+    simulate,
+)
+from jaxsched._require import static_length
+from jaxsched._schedule import Schedule, as_schedule, require_unstacked
+from jaxsched._show._boundaries import boundaries
+from jaxsched._show._still import still
+from jaxsched._stateful._protocol import Stateful
+from jaxsched._transforms._walk import EVENTS
+
+POINTS = 2**16
+MARKED = 2**10  # boundaries looked at: of more, no picture has the room
+# Of what never ends: so many cycles, or so many boundaries, or down to this part of its peak.
+CYCLES, EDGES, SETTLED = 3, 4, 0.25
+FIRST_LOOK, LAST_LOOK = 100, 2**20
+
+
+_LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
+
+
+class Phase(NamedTuple):
+    """A piece of a schedule, and when it is in charge."""
+
+    start: int
+    end: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """A schedule as it is drawn."""
+
+    label: str
+    steps: np.ndarray  # int64, increasing
+    values: np.ndarray  # float64
+    boundaries: np.ndarray  # steps: where a piece or a cycle begins, a knot lies, a stair falls
+    restarts: np.ndarray  # those boundaries from which it rises again after a fall
+    phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
+    events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """The values at some of its steps."""
+        return self.values[np.searchsorted(self.steps, steps)]
+
+
+def labelled(call: str, schedules: Any) -> dict[str, Any]:
+    """Schedules by the text under which they are drawn: of one, a stack, a list, or a dict."""
+    if isinstance(schedules, Mapping):
+        return {str(label): _one(call, x) for label, x in schedules.items()}
+    listed = schedules if isinstance(schedules, (list, tuple)) else _members(schedules)
+    named: dict[str, Any] = {}
+    for x in (_one(call, x) for x in listed):
+        text = brief(str(x))
+        while text in named:  # the same twice is drawn twice
+            text += " "
+        named[text] = x
+    return named
+
+
+def _one(call: str, x: Any) -> Schedule | Stateful:
+    x = x if isinstance(x, Stateful) else as_schedule(call, x)
+    require_unstacked(x)
+    return x
+
+
+def _members(x: Any) -> list[Any]:
+    """The schedules of a stack; of anything else that alone."""
+    try:
+        require_unstacked(x)
+    except ValueError:
+        leaves, structure = jax.tree.flatten(x)
+        rows = zip(*(np.asarray(leaf) for leaf in leaves), strict=True)
+        return [structure.unflatten([*map(_plain, row)]) for row in rows]
+    return [x]
+
+
+def _plain(x: Any) -> Any:
+    return x.item() if np.ndim(x) == 0 else x
+
+
+def brief(text: str) -> str:
+    """A text whose long numbers are rounded: to be looked at, not to be parsed."""
+    return _LONG.sub(lambda found: f"{float(found[0]):.4g}", text)
+
+
+def horizon(schedules: Any) -> int:
+    """How many steps to draw: to the end of the longest, or as far as what has none is of interest.
+
+    That is a few cycles, or until little is left of its peak.
+    """
+    quiet = [still(x) for x in schedules]
+    ends = [min(int(x.steps), LAST) for x in quiet if x.steps is not None]
+    return max(ends, default=0) or max([1, *(_interest(x) for x in quiet if x.steps is None)])
+
+
+def _interest(schedule: Schedule) -> int:
+    edges = np.asarray([*itertools.islice(boundaries(schedule, LAST), 2**6)], np.int64)
+    again = _restarts(schedule, edges)
+    if len(again) >= CYCLES:
+        return int(again[CYCLES - 1]) - 1  # not the first step of one more
+    if len(edges) >= EDGES:
+        return int(edges[EDGES - 1])
+    start = max([FIRST_LOOK, *(2 * edge for edge in edges)])
+    looks = [min(start * 2**n, LAST) for n in range(32) if start * 2**n <= LAST_LOOK] or [start]
+    values = np.abs(np.asarray(schedule(np.asarray([0, *edges, *looks]))))
+    settled = values[-len(looks) :] <= SETTLED * values.max()
+    return int(looks[np.argmax(settled)] if settled.any() else looks[0])
+
+
+def drawn(
+    panels: Sequence[Mapping[str, Any]],
+    *,
+    total_steps: int | None = None,
+    metrics: Metrics | None = None,
+    trigger_at: int | None = None,
+) -> list[list[Curve]]:
+    """The curves of the panels, all over the same steps; what reacts, as the metrics make it."""
+    everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
+    require_heard("plot", everything, metrics)
+    if total_steps is None:
+        total = metrics_end(metrics) or horizon(everything)
+    else:
+        total = static_length("plot", total_steps=total_steps)
+    return [
+        [_curve(label, x, total, metrics, trigger_at) for label, x in panel.items()]
+        for panel in panels
+    ]
+
+
+def _curve(
+    label: str, schedule: Schedule | Stateful, total: int, metrics: Metrics, trigger_at: int | None
+) -> Curve:
+    quiet = still(schedule)
+    edges = np.asarray([*itertools.islice(boundaries(quiet, total), MARKED)], np.int64)
+    steps, values, events = _points(quiet, total, edges)
+    told = before(heard(schedule, metrics), total)
+    when = trigger_at if has_until(schedule) else None
+    if told or when is not None:
+        steps, values, events = _simulated(schedule, total, told, when)
+        edges = edges[edges < total]
+    again = _restarts(quiet, edges)
+    return Curve(label, steps, values, edges, again, tuple(_phases(quiet, total)), events)
+
+
+Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def _points(schedule: Schedule, total: int, edges: np.ndarray) -> Drawn:
+    steps = np.linspace(0, total, min(total + 1, POINTS)).astype(np.int64)
+    steps = np.unique(np.concatenate([steps, edges, edges - 1]))
+    return steps, np.asarray(schedule(steps), np.float64), {}
+
+
+def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | None) -> Drawn:
+    values, counts = simulate(schedule, metrics, total_steps=total, trigger_at=trigger_at)
+    when = {
+        name: np.flatnonzero(np.diff(np.asarray(counts[name]), prepend=0) > 0)
+        for name in EVENTS
+        if name in counts
+    }
+    happened = {name: steps for name, steps in when.items() if len(steps)}
+    return np.arange(total), np.asarray(values, np.float64), happened
+
+
+def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
+    """The boundaries before which it falls, and after which it rises."""
+    if not len(edges):
+        return edges
+    around = np.asarray(schedule(edges[:, None] + np.arange(-2, 2)), np.float64)
+    before, last, first, after = around.T
+    # The first step of a warmup may be lower than the last of the decay before it.
+    return edges[(last < before) & ((first > last) | (after > first))]
+
+
+@functools.singledispatch
+def _phases(schedule: Schedule, total: int) -> list[Phase]:
+    """The pieces of a chain; what wraps a chain has those of the chain."""
+    return []
+
+
+@_phases.register
+def _(x: Then, total: int) -> list[Phase]:
+    starts = [min(int(start), total) for start in x._starts]
+    spans = zip(starts, [*starts[1:], total], x.pieces, strict=True)
+    return [Phase(start, end, _name(piece)) for start, end, piece in spans if start < end]
+
+
+@_phases.register(Clip)
+@_phases.register(Take)
+def _(x: Any, total: int) -> list[Phase]:
+    return _phases(x.schedule, total)
+
+
+@_phases.register
+def _(x: Product, total: int) -> list[Phase]:
+    chains = [found for y in x.factors if isinstance(y, Schedule) if (found := _phases(y, total))]
+    return chains[0] if len(chains) == 1 else []
+
+
+@_phases.register
+def _(x: Cycle, total: int) -> list[Phase]:
+    edges = [0, *itertools.islice(_cycle_starts(x, total), 16)]
+    spans = zip(edges, [*edges[1:], total], strict=True)
+    return [Phase(a, b, f"cycle {n}") for n, (a, b) in enumerate(spans, start=1) if a < b]
+
+
+def _cycle_starts(x: Cycle, total: int) -> Any:
+    """Where the second cycle begins, the third, and so on."""
+    ends = (int(known(dataclasses.replace(x, cycles=n).steps)) for n in itertools.count(1))
+    most = None if x.cycles is None else int(x.cycles) - 1
+    return itertools.islice(itertools.takewhile(lambda end: end < total, ends), most)
+
+
+def _name(piece: Schedule) -> str:
+    """What a piece is, in a word: the name of its curve, or the operator."""
+    text = str(piece)
+    return text.partition("(")[0] or type(piece).__name__.lower()

@@ -1,0 +1,26 @@
+"""A schedule as a notebook shows it."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from typing import Any
+
+from jaxsched._plot._curve import drawn, labelled
+from jaxsched._plot._svg import svg
+
+MOST = 8  # members of a stack that are drawn
+
+
+def page(schedule: Any) -> str | None:
+    """The picture and the expression, or None where there is no picture: then the text is shown.
+
+    A picture is no reason to fail: not for a schedule of tracers, or for somebody's function that
+    raises.
+    """
+    try:
+        first = dict(itertools.islice(labelled("plot", schedule).items(), MOST))
+        picture = svg(drawn([first])[0])
+    except Exception:
+        return None
+    return f"<div>{picture}<br><code>{html.escape(repr(schedule))}</code></div>"

@@ -1,4 +1,0 @@
-"""Okabe and Ito's colours, which differ for every kind of colour vision."""
-
-BLUE, SKY, VERMILION, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, BLACK, GREY = "#E69F00", "#000000", "#777777"
