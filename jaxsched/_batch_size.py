@@ -214,8 +214,9 @@ def gradient_noise_scale(opt_state: Any) -> jax.Array:
       opt_state: an optimizer state with one `noise_scale`, or any tree with one.
 
     Returns:
-      Examples, float32 (float64 under x64), not negative. Infinity where the estimate of |G|**2 is
-      not positive: where noise is all that is seen. Under `jit` also before the first measurement.
+      Examples, float32 (float64 under x64), not negative. Infinity where the estimate of `|G|**2`
+      is not positive: where noise is all that is seen. Under `jit` also before the first
+      measurement.
 
     Raises:
       ValueError: there is no `noise_scale` in it, or more than one; or, outside `jit`, nothing was

@@ -201,7 +201,7 @@ class TestAccumulate:
         params, state = PARAMS, tx.init(PARAMS)
         for g in gradients:
             params, state = train_step(params, state, g)
-        assert len(traces) == 1 and train_step._cache_size() <= 1  # jax forgets programs when there are thousands
+        assert len(traces) == 1 and train_step._cache_size() <= 1  # jax forgets the oldest
         assert js.step(state) == rate.steps
         np.testing.assert_allclose(
             js.hyperparams(state)["learning_rate"], rate(rate.steps - 1), rtol=1e-6

@@ -204,7 +204,7 @@ class TestIsRobust:
         np.testing.assert_allclose(
             [state.signal, state.noise], by_hand(gradients[-4:], 4, 2, 0.0), rtol=1e-5
         )
-        assert update._cache_size() <= 1  # jax forgets programs when there are thousands
+        assert update._cache_size() <= 1  # jax forgets the oldest
 
     def test_what_is_not_finite_is_not_measured(self):
         tx = js.noise_scale(js.skip_spikes(js.accumulate(optax.sgd(0.1), 2)), batch_size=2)

@@ -122,7 +122,7 @@ def test_override_and_return():
         state = step(js.override(state, learning_rate=value))
         seen.append(float(js.hyperparams(state)["learning_rate"]))
     np.testing.assert_allclose(seen, [1.0, 0.25, 0.75, 0.7], rtol=1e-6)
-    assert step._cache_size() <= 1  # jax forgets programs when there are thousands
+    assert step._cache_size() <= 1  # jax forgets the oldest
     traced = jax.jit(lambda s, x: js.override(s, learning_rate=x))(state, jnp.float32(0.125))
     assert js.hyperparams(step(traced))["learning_rate"] == 0.125
 

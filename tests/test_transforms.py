@@ -398,7 +398,7 @@ def test_until_goes_over_at_the_next_update():
         state = step(state)
         used.append(float(js.hyperparams(state)["learning_rate"]))
     assert used == [2, 2, 2, 2, 1.5, 1, 0.5, 0, 0]
-    assert step._cache_size() <= 1  # jax forgets programs when there are thousands
+    assert step._cache_size() <= 1  # jax forgets the oldest
 
 
 def test_a_tunable_shift_may_be_negative():
@@ -416,7 +416,7 @@ def test_tunable_is_retuned_without_recompiling():
         new = make(peak, total_steps=total)
         state = step(js.retune(js.set_step(state, 4), learning_rate=new))
         np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], new(4), rtol=1e-6)
-    assert step._cache_size() <= 1  # jax forgets programs when there are thousands
+    assert step._cache_size() <= 1  # jax forgets the oldest
     with pytest.raises(ValueError, match="same tree") as error:
         js.retune(state, learning_rate=js.warmup_linear(1.0, total_steps=9, warmup_steps=2))
     assert "Then.0.Linear.init_value" in str(error.value)

@@ -42,8 +42,8 @@ def reduce_on_plateau(
 
     Its rule is `jaxsched.reduce_on_plateau(..., nonfinite="bad")`, the stateful schedule to prefer:
     that multiplies any schedule, counts observations and not updates, and hears `observe`. The
-    margin is taken from |best|, where optax's is on the wrong side of a negative metric; patience 0
-    is as 1, where optax never cuts on a bad value.
+    margin is taken from `|best|`, where optax's is on the wrong side of a negative metric; patience
+    0 is as 1, where optax never cuts on a bad value.
 
     Args:
       factor: of a cut, in (0, 1).

@@ -503,7 +503,7 @@ def ReduceLROnPlateau(
         constant(base_lr) * reduce_on_plateau(patience=patience + 1, nonfinite="bad", ...)
 
     The cut comes with bad observation number patience + 1. A relative threshold is taken from
-    |best|: torch's is on the wrong side of a negative metric, and counts worse as better. An
+    `|best|`: torch's is on the wrong side of a negative metric, and counts worse as better. An
     infinite metric is bad, and never the best.
 
     Args:

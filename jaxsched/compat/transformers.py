@@ -361,8 +361,8 @@ def GreedyLR(
         constant(base_lr) * greedy(patience=patience + 1, nonfinite="bad", ...)
 
     It moves with observation number patience + 1. The bounds are absolute rates: with the default
-    `min_lr` a base rate below 1e-3 never falls. A relative threshold is taken from |best|, so that
-    negative metrics are judged on the right side.
+    `min_lr` a base rate below 1e-3 never falls. A relative threshold is taken from `|best|`, so
+    that negative metrics are judged on the right side.
 
     Args:
       base_lr: the rate at first; concrete.

@@ -1,0 +1,249 @@
+"""Writes the pages of the site that are made of the library itself: the gallery, the reference."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxsched as js
+import jaxsched.testing
+from jaxsched._plot._curve import drawn
+from jaxsched._plot._svg import svg
+
+# Everything public, by what it is for. A test holds that nothing is left out.
+REFERENCE = {
+    "Curves with an end": "linear polynomial cosine geometric k_decay one_minus_sqrt rex tanh",
+    "Curves without one": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
+    "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
+    "Algebra": "Schedule join select minimum maximum from_function trainable Units",
+    "Recipes": "warmup_constant warmup_linear warmup_cosine warmup_polynomial warmup_exponential "
+    "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
+    "one_cycle_momentum slanted_triangular noam bert",
+    "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup "
+    "untuned_exponential_warmup",
+    "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard hypergradient "
+    "until tunable feedback Stateful",
+    "In the optimizer": "inject wrap scale_by_learning_rate scale_by_schedule scale_by_plateau "
+    "per_group layerwise unfreezing by_path skip_spikes keep_best snapshot monitor noise_scale "
+    "accumulate",
+    "The state": "hyperparams factors events step set_step observe override retune trigger graft "
+    "best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
+    "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
+    "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
+    "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
+    "Batch size": "scale_with_batch scale_adam_with_batch gradual_warmup seesaw",
+    "Looking": "plot simulate Simulated describe parse",
+    "What states are made of": "ScheduledState PlateauState FlatState GreedyState KLAdaptiveState "
+    "SpikeGuardState HypergradientState FeedbackState UntilState TunableState SkipSpikesState "
+    "KeepBestState SnapshotsState MonitorState NoiseScaleState",
+}
+COMPAT = "torch", "transformers", "timm", "keras", "optax"
+
+# What is drawn, as `parse` reads it; the first name in it is what it shows.
+GALLERY = {
+    "Curves with an end": """
+        linear(0.1, 0.0, 1000)
+        polynomial(0.1, 0.0, 1000, power=2.0)
+        cosine(0.1, 0.0, 1000)
+        geometric(0.1, 0.0001, 1000)
+        k_decay(0.1, 0.0, 1000, k=2.0)
+        one_minus_sqrt(0.1, 0.0, 1000)
+        rex(0.1, 0.0, 1000)
+        tanh(0.1, 0.0, 1000)
+    """,
+    "Curves without one": """
+        constant(0.1)
+        exponential_decay(0.1, decay_rate=0.5, decay_steps=200)
+        exponential_decay(0.1, decay_rate=0.5, decay_steps=200, staircase=True)
+        inverse_time_decay(0.1, decay_rate=1.0, decay_steps=200)
+        inverse_sqrt(0.1, timescale=100)
+        power_law(0.1, timescale=100, exponent=-0.7)
+        step_decay(0.1, factor=0.5, every=250)
+        piecewise_constant([0.1, 0.03, 0.01], [400, 800])
+        piecewise_linear([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
+        piecewise_cosine([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
+        sawtooth_polynomial(0.1, 0.0, decay_steps=250, power=1.0)
+        table([0.1, 0.08, 0.08, 0.05, 0.02, 0.02, 0.0])
+    """,
+    "Algebra": """
+        linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900)
+        cosine(0.1, 0.0, 1000) * exponential_decay(1.0, decay_rate=0.5, decay_steps=200)
+        cosine(0.1, 0.0, 1000) + constant(0.02)
+        maximum(cosine(0.1, 0.0, 1000), linear(0.08, 0.0, 1000))
+        minimum(linear(0.0, 0.2, 1000), cosine(0.1, 0.0, 1000))
+        cosine(0.1, 0.0, 1000).clip(0.02, 0.08)
+        exponential_decay(0.1, decay_rate=0.5, decay_steps=200).take(400) >> linear(0.025, 0.0, 200)
+        cosine(0.1, 0.0, 600).shift(200)
+        cosine(0.1, 0.0, 1000).faster(2).take(1000)
+        cosine(0.1, 0.0, 10).hold(100)
+        cosine(0.1, 0.0, 1000).stretch(500)
+        cosine(0.1, 0.0, 100).cycle(mult=2, decay=0.8)
+        join([constant(0.1), cosine(0.1, 0.0, 600)], [400])
+        select(1, [linear(0.1, 0.0, 1000), cosine(0.1, 0.0, 1000)])
+    """,
+    "Recipes": """
+        warmup_constant(0.1, warmup_steps=100)
+        warmup_linear(0.1, total_steps=1000, warmup_steps=100)
+        warmup_cosine(0.1, total_steps=1000, warmup_steps=100)
+        warmup_polynomial(0.1, total_steps=1000, warmup_steps=100, power=2.0)
+        warmup_exponential(0.1, warmup_steps=100, decay_rate=0.5, decay_steps=200)
+        warmup_inverse_sqrt(0.1, warmup_steps=100)
+        warmup_stable_decay(0.1, total_steps=1000, warmup_steps=50, decay_steps=200)
+        warmup_cosine_restarts(0.1, cycle_steps=150, warmup_steps=20, mult=2)
+        cyclic(0.01, 0.1, up_steps=150)
+        one_cycle(0.1, total_steps=1000)
+        one_cycle_momentum(total_steps=1000)
+        slanted_triangular(0.1, total_steps=1000)
+        noam(1.0, model_size=512, warmup_steps=400)
+        bert(0.0001, total_steps=1000, warmup_steps=100)
+        gradual_warmup(0.1, 256, 1024, warmup_steps=100)
+    """,
+    "Warmups for Adam": """
+        untuned_linear_warmup(b2=0.99)
+        untuned_exponential_warmup(b2=0.99)
+        exponential_warmup(timescale=100.0)
+        radam_warmup(b2=0.99)
+    """,
+    "By other names": """
+        (linear(0.0, 0.1, 100) >> constant(0.1, 600)) >> linear(0.1, 0.0, 300)
+        constant(0.1, 500) >> linear(0.1, 0.0, 500)
+        constant(0.1, 100) >> inverse_sqrt(0.1, timescale=100)
+        linear(0.0, 0.1, 50) >> cosine(0.1, 0.03, 450) >> constant(0.03, 500)
+        (constant(0.1, 240) >> one_minus_sqrt(0.1, 0.0, 60)).cycle(cycles=3)
+        cosine(0.1, 0.0, 1000) * linear(0.1, 1.0, 200)
+    """,
+    "Optimal by their gradients": """
+        optimal_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
+        refined_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
+    """,
+}  # fmt: skip
+TITLES = {  # of those whose first name is not what they are
+    "(linear(0.0, 0.1, 100) >> constant(0.1, 600)) >>": "trapezoid",
+    "constant(0.1, 500) >>": "knee: explore, exploit",
+    "constant(0.1, 100) >>": "T5",
+    "linear(0.0, 0.1, 50) >>": "infinite: cool down and hold, to be annealed when it is time",
+    "(constant(0.1, 240)": "stable, decay, and again (WSD-S)",
+    "cosine(0.1, 0.0, 1000) * linear": "warmup to the curve, not to the peak",
+    "linear(0.0, 0.1, 100) >> cosine": "a >> b",
+    "cosine(0.1, 0.0, 1000) *": "a * b",
+    "cosine(0.1, 0.0, 1000) +": "a + b",
+    "cosine(0.1, 0.0, 1000).clip": "clip",
+    "exponential_decay(0.1, decay_rate=0.5, decay_steps=200).take": "take",
+    "cosine(0.1, 0.0, 600).shift": "shift",
+    "cosine(0.1, 0.0, 1000).faster": "faster",
+    "cosine(0.1, 0.0, 10).hold": "hold",
+    "cosine(0.1, 0.0, 1000).stretch": "stretch",
+    "cosine(0.1, 0.0, 100).cycle": "cycle: warm restarts",
+}
+
+# What reacts is drawn on the validation losses of an invented run, one after every 25 steps.
+LOSSES = 0.2 + np.array([
+    0.8, 0.5, 0.35, 0.25, 0.2, 0.21, 0.2, 0.22, 0.21, 0.15, 0.1, 0.08, 0.07, 0.08, 0.9, 0.2, 0.08,
+    0.07, 0.08, 0.07, 0.05, 0.03, 0.02, 0.02, 0.03, 0.02, 0.02, 0.03, 0.02, 0.02,
+])  # fmt: skip
+HEARD = 25 * np.arange(1, len(LOSSES) + 1)
+REACTING = """
+    constant(0.1) * reduce_on_plateau(patience=3, factor=0.5)
+    constant(0.1) * greedy(patience=1, factor=0.7)
+    constant(0.1) * spike_guard(min_observations=8, recover_steps=100)
+"""
+
+
+def write(docs: Path) -> None:
+    """Write the generated pages."""
+    folder = docs / "generated"
+    folder.mkdir(exist_ok=True)
+    (folder / "gallery.md").write_text("\n".join(gallery(docs)) + "\n")
+    (folder / "reference.md").write_text("\n".join(reference()) + "\n")
+
+
+def listed(text: str) -> list[str]:
+    """The lines of a text."""
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def gallery(docs: Path) -> Iterator[str]:
+    """Every schedule with its picture, and the text that makes it."""
+    yield "# Gallery\n"
+    yield "Every schedule, with the text that makes it: in Python as it stands, in a file or on a"
+    yield "command line through `parse`. A dot is a boundary, a triangle a restart. What never ends"
+    yield "is drawn as far as it is of interest."
+    for title, texts in GALLERY.items():
+        yield f"\n## {title}\n\n<div class='gallery'>"
+        yield from (figure(text, js.parse(text)) for text in listed(texts))
+        yield "</div>"
+    yield "\n## What reacts\n"
+    yield "As they would have acted on the validation losses of the first picture, one after every"
+    yield f"{HEARD[0]} steps: `simulate`.\n\n<div class='gallery'>"
+    yield figure("the validation losses", js.table(LOSSES).hold(int(HEARD[0])))
+    yield from (figure(text, js.parse(text), LOSSES) for text in listed(REACTING))
+    yield "</div>\n\n## Real runs\n"
+    yield "Rules and guards at work on handwritten digits, from the page of each."
+    for page in sorted((docs / "rules").glob("*.md")):
+        name, _, sentence = page.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
+        yield f"\n[{name}](../rules/{page.name}): {sentence}\n\n![{name}](../rules/{page.stem}.png)"
+
+
+def figure(text: str, schedule: Any, losses: Any = None) -> str:
+    """One picture, on one line: Markdown leaves it alone."""
+    metrics = None if losses is None else {"value": (HEARD, losses)}
+    [curves] = drawn([{text: schedule}], metrics=metrics)
+    picture = svg(curves, width=380, height=190)
+    caption = f"<b>{html.escape(title(text))}</b><br><code>{html.escape(text)}</code>"
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def title(text: str) -> str:
+    """What a picture shows."""
+    found = [name for start, name in TITLES.items() if text.startswith(start)]
+    rule = re.match(r"constant\(0\.1\) \* (\w+)", text)
+    return found[0] if found else rule[1] if rule else text.partition("(")[0]
+
+
+def reference() -> Iterator[str]:
+    """Every public name, by what it is for."""
+    yield "# Reference\n"
+    yield "Everything is `jaxsched.NAME`. Times are optimizer steps; a value is float32, or float64"
+    yield "where `jax_enable_x64` is set. `help(NAME)` says the same as this page."
+    for group, names in REFERENCE.items():
+        yield f"\n## {group}\n"
+        yield from (directive("jaxsched", name, getattr(js, name)) for name in names.split())
+    for peer in COMPAT:
+        module = getattr(js.compat, peer)
+        yield f"\n## compat.{peer}\n\n{(inspect.getdoc(module) or '').partition(chr(10))[0]}\n"
+        names = [name for name, x in vars(module).items() if is_own(module, name, x)]
+        yield from (directive(module.__name__, name, getattr(module, name)) for name in names)
+    yield "\n## testing\n"
+    names = [name for name, x in vars(js.testing).items() if is_own(js.testing, name, x)]
+    yield from (directive("jaxsched.testing", name, getattr(js.testing, name)) for name in names)
+
+
+def is_own(module: Any, name: str, x: Any) -> bool:
+    """Is it a public function or class of the module, not one that it uses?"""
+    return name[0] != "_" and callable(x) and getattr(x, "__module__", "") == module.__name__
+
+
+def directive(module: str, name: str, x: Any) -> str:
+    """What makes Sphinx read a docstring."""
+    kind = "autoclass" if inspect.isclass(x) else "autofunction"
+    members = "\n   :members:\n" if name in ("Schedule", "Units", "RangeTest", "Sweep") else "\n"
+    return f"```{{eval-rst}}\n.. {kind}:: {module}.{name}{members}```\n"
+
+
+def literal(lines: list[str]) -> list[str]:
+    """A docstring whose indented paragraphs are code, told to reStructuredText."""
+    found: list[str] = []
+    for n, line in enumerate(lines):
+        before = found[-1] if found else ""
+        opens = line.startswith("    ") and not before.strip()
+        last = next((x for x in reversed(lines[:n]) if x.strip()), "")
+        if opens and last and not last.startswith("    ") and not last.endswith("::"):
+            found += ["::", ""]
+        found.append(line)
+    return found
