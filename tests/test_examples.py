@@ -1,16 +1,14 @@
 """Every example runs, and what it says is so."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from scripts import EXAMPLES, example
 
 from jaxsched import factors, hyperparams, step, trigger, warmup_cosine
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -19,13 +17,6 @@ def _standard_promotion():
     """Optax's Adam adds floats to its integer count."""
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-def example(name):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def rates(shown):
