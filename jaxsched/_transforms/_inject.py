@@ -13,7 +13,7 @@ from jax.extend.core.primitives import convert_element_type_p
 
 from jaxsched._numerics import real
 from jaxsched._require import refuse, require
-from jaxsched._transforms._scheduled import Values, as_slot, scheduled
+from jaxsched._transforms._scheduled import Values, as_slot, scheduled, with_extra_args
 
 
 def inject(
@@ -108,7 +108,7 @@ def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: 
     def rehearsed(value: jax.Array) -> None:
         tx = factory(**{other: weak(value) if other == key else 1.0 for other in slots})
         params = jnp.zeros((2, 2))
-        tx.update(params, tx.init(params), params)
+        with_extra_args(tx).update(params, tx.init(params), params, value=value)
 
     try:
         jax.eval_shape(rehearsed, real(1.0))

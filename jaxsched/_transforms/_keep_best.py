@@ -25,7 +25,7 @@ from jaxsched._transforms._scheduled import (
     require_transform,
     with_extra_args,
 )
-from jaxsched._transforms._walk import counts
+from jaxsched._transforms._walk import counts, require_own_steps
 
 
 class KeepBestState(NamedTuple):
@@ -79,7 +79,8 @@ def keep_best(
 
     Raises:
       ValueError: `tx` is no transform, or has no rule that cuts a rate where `backtrack` asks for
-        one; an argument is out of its range; or an update has no parameters.
+        one; or it is schedule-free, whose average cannot go back; an argument is out of its
+        range; or an update has no parameters.
 
     Example:
       >>> tx = keep_best(optax.sgd(0.1))
@@ -105,6 +106,8 @@ def keep_best(
 
     def init(params: optax.Params) -> KeepBestState:
         inner_state = inner.init(params)
+        if goes_back:
+            require_own_steps("keep_best(backtrack=True)", inner_state)
         require(
             not goes_back or "cuts" in counts(inner_state),
             "`keep_best(backtrack=True)` goes back when the rate is cut, and nothing in `tx` cuts "

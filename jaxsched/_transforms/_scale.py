@@ -24,6 +24,7 @@ from jaxsched._transforms._scheduled import (
     times,
     with_extra_args,
 )
+from jaxsched._transforms._walk import require_own_steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -149,14 +150,22 @@ def wrap(
       A transform.
 
     Raises:
-      ValueError: `tx` is not a transform, or `factor` none of these.
+      ValueError: `tx` is not a transform, or `factor` none of these; or `tx` is schedule-free,
+        whose average is right for its own updates only.
 
     Example:
       >>> tx = wrap(optax.adamw(1e-3), reduce_on_plateau(patience=5))
       >>> hyperparams(tx.init(jnp.ones(2)))
       {'scale': Array(1., dtype=float32)}
     """
-    tx = require_transform("wrap", tx)
+    inner = with_extra_args(require_transform("wrap", tx))
+
+    def init(params: optax.Params) -> optax.OptState:
+        state = inner.init(params)
+        require_own_steps("wrap", state)
+        return state
+
+    tx = optax.GradientTransformationExtraArgs(init, inner.update)
     return _scaled(tx, _require.name("wrap", name=name), as_slot("wrap", "factor", factor))
 
 

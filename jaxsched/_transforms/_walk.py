@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax.contrib
 
 from jaxsched._require import require
 from jaxsched._stateful._mailbox import Mail
@@ -87,6 +88,16 @@ def only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
         f"{type(opt_state).__name__}, and needs one.",
     )
     return found[0]
+
+
+def require_own_steps(call: str, opt_state: Any) -> None:
+    """Raise for schedule-free, which tells its average from where its own updates have led."""
+    require(
+        not all_of(optax.contrib.ScheduleFreeState, opt_state),
+        f"`{call}` changes the updates of `optax.contrib.schedule_free`, whose average would be "
+        "wrong. What multiplies them belongs into its rate: "
+        "`inject(optax.contrib.schedule_free_adamw, learning_rate=rate * factor)`.",
+    )
 
 
 def listened(tree: Any) -> set[str]:
