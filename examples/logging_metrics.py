@@ -1,0 +1,83 @@
+"""What was used and what happened, to TensorBoard, CSV, JSONL and W&B, without a wait at each step.
+
+A scan collects it, and a chunk of steps is one transfer. Run it with
+`python examples/logging_metrics.py [folder]`.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from sklearn.datasets import load_digits
+from tensorboardX import SummaryWriter
+
+import jaxsched as js
+
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels.
+pixels, labels = load_digits(return_X_y=True)
+pixels, labels = jnp.float32(pixels / 16), jnp.int32(labels)
+BATCH, STEPS, CHUNK = 128, 120, 20
+
+# 2. A rate for each group, and what can happen: one is cut, a step is left out.
+schedule = js.linear(1e-3, 1e-2, 10) >> js.cosine(1e-2, 0.0, STEPS - 10)
+rates = {"in": schedule * js.reduce_on_plateau(patience=15, factor=0.5), "out": schedule / 2}
+tx = optax.chain(optax.scale_by_adam(), js.per_group({"in": "in", "out": "out"}, rates))
+tx = js.skip_spikes(tx, metric="value", window_size=16)
+
+
+def loss(params, rows):
+    logits = jax.nn.relu(pixels[rows] @ params["in"]) @ params["out"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+
+# 3. The record of a step: names with slashes, scalars. All are there already.
+def record(opt_state, **metrics):
+    (plateau,) = js.factors(opt_state)["in/learning_rate"]
+    happened = {f"events/{name}": count for name, count in js.events(opt_state).items()}
+    return {**metrics, **js.hyperparams(opt_state), "in/plateau": plateau.scale, **happened}
+
+
+@jax.jit
+def chunk(run, draws):
+    def step(run, rows):
+        params, opt_state = run
+        value, grads = jax.value_and_grad(loss)(params, rows)
+        value = jnp.where(js.step(opt_state) == 70, 1e3, value)  # what can go wrong, does
+        updates, new = tx.update(grads, opt_state, params, value=value)
+        log = record(new, step=js.step(opt_state), loss=value)
+        return (optax.apply_updates(params, updates), new), log
+
+    return jax.lax.scan(step, run, draws)
+
+
+# 4. A chunk is brought over as rows of Python's numbers, and told to everybody.
+def main(folder="runs/logging", wandb_log=lambda row, step: None):  # or wandb.log
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    weights = jax.random.normal(jax.random.key(0), (64, 74)) / 8
+    params = {"in": weights[:, :64], "out": weights[:, 64:]}
+    run = params, tx.init(params)
+    draws = jax.random.randint(jax.random.key(1), (STEPS // CHUNK, CHUNK, BATCH), 0, len(labels))
+    with SummaryWriter(folder) as board, open(f"{folder}/log.csv", "w", newline="") as sheet:
+        table = csv.DictWriter(sheet, record(run[1], step=0, loss=0.0))
+        table.writeheader()
+        for some in draws:
+            run, log = chunk(run, some)
+            columns = [x.tolist() for x in jax.device_get(log).values()]
+            rows = [dict(zip(log, values, strict=True)) for values in zip(*columns, strict=True)]
+            table.writerows(rows)
+            with open(f"{folder}/log.jsonl", "a") as lines:
+                lines.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                wandb_log(row, step=row["step"])
+                for name in row.keys() - {"step"}:
+                    board.add_scalar(name, row[name], row["step"])
+            print(row)
+    return run
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
