@@ -1,13 +1,11 @@
 """What was used and what happened, to TensorBoard, CSV, JSONL and W&B, without a wait at each step.
 
-A scan collects it, and a chunk of steps is one transfer. Run it with
-`python examples/logging_metrics.py [folder]`.
+A scan collects it, and a chunk is one transfer. Run `python examples/logging_metrics.py [folder]`.
 """
 
 import csv
 import json
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -56,27 +54,25 @@ def chunk(run, draws):
 
 # 4. A chunk is brought over as rows of Python's numbers, and told to everybody.
 def main(folder="runs/logging", wandb_log=lambda row, step: None):  # or wandb.log
-    Path(folder).mkdir(parents=True, exist_ok=True)
     weights = jax.random.normal(jax.random.key(0), (64, 74)) / 8
     params = {"in": weights[:, :64], "out": weights[:, 64:]}
     run = params, tx.init(params)
     draws = jax.random.randint(jax.random.key(1), (STEPS // CHUNK, CHUNK, BATCH), 0, len(labels))
-    with SummaryWriter(folder) as board, open(f"{folder}/log.csv", "w", newline="") as sheet:
-        table = csv.DictWriter(sheet, record(run[1], step=0, loss=0.0))
+    board = SummaryWriter(folder)  # makes the folder
+    with board, open(f"{folder}/log.csv", "w") as sheet, open(f"{folder}/log.jsonl", "w") as lines:
+        table = csv.DictWriter(sheet, record(run[1], step=0, loss=0.0), lineterminator="\n")
         table.writeheader()
         for some in draws:
             run, log = chunk(run, some)
             columns = [x.tolist() for x in jax.device_get(log).values()]
             rows = [dict(zip(log, values, strict=True)) for values in zip(*columns, strict=True)]
             table.writerows(rows)
-            with open(f"{folder}/log.jsonl", "a") as lines:
-                lines.writelines(json.dumps(row) + "\n" for row in rows)
+            lines.writelines(json.dumps(row) + "\n" for row in rows)
             for row in rows:
                 wandb_log(row, step=row["step"])
                 for name in row.keys() - {"step"}:
                     board.add_scalar(name, row[name], row["step"])
             print(row)
-    return run
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@
 one clock, and a run is one compiled program. Run it with `python examples/ppo.py`.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxsched import constant, hyperparams, inject, kl_adaptive, linear, step
@@ -14,12 +17,12 @@ UPDATES, EPOCHS, MINIBATCHES, CARTS, LENGTH = 30, 4, 4, 64, 64
 
 # 1. The schedules: one value for all epochs and minibatches of an update.
 annealed = linear(3e-3, 0.0, UPDATES).hold(EPOCHS * MINIBATCHES)
-by_kl = constant(1e-3) * kl_adaptive(0.01)
+by_kl = constant(1e-3) * kl_adaptive(0.003)
 clip_range = linear(0.3, 0.1, UPDATES).hold(EPOCHS * MINIBATCHES)
 
 
 # 2. The environment: a pole on a cart (Barto et al., 1983), set up again when it has fallen.
-def env_step(state, action, key):
+def env_step(state, action, again):
     _, speed, angle, spin = state
     push = (jnp.where(action == 1, 10, -10) + 0.05 * spin**2 * jnp.sin(angle)) / 1.1
     turn = 9.8 * jnp.sin(angle) - jnp.cos(angle) * push
@@ -27,7 +30,7 @@ def env_step(state, action, key):
     pull = push - 0.05 * turn * jnp.cos(angle) / 1.1
     state += 0.02 * jnp.stack([speed, pull, spin, turn])
     fell = (abs(state[0]) > 2.4) | (abs(state[2]) > 0.21)
-    return jnp.where(fell, jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05), state), fell
+    return jnp.where(fell, again, state), fell
 
 
 def policy(params, state):
@@ -42,49 +45,49 @@ def loss(params, state, action, logits, gain, clip):
 
 
 # 3. A run: in each update act, judge, and take EPOCHS * MINIBATCHES optimizer steps.
-def train(rate):
-    tx = optax.chain(optax.clip_by_global_norm(0.5), inject(optax.adam, learning_rate=rate))
-
-    def update(carry, key):
-        def act(state, key):
-            (first, *rest), logits = jax.random.split(key, CARTS + 1), policy(carry[0], state)
-            action = jax.random.categorical(first, logits)
-            new, fell = jax.vmap(env_step)(state, action, jnp.stack(rest))
+@partial(jax.jit, static_argnums=0)
+def train(tx, params, draws):
+    def update(carry, draws):
+        def act(state, draw):
+            logits = policy(carry[0], state)
+            action = (logits + draw[0]).argmax(-1)
+            new, fell = jax.vmap(env_step)(state, action, draw[1])
             return new, (state, action, logits, fell)
 
-        def minibatch(carry, key):
+        def judge(later, fell):
+            gain = 1 + 0.98 * later * ~fell
+            return gain, gain
+
+        def minibatch(carry, rows):
             params, opt_state = carry
             clip = clip_range(step(opt_state))
-            rows = jax.random.choice(key, LENGTH * CARTS, (LENGTH * CARTS // MINIBATCHES,))
             batch = (x.reshape(LENGTH * CARTS, *x.shape[2:])[rows] for x in (*seen, gains))
             grads, kl = jax.grad(loss, has_aux=True)(params, *batch, clip)
             updates, opt_state = tx.update(grads, opt_state, params, kl=kl)  # for who listens
             log = {"clip": clip, "kl": kl, **hyperparams(opt_state)}
             return (optax.apply_updates(params, updates), opt_state), log
 
-        def judge(later, fell):
-            gain = 1 + 0.98 * later * ~fell
-            return gain, gain
-
-        *trained, state = carry
-        state, (*seen, fell) = jax.lax.scan(act, state, jax.random.split(key, LENGTH))
+        state, (*seen, fell) = jax.lax.scan(act, carry[2], draws[:2])
         gains = jax.lax.scan(judge, jnp.zeros(CARTS), fell, reverse=True)[1]
         gains = jax.nn.standardize(gains)  # against the other carts at the same time
-        keys = jax.random.split(key, EPOCHS * MINIBATCHES)
-        trained, log = jax.lax.scan(minibatch, tuple(trained), keys)
+        trained, log = jax.lax.scan(minibatch, carry[:2], draws[2])
         return (*trained, state), {**log, "falls": fell.mean()}
 
-    a, b, c = jax.random.split(jax.random.key(0), 3)
-    params = {"in": jax.random.normal(a, (4, 64)), "out": jax.random.normal(b, (64, 2)) / 80}
-    carry = params, tx.init(params), jnp.zeros((CARTS, 4))
-    return jax.jit(lambda *x: jax.lax.scan(update, *x))(carry, jax.random.split(c, UPDATES))[1]
+    return jax.lax.scan(update, (params, tx.init(params), jnp.zeros((CARTS, 4))), draws)[1]
 
 
 def main():
-    logs = {"annealed": train(annealed), "by the KL": train(by_kl)}
-    for name, log in logs.items():
+    rng, logs = np.random.default_rng(0), {}
+    params = {"in": rng.normal(size=(4, 64)), "out": rng.normal(size=(64, 2)) / 80}
+    rows = rng.integers(LENGTH * CARTS, size=(UPDATES, EPOCHS * MINIBATCHES, 1024))
+    noise = rng.gumbel(size=(UPDATES, LENGTH, CARTS, 2))
+    again = rng.uniform(-0.05, 0.05, size=(UPDATES, LENGTH, CARTS, 4))
+    for name, rate in {"annealed": annealed, "by the KL": by_kl}.items():
+        tx = optax.chain(optax.clip_by_global_norm(0.5), inject(optax.adam, learning_rate=rate))
+        logs[name] = train(tx, *jax.tree.map(jnp.asarray, (params, (noise, again, rows))))
         for i in range(0, UPDATES, 5):
-            print(f"{name}, update {i:2}:", *(f" {k} {v[i].mean():.4f}" for k, v in log.items()))
+            last = (f" {name} {values[i].mean():.4f}" for name, values in logs[name].items())
+            print(f"{name}, update {i:2}:", *last)
     return logs
 
 
