@@ -105,7 +105,7 @@ STUDIES = {
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
     "choosing_a_rate": 180,
-    "ppo": 96,  # its environment is a part of it
+    "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
 }  # they measure
 

@@ -62,7 +62,7 @@ def test_ppo_counts_updates_of_many_minibatches(capsys):
         np.ravel(by_kl["learning_rate"]), 1e-3 * np.array(expected), rtol=1e-5
     )
     assert len(np.unique(expected)) > 3
-    for log in logs.values():  # a pole stands ten times as long
+    for log in logs.values():  # a pole stands five times as long
         assert log["falls"][-10:].mean() < log["falls"][:1].mean() / 5
     assert "annealed, update 25" in capsys.readouterr().out
 
