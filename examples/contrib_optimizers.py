@@ -32,7 +32,7 @@ def mechanic(learning_rate):
     return contrib.mechanize(optax.adamw(learning_rate))
 
 
-# 3. What is scheduled in each.
+# 3. What is scheduled in each. (MADGRAD and Muon's second rate are newer than optax 0.2.6.)
 OPTIMIZERS = {
     "schedule_free_adamw": inject(contrib.schedule_free_adamw, learning_rate=level),
     "prodigy": inject(contrib.prodigy, learning_rate=factor),
