@@ -5,7 +5,7 @@
 Both train the network of `jaxsched train` on batches of 32 digits with Adam, at 100 rates. The loop
 is a step that is compiled already, its batches cut and on the device already; finders read the loss
 back at each step, to know when to stop, and the other row does that once, at the end. Timed in
-turns, as in `core.py`. Neither stops early here, and ours checks its arguments in every call.
+turns. Neither stops early here, and ours checks its arguments in every call.
 
 The worth is the validation loss at the end of a linear decay from each suggestion, and from the
 best of 13 peaks, which were tried on the same seeds.
@@ -13,9 +13,7 @@ best of 13 peaks, which were tried on the same seeds.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from core import paired, spread, unit
+from measure import Aim, Table, against, run
 
 import jaxsched as js
 from jaxsched._find._tasks import Task, task
@@ -100,25 +98,22 @@ def peak(made: Task) -> str:
 
     bytes_of = sum(x.nbytes for x in jax.tree.leaves(one[0]))
     return (
-        f"memory of the test: {size(test, *one)}\n"
-        f"of one gradient:    {size(step, one[0], first)}\n"
-        f"of the parameters:  {bytes_of / 1024:.0f} kB, three times with Adam's moments"
+        f"Memory of the test: {size(test, *one)}; of one gradient: {size(step, one[0], first)}; of "
+        f"the parameters: {bytes_of / 1024:.0f} kB, three times with Adam's moments."
     )
 
 
-def speed(turns: int) -> None:
-    print("| seeds | ours | the loop | reads the loss | loop / ours | aim |")
-    print("| --- | --- | --- | --- | --- | --- |")
+def speed(turns: int) -> Table:
+    rows: list[tuple[Any, ...]] = []
     for seeds in (1, 8):
         made = task("digits", seeds, STEPS, BATCH)
         for reads in (True, False):
-            a, b, ratios = paired(ours(made, seeds), python_loop(made, seeds, reads=reads), turns)
+            found = against(ours(made, seeds), python_loop(made, seeds, reads=reads), turns)
             when = "each step" if reads else "at the end"
-            print(
-                f"| {seeds} | {unit(a)} | {unit(b)} | {when} | {spread(ratios)} | >= 3 |",
-                flush=True,
-            )
-    print(f"\n{peak(task('digits', 1, STEPS, BATCH))}\n")
+            rows.append((f"{seeds} seed{'s' * (seeds > 1)}, loss read {when}", *found, Aim(3)))
+    columns = "100 points", "jaxsched", "the loop", "loop / jaxsched", "to reach"
+    note = f"Digits with Adam. {peak(task('digits', 1, STEPS, BATCH))}"
+    return Table("A range test against the same loop from Python", note, columns, tuple(rows))
 
 
 def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
@@ -142,12 +137,11 @@ def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
     return jax.jit(jax.vmap(final, (None, 0, 0)))
 
 
-def worth(seeds: int) -> None:
+def worth(seeds: int = 8) -> Table:
     made = task("digits", seeds, STEPS, BATCH)
     keys = jax.random.split(jax.random.key(1), seeds)
     rules = js.Suggestions._fields
-    print("| optimizer | steps | " + " | ".join(rules) + " | best peak |")
-    print("| --- " * (len(rules) + 3) + "|")
+    rows: list[tuple[Any, ...]] = []
     for name, (make, peaks) in OPTIMIZERS.items():
         test = functools.partial(js.lr_range_test, made.loss, optimizer=make)
         band = jax.vmap(lambda params, batches, test=test: test(params, batches))(
@@ -160,22 +154,18 @@ def worth(seeds: int) -> None:
             losses = np.nan_to_num(np.asarray(losses), nan=np.inf)
             best = len(rules) + losses[len(rules) :].argmin()
             cells = [f"{losses[n]:.3f} at {tried[n]:.2g}" for n in (*range(len(rules)), best)]
-            print(f"| {name} | {steps} | {' | '.join(cells)} |", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
-    parser.add_argument("--seeds", type=int, default=8, help="of the worth; 0 leaves it out")
-    options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
-        f"{jax.devices()[0].device_kind}; ratios with quartiles\n"
+            rows.append((name, steps, *cells))
+    columns = "optimizer", "steps", *rules, "best of 13 peaks"
+    note = (
+        "The validation loss of digits behind a linear decay from each suggestion, of eight seeds."
     )
-    speed(options.turns)
-    if options.seeds:
-        worth(options.seeds)
+    return Table("What the suggestions of a range test are worth", note, columns, tuple(rows))
+
+
+def tables(turns: int) -> list[Table]:
+    """What it takes, and what it is worth."""
+    return [speed(turns), worth()]
 
 
 if __name__ == "__main__":
-    main()
+    run(tables)

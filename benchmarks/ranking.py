@@ -8,14 +8,12 @@ norms: nothing of the task is in it. The interval is of 10,000 resamplings of th
 
 The bound is about the noise of the gradients, and how a schedule averages it away. The network can
 fit all digits, and where it does no noise is left; so a part of the labels is drawn anew at random
-in every batch, and the loss is that of such labels. `--noise 0` shows what is left of the agreement
-without.
+in every batch, and the loss is that of such labels. The second table shows what is left of the
+agreement without.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
 import time
 from typing import Any
 
@@ -24,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
+from measure import Table, run, unit
 from scipy import stats
 
 import jaxsched as js
@@ -109,7 +108,7 @@ def timed(f: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def main(steps: int = 1500, noise: float = 0.3, seeds: int = 8) -> tuple[float, float, float]:
+def ranked(steps: int = 1500, noise: float = 0.3, seeds: int = 8) -> Table:
     shapes = families(steps)
     population = [peak * shape for shape in shapes.values() for peak in PEAKS.tolist()]
     bounds = jax.jit(jax.vmap(lambda s: js.convex_bound(s, total_steps=steps)))
@@ -118,39 +117,39 @@ def main(steps: int = 1500, noise: float = 0.3, seeds: int = 8) -> tuple[float, 
     ranking, _ = timed(lambda: bounds(hundred))
     bound = np.asarray(bounds(js.stack(list(shapes.values()))))
 
-    run = jax.tree_util.Partial(train, data=digits(), noise=noise, steps=jnp.zeros(steps))
-    training, found = timed(lambda: js.sweep(run, population, key=0, seeds=seeds))
+    one = jax.tree_util.Partial(train, data=digits(), noise=noise, steps=jnp.zeros(steps))
+    training, found = timed(lambda: js.sweep(one, population, key=0, seeds=seeds))
     losses = {
         "training": found.scores.mean(axis=1).reshape(len(shapes), -1),
         "validation": np.asarray(found.results).mean(axis=1).reshape(len(shapes), -1),
     }
     losses = {name: np.where(np.isfinite(x), x, np.inf) for name, x in losses.items()}
 
-    print(f"# jax {jax.__version__}, {platform.processor() or platform.machine()}")
-    print(
-        f"# {len(shapes)} families at {len(PEAKS)} peaks, {seeds} seeds, {steps} steps, batches of"
-    )
-    print(f"# {BATCH}, {noise:.0%} of the labels random; the sweep took {training:.0f} s")
-    print("| family | bound | training loss | validation loss | best peak |")
-    print("| --- | --- | --- | --- | --- |")
+    rows: list[tuple[Any, ...]] = []
     for k in np.argsort(bound):
-        row, peak = [losses[name][k].min() for name in losses], losses["training"][k].argmin()
+        train, valid = (losses[name][k].min() for name in losses)
+        peak = losses["training"][k].argmin()
         edge = " (at the edge)" if peak in (0, len(PEAKS) - 1) else ""
-        name = list(shapes)[k]
-        print(
-            f"| {name} | {bound[k]:.4f} | {row[0]:.4f} | {row[1]:.4f} | {PEAKS[peak]:.3g}{edge} |"
-        )
-    print(f"the bound of 100 schedules, compiled: {ranking * 1e3:.1f} ms")
-    for name, loss in losses.items():
-        rho, low, high = interval(bound, loss.min(axis=1))
-        print(f"Spearman, bound against {name} loss: {rho:.2f} [{low:.2f}, {high:.2f}]")
-    return interval(bound, losses["training"].min(axis=1))
+        best = f"{PEAKS[peak]:.3g}{edge}"
+        rows.append((list(shapes)[k], f"{bound[k]:.4f}", f"{train:.4f}", f"{valid:.4f}", best))
+    said = [
+        "{:.2f} [{:.2f}, {:.2f}] against the {} loss".format(*interval(bound, x.min(axis=1)), name)
+        for name, x in losses.items()
+    ]
+    note = (
+        f"{len(shapes)} families at {len(PEAKS)} peaks, {seeds} seeds, {steps} steps, batches of "
+        f"{BATCH}, {noise:.0%} of the labels random. Spearman's correlation with the bound, and its "
+        f"95 % interval: {', '.join(said)}. The bounds of 100 schedules, compiled: "
+        f"{unit(ranking)}; the training: {unit(training)}."
+    )
+    columns = "family", "bound", "training loss", "validation loss", "best peak"
+    return Table(f"Ranked without training, noise {noise}", note, columns, tuple(rows))
+
+
+def tables(turns: int) -> list[Table]:
+    """Once each: with noise in the labels, and without."""
+    return [ranked(noise=0.3), ranked(noise=0.0)]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--noise", type=float, default=0.3)
-    parser.add_argument("--seeds", type=int, default=8)
-    options = parser.parse_args()
-    main(options.steps, options.noise, options.seeds)
+    run(tables)

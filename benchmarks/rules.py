@@ -3,21 +3,20 @@
     python benchmarks/rules.py
 
 The step is AdamW on a two-layer network, in a compiled scan, at a constant rate; the rule is at its
-defaults and hears the loss of every step. Both are timed in turns, as in `core.py`. The large step
-takes over a millisecond; of the small one the difference is printed too, which is the cost itself.
+defaults and hears the loss of every step. Of the small step the difference is printed, which is the
+cost itself.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from core import model, paired, spread, stepped, unit
+from core import model, stepped
+from measure import Table, paired, ratio, run, unit
 
 import jaxsched as js
 from jaxsched.testing import _FORBIDDEN
@@ -77,26 +76,23 @@ def forbidden(tx: Any) -> int:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
-    turns = parser.parse_args().turns
-    print(
-        f"jax {jax.__version__}, optax {optax.__version__}, {platform.machine()}, "
-        f"{jax.devices()[0].device_kind}; ratio = with / without [quartiles]\n"
-    )
-    print("| with | large step | ratio | small step adds | ratio | branches |")
-    print("| --- | --- | --- | --- | --- | --- |")
+def tables(turns: int) -> list[Table]:
+    """A row for each."""
     bare = {width: stepped(chained(RATE), width, steps) for width, steps in ((1024, 20), (4, 1000))}
+    rows: list[tuple[Any, ...]] = []
     for name, make in CASES.items():
-        cells = []
-        for width, steps in ((1024, 20), (4, 1000)):
-            ours, without, ratios = paired(stepped(make(), width, steps), bare[width], turns)
-            inverse = sorted(1 / ratio for ratio in ratios)
-            shown = unit(ours / steps) if width > 4 else unit(max(ours - without, 0) / steps)
-            cells += [shown, spread(inverse)]
-        print(f"| `{name}` | {' | '.join(cells)} | {forbidden(make())} |", flush=True)
+        large, _, found = paired(stepped(make(), 1024, 20), bare[1024], turns)
+        small, without, _ = paired(stepped(make(), 4, 1000), bare[4], turns)
+        share = ratio([1 / x for x in found])
+        adds = unit(max(small - without, 0) / 1000)
+        rows.append((f"`{name}`", unit(large / 20), share, adds, forbidden(make())))
+    columns = "with", "large step", "with / without", "adds to a small step", "branches"
+    note = (
+        "AdamW on a two-layer network in a compiled scan, against the same step at a constant rate. The "
+        "large step takes over a millisecond; a small one some microseconds."
+    )
+    return [Table("Rules and wrappers, in a whole step", note, columns, tuple(rows))]
 
 
 if __name__ == "__main__":
-    main()
+    run(tables)

@@ -1,0 +1,163 @@
+"""What all benchmarks share: pairs timed in turns, and tables that are Markdown and JSON.
+
+Each pair is timed in turns, ours and theirs, and the ratio is taken turn by turn: its median is
+reported with its quartiles, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+HLO = re.compile(r"^ +(?:ROOT )?%?[\w.-]+ = ", re.MULTILINE)  # one instruction
+
+
+class Ratio(NamedTuple):
+    """How many times as much, over the turns."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+class Aim(NamedTuple):
+    """What a ratio has to be at least."""
+
+    least: float
+
+    def __str__(self) -> str:
+        return f">= {self.least:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a benchmark has found; the last cell of a row may be the aim of its ratio."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def markdown(self) -> str:
+        """As text; a ratio that misses its aim is said to."""
+        lines = [self.columns, ("---",) * len(self.columns), *map(self._shown, self.rows)]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"## {self.title}\n\n{self.note}\n\n{table}\n"
+
+    def _shown(self, row: tuple[Any, ...]) -> tuple[str, ...]:
+        texts = [f"{x:.3g}" if isinstance(x, float) else str(x) for x in row]
+        if missed(row):
+            texts[-1] += ", **missed**"
+        return tuple(texts)
+
+
+def missed(row: Sequence[Any]) -> bool:
+    """Is a ratio in a row short of its aim, with all of its quartiles?"""
+    ratios = [x for x in row if isinstance(x, Ratio)]
+    return isinstance(row[-1], Aim) and bool(ratios) and ratios[0].high < row[-1].least
+
+
+def seconds(f: Callable[[], Any]) -> float:
+    """How long a call takes, until its result is there."""
+    start = time.perf_counter()
+    jax.block_until_ready(f())
+    return time.perf_counter() - start
+
+
+def paired(
+    ours: Callable[[], Any], theirs: Callable[[], Any], turns: int
+) -> tuple[float, float, list[float]]:
+    """Medians of both, and theirs / ours turn by turn."""
+    seconds(ours), seconds(theirs)
+    rows = [(seconds(ours), seconds(theirs)) for _ in range(turns)]
+    return (*map(statistics.median, zip(*rows, strict=True)), sorted(b / a for a, b in rows))
+
+
+def ratio(found: Sequence[float]) -> Ratio:
+    """The median of ratios, and their quartiles."""
+    low, _, high = statistics.quantiles(found, n=4)
+    return Ratio(statistics.median(found), low, high)
+
+
+def against(
+    ours: Any, theirs: Any, turns: int, per: int = 1, theirs_per: int = 0
+) -> tuple[str, str, Ratio]:
+    """Both times and the ratio; `per` is how often what is timed happens in one call of ours."""
+    a, b, ratios = paired(ours, theirs, turns)
+    times = theirs_per or per
+    return unit(a / per), unit(b / times), ratio([x * per / times for x in ratios])
+
+
+def unit(x: float) -> str:
+    """Seconds in the unit in which they are read."""
+    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if x >= scale:
+            return f"{x / scale:.3g} {name}"
+    return f"{x / 1e-9:.3g} ns"
+
+
+def size(x: float) -> str:
+    """Bytes in the unit in which they are read."""
+    for scale, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "kiB")):
+        if x >= scale:
+            return f"{x / scale:.3g} {name}"
+    return f"{x:.0f} B"
+
+
+def instructions(compiled: Any) -> int:
+    """How many instructions there are in a compiled program, those of its fusions included."""
+    return len(HLO.findall(compiled.as_text()))
+
+
+def machine() -> dict[str, str]:
+    """What was measured on, and with what."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+    }
+
+
+def run(tables: Callable[[int], Sequence[Table]], turns: int = 15) -> None:
+    """The command of one benchmark: print its tables, or write them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--turns", type=int, default=turns, help="how often each pair is timed")
+    parser.add_argument("--json", type=Path, help="write the tables there")
+    options = parser.parse_args()
+    found = tables(options.turns)
+    print(", ".join(f"{name} {x}" for name, x in machine().items()), end="\n\n")
+    print("\n".join(table.markdown() for table in found))
+    if options.json:
+        tables_ = [encoded(table) for table in found]
+        options.json.write_text(json.dumps({"machine": machine(), "tables": tables_}))
+
+
+def encoded(table: Table) -> dict[str, Any]:
+    """A table as plain values: what a program reads."""
+    return {
+        "title": table.title,
+        "columns": table.columns,
+        "rows": [[_plain(x) for x in row] for row in table.rows],
+        "missed": [missed(row) for row in table.rows],
+        "markdown": table.markdown(),
+    }
+
+
+def _plain(x: Any) -> Any:
+    return x._asdict() if isinstance(x, (Ratio, Aim)) else x
