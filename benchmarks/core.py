@@ -339,14 +339,14 @@ def tables(turns: int) -> list[Table]:
     """What stands in the design, and what it is about."""
     scan = (
         "One step of a schedule inside a compiled `lax.scan` of 100,000. Where it is slower, by a "
-        "nanosecond of a loop of five, that is the clamp of the clock, which makes a schedule total, "
-        "and the select that makes its ends exact."
+        "nanosecond of a loop of five, that is the clamp of the clock, which makes a schedule "
+        "total, and the select that makes its ends exact."
     )
     rest = (
         "A ratio is theirs to ours; above 1 this library is faster. 100 restarts fall short by the "
         "division that finds the cycle and the power that shrinks it. Ten peaks are bound by ten "
-        "compilations against one, which takes longer as its numbers are arguments. Past a number of "
-        "scalar results XLA's CPU scheduler changes its plan, and the tiny AdamW step has more of "
+        "compilations against one, which takes longer as its numbers are arguments. Past a number "
+        "of scalar results XLA's CPU scheduler changes its plan, and the tiny AdamW step has more of "
         "them than optax's; it does not with "
         "`XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false`."
     )

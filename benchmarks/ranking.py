@@ -127,19 +127,19 @@ def ranked(steps: int = 1500, noise: float = 0.3, seeds: int = 8) -> Table:
 
     rows: list[tuple[Any, ...]] = []
     for k in np.argsort(bound):
-        train, valid = (losses[name][k].min() for name in losses)
+        lowest = (f"{losses[name][k].min():.4f}" for name in losses)
         peak = losses["training"][k].argmin()
         edge = " (at the edge)" if peak in (0, len(PEAKS) - 1) else ""
         best = f"{PEAKS[peak]:.3g}{edge}"
-        rows.append((list(shapes)[k], f"{bound[k]:.4f}", f"{train:.4f}", f"{valid:.4f}", best))
+        rows.append((list(shapes)[k], f"{bound[k]:.4f}", *lowest, best))
     said = [
         "{:.2f} [{:.2f}, {:.2f}] against the {} loss".format(*interval(bound, x.min(axis=1)), name)
         for name, x in losses.items()
     ]
     note = (
         f"{len(shapes)} families at {len(PEAKS)} peaks, {seeds} seeds, {steps} steps, batches of "
-        f"{BATCH}, {noise:.0%} of the labels random. Spearman's correlation with the bound, and its "
-        f"95 % interval: {', '.join(said)}. The bounds of 100 schedules, compiled: "
+        f"{BATCH}, {noise:.0%} of the labels random. Spearman's correlation with the bound, and "
+        f"its 95 % interval: {', '.join(said)}. The bounds of 100 schedules, compiled: "
         f"{unit(ranking)}; the training: {unit(training)}."
     )
     columns = "family", "bound", "training loss", "validation loss", "best peak"

@@ -88,8 +88,8 @@ def tables(turns: int) -> list[Table]:
         rows.append((f"`{name}`", unit(large / 20), share, adds, forbidden(make())))
     columns = "with", "large step", "with / without", "adds to a small step", "branches"
     note = (
-        "AdamW on a two-layer network in a compiled scan, against the same step at a constant rate. The "
-        "large step takes over a millisecond; a small one some microseconds."
+        "AdamW on a two-layer network in a compiled scan, against the same step at a constant "
+        "rate. The large step takes over a millisecond; a small one some microseconds."
     )
     return [Table("Rules and wrappers, in a whole step", note, columns, tuple(rows))]
 

@@ -152,8 +152,8 @@ def tables(turns: int, steps: int = 300) -> list[Table]:
     ]
     columns = "what", "cold", "ratio", "compiled already", "ratio", "memory"
     note = (
-        f"64 schedules of 8 families train a network on digits for {steps} steps: a sweep, which is "
-        f"{programs} program, against 64 compiled optax closures. {close.sum()} of {len(close)} "
+        f"64 schedules of 8 families train a network on digits for {steps} steps: a sweep, which "
+        f"is {programs} program, against 64 compiled optax closures. {close.sum()} of {len(close)} "
         "scores agree within 1 %: at the highest rates training is chaotic. To reach: 20 times."
     )
     return [Table("64 schedules at once", note, columns, tuple(cells))]
