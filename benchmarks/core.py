@@ -346,8 +346,8 @@ def tables(turns: int) -> list[Table]:
         "A ratio is theirs to ours; above 1 this library is faster. 100 restarts fall short by the "
         "division that finds the cycle and the power that shrinks it. Ten peaks are bound by ten "
         "compilations against one, which takes longer as its numbers are arguments. Past a number "
-        "of scalar results XLA's CPU scheduler changes its plan, and the tiny AdamW step has more of "
-        "them than optax's; it does not with "
+        "of scalar results XLA's CPU scheduler changes its plan, and the tiny AdamW step has more "
+        "of them than optax's; it does not with "
         "`XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false`."
     )
     rows = (
