@@ -18,8 +18,9 @@ from flax.training.train_state import TrainState
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._search import _programs, _range_steps, _range_test
-from jaxsched._search._range_verdict import BROKEN, FINE, FLAT, RISING, SHORT, verdict
+from jaxsched._search import _programs
+from jaxsched._search._range import _lr_range_test, _steps
+from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, RISING, SHORT, verdict
 
 VECTORS = json.loads((peers.VECTORS / "lr_finder.json").read_text())
 CURVES = [pytest.param(case, id=case["curve"]) for case in VECTORS if "curve" in case]
@@ -325,7 +326,7 @@ def test_nothing_is_compiled_for_other_numbers():
         if n == 0:
             once = len(traces)
     tree = _programs.as_tree(loss)
-    programs = _programs.program(_range_test._run, tree)
+    programs = _programs.program(_lr_range_test._run, tree)
     assert len(traces) == once
     assert programs._cache_size() == 1
     js.lr_range_test(loss, jnp.float32(0), NOISE, functools.partial(optax.sgd, momentum=0.6))
@@ -348,7 +349,7 @@ def test_a_loss_and_its_data_are_let_go():
 
 
 def test_partials_of_equal_numbers_of_other_types_are_others():
-    key = _range_steps.key_of
+    key = _steps.key_of
     assert key(functools.partial(optax.sgd, momentum=1)) != key(
         functools.partial(optax.sgd, momentum=True)
     )

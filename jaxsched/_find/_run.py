@@ -13,9 +13,9 @@ import jax
 
 from jaxsched._extra import extra
 from jaxsched._find._tasks import DIGITS, task
-from jaxsched._search._range_result import RangeTest
-from jaxsched._search._range_test import lr_range_test
-from jaxsched._search._suggestions import Suggestions
+from jaxsched._search._range._lr_range_test import lr_range_test
+from jaxsched._search._range._result import RangeTest
+from jaxsched._search._range._suggestions import Suggestions
 from jaxsched._train import _calls
 from jaxsched._train._folder import written
 from jaxsched._train._optimizer import optimizers, rehearsed

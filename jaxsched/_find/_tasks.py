@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._search._range_batches import stacked
+from jaxsched._search._range._batches import stacked
 from jaxsched._train._data import TRAIN, Images, digits, shuffled
 from jaxsched._train._model import PIXELS, Network, loss_of
 from jaxsched._train._refused import RefusedError

@@ -7,18 +7,16 @@ both sides of every boundary.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxsched._algebra import Clip, Product, Take, Then
-from jaxsched._clock import LAST, known
-from jaxsched._cycle import Cycle
+from jaxsched._clock import LAST
+from jaxsched._plot._phases import Phase, phases
 from jaxsched._plot._simulate import (
     Metrics,
     before,
@@ -43,14 +41,6 @@ FIRST_LOOK, LAST_LOOK = 100, 2**20
 
 
 _LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
-
-
-class Phase(NamedTuple):
-    """A piece of a schedule, and when it is in charge."""
-
-    start: int
-    end: int
-    name: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,7 +156,7 @@ def _curve(
         steps, values, events = _simulated(schedule, total, told, when)
         edges = edges[edges < total]
     again = _restarts(quiet, edges)
-    return Curve(label, steps, values, edges, again, tuple(_phases(quiet, total)), events)
+    return Curve(label, steps, values, edges, again, tuple(phases(quiet, total)), events)
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
@@ -197,48 +187,3 @@ def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
     before, last, first, after = around.T
     # The first step of a warmup may be lower than the last of the decay before it.
     return edges[(last < before) & ((first > last) | (after > first))]
-
-
-@functools.singledispatch
-def _phases(schedule: Schedule, total: int) -> list[Phase]:
-    """The pieces of a chain; what wraps a chain has those of the chain."""
-    return []
-
-
-@_phases.register
-def _(x: Then, total: int) -> list[Phase]:
-    starts = [min(int(start), total) for start in x._starts]
-    spans = zip(starts, [*starts[1:], total], x.pieces, strict=True)
-    return [Phase(start, end, _name(piece)) for start, end, piece in spans if start < end]
-
-
-@_phases.register(Clip)
-@_phases.register(Take)
-def _(x: Any, total: int) -> list[Phase]:
-    return _phases(x.schedule, total)
-
-
-@_phases.register
-def _(x: Product, total: int) -> list[Phase]:
-    chains = [found for y in x.factors if isinstance(y, Schedule) if (found := _phases(y, total))]
-    return chains[0] if len(chains) == 1 else []
-
-
-@_phases.register
-def _(x: Cycle, total: int) -> list[Phase]:
-    edges = [0, *itertools.islice(_cycle_starts(x, total), 16)]
-    spans = zip(edges, [*edges[1:], total], strict=True)
-    return [Phase(a, b, f"cycle {n}") for n, (a, b) in enumerate(spans, start=1) if a < b]
-
-
-def _cycle_starts(x: Cycle, total: int) -> Any:
-    """Where the second cycle begins, the third, and so on."""
-    ends = (int(known(dataclasses.replace(x, cycles=n).steps)) for n in itertools.count(1))
-    most = None if x.cycles is None else int(x.cycles) - 1
-    return itertools.islice(itertools.takewhile(lambda end: end < total, ends), most)
-
-
-def _name(piece: Schedule) -> str:
-    """What a piece is, in a word: the name of its curve, or the operator."""
-    text = str(piece)
-    return text.partition("(")[0] or type(piece).__name__.lower()

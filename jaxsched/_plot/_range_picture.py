@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsched._extra import extra
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from jaxsched._search._range_result import RangeTest
+from jaxsched._search._range._result import RangeTest
 
 _RULES = {
     "steepest": (ORANGE, "v"),

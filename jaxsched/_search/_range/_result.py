@@ -11,8 +11,8 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxsched._require import require
-from jaxsched._search._range_verdict import BROKEN, FINE, FLAT, LEAST, RISING, SHORT, verdict
-from jaxsched._search._suggestions import Suggestions, suggestions
+from jaxsched._search._range._suggestions import Suggestions, suggestions
+from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, LEAST, RISING, SHORT, verdict
 
 # Smith, 2017, section 3.3: the lower bound is a third or a fourth of the upper one.
 _SMALLER = 4

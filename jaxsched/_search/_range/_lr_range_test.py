@@ -25,9 +25,9 @@ from jaxsched._numerics import above_zero, real
 from jaxsched._require import finite, name, one_of, positive, refuse, require, static_length, within
 from jaxsched._schedule import Schedule
 from jaxsched._search._programs import as_tree, program
-from jaxsched._search._range_batches import picked, stacked
-from jaxsched._search._range_result import RangeTest
-from jaxsched._search._range_steps import (
+from jaxsched._search._range._batches import picked, stacked
+from jaxsched._search._range._result import RangeTest
+from jaxsched._search._range._steps import (
     Key,
     key_of,
     own,
@@ -36,7 +36,7 @@ from jaxsched._search._range_steps import (
     require_optimizer,
     trained,
 )
-from jaxsched._search._range_verdict import LEAST
+from jaxsched._search._range._verdict import LEAST
 from jaxsched._stateful._protocol import chosen
 from jaxsched._transforms._inject import inject
 
