@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from jaxsched._cli import _describe, _find, _list, _plot, _train
 from jaxsched._cli._options import Parser
 from jaxsched._extra import MissingExtraError
-from jaxsched._train._refused import RefusedError
+from jaxsched._train._refused import RefusedError, StoppedError
 
 COMMANDS = (_train, _find, _plot, _describe, _list)
 
@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after `jaxsched`; None is those of the process.
 
     Returns:
-      The exit code: 0, 1 if `find` has found nothing, or 2 if the options ask for what cannot be.
+      The exit code: 0, 1 if `find` has found nothing, 2 if the options ask for what cannot be, or
+      143 if a run was ended by SIGTERM, and can be resumed.
     """
     try:
         options = _options(argv)
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jaxsched: interrupted", file=sys.stderr)
         return 130
+    except StoppedError as stopped:
+        print(f"jaxsched: {stopped}", file=sys.stderr)
+        return 143
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

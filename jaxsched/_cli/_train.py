@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     folder = Folder(options.out)
     if options.resume:
         settings = _settings.resumed(folder.read_settings(), vars(options))
+        folder.write_settings(settings)  # killed again, it is resumed to the same end
         learning_rate = _settings.learning_rate(settings)
     else:
         settings = _settings.spoken(vars(options))

@@ -1,29 +1,40 @@
-"""Checkpoints by Orbax, each written whole or not at all: the state, and the metrics so far."""
+"""Checkpoints by Orbax, each written whole or not at all: the state, and the metrics so far.
+
+One is trusted if its files are those that were written, and if it says that it is of this run: of
+the same settings, the same arrays. Of several the newest that is trusted counts.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxsched._extra import extra
 from jaxsched._train._folder import written
 from jaxsched._train._history import History
-from jaxsched._train._refused import RefusedError
+from jaxsched._train._refused import RefusedError, first_line, warn
+from jaxsched._train._settings import Settings
 
 KEPT = 3
+HALF = "*.orbax-checkpoint-tmp*"  # what Orbax is writing, or was
 
 
 class Checkpoints:
     """The checkpoints of one run, by the number of epochs that it had then."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory.resolve()
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self._directory, self._settings = directory.resolve(), settings
         self._orbax: Any = extra("orbax.checkpoint")
-        options = self._orbax.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        options = self._orbax.CheckpointManagerOptions(
+            max_to_keep=KEPT, create=True, cleanup_tmp_directories=True
+        )
         self._manager: Any = self._orbax.CheckpointManager(self._directory, options=options)
         self._sums = self._directory / "checksums.json"
 
@@ -37,44 +48,89 @@ class Checkpoints:
         """Write one; the oldest goes when there are more than a few."""
         args = self._orbax.args
         parts = args.Composite(
-            state=args.StandardSave(state), history=args.StandardSave(history._asdict())
+            about=args.JsonSave(_about(self._settings, state)),
+            state=args.StandardSave(state),
+            history=args.StandardSave(history._asdict()),
         )
-        self._manager.save(epochs, args=parts)
-        self._manager.wait_until_finished()  # what is summed is what is there
-        sums = {**self._known_sums(), str(epochs): _sum(self._directory / str(epochs))}
-        kept = {step: sums[step] for step in map(str, self._manager.all_steps()) if step in sums}
-        written(self._sums, lambda file: file.write_text(json.dumps(kept)))
-
-    def newest(self, like: Any) -> tuple[Any, History]:
-        """The newest: a state like the one given, and the metrics until then."""
-        epochs = self._manager.latest_step()
-        if epochs is None:
+        try:
+            if not self._manager.save(epochs, args=parts):
+                raise ValueError("there is a later one, which is not of this run")
+            self._manager.wait_until_finished()  # what is summed is what is there
+            self._write_sums()
+        except Exception as error:  # whatever a disk without room makes of a writer
+            for half in self._directory.glob(HALF):
+                shutil.rmtree(half, ignore_errors=True)
             raise RefusedError(
-                f"there is no checkpoint in {self._directory}: nothing to resume. "
+                f"the checkpoint {self._directory / str(epochs)} cannot be written "
+                f"({first_line(error)}). When it can, go on by --resume"
+            ) from error
+
+    def newest(self, like: Any) -> tuple[Any, History] | None:
+        """The newest that can be used: a state like the one given, and the metrics until then.
+
+        Those after it are put aside, and named on stderr. None if there is no checkpoint at all.
+        """
+        reasons: dict[int, str] = {}
+        for epochs in sorted(map(int, self._manager.all_steps()), reverse=True):
+            try:
+                found = self._restored(epochs, like)
+            except Exception as error:  # whatever a damaged file makes of a reader
+                reasons[epochs] = first_line(error)
+                continue
+            for later, reason in reasons.items():
+                self._put_aside(later, reason, epochs)
+            return found
+        if reasons:
+            listed = "; ".join(f"{epochs} ({reason})" for epochs, reason in reasons.items())
+            raise RefusedError(
+                f"no checkpoint in {self._directory} can be used: {listed}. "
                 "Start the run again with --force"
             )
-        return self._restored(int(epochs), like)
+        return None
 
     def _restored(self, epochs: int, like: Any) -> tuple[Any, History]:
         where, args = self._directory / str(epochs), self._orbax.args
+        # Before Orbax reads it: it does not notice every damage, and of what it does notice it may
+        # print pages. One killed in the instant before its sum was written has none.
+        _require(self._known_sums().get(str(epochs)) in (None, _sum(where)), CHANGED)
+        # Of other dtypes Orbax makes those that are asked for.
+        about = self._manager.restore(epochs, args=args.Composite(about=args.JsonRestore()))
+        _require_equal(about["about"], _about(self._settings, like))
         parts = args.Composite(
             state=args.StandardRestore(jax.eval_shape(lambda: like)), history=args.StandardRestore()
         )
-        try:
-            # Before Orbax reads it: it does not notice every damage, and of what it does notice it
-            # may print pages. One killed in the instant before its sum was written has none.
-            if self._known_sums().get(str(epochs), _sum(where)) != _sum(where):
-                raise ValueError("its files have changed since they were written")
-            found = self._manager.restore(epochs, args=parts)
-            return found["state"], History(**found["history"]).then(*History.empty())
-        except Exception as error:  # whatever a damaged file makes of a reader
-            raise RefusedError(
-                f"the checkpoint {where} cannot be read ({_first_line(error)}). "
-                "Delete it to continue from the one before"
-            ) from error
+        found = self._manager.restore(epochs, args=parts)
+        history = History(**found["history"]).then(*History.empty())
+        _require(history.epochs == epochs, f"it is of epoch {history.epochs}")
+        return found["state"], history
+
+    def _put_aside(self, epochs: int, reason: str, used: int) -> None:
+        where = self._directory / str(epochs)
+        aside = where.with_name(f"{epochs}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        where.rename(aside)
+        self._manager.reload()
+        warn(
+            f"the checkpoint {where} cannot be used ({reason}) and is now {aside.name}: "
+            f"the run goes on from epoch {used}, and what came after is computed again"
+        )
+
+    def _write_sums(self) -> None:
+        """Of all that there are: one that was killed before it had a sum has it now."""
+        sums, steps = self._known_sums(), map(str, self._manager.all_steps())
+        text = json.dumps({step: sums.get(step) or _sum(self._directory / step) for step in steps})
+        written(self._sums, lambda file: file.write_text(text))
 
     def _known_sums(self) -> dict[str, str]:
-        return json.loads(self._sums.read_text()) if self._sums.exists() else {}
+        """None of a file that is not read: then Orbax alone says what is good."""
+        try:
+            sums: Any = json.loads(self._sums.read_text())
+        except (ValueError, FileNotFoundError):
+            return {}
+        return sums if isinstance(sums, dict) else {}
+
+
+CHANGED = "its files are not what was written"
 
 
 def _sum(directory: Path) -> str:
@@ -86,5 +142,22 @@ def _sum(directory: Path) -> str:
     return total.hexdigest()
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+def _about(settings: Settings, state: Any) -> dict[str, Any]:
+    """Whose it is: the settings, but for how long the run is, and what arrays there are."""
+    said = dataclasses.asdict(dataclasses.replace(settings, epochs=0, last_epoch=None))
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    arrays = {
+        jax.tree_util.keystr(path): f"{jnp.result_type(x)}{[*jnp.shape(x)]}" for path, x in leaves
+    }
+    return said | arrays
+
+
+def _require_equal(found: dict[str, Any], own: dict[str, Any]) -> None:
+    for key in {**own, **found}:
+        there, here = found.get(key), own.get(key)
+        _require(there == here, f"it is of another run: {key} is {there!r}, here {here!r}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

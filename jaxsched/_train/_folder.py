@@ -34,10 +34,16 @@ class Folder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise RefusedError(f"--out {self.path} is not a directory")
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for file in (self.settings, self.metrics, self.picture):  # nothing else here is ours
+        # Nothing else here is ours. The settings go first: half a run is none.
+        for file in (self.settings, self.metrics, self.picture):
             file.unlink(missing_ok=True)
+        if self.checkpoints.exists():
+            shutil.rmtree(self.checkpoints)
         self.path.mkdir(parents=True, exist_ok=True)
+        self.write_settings(settings)
+
+    def write_settings(self, settings: Settings) -> None:
+        """What a later `--resume` goes by."""
         text = json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
         written(self.settings, lambda file: file.write_text(text))
 
@@ -65,5 +71,11 @@ class Folder:
 def written(file: Path, write: Callable[[Path], object]) -> None:
     """Write beside it, then take its place: no reader ever sees half a file."""
     partial = file.with_name(f".{file.name}")
-    write(partial)
-    os.replace(partial, file)
+    try:
+        write(partial)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())  # on the disk before it has the name
+        os.replace(partial, file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

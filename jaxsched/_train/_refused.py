@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 
 class RefusedError(Exception):
     """A run that cannot be, and what to do about it."""
+
+
+class StoppedError(Exception):
+    """A run that was asked to end, and did: it can be resumed."""
 
 
 @contextmanager
@@ -17,3 +22,14 @@ def refusing(said: str, *more: type[Exception]) -> Generator[None]:
         yield
     except (ValueError, *more) as error:
         raise RefusedError(f"{said}: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error is, without the pages behind it."""
+    line = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def warn(line: str) -> None:
+    """Say something that the run goes on in spite of."""
+    print(f"jaxsched: {line}", file=sys.stderr)

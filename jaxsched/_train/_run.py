@@ -6,6 +6,7 @@ import time
 
 import jax
 import numpy as np
+from flax.training.train_state import TrainState
 
 from jaxsched._diagnose import diagnose
 from jaxsched._extra import extra
@@ -19,7 +20,9 @@ from jaxsched._train._folder import Folder
 from jaxsched._train._history import COLUMNS, History, restarts
 from jaxsched._train._loop import epoch, start
 from jaxsched._train._picture import draw
+from jaxsched._train._refused import RefusedError, StoppedError, warn
 from jaxsched._train._settings import Settings
+from jaxsched._train._stop import heard
 
 EXTRAS = ("sklearn", "matplotlib", "orbax.checkpoint", "rich")
 
@@ -45,27 +48,34 @@ def run(
       settings: what to compute; the text of the learning rate in it is not read.
       learning_rate: the schedule, stateful or not, used as it is.
       folder: where to write.
-      resume: continue from the newest checkpoint.
+      resume: continue from the newest checkpoint that can be used; if there is none yet, begin.
       until: stop after this many epochs, of the settings' own at most; None is all of them.
       checkpoint_every: epochs from one checkpoint to the next; there is always one at the end.
+
+    Raises:
+      StoppedError: SIGTERM has come; the epoch that was under way is saved.
     """
     data = digits()
     first_key, key = jax.random.split(jax.random.key(settings.seed))
     tx = _settings.transform(settings, learning_rate)
     state, history = start(tx, data, first_key), History.empty()
-    until, began = min(until or settings.epochs, settings.epochs), time.perf_counter()
-    with Checkpoints(folder.checkpoints) as checkpoints:
+    last, began = settings.last_epoch or settings.epochs, time.perf_counter()
+    until = min(until or last, last)
+    with Checkpoints(folder.checkpoints, settings) as checkpoints:
         if resume:
-            state, history = checkpoints.newest(state)
-        with _report.progress(history.epochs, settings.epochs) as show:
+            state, history = checkpoints.newest(state) or _from_the_start(folder, state)
+        with _report.progress(history.epochs, last) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
                 state, steps, judged = epoch(
                     state, data, key, learning_rate, batch_size=settings.batch_size
                 )
                 history = history.then(*jax.tree.leaves(steps), *judged)
                 show(history)
-                if done % checkpoint_every == 0 or done == until:
+                ending = asked_to_end() and done < until
+                if done % checkpoint_every == 0 or done == until or ending:
                     checkpoints.save(done, state, history)
+                if ending:
+                    raise StoppedError(f"ended by SIGTERM at epoch {done}: go on by --resume")
     scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
     again = restarts(scheduled)
     folder.write_metrics(history.rows(), COLUMNS)
@@ -82,3 +92,14 @@ def run(
             "files": "\n".join(map(str, (folder.metrics, folder.picture, folder.checkpoints))),
         }
     )
+
+
+def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, History]:
+    """What to resume of a run that ended before its first checkpoint."""
+    if folder.metrics.exists():
+        raise RefusedError(
+            f"there is no checkpoint in {folder.checkpoints} any more: nothing to resume. "
+            "Start the run again with --force"
+        )
+    warn(f"there is no checkpoint in {folder.checkpoints} yet: the run begins")
+    return state, History.empty()

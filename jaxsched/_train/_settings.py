@@ -45,6 +45,7 @@ class Settings:
     optimizer: str  # `adamw(weight_decay=0.01)`
     learning_rate: str  # `repr` of the schedule
     wrappers: list[str] = dataclasses.field(default_factory=list[str])  # `skip_spikes(sigmas=4)`
+    last_epoch: int | None = None  # where to, if a resume has said so; lengths are of `epochs`
 
 
 def spoken(options: Mapping[str, Any]) -> Settings:
@@ -84,7 +85,7 @@ def resumed(saved: Settings, options: Mapping[str, Any]) -> Settings:
                 f"--{option.replace('_', '-')} differs from what the run was started with, "
                 f"{before!r}. Resume without it, or start another run in another --out"
             )
-    return dataclasses.replace(saved, epochs=options["epochs"] or saved.epochs)
+    return dataclasses.replace(saved, last_epoch=options["epochs"] or saved.last_epoch)
 
 
 def run_units(epochs: int, batch_size: int) -> Units:
