@@ -75,17 +75,23 @@ def transform(
 
 def resumed(saved: Settings, options: Mapping[str, Any]) -> Settings:
     """The settings of a run that goes on: as it was started, but for the number of epochs."""
-    batch_size = options["batch_size"] or saved.batch_size
-    now = spoken({**options, "epochs": saved.epochs, "batch_size": batch_size})
-    for option in ("batch_size", "seed", "optimizer", "schedule", "plateau", "with"):
-        field = FIELDS.get(option, option)
-        before = getattr(saved, field)
-        if options[option] is not None and getattr(now, field) != before:
-            raise RefusedError(
-                f"--{option.replace('_', '-')} differs from what the run was started with, "
-                f"{before!r}. Resume without it, or start another run in another --out"
-            )
+    names = ("batch_size", "seed", "optimizer", "schedule", "plateau", "with")
+    said = [option for option in names if options[option] is not None]
+    if said:
+        batch_size = options["batch_size"] or saved.batch_size
+        now = spoken({**options, "epochs": saved.epochs, "batch_size": batch_size})
+        for option in said:
+            _require_as_before(option, FIELDS.get(option, option), now, saved)
     return dataclasses.replace(saved, last_epoch=options["epochs"] or saved.last_epoch)
+
+
+def _require_as_before(option: str, field: str, now: Settings, saved: Settings) -> None:
+    before = getattr(saved, field)
+    if getattr(now, field) != before:
+        raise RefusedError(
+            f"--{option.replace('_', '-')} differs from what the run was started with, "
+            f"{before!r}. Resume without it, or start another run in another --out"
+        )
 
 
 def run_units(epochs: int, batch_size: int) -> Units:
