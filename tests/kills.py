@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,13 +22,13 @@ from jaxsched._train._folder import Folder
 
 EPOCHS = 24
 RUN = [
-    "train", "--epochs", str(EPOCHS), "--batch-size", "128", "--checkpoint-every", "1",
+    "train", "--epochs", str(EPOCHS), "--batch-size", "64",
     "--optimizer", "sgd", "momentum=0.9",
-    "--schedule", "linear(0.3, 0.0, 264) * reduce_on_plateau(patience=1, rtol=0.1)",
+    "--schedule", "linear(0.2, 0.0, 528) * reduce_on_plateau(patience=1, rtol=0.1)",
     "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
 ]  # fmt: skip
 MOMENTS = ("start-up", "training", "writing")  # of the random kills, in turns
-DURATIONS = {"start-up": 1.5, "training": 0.1, "writing": 0.2}  # seconds; at random within them
+DURATIONS = {"training": 0.08, "writing": 0.15}  # seconds; at random within them
 SECONDS = 60
 
 
@@ -36,11 +38,11 @@ class Run:
     def __init__(self, zygote: Zygote, path: Path) -> None:
         self._zygote, self.folder = zygote, Folder(path)
 
-    def start(self, **how: Any) -> Process:
+    def start(self, every: int = 1, **how: Any) -> Process:
         """Begin it, or go on with it."""
-        words = ["train", "--resume", "--checkpoint-every", "1"]
-        words = words if self.folder.settings.exists() else RUN
-        return self._zygote.start([*words, "--out", str(self.folder.path)], **how)
+        words = ["train", "--resume"] if self.folder.settings.exists() else RUN
+        words = [*words, "--checkpoint-every", str(every), "--out", str(self.folder.path)]
+        return self._zygote.start(words, **how)
 
     def finish(self) -> None:
         """Go on with it to its end."""
@@ -48,66 +50,66 @@ class Run:
         assert ended.code == 0, ended.err
 
     @property
-    def steps(self) -> list[int]:
-        """The checkpoints that have their name."""
-        names = (path.name for path in self.folder.checkpoints.glob("*") if path.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal())
+    def newest(self) -> int:
+        """The last checkpoint that has its name; 0 if there is none."""
+        return self.newest_of(self.folder)
+
+    @staticmethod
+    def newest_of(folder: Folder) -> int:
+        """The same of any folder."""
+        names = [path.name for path in folder.checkpoints.glob("*") if path.is_dir()]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @property
-    def writing(self) -> bool:
-        """Is there a checkpoint that has not got its name yet?"""
-        return any(self.folder.checkpoints.glob(HALF))
+    def halves(self) -> set[tuple[str, int]]:
+        """The checkpoints that have not got their name yet."""
+        found: set[tuple[str, int]] = set()
+        for path in self.folder.checkpoints.glob(HALF):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_ino))
+        return found
 
 
-class Killed(NamedTuple):
-    """Where a kill fell, as the folder has it."""
+def killed_at_random(run: Run, kills: int, seed: int) -> list[str]:
+    """One run, killed so often, and then ended: at what.
 
-    stage: str
-    newest: int  # the checkpoint to go on from
-
-
-def stage_of(run: Run, before: int) -> Killed:
-    """What a process was at when it died."""
-    newest = max(run.steps, default=0)
-    if not run.folder.settings.exists():
-        stage = "before settings.json"
-    elif run.writing:
-        stage = "in the writing of a checkpoint"
-    elif run.folder.metrics.exists():
-        stage = "in the report"
-    else:
-        stage = "in training" if newest > before else "in start-up"
-    return Killed(stage, newest)
-
-
-def killed_at_random(run: Run, kills: int, seed: int) -> list[Killed]:
-    """One run, killed so often, and then ended.
-
-    A third of the kills is at any moment of the start-up, a third within an epoch or the next
-    checkpoint after one that is whole, a third within the writing of one.
+    A third of the kills is at any moment of the start-up, a third from a whole checkpoint on,
+    within the epochs to the next, a third within the writing of one.
     """
-    rng, fell = random.Random(seed), []
+    rng, start_up = random.Random(seed), 1.0
+    fell: list[str] = []
     for kill in range(kills):
-        before, moment = max(run.steps, default=0), MOMENTS[kill % len(MOMENTS)]
-        process = run.start()
+        newest, halves, moment = run.newest, run.halves, MOMENTS[kill % len(MOMENTS)]
+        process = run.start(every=3)
         if moment == "training":
-            _wait(lambda was=before: max(run.steps, default=0) > was, process)
+            _wait(lambda was=newest: run.newest > was, process)
         if moment == "writing":
-            _wait(lambda: run.writing, process)
-        ended = process.after(rng.uniform(0, DURATIONS[moment]))
-        if ended.code == -9:  # one that was faster has ended the run; going on ends it again
-            fell.append(stage_of(run, before))
-        else:
+            start_up = _wait(lambda was=halves: run.halves - was, process)
+        ended = process.after(rng.uniform(0, {**DURATIONS, "start-up": start_up}[moment]))
+        assert run.newest >= newest, "a checkpoint is gone"
+        if ended.code == -9:
+            fell.append(_stage(run, newest, halves))
+        else:  # it was faster, and the run is at its end: the next goes on with nothing to do
             assert ended.code == 0, ended.err
     run.finish()
     return fell
 
 
-def _wait(happened: Callable[[], bool], process: Process) -> None:
-    """Until something has, or the process has ended."""
-    end = time.monotonic() + SECONDS
+def _stage(run: Run, newest: int, halves: set[tuple[str, int]]) -> str:
+    """What a process was at when it died."""
+    if run.halves - halves:
+        return "writing a checkpoint"
+    if run.folder.metrics.exists():
+        return "reporting"
+    return "training" if run.newest > newest else "starting up"
+
+
+def _wait(happened: Callable[[], Any], process: Process) -> float:
+    """Until something has, or the process has ended: how long."""
+    began = time.monotonic()
     while not happened() and not process.has_ended():
-        assert time.monotonic() < end, "nothing happens"
+        assert time.monotonic() - began < SECONDS, "nothing happens"
+    return time.monotonic() - began
 
 
 # Where a run is killed, and at which call: in this order all of them are on the way of one run.
@@ -130,22 +132,32 @@ STAGES: dict[str, tuple[str, int]] = {
 }
 
 
-def killed_at_each_stage(run: Run) -> Counter[str]:
+def killed_at_each_stage(run: Run) -> list[str]:
     """One run, killed at every place where something is half done, and then ended."""
-    fell: Counter[str] = Counter()
-    newest = 0
     for stage, at in STAGES.items():
+        newest = run.newest
         ended = run.start(at=at).wait()
         assert ended.code == -9, f"{stage}: not killed, but {ended.code}\n{ended.err}"
-        assert max(run.steps, default=0) >= newest, f"{stage}: a checkpoint is gone"
-        newest = max(run.steps, default=0)
-        fell[stage] += 1
+        assert run.newest >= newest, f"{stage}: a checkpoint is gone"
     run.finish()
-    return fell
+    return [*STAGES]
+
+
+def signalled(run: Run) -> dict[str, list[str]]:
+    """What is wrong after SIGTERM and SIGINT in the second epoch of a process."""
+    found = {}
+    for sent, code, saved in ((signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 0)):
+        newest = run.newest
+        ended = run.start(every=5, at=("jaxsched._train._run:epoch", 2), sends=sent).wait()
+        found[sent.name] = [] if ended.code == code else [f"it ended with {ended.code}"]
+        found[sent.name] += [] if len(ended.lines) == 1 else [f"it told {ended.lines}"]
+        found[sent.name] += [] if run.newest == newest + saved else ["what was done is not saved"]
+    run.finish()
+    return found
 
 
 def differences(run: Folder, whole: Folder) -> list[str]:
-    """What of a run's end is not, to the last bit, what it is in another's: the arrays, the table."""
+    """What of a run's end is not to the last bit what it is in another's: arrays, table."""
     found = [] if run.metrics.read_bytes() == whole.metrics.read_bytes() else ["metrics.csv"]
     ours, theirs = (_arrays(folder) for folder in (run, whole))
     found += sorted(ours.keys() ^ theirs.keys())

@@ -11,6 +11,7 @@ a fork of it: a process of its own, with its own JAX, that only did not have to 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -25,7 +26,10 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds that no run may take
-NOBODY = 65534  # who may not write where root may
+MODULES = (
+    *("jaxsched._train._run", "jaxsched._train._settings", "sklearn.datasets", "matplotlib.pyplot"),
+    *("orbax.checkpoint", "rich.console", "rich.progress", "rich.table"),
+)
 
 
 class Ended(NamedTuple):
@@ -61,7 +65,7 @@ class Process:
 
     def has_ended(self) -> bool:
         """Has it, by itself?"""
-        return self._zygote.ended(self.pid, 0.001)
+        return self._zygote.ended(self.pid, 0.003)
 
     def wait(self) -> Ended:
         """What it left when it had ended."""
@@ -92,7 +96,11 @@ class Zygote:
         }
         env.pop("XLA_FLAGS", None)  # one device is enough
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, __file__],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         self._said: dict[str, Any] = {}
 
@@ -142,7 +150,7 @@ def _prepare(
     *,
     at: tuple[str, int] | None = None,
     file_size: int | None = None,
-    nobody: bool = False,
+    powerless: bool = False,
     sends: int = signal.SIGKILL,
 ) -> None:
     """Make a fork what it is to be.
@@ -151,17 +159,16 @@ def _prepare(
       log: where its output goes.
       at: a function, `module:name`, and which of its calls sends this process a signal.
       file_size: the bytes that no file may have more than.
-      nobody: take root's rights away.
+      powerless: obey the modes of files, as root need not.
       sends: which signal.
     """
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{log}.{kind}", os.O_WRONLY | os.O_CREAT, 0o644), number)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    if nobody and os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    if powerless:
+        no_capabilities = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(*no_capabilities) == 0
     if at is not None:
         _die_at(*at, sends)
 
@@ -185,16 +192,9 @@ def _die_at(place: str, call: int, sends: int) -> None:
 
 def _serve() -> None:
     """Fork for each order, and tell who began and who ended."""
-    import matplotlib.pyplot
-    import orbax.checkpoint
-    import rich.console
-    import rich.progress
-    import rich.table
-    import sklearn.datasets
-
-    import jaxsched._train._run
-    import jaxsched._train._settings
-    from jaxsched.cli import main
+    for module in MODULES:
+        importlib.import_module(module)
+    main = importlib.import_module("jaxsched.cli").main
 
     told = os.dup(1)
     waker, awake = os.pipe()

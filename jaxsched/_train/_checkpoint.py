@@ -1,20 +1,27 @@
 """Checkpoints by Orbax, each written whole or not at all: the state, and the metrics so far.
 
-One is trusted if its files are those that were written, and if it says that it is of this run: of
-the same settings, the same arrays. Of several the newest that is trusted counts.
+One is trusted if its files are those that were written, if it says that it is of this run, of the
+same settings and the same arrays, and if the numbers are those that it says it has. Of several the
+newest that is trusted counts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import hashlib
+import io
 import json
+import logging
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsched._extra import extra
 from jaxsched._train._folder import written
@@ -42,28 +49,40 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with _quiet(), contextlib.suppress(Exception):  # what went wrong has been told
+            self._manager.close()
 
     def save(self, epochs: int, state: Any, history: History) -> None:
         """Write one; the oldest goes when there are more than a few."""
         args = self._orbax.args
         parts = args.Composite(
-            about=args.JsonSave(_about(self._settings, state)),
+            about=args.JsonSave(
+                {"of": _about(self._settings, state), "numbers": _numbers((state, history))}
+            ),
             state=args.StandardSave(state),
             history=args.StandardSave(history._asdict()),
         )
-        try:
-            if not self._manager.save(epochs, args=parts):
-                raise ValueError("there is a later one, which is not of this run")
-            self._manager.wait_until_finished()  # what is summed is what is there
-            self._write_sums()
-        except Exception as error:  # whatever a disk without room makes of a writer
+        with _quiet():
+            reason = self._failure(epochs, parts)
+            gc.collect()  # what Orbax has begun in vain speaks when it goes
+        if reason is not None:
             for half in self._directory.glob(HALF):
                 shutil.rmtree(half, ignore_errors=True)
             raise RefusedError(
-                f"the checkpoint {self._directory / str(epochs)} cannot be written "
-                f"({first_line(error)}). When it can, go on by --resume"
-            ) from error
+                f"the checkpoint {self._directory / str(epochs)} cannot be written ({reason}). "
+                "When it can, go on by --resume"
+            )
+
+    def _failure(self, epochs: int, parts: Any) -> str | None:
+        """Why it could not be written, if so."""
+        try:
+            # It leaves one out that is not after all others.
+            _require(self._manager.save(epochs, args=parts), "there is a later one")
+            self._manager.wait_until_finished()  # what is summed is what is there
+            self._write_sums()
+        except Exception as error:  # whatever a disk without room makes of a writer
+            return first_line(error)
+        return None
 
     def newest(self, like: Any) -> tuple[Any, History] | None:
         """The newest that can be used: a state like the one given, and the metrics until then.
@@ -73,7 +92,8 @@ class Checkpoints:
         reasons: dict[int, str] = {}
         for epochs in sorted(map(int, self._manager.all_steps()), reverse=True):
             try:
-                found = self._restored(epochs, like)
+                with _quiet():
+                    found = self._restored(epochs, like)
             except Exception as error:  # whatever a damaged file makes of a reader
                 reasons[epochs] = first_line(error)
                 continue
@@ -90,19 +110,22 @@ class Checkpoints:
 
     def _restored(self, epochs: int, like: Any) -> tuple[Any, History]:
         where, args = self._directory / str(epochs), self._orbax.args
-        # Before Orbax reads it: it does not notice every damage, and of what it does notice it may
-        # print pages. One killed in the instant before its sum was written has none.
+        _require((where / "about").exists(), "it is not of `jaxsched train`")
+        # Before Orbax reads it, which does not notice every damage.
         _require(self._known_sums().get(str(epochs)) in (None, _sum(where)), CHANGED)
-        # Of other dtypes Orbax makes those that are asked for.
         about = self._manager.restore(epochs, args=args.Composite(about=args.JsonRestore()))
-        _require_equal(about["about"], _about(self._settings, like))
+        about = about["about"]
+        _require_equal(about["of"], _about(self._settings, like))  # it would cast to other dtypes
         parts = args.Composite(
             state=args.StandardRestore(jax.eval_shape(lambda: like)), history=args.StandardRestore()
         )
         found = self._manager.restore(epochs, args=parts)
-        history = History(**found["history"]).then(*History.empty())
+        state, history = found["state"], History(**found["history"]).then(*History.empty())
+        # One that was killed in the instant before its sum was written has none, and Orbax does not
+        # notice a number that has changed.
+        _require(about["numbers"] == _numbers((state, history)), CHANGED)
         _require(history.epochs == epochs, f"it is of epoch {history.epochs}")
-        return found["state"], history
+        return state, history
 
     def _put_aside(self, epochs: int, reason: str, used: int) -> None:
         where = self._directory / str(epochs)
@@ -133,12 +156,33 @@ class Checkpoints:
 CHANGED = "its files are not what was written"
 
 
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Of an error Orbax prints pages, from all its threads; it is told in a line."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _sum(directory: Path) -> str:
     """What changes when any file in it does."""
     total = hashlib.sha256()
     for file in sorted(file for file in directory.rglob("*") if file.is_file()):
         total.update(f"{file.relative_to(directory)} {file.stat().st_size}\n".encode())
         total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _numbers(tree: Any) -> str:
+    """What changes when any number in it does."""
+    total = hashlib.sha256()
+    for x in jax.tree.leaves(tree):
+        is_key = jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
+        total.update(np.asarray(jax.random.key_data(x) if is_key else x).tobytes())
     return total.hexdigest()
 
 
@@ -160,4 +204,4 @@ def _require_equal(found: dict[str, Any], own: dict[str, Any]) -> None:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(message)
+        raise RefusedError(message)

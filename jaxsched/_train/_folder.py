@@ -76,6 +76,7 @@ def written(file: Path, write: Callable[[Path], object]) -> None:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())  # on the disk before it has the name
         os.replace(partial, file)
-    except BaseException:
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be written ({error})") from error
+    finally:
         partial.unlink(missing_ok=True)
-        raise

@@ -25,9 +25,10 @@ def refusing(said: str, *more: type[Exception]) -> Generator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error is, without the pages behind it."""
-    line = str(error).strip().partition("\n")[0][:200]
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+    """What an error is, without the pages behind it; of a long line its two ends."""
+    line, kind = str(error).strip().partition("\n")[0], type(error).__name__
+    line = line if len(line) <= 240 else f"{line[:120]} ... {line[-115:]}"
+    return line if isinstance(error, RefusedError) else f"{kind}: {line}"
 
 
 def warn(line: str) -> None:
