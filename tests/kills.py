@@ -15,16 +15,16 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from zygote import Process, Zygote
+from zygote import Ended, Process, Zygote
 
 from jaxsched._train._checkpoint import HALF
 from jaxsched._train._folder import Folder
 
-EPOCHS = 24
+EPOCHS = 36
 RUN = [
     "train", "--epochs", str(EPOCHS), "--batch-size", "64",
     "--optimizer", "sgd", "momentum=0.9",
-    "--schedule", "linear(0.2, 0.0, 528) * reduce_on_plateau(patience=1, rtol=0.1)",
+    "--schedule", "linear(0.2, 0.0, 792) * reduce_on_plateau(patience=1, rtol=0.1)",
     "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
 ]  # fmt: skip
 MOMENTS = ("start-up", "training", "writing")  # of the random kills, in turns
@@ -38,16 +38,17 @@ class Run:
     def __init__(self, zygote: Zygote, path: Path) -> None:
         self._zygote, self.folder = zygote, Folder(path)
 
-    def start(self, every: int = 1, **how: Any) -> Process:
+    def start(self, *more: str, every: int = 1, **how: Any) -> Process:
         """Begin it, or go on with it."""
         words = ["train", "--resume"] if self.folder.settings.exists() else RUN
-        words = [*words, "--checkpoint-every", str(every), "--out", str(self.folder.path)]
+        words = [*words, "--checkpoint-every", str(every), "--out", str(self.folder.path), *more]
         return self._zygote.start(words, **how)
 
-    def finish(self) -> None:
+    def finish(self, *more: str) -> Ended:
         """Go on with it to its end."""
-        ended = self.start().wait()
+        ended = self.start(*more, every=6).wait()
         assert ended.code == 0, ended.err
+        return ended
 
     @property
     def newest(self) -> int:
@@ -78,9 +79,9 @@ def killed_at_random(run: Run, kills: int, seed: int) -> list[str]:
     """
     rng, start_up = random.Random(seed), 1.0
     fell: list[str] = []
-    for kill in range(kills):
-        newest, halves, moment = run.newest, run.halves, MOMENTS[kill % len(MOMENTS)]
-        process = run.start(every=3)
+    while len(fell) < kills:
+        newest, halves, moment = run.newest, run.halves, MOMENTS[len(fell) % len(MOMENTS)]
+        process = run.start(every=2)
         if moment == "training":
             _wait(lambda was=newest: run.newest > was, process)
         if moment == "writing":
@@ -89,8 +90,8 @@ def killed_at_random(run: Run, kills: int, seed: int) -> list[str]:
         assert run.newest >= newest, "a checkpoint is gone"
         if ended.code == -9:
             fell.append(_stage(run, newest, halves))
-        else:  # it was faster, and the run is at its end: the next goes on with nothing to do
-            assert ended.code == 0, ended.err
+        else:  # it was faster
+            assert ended.code == 0 and run.newest < EPOCHS, ended.err
     run.finish()
     return fell
 
@@ -168,7 +169,7 @@ def differences(run: Folder, whole: Folder) -> list[str]:
 
 def _arrays(folder: Folder) -> dict[str, tuple[Any, ...]]:
     """The arrays of the last checkpoint, by their names."""
-    newest = max(folder.checkpoints.glob("[0-9]*"), key=lambda path: int(path.name))
+    newest = folder.checkpoints / str(Run.newest_of(folder))
     found = {"epochs": (newest.name,)}
     for part in ("state", "history"):
         with ocp.StandardCheckpointer() as reader:

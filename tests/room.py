@@ -7,44 +7,51 @@ import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from kills import Run, copied, differences
+from kills import EPOCHS, Run, differences
 from zygote import Ended, Zygote
 
 from jaxsched._train._folder import Folder
 
-# The bytes that a file may have: every kind of file is too large under one of them.
-FILE_SIZES = {"settings.json": 100, "a checkpoint": 20_000, "picture.png": 110_000}
 DISK_SIZES = {"the first checkpoint": "120k", "a later checkpoint": "560k"}
 
 
-def lost(ended: Ended, run: Run, before: Folder | None) -> list[str]:
-    """What is wrong with an end for want of room: nothing, if it is one clear line and no more."""
+def lost(ended: Ended, run: Run, epochs: int = 0) -> list[str]:
+    """What is wrong with an end for want of room: nothing, if it is one clear line and no more.
+
+    Args:
+      ended: how it ended.
+      run: the run.
+      epochs: how many it had saved; it has reported them, if there are any.
+    """
     found = [] if ended.code == 2 else [f"it ended with {ended.code}"]
     found += [] if len(ended.lines) == 1 else [f"it told {ended.lines}"]
-    found += ["it told a traceback"] if "Traceback" in ended.err else []
+    found += [f"it told a traceback: {ended.err}"] if "Traceback" in ended.err else []
     found += [f"{path} is left" for path in run.folder.path.rglob(".*")]
     found += [f"{name} is left" for name, _ in run.halves]
-    if before is not None:
-        found += ["a checkpoint is gone"] if run.newest < Run.newest_of(before) else []
-        whole = run.folder.metrics.exists() or not before.metrics.exists()
-        found += [] if whole else ["metrics.csv is gone"]
+    found += ["a checkpoint is gone"] if run.newest < epochs else []
+    found += ["metrics.csv is gone"] if epochs and not run.folder.metrics.exists() else []
     return found
 
 
 Found = dict[str, list[str]]  # what is wrong, by the case
 
 
-def files_too_large(zygote: Zygote, half: Folder, whole: Folder, folder: Path) -> Found:
-    """A file of each kind that the disk does not take: `RLIMIT_FSIZE`, which needs no rights."""
-    found: Found = {}
-    for what, size in FILE_SIZES.items():
-        run = Run(zygote, folder / what.replace(" ", "_"))
-        if what != "settings.json":
-            copied(half, run.folder.path)
-        ended = run.start(every=3, file_size=size).wait()
-        found[what] = lost(ended, run, None if what == "settings.json" else half)
-        run.finish()
-        found[what] += differences(run.folder, whole)
+def refused(run: Run) -> Found:
+    """One run, to which its files are refused one after the other, and which then ends.
+
+    A file that is too large, by `RLIMIT_FSIZE`, needs no rights; nor does a locked folder.
+    """
+    found = {"settings.json too large": lost(run.start(file_size=250).wait(), run)}
+    found["first checkpoint too large"] = lost(run.start(file_size=20_000).wait(), run)
+    run.finish("--stop-after", "6")
+    found["later checkpoint too large"] = lost(run.start(file_size=20_000).wait(), run, 6)
+    for name, folder in (("run", run.folder.path), ("checkpoints", run.folder.checkpoints)):
+        folder.chmod(0o555)
+        found[f"{name} locked"] = lost(run.start(powerless=True).wait(), run, 6)
+        folder.chmod(0o755)
+    ended = run.start(every=6, file_size=110_000).wait()
+    found["picture.png too large"] = lost(ended, run, EPOCHS)
+    run.finish()
     return found
 
 
@@ -73,24 +80,9 @@ def disks_full(zygote: Zygote, whole: Folder, folder: Path) -> Found:
         with disk(folder / f"disk{size}", size) as larger:
             run = Run(zygote, folder / f"disk{size}" / "run")
             ended = run.start(every=3).wait()
-            found[what] = lost(ended, run, None)
+            found[what] = lost(ended, run)
             found[what] += [] if bool(run.newest) == (what != "the first checkpoint") else ["when?"]
             larger("64m")
             run.finish()
             found[what] += differences(run.folder, whole)
-    return found
-
-
-def folders_locked(zygote: Zygote, half: Folder, whole: Folder, folder: Path) -> Found:
-    """A run in folders that may not be written in."""
-    found: Found = {}
-    for what in (".", "checkpoints"):
-        run = Run(zygote, folder / f"locked_{what}")
-        locked = copied(half, run.folder.path).path / what
-        locked.chmod(0o555)
-        ended = run.start(every=3, powerless=True).wait()
-        locked.chmod(0o755)
-        found[what] = lost(ended, run, half)
-        run.finish()
-        found[what] += differences(run.folder, whole)
     return found

@@ -6,15 +6,15 @@ from damage import DAMAGES, FOREIGN, SUMS, Patient, damaged, foreign, none_good,
 from damage import sums_damaged as sums
 from kills import (
     EPOCHS,
-    RUN,
     STAGES,
     Run,
+    copied,
     differences,
     killed_at_each_stage,
     killed_at_random,
     signalled,
 )
-from room import disks_full, files_too_large, folders_locked
+from room import disks_full, refused
 from zygote import Zygote
 
 KILLS = 20
@@ -22,7 +22,7 @@ KILLS = 20
 
 @pytest.fixture(autouse=True, scope="module")
 def _standard_promotion():
-    """Optax's momentum in bfloat16 is not asked for, but the run is not strict."""
+    """As the command has it."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -44,14 +44,6 @@ def whole(zygote, folder):
     run = Run(zygote, folder / "whole")
     run.finish()
     return run.folder
-
-
-@pytest.fixture(scope="module")
-def half(zygote, folder):
-    """One that was stopped after a quarter."""
-    words = [*RUN, "--checkpoint-every", "3", "--stop-after", str(EPOCHS // 4)]
-    assert zygote.run([*words, "--out", str(folder / "half")]).code == 0
-    return Run(zygote, folder / "half").folder
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +71,11 @@ def test_asked_to_end_a_run_saves_the_epoch(zygote, whole, folder):
     assert differences(run.folder, whole) == []
 
 
-def test_a_file_that_the_disk_does_not_take_is_one_line(zygote, half, whole, folder):
-    found = files_too_large(zygote, half, whole, folder)
-    assert found and not any(found.values()), found
-
-
-def test_a_folder_that_is_locked_is_one_line(zygote, half, whole, folder):
-    found = folders_locked(zygote, half, whole, folder)
-    assert found and not any(found.values()), found
+def test_a_file_or_a_folder_that_is_refused_is_one_line(zygote, whole, folder):
+    run = Run(zygote, folder / "refused")
+    found = refused(run)
+    assert len(found) == 6 and not any(found.values()), found
+    assert differences(run.folder, whole) == []
 
 
 def test_a_disk_that_is_full_is_one_line(zygote, whole, folder):
@@ -111,7 +100,7 @@ def test_damage_without_a_sum_never_changes_a_number(patient):
     for seed, file in enumerate(patient.files()):
         found = damaged(patient, file, "one bit", seed, sums=False)
         assert found.right and found.epochs >= patient.before, (file, found)
-        assert len(found.lines) == patient.newest - found.epochs
+        assert len(found.lines) == (found.epochs == patient.before)
 
 
 REASONS = {
@@ -154,8 +143,6 @@ def test_if_none_is_good_all_are_named(patient):
 
 
 def test_a_run_goes_on_from_the_one_before_to_the_same_end(zygote, whole, folder, tmp_path):
-    from kills import copied
-
     run = Run(zygote, tmp_path / "run")
     copied(whole, run.folder.path)
     for kept in ("d", "ocdbt.process_0"):
@@ -164,5 +151,5 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_end(zygote, whole, folder
                 file.write_bytes(b"")
     ended = run.start().wait()
     assert ended.code == 0
-    assert len(ended.lines) == 1 and f"goes on from epoch {EPOCHS - 1}" in ended.lines[0]
+    assert len(ended.lines) == 1 and f"goes on from epoch {EPOCHS - 6}" in ended.lines[0]
     assert differences(run.folder, whole) == []

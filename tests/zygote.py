@@ -108,9 +108,10 @@ class Zygote:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def start(self, words: list[str], **how: Any) -> Process:
         """Start `jaxsched` with these words; how else, `_prepare` says."""
