@@ -18,8 +18,17 @@ from collections import Counter
 from pathlib import Path
 
 import jax
-from damage import DAMAGES, FOREIGN, SUMS, Patient, damaged, foreign, none_good, strangers
-from damage import sums_damaged
+from damage import (
+    DAMAGES,
+    FOREIGN,
+    SUMS,
+    Patient,
+    damaged,
+    foreign,
+    none_good,
+    strangers,
+    sums_damaged,
+)
 from drawn import draw_schedules, draw_texts
 from kills import Run, differences, killed_at_each_stage, killed_at_random, signalled, told
 from resuming import CASES

@@ -183,8 +183,8 @@ def _follows(folder: Path, before: Any, after: Any) -> None:
 CASES: dict[str, Callable[[Path], None]] = {
     case.__name__.replace("_", " "): case
     for case in (
-        unchanged, another_total, another_shape, a_number_made_a_curve, another_patience, another_factor,
-        rule_added, rule_removed, another_hyperparameter, guard_around, tunable_numbers,
-        overridden, another_step,
+        *(unchanged, another_total, another_shape, a_number_made_a_curve, another_patience),
+        *(another_factor, rule_added, rule_removed, another_hyperparameter, guard_around),
+        *(tunable_numbers, overridden, another_step),
     )
-}  # fmt: skip
+}

@@ -49,8 +49,8 @@ decays = st.one_of(
 )
 
 
-def grown(children):
-    two = (children, children)
+def grown(children, others=None):
+    two = (children, children if others is None else others)
     return st.one_of(
         st.tuples(st.just("then"), *two, longer),
         st.tuples(st.sampled_from(["+", "-", "*", "min", "max"]), *two),
@@ -60,7 +60,8 @@ def grown(children):
         ),
         st.tuples(st.just("take"), children, lengths),
         st.tuples(st.just("shift"), children, shifts),
-        st.tuples(st.just("join"), *two, children, lengths, lengths),
+        st.tuples(st.sampled_from(["hold", "faster"]), children, longer),
+        st.tuples(st.just("join"), *two, children if others is None else others, lengths, lengths),
         st.tuples(st.just("select"), st.integers(0, 1), *two),
         st.tuples(
             st.just("cycle"),
@@ -74,6 +75,14 @@ def grown(children):
 
 
 trees = st.recursive(curves | decays, grown, max_leaves=5)
+
+
+def nested(depth):
+    """Trees of operators exactly so deep."""
+    leaf = curves | decays
+    return leaf if depth == 0 else grown(nested(depth - 1), leaf)
+
+
 stretchable = st.deferred(
     lambda: st.one_of(
         curves,
@@ -142,6 +151,10 @@ def build(tree):
             return build(a).take(n)
         case ("shift", a, n):
             return build(a).shift(n)
+        case ("hold", a, n):
+            return build(a).hold(n)
+        case ("faster", a, n):
+            return build(a).faster(n)
         case ("join", a, b, c, m, n):
             return js.join([build(a), build(b), build(c)], [min(m, n), max(m, n)])
         case ("select", k, a, b):
@@ -173,6 +186,10 @@ def ends(tree):
             return ends(a)
         case ("shift", a, n):
             return None if ends(a) is None else max(ends(a) + n, 0)
+        case ("hold", a, n):
+            return None if ends(a) is None else ends(a) * n
+        case ("faster", a, n):
+            return None if ends(a) is None else -(-ends(a) // n)
         case ("join", _, _, c, m, n):
             return None if ends(c) is None else max(m, n) + ends(c)
         case ("cycle", a, mult, _, cycles, n):
@@ -229,6 +246,10 @@ def value(tree, t):
             return value(a, min(t, n))
         case ("shift", a, n):
             return value(a, min(max(t - n, 0), LAST))
+        case ("hold", a, n):
+            return value(a, t // n)
+        case ("faster", a, n):
+            return value(a, min(t * n, LAST))
         case ("join", a, b, c, m, n):
             m, n = sorted((m, n))
             return value(a, t) if t < m else value(b, t - m) if t < n else value(c, t - n)

@@ -1,0 +1,9 @@
+"""Operators of operators, six deep."""
+
+from drawn import draw_schedules
+
+
+def test_schedules_six_operators_deep_are_lawful():
+    seen, lost = draw_schedules(32)
+    assert seen == 32
+    assert lost == []
