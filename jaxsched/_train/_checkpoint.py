@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ class Checkpoints:
         options = self._orbax.CheckpointManagerOptions(
             max_to_keep=KEPT, create=True, cleanup_tmp_directories=True
         )
-        self._manager: Any = self._orbax.CheckpointManager(self._directory, options=options)
+        with _quiet():
+            self._manager: Any = self._orbax.CheckpointManager(self._directory, options=options)
         self._sums = self._directory / "checksums.json"
 
     def __enter__(self) -> Checkpoints:
@@ -64,7 +66,9 @@ class Checkpoints:
         )
         with _quiet():
             reason = self._failure(epochs, parts)
-            gc.collect()  # what Orbax has begun in vain speaks when it goes
+            if reason is not None:  # what Orbax has begun in vain speaks when it goes, and later
+                gc.collect()
+                time.sleep(0.5)
         if reason is not None:
             for half in self._directory.glob(HALF):
                 shutil.rmtree(half, ignore_errors=True)
