@@ -28,7 +28,7 @@ RUN = [
     "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
 ]  # fmt: skip
 MOMENTS = ("start-up", "training", "writing")  # of the random kills, in turns
-DURATIONS = {"training": 0.08, "writing": 0.15}  # seconds; at random within them
+DURATIONS = {"training": 0.04, "writing": 0.15}  # seconds; at random within them
 SECONDS = 60
 
 
