@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 from kills import EPOCHS, Run, differences
@@ -73,10 +73,13 @@ def disk(path: Path, size: str) -> Generator[Callable[[str], None]]:
         subprocess.run(["umount", str(path)], check=True)
 
 
-def disks_full(zygote: Zygote, whole: Folder, folder: Path) -> Found:
+def disks_full(
+    zygote: Zygote, whole: Folder, folder: Path, when: Iterable[str] = DISK_SIZES
+) -> Found:
     """A run on a disk that is full before the end, and is made larger then."""
     found: Found = {}
-    for what, size in DISK_SIZES.items():
+    for what in when:
+        size = DISK_SIZES[what]
         with disk(folder / f"disk{size}", size) as larger:
             run = Run(zygote, folder / f"disk{size}" / "run")
             ended = run.start(every=3).wait()
