@@ -167,6 +167,14 @@ def test_a_longer_run_continues_the_schedule(half):
     )
 
 
+def test_a_longer_run_that_is_stopped_goes_on_to_its_new_end(half):
+    out = ["--out", str(half.path), "--resume"]
+    assert main(["train", *out, "--epochs", "8", "--stop-after", "4"]) == 0
+    assert main(["train", *out]) == 0
+    assert len(table(half)) == 8 * (1437 // BATCH)
+    assert half.read_settings().epochs == EPOCHS  # which its lengths are told in
+
+
 def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
     out = ["--out", str(half.path), "--resume"]
     assert "--seed differs" in refusal(capsys, ["train", *out, "--seed", "3"])
