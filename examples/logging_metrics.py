@@ -59,7 +59,11 @@ def main(folder="runs/logging", wandb_log=lambda row, step: None):  # or wandb.l
     run = params, tx.init(params)
     draws = jax.random.randint(jax.random.key(1), (STEPS // CHUNK, CHUNK, BATCH), 0, len(labels))
     board = SummaryWriter(folder)  # makes the folder
-    with board, open(f"{folder}/log.csv", "w") as sheet, open(f"{folder}/log.jsonl", "w") as lines:
+    with (
+        board,
+        open(f"{folder}/metrics.csv", "w") as sheet,
+        open(f"{folder}/metrics.jsonl", "w") as lines,
+    ):
         table = csv.DictWriter(sheet, record(run[1], step=0, loss=0.0), lineterminator="\n")
         table.writeheader()
         for some in draws:

@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxsched._cli import _describe, _find, _list, _plot, _train
+from jaxsched._cli import _describe, _find, _list, _plot, _report, _train
 from jaxsched._cli._options import Parser
 from jaxsched._extra import MissingExtraError
 from jaxsched._train._refused import RefusedError, StoppedError
 
-COMMANDS = (_train, _find, _plot, _describe, _list)
+COMMANDS = (_train, _report, _find, _plot, _describe, _list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -152,10 +152,10 @@ def test_logs_while_running(tmp_path, capsys):
     told = []
     log = lambda row, step: told.append((step, row))
     example("logging_metrics").main(str(tmp_path), wandb_log=log)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [step for step, _ in told] == [*range(120)] and [row for _, row in told] == rows
     assert {type(x) for row in rows for x in row.values()} == {int, float}
-    with open(tmp_path / "log.csv") as sheet:
+    with open(tmp_path / "metrics.csv") as sheet:
         assert [{k: float(v) for k, v in row.items()} for row in csv.DictReader(sheet)] == rows
 
     # A step that is left out uses no rate: the record is of the one before.

@@ -1,0 +1,72 @@
+"""A run in numbers: a few that matter, and a row for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from typing import Any
+
+import numpy as np
+
+from jaxsched._report._log import Column
+from jaxsched._report._panels import ACCURACY, EVENTS, LOSS, RATE, UNSEEN, Happened, kind
+from jaxsched._report._run import Run, diagnosis
+
+HEADS = "curve", "first", "lowest", "highest", "last"
+
+
+def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
+    """What one wants to know first."""
+    columns, steps = run.log.columns, run.log.steps
+    found: dict[str, str] = {}
+    if len(steps):
+        found["steps"] = f"{len(steps)}, from {number(steps[0])} to {number(steps[-1])}"
+    if epochs := columns.get("epoch"):
+        found["epochs"] = number(np.nanmax(epochs.values))
+    if rate := _of(RATE, columns):
+        x = columns[rate].values
+        values = " / ".join(map(number, (x[0], np.nanmax(x), x[-1])))
+        found[f"{rate}: first / peak / last"] = values
+    for what, best, low in ((LOSS, np.argmin, "lowest"), (ACCURACY, np.argmax, "highest")):
+        if name := _of(what, columns):
+            at = _extreme(columns[name], best)
+            last = number(columns[name].values[-1])
+            found[f"{name}: {low} / last"] = f"{at} / {last}"
+    for x in happened:
+        found[x.name] = number(x.counts.sum())
+    if verdict := diagnosis(run.summary).get("verdict"):
+        found["diagnosis"] = str(verdict)
+    return found
+
+
+def _of(what: str, columns: Mapping[str, Column]) -> str | None:
+    """Of what kind there is several, the one of the validation, or else the first."""
+    names = [name for name in columns if kind(name) == what]
+    return min(names, key=lambda name: not {"val", "valid"} & {*_words(name)}, default=None)
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("/", "_").replace("validation", "val").split("_")
+
+
+def rows(columns: Mapping[str, Column]) -> list[tuple[str, ...]]:
+    """The ends and the extremes of each curve."""
+    return [
+        (name, number(x.values[0]), _extreme(x, np.argmin), _extreme(x, np.argmax),
+         number(x.values[-1]))
+        for name, x in columns.items()
+        if name not in UNSEEN and kind(name) not in EVENTS
+    ]  # fmt: skip
+
+
+def _extreme(column: Column, best: Callable[[np.ndarray], Any]) -> str:
+    finite = np.isfinite(column.values)
+    if not finite.any():
+        return "–"
+    at = int(best(column.values[finite]))
+    return f"{number(column.values[finite][at])} at {number(column.steps[finite][at])}"
+
+
+def number(x: float) -> str:
+    """A number to be read: six digits, or all of an integer."""
+    return f"{x:.15g}" if float(x).is_integer() and abs(x) < 1e15 else f"{x:.6g}"

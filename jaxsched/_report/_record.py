@@ -1,0 +1,94 @@
+"""What a run says of itself, as sections of a page: its diagnosis, settings and surroundings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from jaxsched._report._numbers import number
+from jaxsched._report._run import Run, diagnosis, sessions
+from jaxsched._report._table import listed, table
+from jaxsched._show._describe import describe
+
+UNKNOWN = "<p>Not recorded: it is there for runs of <code>jaxsched train</code>.</p>"
+
+
+def diagnosed(summary: dict[str, Any]) -> str:
+    """What was wrong with it: sentences, and scores."""
+    found = diagnosis(summary)
+    if not found:
+        return _section("Diagnosis", UNKNOWN)
+    advice, scores = found.get("advice"), found.get("scores")
+    said = listed("advice", map(str, advice)) if isinstance(advice, list) else ""
+    bars = "".join(_bars(scores)) if isinstance(scores, dict) else ""
+    caption = "<caption>Scores from 0 to 1; one half and more is an accusation.</caption>"
+    return _section("Diagnosis", f"{said}<table>{caption}<tbody>{bars}</tbody></table>")
+
+
+def _bars(scores: dict[str, Any]) -> Iterable[str]:
+    for name, x in scores.items():
+        if isinstance(x, int | float):
+            meter = f'<meter min="0" max="1" high="0.5" optimum="0" value="{x}">{x:.2f}</meter>'
+            named = f'<th scope="row">{escape(name)}</th>'
+            yield f'<tr>{named}<td class="number">{x:.2f}</td><td>{meter}</td></tr>'
+
+
+def configuration(run: Run) -> str:
+    """What was asked for: the schedule, as a table too, and all other settings."""
+    others = {name: x for name, x in run.settings.items() if name != run.rate}
+    parts = [table((name, _text(x)) for name, x in others.items())] if others else []
+    if run.rate is not None and run.schedule is not None:
+        parts.insert(0, _schedule(run, str(run.settings[run.rate])))
+    return _section("Configuration", "".join(parts) or "<p>There is no settings.json.</p>")
+
+
+def _schedule(run: Run, text: str) -> str:
+    found: Any = describe(run.schedule)  # pyright: ignore[reportArgumentType]
+    rows = [(str(step), f"{value:.4g}") for step, value in found.rows]
+    if found.left_out is not None:
+        rows.insert(found.left_out, ("…", "…"))
+    ends = [f"{name} {x.value:.4g} at step {number(x.step)}" for name, x in
+            (("peak", found.peak), ("floor", found.floor))]  # fmt: skip
+    return (
+        f'<h3>{escape(run.rate or "")} <button id="copy" type="button">Copy</button></h3>'
+        f'<pre><code id="learning-rate">{escape(text)}</code></pre>'
+        f"<details><summary>What it is worth, and where that changes</summary>"
+        f"{table(rows, ('step', 'value'))}{listed('advice', [', '.join(ends), *found.rules])}"
+        "</details>"
+    )
+
+
+def environment(summary: dict[str, Any]) -> str:
+    """When and where it ran, and what came of what it kept."""
+    found, rows = sessions(summary), dict[str, list[str]]()
+    for session in found:
+        place = session.get("environment")
+        for name, x in (place if isinstance(place, dict) else {}).items():
+            rows.setdefault(str(name), []).append(_text(x))
+    changed = {name: ", then ".join(dict.fromkeys(texts)) for name, texts in rows.items()}
+    times = [_session(session) for session in found]
+    heads = "steps", "started", "ended", "wall time"
+    results = summary.get("results")
+    kept = (
+        [(str(name), _text(x)) for name, x in results.items()] if isinstance(results, dict) else []
+    )
+    return (_section("Results", table(kept)) if kept else "") + _section(
+        "Environment", table(changed.items()) + table(times, heads) if found else UNKNOWN
+    )
+
+
+def _session(session: dict[str, Any]) -> tuple[str, ...]:
+    steps = " to ".join(_text(session.get(name)) for name in ("first_step", "steps"))
+    seconds = session.get("seconds")
+    took = f"{seconds:.1f} s" if isinstance(seconds, int | float) else "–"
+    return steps, _text(session.get("started")), _text(session.get("ended") or "not ended"), took
+
+
+def _text(x: Any) -> str:
+    return x if isinstance(x, str) else json.dumps(x, ensure_ascii=False)
+
+
+def _section(title: str, inside: str) -> str:
+    return f"<section><h2>{title}</h2>{inside}</section>"

@@ -1,0 +1,79 @@
+// Numbers, and where they lie: nothing here knows of the page.
+"use strict";
+
+// An array of the page: evenly spaced numbers, or the bytes of floats in base 64.
+function numbers({ first, every, count, width, text }) {
+  if (!width) return Float64Array.from({ length: count }, (_, i) => first + i * every);
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return new (width === 4 ? Float32Array : Float64Array)(bytes.buffer);
+}
+
+// How many of the increasing steps are not beyond one.
+function until(x, step) {
+  let [a, b] = [0, x.length];
+  while (a < b) {
+    const middle = (a + b) >> 1;
+    if (x[middle] <= step) a = middle + 1; else b = middle;
+  }
+  return a;
+}
+
+function nearest(x, step) {
+  const i = until(x, step);
+  return i && (i === x.length || step - x[i - 1] <= x[i] - step) ? i - 1 : i;
+}
+
+// The points in view, and one more at each side: of many, in every column of pixels the first, the
+// lowest, the highest and the last.
+function seen({ x, y }, [low, high], columns) {
+  const start = Math.max(until(x, low) - 1, 0), end = Math.min(until(x, high) + 1, x.length);
+  if (end - start <= 4 * columns) return Array.from({ length: end - start }, (_, i) => start + i);
+  const kept = [], column = (i) => Math.floor((x[i] - low) / (high - low) * columns);
+  for (let i = start, next; i < end; i = next) {
+    const here = column(i);
+    let [least, most] = [i, i];
+    for (next = i; next < end && column(next) === here; next++) {
+      if (y[next] < y[least] || Number.isNaN(y[least])) least = next;
+      if (y[next] > y[most] || Number.isNaN(y[most])) most = next;
+    }
+    kept.push(...new Set([i, least, most, next - 1].sort((a, b) => a - b)));
+  }
+  return kept;
+}
+
+// The ends of a vertical axis: all that is seen, with a little room.
+function upright(values, log) {
+  const there = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
+  if (!there.length) return [0.1, 1];
+  let [low, high] = [there[0], there[0]];
+  for (const v of there) [low, high] = [Math.min(low, v), Math.max(high, v)];
+  const ratio = Math.max(high / low, 1.5) ** 0.05;
+  if (log) return [low / ratio, high * ratio];
+  const from = low >= 0 && low < 0.3 * high ? 0 : low; // what comes near zero is seen from there
+  const room = 0.05 * (high - from || Math.abs(high) || 1);
+  return [from && from - room, high + room];
+}
+
+// Round numbers on an axis, at most about so many.
+function ticks([low, high], most, log, least = 0) {
+  if (log && high / low >= 5) {
+    const first = Math.floor(Math.log10(low)), powers = Math.ceil(Math.log10(high)) - first;
+    const each = Math.ceil(powers / most), digits = powers <= 2 ? [1, 2, 5] : [1];
+    return Array.from({ length: powers + 1 }, (_, i) => first + i)
+      .filter((n) => n % each === 0)
+      .flatMap((n) => digits.map((d) => +`${d}e${n}`))
+      .filter((v) => v >= low && v <= high);
+  }
+  const wide = Math.max((high - low) / most, least), size = 10 ** Math.floor(Math.log10(wide));
+  const each = size * [1, 2, 5, 10].find((n) => n * size >= wide * (1 - 1e-9));
+  const start = Math.ceil(low / each), count = Math.floor(high / each) - start + 1;
+  return Array.from({ length: Math.max(count, 0) }, (_, i) => (start + i) * each);
+}
+
+function written(v, digits = 6) {
+  if (!Number.isFinite(v)) return "not finite";
+  if (Number.isInteger(v) && Math.abs(v) < 1e15) return String(v);
+  if (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e9) return String(+v.toPrecision(digits));
+  return v.toExponential(digits - 1).replace(/\.?0*e\+?/, "e");
+}

@@ -1,0 +1,92 @@
+// The panels of a run, all over the steps in view.
+"use strict";
+
+const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT, ROW] = [78, 14, 8, 22, 180, 22]; // pixels
+const [DOT, GUIDES] = [12, 30]; // pixels for a dot; events that have a line each
+
+const run = JSON.parse(document.getElementById("data").textContent);
+const steps = numbers(run.steps), end = steps.length - 1;
+const unpack = (s) => ({ ...s, x: s.x ? numbers(s.x) : steps, y: numbers(s.y) });
+const happened = run.happened.map(unpack), guides = happened.filter((h) => h.guide && h.x.length <= GUIDES);
+const panels = [...document.querySelectorAll("figure")].map((figure, n) => ({
+  id: figure.id, svg: figure.querySelector("svg.plot"), log: figure.querySelector("input"),
+  outputs: figure.querySelectorAll("output"), series: run.panels[n].map(unpack),
+}));
+const whole = [steps[0], Math.max(steps[end], steps[0] + 1)];
+let view = whole;
+
+function add(parent, name, attributes, text = "") {
+  const element = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
+  for (const [key, x] of Object.entries(attributes)) element.setAttribute(key, x);
+  element.textContent = text;
+  return element;
+}
+
+const upLine = (x, y1, y2, more) => ({ x1: x, x2: x, y1, y2, ...more });
+const label = (x, y, anchor) => ({ x, y, "text-anchor": anchor });
+
+function draw({ id, svg, log, series }) {
+  const width = Math.max(svg.clientWidth, 240), right = width - RIGHT;
+  const height = log ? HEIGHT : TOP + ROW * happened.length + BOTTOM, bottom = height - BOTTOM;
+  const across = (step) => LEFT + (step - view[0]) / (view[1] - view[0]) * (right - LEFT);
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.dataset.steps = view.join(" ");
+  svg.replaceChildren();
+  for (const step of ticks(view, Math.max((right - LEFT) / 90, 2), false, 1)) {
+    add(svg, "line", upLine(across(step), TOP, bottom, { class: "grid" }));
+    add(svg, "text", label(across(step), bottom + 16, "middle"), written(step, 9));
+  }
+  const clip = { x: LEFT - 4, y: 0, width: right - LEFT + 8, height };
+  add(add(svg, "clipPath", { id: `${id}-clip` }), "rect", clip);
+  const inside = add(svg, "g", { "clip-path": `url(#${id}-clip)` });
+  if (log) curves(svg, inside, series, log.checked, across, [right, bottom]);
+  else happened.forEach((h, n) => lane(svg, inside, h, TOP + ROW * n, across));
+  add(svg, "rect", { class: "dragged", y: TOP, height: bottom - TOP, width: 0 });
+  add(svg, "line", upLine(0, TOP, bottom, { class: "cursor" }));
+}
+
+function curves(svg, inside, series, log, across, [right, bottom]) {
+  const points = series.map((s) => seen(s, view, right - LEFT));
+  const within = ({ x, y }, n) =>
+    points[n].filter((i) => x[i] >= view[0] && x[i] <= view[1]).map((i) => y[i]);
+  const range = upright(series.flatMap(within), log), scale = log ? Math.log : (v) => v;
+  const [low, high] = range.map(scale);
+  const up = (v) => bottom - (scale(v) - low) / (high - low) * (bottom - TOP);
+  svg.dataset.values = range.join(" ");
+  for (const v of ticks(range, 5, log)) {
+    add(svg, "line", { class: "grid", x1: LEFT, x2: right, y1: up(v), y2: up(v) });
+    add(svg, "text", label(LEFT - 8, up(v) + 4, "end"), written(v, 9));
+  }
+  for (const { colour, x } of guides) {
+    for (const step of x) {
+      add(inside, "line", upLine(across(step), TOP, bottom, { class: "guide", stroke: colour }));
+    }
+  }
+  series.forEach((s, n) => {
+    let pen = "M", line = "", dots = "";
+    for (const i of points[n]) {
+      const x = across(s.x[i]).toFixed(2), y = up(s.y[i]), here = `${x} ${y.toFixed(2)}`;
+      if (Number.isFinite(y)) [line, dots] = [line + pen + here, `${dots}M${here}h0`];
+      pen = Number.isFinite(y) ? "L" : "M"; // what is not finite is a gap
+    }
+    const few = points[n].length * DOT < right - LEFT;
+    const look = s.dashed ? "curve dashed" : few ? "curve" : "curve dense";
+    add(inside, "path", { class: look, stroke: s.colour, d: line });
+    if (few && !s.dashed) add(inside, "path", { class: "dots", stroke: s.colour, d: dots });
+  });
+}
+
+function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
+  const marks = new Map(); // one for each column of pixels
+  for (let i = until(x, view[0] - 1e-9); i < until(x, view[1]); i++) {
+    const at = Math.round(across(x[i])), [count, first] = marks.get(at) ?? [0, x[i]];
+    marks.set(at, [count + y[i], first, x[i]]);
+  }
+  const many = (n) => `${n} ${n === 1 ? name.replace(/s$/, "") : name}`;
+  add(svg, "text", label(LEFT - 8, top + 13, "end"), many(y.reduce((a, b) => a + b, 0)));
+  for (const [at, [count, first, last]] of marks) {
+    const size = { x: at - 1.5, y: top, width: 3, height: ROW - 6, fill: colour };
+    const mark = add(inside, "rect", { class: "mark", "data-kind": kind, "data-count": count, ...size });
+    add(mark, "title", {}, `${many(count)}, step ${first}${last > first ? ` to ${last}` : ""}`);
+  }
+}

@@ -1,0 +1,107 @@
+// What a hand does: drag to zoom; double click, or Esc, for all of it; arrows move the cursor.
+"use strict";
+
+const DRAG = 5; // pixels; less is a click
+const [copy, reset, where, stage] =
+  ["copy", "whole", "where", "stage"].map((id) => document.getElementById(id));
+let row = end, drag = null;
+
+// The cursor at a row, and what the curves are worth there: the last value until then.
+function point(to) {
+  row = Math.min(Math.max(to, 0), end);
+  const step = steps[row];
+  where.textContent = `step ${step}, of ${view.map((v) => written(v, 9)).join(" to ")}`;
+  for (const { svg, outputs, series } of panels) {
+    const line = svg.querySelector(".cursor"), room = svg.viewBox.baseVal.width - RIGHT - LEFT;
+    const x = LEFT + (step - view[0]) / (view[1] - view[0]) * room;
+    for (const key of ["x1", "x2"]) line.setAttribute(key, x);
+    line.classList.toggle("away", step < view[0] || step > view[1]);
+    series.forEach((s, n) => {
+      const i = until(s.x, step) - 1, old = s.x[i] < step ? ` (${s.x[i]})` : "";
+      outputs[n].textContent = i < 0 ? "–" : written(s.y[i]) + old;
+    });
+  }
+}
+
+function zoom([a, b]) {
+  const wide = Math.min(Math.max(b - a, 2), whole[1] - whole[0]);
+  const low = Math.min(Math.max((a + b - wide) / 2, whole[0]), whole[1] - wide);
+  view = [low, low + wide];
+  reset.disabled = view[0] === whole[0] && view[1] === whole[1];
+  panels.forEach(draw);
+  point(row);
+}
+
+function around(step, ratio) {
+  zoom(view.map((edge) => step + (edge - step) * ratio));
+}
+
+// The panel under a pointer, its place in it, and the step there.
+function under(svg, event) {
+  const box = svg.getBoundingClientRect(), right = box.width - RIGHT;
+  const x = Math.min(Math.max(event.clientX - box.left, LEFT), right);
+  return { svg, x, step: view[0] + (x - LEFT) / (right - LEFT) * (view[1] - view[0]) };
+}
+
+function moved(svg, event) {
+  const here = under(svg, event);
+  point(nearest(steps, here.step));
+  if (!drag) return;
+  for (const { svg } of panels) {
+    const dragged = svg.querySelector(".dragged");
+    dragged.setAttribute("x", Math.min(here.x, drag.x));
+    dragged.setAttribute("width", Math.abs(here.x - drag.x));
+  }
+}
+
+function released(svg, event) {
+  const [from, to] = [drag, under(svg, event)];
+  drag = null;
+  if (from && Math.abs(to.x - from.x) >= DRAG) zoom([from.step, to.step].sort((a, b) => a - b));
+  else panels.forEach((panel) => panel.svg.querySelector(".dragged").setAttribute("width", 0));
+}
+
+function pressed(event) {
+  const jump = event.shiftKey ? Math.ceil((until(steps, view[1]) - until(steps, view[0])) / 20) : 1;
+  const keys = {
+    ArrowLeft: () => point(row - jump), ArrowRight: () => point(row + jump),
+    Home: () => point(nearest(steps, view[0])), End: () => point(nearest(steps, view[1])),
+    "+": () => around(steps[row], 0.5), "-": () => around(steps[row], 2), Escape: () => zoom(whole),
+  };
+  if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  keys[event.key]();
+  const shift = Math.min(steps[row] - view[0], 0) + Math.max(steps[row] - view[1], 0);
+  if (shift) zoom(view.map((edge) => edge + shift)); // the view goes with the cursor
+}
+
+async function copied() {
+  const text = document.getElementById("learning-rate");
+  getSelection().selectAllChildren(text); // if it may not be copied, it is at least selected
+  await navigator.clipboard?.writeText(text.textContent).then(() => (copy.textContent = "Copied"), () => {});
+}
+
+for (const { svg, log } of panels) {
+  log?.addEventListener("change", () => zoom(view));
+  svg.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    drag = under(svg, event);
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointermove", (event) => moved(svg, event));
+  svg.addEventListener("pointerup", (event) => released(svg, event));
+  svg.addEventListener("pointercancel", () => { drag = null; zoom(view); });
+  svg.addEventListener("dblclick", () => zoom(whole));
+  svg.addEventListener("wheel", (event) => { // a pinch on a touchpad is a wheel with control
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    around(under(svg, event).step, 2 ** (event.deltaY / 100));
+  }, { passive: false });
+}
+stage?.addEventListener("keydown", pressed);
+reset?.addEventListener("click", () => zoom(whole));
+copy?.addEventListener("click", copied);
+if (stage) {
+  addEventListener("resize", () => zoom(view));
+  zoom(whole);
+}
