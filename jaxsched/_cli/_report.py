@@ -15,10 +15,10 @@ file of HTML that needs nothing else, and no network."""
 
 
 MORE = """\
-A run is a folder of `jaxsched train`, or of one's own: metrics.csv, or metrics.jsonl, with a column
-`step`. Other columns are known by their names: ...loss..., ...rate..., ...accuracy..., and counts of
+A run is a folder of `jaxsched train`, or of your own: metrics.csv, or metrics.jsonl, with a column
+`step`. Other columns are known by their names: loss, rate, accuracy somewhere in them, or counts of
 what has happened, such as cuts or events/cuts; what else is a number has a panel of its own. A
-settings.json beside it is shown; if its learning_rate is the text of a schedule, that is drawn too.
+settings.json beside it is shown; if its learning_rate is the text of a schedule, it is drawn too.
 
 examples:
   jaxsched report runs/digits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,17 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
     columns, steps = run.log.columns, run.log.steps
     found: dict[str, str] = {}
     if len(steps):
-        found["steps"] = f"{len(steps)}, from {number(steps[0])} to {number(steps[-1])}"
+        found["steps"] = f"{len(steps)} ({number(steps[0])} to {number(steps[-1])})"
     if epochs := columns.get("epoch"):
         found["epochs"] = number(np.nanmax(epochs.values))
     if rate := _of(RATE, columns):
         x = columns[rate].values
-        values = " / ".join(map(number, (x[0], np.nanmax(x), x[-1])))
+        values = " / ".join(map(_brief, (x[0], np.nanmax(x), x[-1])))
         found[f"{rate}: first / peak / last"] = values
     for what, best, low in ((LOSS, np.argmin, "lowest"), (ACCURACY, np.argmax, "highest")):
         if name := _of(what, columns):
-            at = _extreme(columns[name], best)
-            last = number(columns[name].values[-1])
+            at = _extreme(columns[name], best, _brief)
+            last = _brief(columns[name].values[-1])
             found[f"{name}: {low} / last"] = f"{at} / {last}"
     for x in happened:
         found[x.name] = number(x.counts.sum())
@@ -59,14 +58,20 @@ def rows(columns: Mapping[str, Column]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def _extreme(column: Column, best: Callable[[np.ndarray], Any]) -> str:
+def _extreme(
+    column: Column, best: Callable[[np.ndarray], Any], shown: Callable[[Any], str] | None = None
+) -> str:
     finite = np.isfinite(column.values)
     if not finite.any():
         return "–"
     at = int(best(column.values[finite]))
-    return f"{number(column.values[finite][at])} at {number(column.steps[finite][at])}"
+    return f"{(shown or number)(column.values[finite][at])} at {number(column.steps[finite][at])}"
 
 
 def number(x: float) -> str:
     """A number to be read: six digits, or all of an integer."""
     return f"{x:.15g}" if float(x).is_integer() and abs(x) < 1e15 else f"{x:.6g}"
+
+
+def _brief(x: float) -> str:
+    return f"{x:.3g}" if abs(x) < 1e3 else number(x)

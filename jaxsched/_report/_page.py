@@ -93,7 +93,8 @@ def _figure(n: int, panel: Panel) -> str:
     return (
         f'<figure id="panel-{n}"><figcaption><h3>{escape(panel.name)}</h3>'
         f'<ul class="legend">{legend}</ul><label><input type="checkbox"{log}> log</label>'
-        f'</figcaption><svg class="plot" height="180" role="img" aria-label="{label}"></svg></figure>'
+        "</figcaption>"
+        f'<svg class="plot" height="180" role="img" aria-label="{label}"></svg></figure>'
     )
 
 
@@ -101,7 +102,8 @@ def _legend(x: Series) -> str:
     dashes = ' stroke-dasharray="5 3"' if x.dashed else ""
     return (
         f'<li><svg viewBox="0 0 20 8" aria-hidden="true"><line x2="20" y1="4" y2="4" '
-        f'stroke="{x.colour}" stroke-width="3"{dashes}/></svg>{escape(x.name)} <output></output></li>'
+        f'stroke="{x.colour}" stroke-width="3"{dashes}/></svg>{escape(x.name)} '
+        "<output></output></li>"
     )
 
 

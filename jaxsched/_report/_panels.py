@@ -69,7 +69,7 @@ def panels(columns: Mapping[str, Column], schedule: Column | None) -> list[Panel
             groups.setdefault(kind(name), []).append(name)
     alone = [Series("schedule alone", schedule, GREY, dashed=True)] if schedule else []
     found = [
-        Panel(group, group == LOSS, _coloured(names, columns) + alone * (group == RATE))
+        Panel(group, group == LOSS, alone * (group == RATE) + _coloured(names, columns))
         for group, names in groups.items()
     ]
     return [panel for panel in found if panel.series]

@@ -71,12 +71,10 @@ def environment(summary: dict[str, Any]) -> str:
     times = [_session(session) for session in found]
     heads = "steps", "started", "ended", "wall time"
     results = summary.get("results")
-    kept = (
-        [(str(name), _text(x)) for name, x in results.items()] if isinstance(results, dict) else []
-    )
-    return (_section("Results", table(kept)) if kept else "") + _section(
-        "Environment", table(changed.items()) + table(times, heads) if found else UNKNOWN
-    )
+    kept = results.items() if isinstance(results, dict) else ()
+    came = _section("Results", table((str(name), _text(x)) for name, x in kept)) if kept else ""
+    where = table(changed.items()) + table(times, heads) if found else UNKNOWN
+    return came + _section("Environment", where)
 
 
 def _session(session: dict[str, Any]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ function draw({ id, svg, log, series }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.dataset.steps = view.join(" ");
   svg.replaceChildren();
-  for (const step of ticks(view, Math.max((right - LEFT) / 90, 2), false, 1)) {
+  for (const step of ticks(view, Math.max((right - LEFT) / 75, 2), false, 1)) {
     add(svg, "line", upLine(across(step), TOP, bottom, { class: "grid" }));
     add(svg, "text", label(across(step), bottom + 16, "middle"), written(step, 9));
   }

@@ -24,6 +24,8 @@ class Folder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.csv"
         self.picture = path / "picture.png"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
 
     def begin(self, settings: Settings, *, force: bool) -> None:
         """Make it this run's, unless there is another run in it."""
@@ -34,8 +36,9 @@ class Folder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise RefusedError(f"--out {self.path} is not a directory")
+        ours = self.settings, self.metrics, self.picture, self.summary, self.report
         # Nothing else here is ours. The settings go first: half a run is none.
-        for file in (self.settings, self.metrics, self.picture):
+        for file in ours:
             file.unlink(missing_ok=True)
         if self.checkpoints.exists():
             shutil.rmtree(self.checkpoints)

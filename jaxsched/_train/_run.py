@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import jax
@@ -23,6 +24,7 @@ from jaxsched._train._picture import draw
 from jaxsched._train._refused import RefusedError, StoppedError, warn
 from jaxsched._train._settings import Settings
 from jaxsched._train._stop import heard
+from jaxsched._train._summary import Summary
 
 EXTRAS = ("sklearn", "matplotlib", "orbax.checkpoint", "rich")
 
@@ -64,6 +66,7 @@ def run(
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
         if resume:
             state, history = checkpoints.newest(state) or _from_the_start(folder, state)
+        summary = Summary(folder, history.steps)
         with _report.progress(history.epochs, last) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
                 state, steps, judged = epoch(
@@ -74,22 +77,27 @@ def run(
                 ending = asked_to_end() and done < until
                 if done % checkpoint_every == 0 or done == until or ending:
                     checkpoints.save(done, state, history)
+                    folder.write_metrics(history.rows(), COLUMNS)
+                    summary.note(state, history.steps)
                 if ending:
                     raise StoppedError(f"ended by SIGTERM at epoch {done}: go on by --resume")
     scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
     again = restarts(scheduled)
     folder.write_metrics(history.rows(), COLUMNS)
     draw(folder.picture, history, scheduled, again)
+    kept = _report.kept(state, data)
+    summary.end(kept)
     _report.summary(
         {
             "schedule": str(learning_rate),
             "optimizer": settings.optimizer,
             "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
             **_report.measured(history, again),
-            **_report.kept(state, data),
+            **kept,
             "diagnosis": str(diagnose(state)),
             "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
             "files": "\n".join(map(str, (folder.metrics, folder.picture, folder.checkpoints))),
+            "a page": f"jaxsched report {shlex.quote(str(folder.path))}",
         }
     )
 
