@@ -156,6 +156,40 @@ def test_resumed_is_uninterrupted_bit_for_bit(whole, half):
     for a, b in zip(resumed, uninterrupted, strict=True):
         assert a.dtype == b.dtype
         assert np.array_equal(a, b)
+    summary = json.loads(half.summary.read_text())
+    assert [x["first_step"] for x in summary["sessions"]] == [0, STEPS // 2]
+    assert all(x["ended"] for x in summary["sessions"])
+
+
+def test_a_run_says_when_and_where_it_was(whole):
+    summary = json.loads(whole.summary.read_text())
+    [session] = summary["sessions"]
+    assert (session["first_step"], session["steps"]) == (0, STEPS)
+    assert session["started"] <= session["ended"] and session["seconds"] > 0
+    assert session["environment"]["jax"] == jax.__version__
+    assert session["environment"]["devices"] == "8 x cpu"
+    assert summary["diagnosis"]["steps"] == STEPS
+    assert summary["diagnosis"]["verdict"] == "too early"
+    assert summary["diagnosis"]["scores"].keys() >= {"divergence", "overfitting"}
+
+
+def test_a_run_that_is_killed_has_written_as_far_as_its_last_checkpoint(half, monkeypatch):
+    epochs, epoch = [], _run.epoch
+
+    def killed(*args, **kwargs):
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return epoch(*args, **kwargs)
+
+    monkeypatch.setattr(_run, "epoch", killed)
+    words = ["train", "--out", str(half.path), "--resume", "--checkpoint-every", "2"]
+    half.summary.write_text("{")  # which is no reason not to go on
+    assert main(words) == 130
+    assert len(table(half)) == 4 * STEPS // EPOCHS
+    summary = json.loads(half.summary.read_text())
+    assert summary["sessions"][-1]["ended"] is None
+    assert summary["diagnosis"]["steps"] == 4 * STEPS // EPOCHS
 
 
 def test_a_longer_run_continues_the_schedule(half):

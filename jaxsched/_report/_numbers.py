@@ -31,8 +31,8 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
             at = _extreme(columns[name], best, _brief)
             last = _brief(columns[name].values[-1])
             found[f"{name}: {low} / last"] = f"{at} / {last}"
-    for x in happened:
-        found[x.name] = number(x.counts.sum())
+    if happened:
+        found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
     if verdict := diagnosis(run.summary).get("verdict"):
         found["diagnosis"] = str(verdict)
     return found

@@ -54,7 +54,7 @@ def _schedule(run: Run, text: str) -> str:
     return (
         f'<h3>{escape(run.rate or "")} <button id="copy" type="button">Copy</button></h3>'
         f'<pre><code id="learning-rate">{escape(text)}</code></pre>'
-        f"<details><summary>What it is worth, and where that changes</summary>"
+        f"<details open><summary>What it is worth, and where that changes</summary>"
         f"{table(rows, ('step', 'value'))}{listed('advice', [', '.join(ends), *found.rules])}"
         "</details>"
     )

@@ -32,8 +32,9 @@ function draw({ id, svg, log, series }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.dataset.steps = view.join(" ");
   svg.replaceChildren();
+  const grid = add(svg, "g", { class: "grid" });
   for (const step of ticks(view, Math.max((right - LEFT) / 75, 2), false, 1)) {
-    add(svg, "line", upLine(across(step), TOP, bottom, { class: "grid" }));
+    add(grid, "line", upLine(across(step), TOP, bottom));
     add(svg, "text", label(across(step), bottom + 16, "middle"), written(step, 9));
   }
   const clip = { x: LEFT - 4, y: 0, width: right - LEFT + 8, height };
@@ -54,7 +55,7 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
   const up = (v) => bottom - (scale(v) - low) / (high - low) * (bottom - TOP);
   svg.dataset.values = range.join(" ");
   for (const v of ticks(range, 5, log)) {
-    add(svg, "line", { class: "grid", x1: LEFT, x2: right, y1: up(v), y2: up(v) });
+    add(svg.firstChild, "line", { x1: LEFT, x2: right, y1: up(v), y2: up(v) });
     add(svg, "text", label(LEFT - 8, up(v) + 4, "end"), written(v, 9));
   }
   for (const { colour, x } of guides) {

@@ -10,7 +10,7 @@ let row = end, drag = null;
 function point(to) {
   row = Math.min(Math.max(to, 0), end);
   const step = steps[row];
-  where.textContent = `step ${step}, of ${view.map((v) => written(v, 9)).join(" to ")}`;
+  where.textContent = `step ${step}, in view ${view.map(Math.round).join(" to ")}`;
   for (const { svg, outputs, series } of panels) {
     const line = svg.querySelector(".cursor"), room = svg.viewBox.baseVal.width - RIGHT - LEFT;
     const x = LEFT + (step - view[0]) / (view[1] - view[0]) * room;
