@@ -66,8 +66,7 @@ def _hash(text: str) -> str:
 
 
 def _fact(name: str, value: str) -> str:
-    long = ' class="long"' if len(value) > 22 else ""
-    return f"<div{long}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 
 def _curves(panels: list[Panel], events: list[Happened]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -22,17 +21,22 @@ def diagnosed(summary: dict[str, Any]) -> str:
         return _section("Diagnosis", UNKNOWN)
     advice, scores = found.get("advice"), found.get("scores")
     said = listed("advice", map(str, advice)) if isinstance(advice, list) else ""
-    bars = "".join(_bars(scores)) if isinstance(scores, dict) else ""
+    bars = _bars(scores) if isinstance(scores, dict) else ""
+    return _section("Diagnosis", said + bars)
+
+
+def _bars(scores: dict[str, Any]) -> str:
+    known = {str(name): x for name, x in scores.items() if isinstance(x, int | float)}
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in known)
+    cells = "".join(
+        f'<td><meter min="0" max="1" high="0.5" optimum="0" value="{x}"></meter> {x:.2f}</td>'
+        for x in known.values()
+    )
     caption = "<caption>Scores from 0 to 1; one half and more is an accusation.</caption>"
-    return _section("Diagnosis", f"{said}<table>{caption}<tbody>{bars}</tbody></table>")
-
-
-def _bars(scores: dict[str, Any]) -> Iterable[str]:
-    for name, x in scores.items():
-        if isinstance(x, int | float):
-            meter = f'<meter min="0" max="1" high="0.5" optimum="0" value="{x}">{x:.2f}</meter>'
-            named = f'<th scope="row">{escape(name)}</th>'
-            yield f'<tr>{named}<td class="number">{x:.2f}</td><td>{meter}</td></tr>'
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return (
+        f'<div class="scroll"><table>{caption}{head}<tbody><tr>{cells}</tr></tbody></table></div>'
+    )
 
 
 def configuration(run: Run) -> str:
@@ -45,7 +49,8 @@ def configuration(run: Run) -> str:
 
 
 def _schedule(run: Run, text: str) -> str:
-    found: Any = describe(run.schedule)  # pyright: ignore[reportArgumentType]
+    total = None if run.alone is None else int(run.log.steps[-1]) + 1
+    found: Any = describe(run.schedule, total_steps=total)  # pyright: ignore[reportArgumentType]
     rows = [(str(step), f"{value:.4g}") for step, value in found.rows]
     if found.left_out is not None:
         rows.insert(found.left_out, ("…", "…"))
