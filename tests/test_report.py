@@ -278,6 +278,28 @@ def test_it_can_be_used_without_a_mouse(opened, file):
     assert ends(page)[0] == [0, STEPS - 1]
 
 
+def test_a_pinch_zooms_around_the_pointer(opened, file):
+    page = opened(file)
+    x, y = place(panel(page, "loss"), 1000)
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -100)
+    assert ends(page)[0] == [0, STEPS - 1]  # without control it scrolls
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("view[1] - view[0] < 1500")
+    np.testing.assert_allclose(ends(page), [[500, 1500]] * len(PANELS), atol=2)
+
+
+def test_the_schedule_can_be_copied(opened, file):
+    page = opened(file)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#copy").click()
+    page.wait_for_function("copy.textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == repr(RATE)
+    assert js.parse(page.evaluate("getSelection().toString()")) == RATE
+
+
 def test_losses_are_on_a_log_scale_that_can_be_switched(opened, file):
     loss = panel(opened(file), "loss")
     assert loss.locator("input").is_checked()

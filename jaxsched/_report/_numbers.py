@@ -22,6 +22,8 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
         found["steps"] = f"{len(steps)} ({number(steps[0])} to {number(steps[-1])})"
     if epochs := columns.get("epoch"):
         found["epochs"] = number(np.nanmax(epochs.values))
+    if verdict := diagnosis(run.summary).get("verdict"):
+        found["diagnosis"] = str(verdict)
     if rate := _of(RATE, columns):
         x = columns[rate].values
         values = " / ".join(map(_brief, (x[0], np.nanmax(x), x[-1])))
@@ -33,8 +35,6 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
             found[f"{name}: {low} / last"] = f"{at} / {last}"
     if happened:
         found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
-    if verdict := diagnosis(run.summary).get("verdict"):
-        found["diagnosis"] = str(verdict)
     return found
 
 
