@@ -29,13 +29,14 @@ function nearest(x, step) {
 function seen({ x, y }, [low, high], columns) {
   const start = Math.max(until(x, low) - 1, 0), end = Math.min(until(x, high) + 1, x.length);
   if (end - start <= 4 * columns) return Array.from({ length: end - start }, (_, i) => start + i);
-  const kept = [], column = (i) => Math.floor((x[i] - low) / (high - low) * columns);
+  const kept = [], wide = (high - low) / columns;
   for (let i = start, next; i < end; i = next) {
-    const here = column(i);
-    let [least, most] = [i, i];
-    for (next = i; next < end && column(next) === here; next++) {
-      if (y[next] < y[least] || Number.isNaN(y[least])) least = next;
-      if (y[next] > y[most] || Number.isNaN(y[most])) most = next;
+    const edge = low + (Math.floor((x[i] - low) / wide) + 1) * wide;
+    let least = i, most = i;
+    next = Math.min(Math.max(until(x, edge), i + 1), end);
+    for (let j = i + 1; j < next; j++) {
+      if (y[j] < y[least] || Number.isNaN(y[least])) least = j;
+      if (y[j] > y[most] || Number.isNaN(y[most])) most = j;
     }
     kept.push(...new Set([i, least, most, next - 1].sort((a, b) => a - b)));
   }

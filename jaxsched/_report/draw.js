@@ -78,16 +78,18 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
 }
 
 function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
-  const marks = new Map(); // one for each column of pixels
-  for (let i = until(x, view[0] - 1e-9); i < until(x, view[1]); i++) {
-    const at = Math.round(across(x[i])), [count, first] = marks.get(at) ?? [0, x[i]];
-    marks.set(at, [count + y[i], first, x[i]]);
+  const marks = [], last = until(x, view[1]); // one for each column of pixels
+  for (let i = until(x, view[0] - 1e-9), mark; i < last; i++) {
+    const at = Math.round(across(x[i]));
+    if (mark?.at !== at) marks.push(mark = { at, count: 0, from: x[i] });
+    mark.count += y[i];
+    mark.to = x[i];
   }
   const many = (n) => `${n} ${n === 1 ? name.replace(/s$/, "") : name}`;
   add(svg, "text", label(LEFT - 8, top + 13, "end"), many(y.reduce((a, b) => a + b, 0)));
-  for (const [at, [count, first, last]] of marks) {
+  for (const { at, count, from, to } of marks) {
     const size = { x: at - 1.5, y: top, width: 3, height: ROW - 6, fill: colour };
     const mark = add(inside, "rect", { class: "mark", "data-kind": kind, "data-count": count, ...size });
-    add(mark, "title", {}, `${many(count)}, step ${first}${last > first ? ` to ${last}` : ""}`);
+    add(mark, "title", {}, `${many(count)}, step ${from}${to > from ? ` to ${to}` : ""}`);
   }
 }
