@@ -48,6 +48,12 @@ def compiled(schedule: Any) -> Any:
     return jax.jit(lambda t: schedule(t)).lower(jnp.int32(3)).compile()
 
 
+def best_of(f: Callable[[], Any], turns: int) -> float:
+    """The shortest time of a call that has been made once before."""
+    seconds(f)
+    return min(seconds(f) for _ in range(turns))
+
+
 def by_pieces(turns: int) -> Table:
     rows: list[tuple[Any, ...]] = []
     for n in PIECES:
@@ -67,12 +73,12 @@ def by_cycles(turns: int) -> Table:
         ours = js.warmup_cosine_restarts(
             1.0, cycle_steps=steps, warmup_steps=10, init_value=0.1, cycles=n
         )
-        a = min(seconds(scanned(ours, STEPS)) for _ in range(turns + 1))
+        a = best_of(scanned(ours, STEPS), turns)
         program = compiled(ours)
         cells: tuple[Any, ...] = (f"{n:,}", unit(a / STEPS), instructions(program))
         if n <= 100:  # a thousand cycles of optax's take minutes to compile
             other = sgdr(n, steps)
-            b = min(seconds(scanned(other, STEPS // 10)) for _ in range(3))
+            b = best_of(scanned(other, STEPS // 10), turns)
             cells += unit(b / (STEPS // 10)), instructions(compiled(other))
         rows.append(cells + ("",) * (5 - len(cells)))
     columns = "cycles", "a step", "instructions", "optax's step", "optax's instructions"
@@ -96,8 +102,7 @@ def by_members(turns: int) -> Table:
 
             return jax.lax.scan(body, jnp.zeros(n), jnp.arange(steps))[0]  # noqa: B023
 
-        seconds(lambda run=run, batched=batched: run(batched))
-        best = min(seconds(lambda run=run, batched=batched: run(batched)) for _ in range(turns))
+        best = best_of(lambda run=run, batched=batched: run(batched), turns)
         program = run.lower(batched).compile()
         rows.append((f"{n:,}", unit(best / steps), unit(best / steps / n), instructions(program)))
     columns = "schedules", "a step of all", "of one", "instructions"
@@ -129,7 +134,7 @@ def by_parameters(turns: int) -> Table:
     warm = js.warmup_cosine(1e-3, total_steps=1000, warmup_steps=100) * js.reduce_on_plateau()
     rows: list[tuple[Any, ...]] = []
     for n in PARAMETERS:
-        (ours, many), (bare, few) = step_of(adamw(warm), n), step_of(adamw(1e-3), n)
+        (ours, many), (bare, few) = step_of(adamw(warm), n), step_of(optax.adamw(1e-3), n)
         a, b, found = paired(ours, bare, turns if n < 10**8 else max(turns // 3, 3))
         rows.append(
             (f"10^{len(str(n)) - 1}", unit(a), unit(b), ratio([1 / x for x in found]), many, few)

@@ -66,9 +66,9 @@ class Table:
 
 
 def missed(row: Sequence[Any]) -> bool:
-    """Is a ratio in a row short of its aim, with all of its quartiles?"""
+    """Is a ratio in a row short of its aim?"""
     ratios = [x for x in row if isinstance(x, Ratio)]
-    return isinstance(row[-1], Aim) and bool(ratios) and ratios[0].high < row[-1].least
+    return isinstance(row[-1], Aim) and bool(ratios) and ratios[0].median < row[-1].least
 
 
 def seconds(f: Callable[[], Any]) -> float:

@@ -42,7 +42,7 @@ def of_shapes(turns: int) -> Table:
         "schedule", "to trace", "optax / jaxsched", "to compile too", "optax / jaxsched",
         "instructions", "optax's",
     )  # fmt: skip
-    note = "A schedule alone under `jit`, made anew each time."
+    note = "A schedule alone under `jit`, by a process that has traced it before."
     return Table("To trace and to compile", note, columns, tuple(rows))
 
 

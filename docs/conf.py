@@ -1,4 +1,4 @@
-"""The site: `sphinx-build -W docs site`. Its gallery and its reference are written by `site.py`."""
+"""The site: `sphinx-build -W docs site`. `pages.py` writes its gallery and its reference."""
 
 from __future__ import annotations
 

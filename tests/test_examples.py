@@ -50,6 +50,7 @@ def test_sixty_four_schedules_are_one_program(capsys, tmp_path):
     assert "128 runs in one program" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_end_is_decided_late_and_branches_are_runs(capsys, tmp_path):
     study = example("cooldown_branches")
     (whole, resumed, traces), (losses, retraces), runs = study.main(
@@ -76,6 +77,7 @@ def test_the_end_is_decided_late_and_branches_are_runs(capsys, tmp_path):
     assert (tmp_path / "branches.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_branch_is_the_run_triggered_there():
     study = example("cooldown_branches")
     runs = study.branches(budgets=(150,), peaks=(1e-2,), seeds=1, every=30)
@@ -123,6 +125,7 @@ def test_examples_are_short(path):
     assert len(path.read_text().splitlines()) < STUDIES.get(path.stem, 80)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_learnt_and_set_against_the_best_cosine(capsys):
     losses = example("learned_schedule").main(tries=2, updates=25, seeds=4, peaks=1)
     begin, cosine, learned = losses.mean(axis=0)
@@ -131,6 +134,7 @@ def test_a_schedule_is_learnt_and_set_against_the_best_cosine(capsys):
     assert "learned - best cosine, 2 tries: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
     example("choosing_a_rate").main()
     written = (EXAMPLES.parent / "docs" / "choosing_a_rate.md").read_text()

@@ -15,9 +15,10 @@ NAN, INF = float("nan"), float("inf")
 def values(rule, metrics, **extra):
     tx = js.scale_by_schedule(1.0 * rule)
     state, out = tx.init({}), []
+    update = jax.jit(lambda s, seen: tx.update({}, s, **seen))
     for metric in metrics:
         seen = {} if metric is None else {"value": metric}
-        _, state = jax.jit(lambda s, seen: tx.update({}, s, **seen))(state, seen)
+        _, state = update(state, seen)
         out.append(float(js.hyperparams(state)["scale"]))
     return out, state
 

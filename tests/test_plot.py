@@ -67,6 +67,10 @@ def test_a_long_curve_has_both_sides_of_every_boundary():
         (js.step_decay(0.1, factor=0.5, every=20), []),
         (js.piecewise_linear([1.0, 0.5, 0.1], [0, 40, 90]), []),
         (js.one_cycle(0.1, total_steps=400), []),
+        (js.cosine(0.1, 0.0, 100).clip(0.01).cycle(cycles=3), [100, 200]),
+        (js.cosine(0.1, 0.0, 10).cycle(cycles=3).hold(10), [100, 200]),
+        ((js.cosine(0.1, 0.0, 50) >> js.constant(0.0, 50)).cycle(cycles=3), [100, 200]),
+        (js.cosine(0.1, 0.0, 100) >> js.linear(0.0, 0.1, 100), [100]),
     ],
 )
 def test_a_restart_is_a_boundary_where_a_fall_becomes_a_rise(schedule, restarts):
@@ -104,6 +108,19 @@ def test_the_longest_end_decides_how_far():
 # Simulated
 
 
+def test_an_until_is_drawn_to_the_end_of_what_is_triggered():
+    schedule = js.until(js.constant(0.1), js.linear(0.1, 0.0, 300))
+    found = curve(schedule, trigger_at=500)
+    assert found.steps[-1] == 799 and found.events["triggers"].tolist() == [500]
+    assert found.values[499] == found.values[500] == np.float32(0.1) > found.values[501]
+
+
+def test_of_very_many_restarts_it_says_that_there_are_more():
+    assert curve(js.cosine(0.1, 0.0, 100).cycle(cycles=10**4)).happened == {
+        "restarts": "1024+ restarts"
+    }
+
+
 def test_simulated_under_vmap_and_jit():
     patience = jnp.array([1, 2, 4])
     rates = jax.vmap(
@@ -122,19 +139,23 @@ def test_an_until_is_triggered_where_it_is_said():
 BAD = {
     lambda: js.simulate(PLATEAU, {}): "`simulate(metrics=...)` has no 'value', to which `constant(",
     lambda: js.simulate(PLATEAU, {"value": LOSSES, "loss": LOSSES}): "has 'loss', to which nothing",
-    lambda: js.simulate(PLATEAU, {"value": np.ones((2, 2))}): "got shapes (4,) and (2, 2)",
+    lambda: js.simulate(PLATEAU, {"value": np.ones((2, 2))}): "got int64[4] and [2, 2] of them",
     lambda: js.simulate(PLATEAU, {"value": ([0.5], [1.0])}): "with integer steps",
     lambda: js.simulate(PLATEAU, {"value": ([1, 1], [1.0, 1.0])}): "must differ and lie in [0, 2)",
     lambda: js.simulate(PLATEAU, {"value": ([-1], [1.0])}, total_steps=4): "lie in [0, 4)",
     lambda: js.simulate(js.constant(0.1)): "must be given: neither metrics nor an end",
     lambda: js.simulate(CHAIN, total_steps=0): "got total_steps=0",
-    lambda: js.simulate(CHAIN, trigger_at=3): "there is no `until` in",
+    lambda: js.simulate(CHAIN, trigger_at=3): "there is no `until` to be triggered in",
     lambda: js.simulate(0.1): "takes schedules, got 0.1",
     lambda: js.plot(0.1): "takes schedules, got 0.1",
     lambda: js.plot([]): "`plot(schedules=...)` must have a schedule in it",
     lambda: js.plot(CHAIN, total_steps=-5): "got total_steps=-5",
     lambda: js.plot(CHAIN, metrics={"value": LOSSES}): "`plot(metrics=...)` has 'value'",
     lambda: js.plot(CHAIN, beside={"b1": CHAIN}, axes=object()): "`plot(axes=...)` must be None",
+    lambda: js.plot(CHAIN, beside={"learning rate": CHAIN}): "not have 'learning rate'",
+    lambda: js.plot(CHAIN, trigger_at=5): "there is no `until` to be triggered",
+    lambda: js.plot("cosine(0.1, 0.0, 9)"): "got a text: 'cosine(0.1, 0.0, 9)'. `parse(text)`",
+    lambda: js.plot(PLATEAU, metrics=[1.0]): "must be a dict, such as",
 }
 
 
@@ -270,8 +291,8 @@ def test_the_terminal_draws_in_braille():
     columns = [[i for i, c in enumerate(row) if c >= "\u2800"] for row in panel]
     assert all(columns)
     assert all(a[0] >= b[-1] for a, b in itertools.pairwise(columns))  # it rises
-    assert axis.count("┬") >= 3 and numbers.split()[-2:] == ["100", "step"]
-    assert max(map(len, panel)) <= 40
+    assert axis.count("┬") >= 3 and numbers.split()[-1] == "step"
+    assert max(map(len, text.splitlines())) <= 40
 
 
 def test_several_are_letters_or_colours():
@@ -315,16 +336,16 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
     texts = ["linear(0.1, 0.0, 1000)", "constant(0.2)", "cosine(0.1, 0.0, 500)"]
     assert main(["compare", *texts]) == 0
     head, *rows = capsys.readouterr().out.splitlines()[-4:]
-    assert head.split() == ["peak", "at", "step", "mean", "last", "steps", "bound", "schedule"]
+    assert head.split() == ["peak", "at", "step", "mean", "end", "steps", "bound", "schedule"]
     found = [row.split(maxsplit=6) for row in rows]
     assert [row[-1] for row in found] == texts
-    assert found[0][:6] == ["0.1", "0", "0.05", "0", "1000", "1.000"]
+    assert found[0][:6] == ["0.1", "0", "0.05005", "0", "1000", "1.000"]
     assert found[1][:5] == ["0.2", "0", "0.2", "0.2", "endless"]
     bounds = [float(js.convex_bound(js.parse(text), total_steps=1000)) for text in texts]
     assert [float(row[5]) for row in found] == pytest.approx(
         np.divide(bounds, min(bounds)), abs=1e-3
     )
-    assert found[2][2] == "0.02502"
+    assert found[2][2] == "0.02505"
 
 
 @pytest.mark.parametrize(
@@ -335,21 +356,29 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
         (["plot", "constant(1)", "--metric", "value=no.csv:loss"], "No such file"),
         (
             ["plot", "constant(1)", "--metric", "value={file}:los"],
-            "has no column 'los', but a, loss",
+            "has no column 'los', but step, loss, text",
         ),
         (
-            ["plot", "constant(1)", "--metric", "value={file}:a"],
-            "could not convert string to float",
+            ["plot", "constant(1)", "--metric", "value={file}:text"],
+            "file.csv:2: 'x' in 'text' is no number",
         ),
         (["plot", "constant(1)", "--metric", "v={file}:loss"], "to which nothing listens"),
         (["plot", "linear(1, 0, 5)", "-o", "{file}/x.png"], "File exists"),
         (["plot", "linear(1, 0, 5)", "-o", "x.nothing"], "Format 'nothing' is not supported"),
+        (["plot", "linear(1, 0, 5)", "-o", "noext"], "-o: a file has a name with .svg"),
+        (["plot", "linear(1, 0, 5)", "-o", "."], "-o: a file has a name with .svg"),
+        (["plot", "constant(0.0)", "--log"], "there is no place for what is never above zero"),
+        (["plot", "constant(1)", "--trigger-at", "3"], "there is no `until` to be triggered"),
+        (
+            ["plot", "constant(1)", "--metric", "a={file}:loss", "--metric", "a={file}:loss"],
+            "a name is said twice",
+        ),
         (["compare"], "the following arguments are required: TEXT"),
     ],
 )
 def test_a_wrong_command_is_one_line(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file.csv").write_text("a,loss\nx,1.0\ny,0.5\n")
+    (tmp_path / "file.csv").write_text("step,loss,text\n0,1.0,x\n1,0.5,y\n")
     said = [word.replace("{file}", "file.csv") for word in words]
     assert main(said) == 2
     shown = capsys.readouterr().err

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsched._cli._options import added, positive
+from jaxsched._cli._options import added, count, positive
 from jaxsched._cli._schedules import add_units, spoken
 from jaxsched._train._refused import RefusedError, refusing
 
@@ -21,7 +21,7 @@ writes. Lengths are optimizer steps, or 5%, 3ep, 5000ex, with the options that s
 PLOT_MORE = """\
 A stateful schedule is drawn as it is until something acts; or as the metrics of a run make it. Each
 --metric is the name that a rule listens to, a file with a header line, CSV, and a column of it; a
-column with gaps is heard by the update after its row, one without by that of its row.
+column that is mostly empty is heard by the update after its row, any other by that of its row.
 
 examples:
   jaxsched plot 'warmup_cosine(0.1, total_steps=1000, warmup_steps=50)'
@@ -73,23 +73,23 @@ def add(commands: Any) -> None:
     brief = "draw a schedule in the terminal or into a file"
     parser = added(commands, "plot", run, brief, description=PLOT, epilog=PLOT_MORE)
     _add(parser, "plot")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        metavar="NAME=FILE:COLUMN",
+        help="what the rules hear; see below; may be said again for another",
+    )
+    parser.add_argument("--trigger-at", type=count, metavar="N", help="the step that ends an until")
     brief = "draw schedules over each other, and compare their numbers"
     parser = added(commands, "compare", compare, brief, description=COMPARE, epilog=COMPARE_MORE)
     _add(parser, "compare")
 
 
 def _add(parser: Any, command: str) -> None:
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, metric=None, trigger_at=None)
     parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write there")
     parser.add_argument("--log", action="store_true", help="values in equal ratios")
-    parser.add_argument(
-        "--metric",
-        nargs="+",
-        default=[],
-        metavar="NAME=FILE:COLUMN",
-        help="what the rules hear; see below",
-    )
     parser.add_argument(
         "--height", type=positive, default=16, metavar="N", help="lines; default: 16"
     )
@@ -104,7 +104,13 @@ def _each(options: argparse.Namespace) -> dict[str, Any]:
             said[-1].append(word)
         else:
             said.append([word])
-    return {" ".join(words): spoken(options.command, words, options) for words in said}
+    found: dict[str, Any] = {}
+    for words in said:
+        label = " ".join(words)
+        while label in found:  # the same twice is drawn twice
+            label += " "
+        found[label] = spoken(options.command, words, options)
+    return found
 
 
 def _is_argument(word: str) -> bool:
@@ -116,18 +122,13 @@ def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
     from jaxsched._plot._plot import plot
     from jaxsched._plot._svg import svg
 
+    if options.out.is_dir() or not options.out.suffix:
+        raise RefusedError(f"-o: a file has a name with .svg, .png or .pdf, got {options.out}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.out.suffix == ".svg":
+    if options.out.suffix.lower() == ".svg" and not options.metric:  # no panel of metrics in ours
         options.out.write_text(svg(_curves(options, schedules), log=options.log, page=False) + "\n")
     else:
-        metrics = _metrics(options.metric)
-        plot(
-            schedules,
-            options.out,
-            total_steps=options.total_steps,
-            log=options.log,
-            metrics=metrics,
-        )
+        plot(schedules, options.out, log=options.log, **_said(options))
     print(options.out)
 
 
@@ -143,13 +144,25 @@ def _drawn(options: argparse.Namespace, schedules: Mapping[str, Any]) -> str:
 def _curves(options: argparse.Namespace, schedules: Mapping[str, Any]) -> list[Any]:
     from jaxsched._plot._curve import drawn
 
-    [curves] = drawn([schedules], total_steps=options.total_steps, metrics=_metrics(options.metric))
+    [curves] = drawn([schedules], **_said(options))
     return curves
+
+
+def _said(options: argparse.Namespace) -> dict[str, Any]:
+    """How far, and what the rules hear."""
+    return {
+        "total_steps": options.total_steps,
+        "metrics": _metrics(options.metric or ()),
+        "trigger_at": options.trigger_at,
+    }
 
 
 def _metrics(words: Sequence[str]) -> dict[str, Any]:
     """The metrics that are said, by name."""
-    return dict(map(_metric, words))
+    pairs = [*map(_metric, words)]
+    if len(dict(pairs)) < len(pairs):
+        raise RefusedError("--metric: a name is said twice")
+    return dict(pairs)
 
 
 def _metric(word: str) -> tuple[str, Any]:

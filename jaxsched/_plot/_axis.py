@@ -19,6 +19,7 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    least: float = 0.0  # between two numbers that are written
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Where numbers lie: 0 is the low end, 1 the high one. NaN where there is no place."""
@@ -39,7 +40,7 @@ class Axis:
             return [
                 x for n in powers for d in digits if self.low <= (x := d * 10.0**n) <= self.high
             ]
-        wide = (self.high - self.low) / max(most, 1)
+        wide = max((self.high - self.low) / max(most, 1), self.least)
         size = 10.0 ** math.floor(math.log10(wide))
         each = next(size * n for n in (1, 2, 2.5, 5, 10) if size * n >= wide * (1 - 1e-9))
         first, last = math.ceil(self.low / each - 1e-9), math.floor(self.high / each + 1e-9)
@@ -52,7 +53,9 @@ def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
     found = found[np.isfinite(found)]
     if log:
         found = found[found > 0]
-        low, high = (found.min(), found.max()) if len(found) else (0.1, 1.0)
+        if not len(found):
+            raise ValueError("on a log axis there is no place for what is never above zero.")
+        low, high = found.min(), found.max()
         room = max(high / low, 1.5) ** ROOM
         return Axis(float(low / room), float(high * room), log=True)
     low, high = (min(found.min(), 0.0), found.max()) if len(found) else (0.0, 1.0)
@@ -62,13 +65,13 @@ def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
 
 def along(total: int) -> Axis:
     """The axis of steps."""
-    return Axis(0.0, float(max(total, 1)))
+    return Axis(0.0, float(max(total, 1)), least=1.0)
 
 
 def number(x: float) -> str:
     """A tick in few letters: 0.05, 1e-4, 20k, 1.5M."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(x) >= least:
+        if least <= abs(x) < 1e15:
             return f"{x / unit:g}{letter}"
     text = f"{x:.4g}"
     mantissa, e, power = text.partition("e")

@@ -11,4 +11,5 @@ EVENTS = {
     "skips": GREY,
     "restores": SKY,
     "snapshots": BLUE,
+    "triggers": GREEN,
 }

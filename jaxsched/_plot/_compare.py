@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._plot._curve import Curve, brief, drawn
+from jaxsched._plot._curve import brief, horizon
 from jaxsched._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
 from jaxsched._show._still import still
 
 LONGEST = 10**6  # steps of a bound, which looks at every one
-HEADS = ("peak", "at step", "mean", "last", "steps", "bound", "schedule")
+HEADS = ("peak", "at step", "mean", "end", "steps", "bound", "schedule")
 
 
 def compared(schedules: Mapping[str, Any], total_steps: int | None = None) -> str:
-    """A table, a line for each schedule."""
-    [curves] = drawn([schedules], total_steps=total_steps)
+    """A table, a line for each schedule: of the steps from 0 to the end, which is not one."""
     quiet = [still(x) for x in schedules.values()]
-    bounds = np.array([_bound(x, int(curves[0].steps[-1])) for x in quiet])
+    total = total_steps or horizon(quiet)
+    bounds = np.array([_bound(x, total) for x in quiet])
     best = np.nanmin(bounds) if np.isfinite(bounds).any() else 1.0
     rows = [
-        (*_numbers(curve), _steps(x), f"{bound / best:.3f}" if np.isfinite(bound) else "-")
-        for curve, x, bound in zip(curves, quiet, bounds, strict=True)
+        (*_numbers(x, total), _steps(x), f"{bound / best:.3f}" if np.isfinite(bound) else "-")
+        for x, bound in zip(quiet, bounds, strict=True)
     ]
     table = [HEADS, *((*row, brief(label)) for row, label in zip(rows, schedules, strict=True))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -35,13 +35,14 @@ def compared(schedules: Mapping[str, Any], total_steps: int | None = None) -> st
     return "\n".join(lines)
 
 
-def _numbers(curve: Curve) -> tuple[str, ...]:
-    """The peak and where it is, the mean, and the last value."""
-    peak = int(curve.values.argmax())
-    spans = np.diff(curve.steps, append=curve.steps[-1] + 1)
-    mean = np.average(curve.values, weights=spans)
-    values = f"{curve.values[peak]:.4g}", str(curve.steps[peak])
-    return *values, f"{mean:.4g}", f"{curve.values[-1]:.4g}"
+def _numbers(x: Schedule, total: int) -> tuple[str, ...]:
+    """The peak and where it is, the mean, and the value at the end."""
+    last = f"{float(x(total)):.4g}"
+    if total > LONGEST:
+        return "-", "-", "-", last
+    values = np.asarray(x(np.arange(total)), np.float64)
+    peak = int(values.argmax())
+    return f"{values[peak]:.4g}", str(peak), f"{values.mean():.4g}", last
 
 
 def _steps(x: Schedule) -> str:

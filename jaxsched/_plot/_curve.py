@@ -22,8 +22,10 @@ from jaxsched._plot._simulate import (
     before,
     has_until,
     heard,
+    is_until,
     metrics_end,
     require_heard,
+    require_until,
     simulate,
 )
 from jaxsched._require import static_length
@@ -54,6 +56,18 @@ class Curve:
     restarts: np.ndarray  # those boundaries from which it rises again after a fall
     phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
     events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
+    more: bool = False  # are there more boundaries than were looked at?
+
+    @property
+    def happened(self) -> dict[str, str]:
+        """How often what happens in it, in words."""
+        counts = {"restarts": self.restarts, **self.events}.items()
+        return {
+            name: f"{len(steps)}{'+' * (self.more and name == 'restarts')} "
+            f"{name if len(steps) > 1 else name[:-1]}"
+            for name, steps in counts
+            if len(steps)
+        }
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         """The values at some of its steps."""
@@ -75,6 +89,8 @@ def labelled(call: str, schedules: Any) -> dict[str, Any]:
 
 
 def _one(call: str, x: Any) -> Schedule | Stateful:
+    if isinstance(x, str):
+        raise ValueError(f"`{call}` takes schedules, got a text: {x!r}. `parse(text)` reads it.")
     x = x if isinstance(x, Stateful) else as_schedule(call, x)
     require_unstacked(x)
     return x
@@ -106,8 +122,17 @@ def horizon(schedules: Any) -> int:
     That is a few cycles, or until little is left of its peak.
     """
     quiet = [still(x) for x in schedules]
-    ends = [min(int(x.steps), LAST) for x in quiet if x.steps is not None]
-    return max(ends, default=0) or max([1, *(_interest(x) for x in quiet if x.steps is None)])
+    ends = [int(x.steps) for x in quiet if x.steps is not None]
+    longest = max(ends, default=0) or max([1, *(_interest(x) for x in quiet if x.steps is None)])
+    return min(longest, LAST)
+
+
+def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> int:
+    """How many steps to draw, where nobody has said."""
+    if trigger_at is None:
+        return metrics_end(metrics) or horizon(schedules)
+    tails = [rule.b for x in schedules if has_until(x) for rule in x.rules if is_until(rule)]
+    return max(metrics_end(metrics), trigger_at + horizon(tails))
 
 
 def _interest(schedule: Schedule) -> int:
@@ -134,10 +159,11 @@ def drawn(
     """The curves of the panels, all over the same steps; what reacts, as the metrics make it."""
     everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
     require_heard("plot", everything, metrics)
+    require_until("plot", everything, trigger_at)
     if total_steps is None:
-        total = metrics_end(metrics) or horizon(everything)
+        total = _end(everything, metrics, trigger_at)
     else:
-        total = static_length("plot", total_steps=total_steps)
+        total = min(static_length("plot", total_steps=total_steps), LAST)
     return [
         [_curve(label, x, total, metrics, trigger_at) for label, x in panel.items()]
         for panel in panels
@@ -154,9 +180,9 @@ def _curve(
     when = trigger_at if has_until(schedule) else None
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
-        edges = edges[edges < total]
-    again = _restarts(quiet, edges)
-    return Curve(label, steps, values, edges, again, tuple(phases(quiet, total)), events)
+        edges = edges[edges < (total if when is None else when)]
+    again, more = _restarts(quiet, edges), len(edges) == MARKED
+    return Curve(label, steps, values, edges, again, tuple(phases(quiet, total)), events, more)
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
@@ -175,15 +201,20 @@ def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | No
         for name in EVENTS
         if name in counts
     }
-    happened = {name: steps for name, steps in when.items() if len(steps)}
+    when["triggers"] = np.array([] if trigger_at is None else [trigger_at], np.int64)
+    happened = {name: steps[steps < total] for name, steps in when.items() if (steps < total).any()}
     return np.arange(total), np.asarray(values, np.float64), happened
 
 
 def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
-    """The boundaries before which it falls, and after which it rises."""
+    """The boundaries at which it rises, after it has fallen last."""
     if not len(edges):
         return edges
-    around = np.asarray(schedule(edges[:, None] + np.arange(-2, 2)), np.float64)
-    before, last, first, after = around.T
+    steps = np.unique(np.concatenate([[0], edges - 1, edges, np.minimum(edges + 1, LAST)]))
+    values = np.asarray(schedule(steps), np.float64)
+    moves = np.sign(np.diff(values, prepend=values[:1]))
+    moved = np.maximum.accumulate(np.where(moves != 0, np.arange(len(moves)), 0))
+    before = np.searchsorted(steps, edges - 1)
     # The first step of a warmup may be lower than the last of the decay before it.
-    return edges[(last < before) & ((first > last) | (after > first))]
+    at, after = (np.minimum(before + n, len(steps) - 1) for n in (1, 2))
+    return edges[(moves[moved[before]] < 0) & ((moves[at] > 0) | (moves[after] > 0))]

@@ -9,7 +9,7 @@ from typing import Any
 from jaxsched._plot._curve import drawn, labelled
 from jaxsched._plot._svg import svg
 
-MOST = 8  # members of a stack that are drawn
+MOST = 7  # members of a stack that are drawn
 
 
 def page(schedule: Any) -> str | None:
@@ -19,8 +19,10 @@ def page(schedule: Any) -> str | None:
     raises.
     """
     try:
-        first = dict(itertools.islice(labelled("plot", schedule).items(), MOST))
+        members = labelled("plot", schedule)
+        first = dict(itertools.islice(members.items(), MOST))
         picture = svg(drawn([first])[0])
+        more = f"and {len(members) - MOST} more<br>" * (len(members) > MOST)
     except Exception:
         return None
-    return f"<div>{picture}<br><code>{html.escape(repr(schedule))}</code></div>"
+    return f"<div>{picture}<br>{more}<code>{html.escape(repr(schedule))}</code></div>"

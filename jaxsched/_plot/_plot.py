@@ -62,6 +62,8 @@ def plot(
       >>> [panel.get_ylabel() for panel in figure.axes]
       ['learning rate', 'momentum']
     """
+    if name in (beside or {}):
+        raise ValueError(refuse("plot", "beside", f"not have {name!r}, the first panel", beside))
     rows = {label: labelled("plot", x) for label, x in {name: schedules, **(beside or {})}.items()}
     if not all(rows.values()):
         raise ValueError(refuse("plot", "schedules", "have a schedule in it", schedules))
@@ -73,7 +75,8 @@ def plot(
         _trace(panel, label, trace)
     panels[-1].set_xlabel("optimizer step")
     last = max(int(c.steps[-1]) for curves in found for c in curves)
-    panels[0].set_xlim(-0.01 * last, 1.01 * last)
+    low, high = panels[0].get_xlim() if axes is not None else (0, 0)
+    panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
     figure = panels[0].figure
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +101,12 @@ def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
 def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
     if len(curves) == 1:
         _phases(panel, curves[0])
-    for c, colour in zip(curves, itertools.cycle(SERIES), strict=False):
-        panel.plot(c.steps, c.values, color=colour, lw=1.8, label=c.label.strip())
-        _marks(panel, c, colour)
+    drawn_before = len(panel.get_legend_handles_labels()[0])
+    colours = itertools.islice(itertools.cycle(SERIES), drawn_before, None)
+    for c, colour in zip(curves, colours, strict=False):
+        values = np.where(c.values > 0, c.values, np.nan) if log else c.values
+        panel.plot(c.steps, values, color=colour, lw=1.8, label=c.label.strip())
+        _marks(panel, c, colour, alone=len(curves) == 1)
     panel.set_ylabel(label)
     panel.margins(y=0.1)
     if log:
@@ -120,7 +126,7 @@ def _phases(panel: Any, curve: Curve) -> None:
             panel.text((start + end) / 2, 0.985, name, color=GREY, fontsize="small", **where)
 
 
-def _marks(panel: Any, curve: Curve, colour: str) -> None:
+def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
     plain = np.setdiff1d(curve.boundaries, curve.restarts)
     for steps, style in (
         (plain, {"marker": "o", "ms": 4, "color": colour}),
@@ -129,12 +135,12 @@ def _marks(panel: Any, curve: Curve, colour: str) -> None:
         if 0 < len(steps) <= MANY:
             panel.plot(steps, curve.at(steps), ls="", **style)
     if len(curve.restarts) > MANY:
-        panel.plot([], [], " ", label=f"{len(curve.restarts)} restarts")
+        panel.plot([], [], " ", label=curve.happened["restarts"])
     for name, steps in curve.events.items():
-        text = f"{len(steps)} {name if len(steps) > 1 else name[:-1]}"
-        where = {"transform": panel.get_xaxis_transform(), "clip_on": False}
-        heights = np.full(len(steps), 1.0)
-        panel.plot(steps, heights, ls="", marker=7, ms=7, color=EVENTS[name], label=text, **where)
+        style = {"color": EVENTS[name] if alone else colour, "ls": "", "marker": 7, "ms": 7}
+        panel.plot(
+            steps, curve.at(steps), label=curve.happened[name], **style
+        )  # points at the curve
 
 
 def _trace(panel: Any, label: str, trace: Any) -> None:

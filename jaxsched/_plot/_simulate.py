@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._clock import LAST, known
-from jaxsched._require import require, static_length
+from jaxsched._require import refuse, require, static_length
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._show._still import still
 from jaxsched._state import events, hyperparams, observe, trigger
@@ -70,19 +70,30 @@ def simulate(
     missing = sorted(_names(rate) - told.keys())
     names = ", ".join(map(repr, missing))
     require(not missing, f"`simulate(metrics=...)` has no {names}, to which `{rate}` listens.")
-    require(
-        trigger_at is None or has_until(rate),
-        f"`simulate(trigger_at={trigger_at!r})`: there is no `until` in `{rate}` to be triggered.",
-    )
+    require_until("simulate", [rate], trigger_at)
     total = _total(rate, told, total_steps)
     rows = {name: _spread(name, *_pair(name, x), total) for name, x in told.items()}
     when = LAST if trigger_at is None else trigger_at
     return _run(rate, rows, jnp.asarray(when, jnp.int32), jnp.arange(total, dtype=jnp.int32))
 
 
+def is_until(rule: Any) -> bool:
+    """Is it to be triggered?"""
+    return isinstance(rule, Until)
+
+
 def has_until(rate: Any) -> bool:
     """Is there something to be triggered?"""
-    return isinstance(rate, Stateful) and any(isinstance(rule, Until) for rule in rate.rules)
+    return isinstance(rate, Stateful) and any(map(is_until, rate.rules))
+
+
+def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:
+    """Raise if there is nothing to be triggered."""
+    shown = ", ".join(f"`{rate}`" for rate in rates)
+    require(
+        trigger_at is None or any(map(has_until, rates)),
+        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` to be triggered in {shown}.",
+    )
 
 
 def heard(rate: Any, metrics: Metrics) -> Metrics:
@@ -93,6 +104,9 @@ def heard(rate: Any, metrics: Metrics) -> Metrics:
 
 def require_heard(call: str, rates: Sequence[Any], metrics: Metrics) -> None:
     """Raise if nobody listens to a metric."""
+    said: Any = metrics
+    must = "be a dict, such as `{'value': losses}`"
+    require(isinstance(said, Mapping), refuse(call, "metrics", must, said))
     strange = sorted(metrics.keys() - set().union(*map(_names, rates)))
     names = ", ".join(map(repr, strange))
     shown = ", ".join(f"`{rate}`" for rate in rates)
@@ -134,8 +148,9 @@ def _pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
     steps, values = np.asarray(steps), np.asarray(values, np.float32)
     require(
         values.ndim == 1 and steps.shape == values.shape and steps.dtype.kind in "iu",
-        f"`simulate(metrics=...)` takes an array over the steps, or `(steps, values)` with integer "
-        f"steps and as many values, got shapes {steps.shape} and {values.shape} for {name!r}.",
+        "`simulate(metrics=...)` takes an array over the steps, or a tuple `(steps, values)` with "
+        f"integer steps and as many values, got {steps.dtype}{list(steps.shape)} and "
+        f"{list(values.shape)} of them for {name!r}.",
     )
     return steps, values
 

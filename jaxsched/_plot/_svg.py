@@ -61,16 +61,17 @@ def svg(
     total = max(int(c.steps[-1]) for c in curves)
     box = Box(along(total), upright([c.values for c in curves], log), width, height)
     colours = [*itertools.islice(itertools.cycle(SERIES), len(curves))]
-    legend = len(curves) > 1 or not page
+    many = len(curves) > 1
+    legend = many or not page
     whole = height + LINE * len(curves) * legend
     parts = [
         *_grid(box),
         *(_phases(box, curves[0]) if len(curves) == 1 else ()),
-        *(part for pair in zip(curves, colours, strict=True) for part in _curve(box, *pair)),
+        *(part for pair in zip(curves, colours, strict=True) for part in _curve(box, *pair, many)),
         *(_legend(box, curves, colours) if legend else ()),
     ]
     back = "" if page else ";color:#222;background:#fff"
-    label = html.escape("; ".join(c.label.strip() for c in curves))
+    label = html.escape("; ".join(_cut(c.label.strip()) for c in curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
         f'height="{whole}" role="img" aria-label="{label}" '
@@ -109,21 +110,21 @@ def _phases(box: Box, curve: Curve) -> Iterator[str]:
             yield _text((left + right) / 2, top - 6, name, "middle", "opacity:.7")
 
 
-def _curve(box: Box, curve: Curve, colour: str) -> Iterator[str]:
+def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
     across, up = thinned(curve.steps, curve.values, box.x, box.y, box.width)
     x, y = np.asarray(box.across(across)), np.asarray(box.down(up))
     for run in _runs(np.isfinite(y)):
         points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run)
         yield (
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8" '
-            f'stroke-linejoin="round"><title>{html.escape(curve.label)}</title></polyline>'
+            f'stroke-linejoin="round"><title>{html.escape(_cut(curve.label))}</title></polyline>'
         )
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)
     for name, when in curve.events.items():
         for step in when if len(when) <= MANY else ():
-            yield _event(box, int(step), name)
+            yield _event(box, int(step), name, curve, colour if many else EVENTS[name])
 
 
 def _runs(there: np.ndarray) -> list[np.ndarray]:
@@ -146,12 +147,14 @@ def _mark(box: Box, step: int, value: float, colour: str, curve: Curve) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}">{title}</circle>'
 
 
-def _event(box: Box, step: int, name: str) -> str:
-    """What a rule did: a triangle that points down, at the top."""
-    x, y = box.at(step), float(box.down(1))
-    points = f"{x - 4:.1f},{y:.1f} {x + 4:.1f},{y:.1f} {x:.1f},{y + 8:.1f}"
+def _event(box: Box, step: int, name: str, curve: Curve, colour: str) -> str:
+    """What a rule did: a triangle that points down, at the curve."""
+    x, y = box.at(step), float(box.down(box.y(curve.at(np.asarray(step))))) - 1
+    if not np.isfinite(y):
+        return ""
+    points = f"{x - 4:.1f},{y - 8:.1f} {x + 4:.1f},{y - 8:.1f} {x:.1f},{y:.1f}"
     title = f"<title>{name[:-1]} at {step}</title>"
-    return f'<polygon points="{points}" fill="{EVENTS[name]}">{title}</polygon>'
+    return f'<polygon points="{points}" fill="{colour}">{title}</polygon>'
 
 
 def _legend(box: Box, curves: Sequence[Curve], colours: Sequence[str]) -> Iterator[str]:
@@ -160,8 +163,11 @@ def _legend(box: Box, curves: Sequence[Curve], colours: Sequence[str]) -> Iterat
         y = box.height + LINE * n + 8
         yield _line(LEFT, y - 4, LEFT + 20, y - 4, f"stroke:{colour};stroke-width:2.4")
         label = curve.label.strip()
-        shown = label if len(label) <= room else label[: room - 3] + "..."
-        yield _text(LEFT + 28, y, shown, "start", title=label)
+        yield _text(LEFT + 28, y, _cut(label, room), "start", title=_cut(label))
+
+
+def _cut(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:

@@ -82,7 +82,8 @@ def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
         start = min(max(margin + 2 + at - len(text) // 2, 0), len(words) - len(text))
         if not "".join(words[max(start - 1, 0) : start + len(text)]).strip():
             words[start : start + len(text)] = text
-    return [f"{'':>{margin}} └{''.join(line)}", "".join(words).rstrip() + "  step"]
+    words[-5:] = " step"
+    return [f"{'':>{margin}} └{''.join(line)}", "".join(words).rstrip()]
 
 
 def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:
@@ -94,13 +95,7 @@ def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:
 
 def _what(curve: Curve) -> str:
     """The text of a curve, and how often what happens in it."""
-    found = {"restarts": curve.restarts, **curve.events}
-    counts = [_count(len(when), name) for name, when in found.items() if len(when)]
-    return curve.label + (f"   ({', '.join(counts)})" if counts else "")
-
-
-def _count(n: int, name: str) -> str:
-    return f"{n} {name if n > 1 else name[:-1]}"
+    return curve.label + (f"   ({', '.join(curve.happened.values())})" if curve.happened else "")
 
 
 def _letter(n: int) -> str:
