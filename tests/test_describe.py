@@ -85,7 +85,7 @@ straight = st.one_of(
     st.tuples(st.just("steps"), st.lists(st.tuples(values, lengths), min_size=1, max_size=3)),
     st.tuples(st.just("knots"), st.lists(st.tuples(values, lengths), min_size=1, max_size=3)),
 )
-BENT = ("*", "min", "max", "clip")
+BENT = ("*", "min", "max", "clip", "hold")  # a line that is held is a stair
 
 
 def is_straight(tree):
@@ -93,7 +93,11 @@ def is_straight(tree):
 
 
 @few
-@given(st.lists(st.recursive(straight, grown, max_leaves=5).filter(is_straight), min_size=5))
+@given(
+    st.lists(
+        st.recursive(straight, grown, max_leaves=5).filter(is_straight), min_size=2, max_size=4
+    )
+)
 def test_between_two_boundaries_a_schedule_of_straight_lines_is_straight(trees):
     for tree in trees:
         schedule = build(tree)
