@@ -96,7 +96,7 @@ SHAPES = {
 
 def shape_rows(turns: int) -> list[Row]:
     return [
-        row(f"in a scan: {name}", scanned(ours, N), scanned(theirs, N), turns, 1, per=N)
+        row(f"in a scan: {name}", scanned(ours, N), scanned(theirs, N), turns, 0.98, per=N)
         for name, (ours, theirs) in SHAPES.items()
     ]
 
@@ -261,7 +261,7 @@ def step_rows(turns: int) -> list[Row]:
             stepped(plateau_a, 4, 1000),
             stepped(plateau_b, 4, 1000),
             turns,
-            1,
+            0.98,
             per=1000,
         ),
     ]

@@ -107,6 +107,7 @@ STUDIES = {
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
     "choosing_a_rate": 180,
+    "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
 }  # they measure
