@@ -25,6 +25,7 @@ from measure import Aim, Table, against, run
 
 import jaxsched as js
 from jaxsched._find._tasks import Task, task
+from jaxsched._search._range._verdict import FINE, verdict
 from jaxsched._train._data import digits
 
 STEPS, BATCH = 100, 32
@@ -162,9 +163,33 @@ def worth(seeds: int = 8) -> Table:
     return Table("What the suggestions of a range test are worth", note, columns, tuple(rows))
 
 
+NOISES = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "exponential": lambda rng, shape: rng.exponential(size=shape),
+    "log-normal": lambda rng, shape: rng.lognormal(size=shape),
+    "Student's t3": lambda rng, shape: rng.standard_t(3, size=shape),
+    "0 or 1, one in fifty": lambda rng, shape: rng.random(shape) < 0.02,
+}
+LENGTHS, TRIES = (10, 30, 100, 1000), 4000
+
+
+def flat() -> Table:
+    """How often noise alone is taken for a fall."""
+    rng, passed = np.random.default_rng(0), jax.jit(jax.vmap(verdict, (0, None)))
+
+    def share(draw: Any, points: int) -> str:
+        losses = jnp.float32(draw(rng, (TRIES, points)))
+        return f"{(passed(losses, points) == FINE).mean() * 1000:.2g}"
+
+    rows = [(name, *(share(draw, n) for n in LENGTHS)) for name, draw in NOISES.items()]
+    columns = "noise", *(f"{n} points" for n in LENGTHS)
+    note = f"Of a thousand flat curves, how many pass for one that falls; of {TRIES} each."
+    return Table("A range test that finds nothing says so", note, columns, tuple(rows))
+
+
 def tables(turns: int) -> list[Table]:
-    """What it takes, and what it is worth."""
-    return [speed(turns), worth()]
+    """What it takes, what it is worth, and when it is worth nothing."""
+    return [speed(turns), worth(), flat()]
 
 
 if __name__ == "__main__":

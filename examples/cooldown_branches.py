@@ -252,30 +252,23 @@ def report(runs, budgets, peaks):
     for budget, whole, end in zip(budgets, scratch, ends, strict=True):
         print(f"{budget:5} {said(end[1, 0] - whole[1], of=whole[1].mean()):>17}")
 
-    compare(runs, budgets, peak, scratch, ends)
+    told(runs, budgets, peak, ends)
     return peak, scratch, ends
 
 
-def compare(runs, budgets, peak, scratch, ends):
-    """With an earlier measurement of the same, of which the numbers below are."""
+def told(runs, budgets, peak, ends):
+    """In a few numbers."""
     level, end = runs.stable[peak, :, -1].mean(), ends[-1, 0, 0].mean()
-    cosine, linear, branch = (
-        "/".join(f"{x:.3f}" for x in losses.mean(-1))
-        for losses in (scratch[:, 0], scratch[:, 1], ends[:, 1, 0])
-    )
     wins, cells = (ends[:, :, 0].mean(-1) < ends[:, :, 1].mean(-1)).sum(), ends[:, :, 0, 0].size
     steps = round(0.8 * max(budgets) + 0.2 * sum(budgets))
     rows = [
-        ("loss in the last 20 %, 1-sqrt", f"{level:.3f} -> {end:.3f}", ".211 -> .147"),
-        ("40 % 1-sqrt", branch, ".1408/.1852"),
-        ("cosine from scratch", cosine, ".1372/.1793"),
-        ("linear from scratch", linear, ".1354/.1778"),
-        ("1-sqrt better than the linear tail", f"{wins} of {cells}", "5 of 5"),
-        ("steps, last 20 % / from scratch", f"{steps} / {sum(budgets)}", "3450 / 5250"),
+        ("loss in the last 20 %, 1-sqrt", f"{level:.3f} -> {end:.3f}"),
+        ("1-sqrt better than the linear tail", f"{wins} of {cells}"),
+        ("steps, last 20 % / from scratch", f"{steps} / {sum(budgets)}"),
     ]
-    print(f"\n{'':36}{'here':>19}{'on another task':>19}")
-    for name, here, there in rows:
-        print(f"{name:36}{here:>19}{there:>19}")
+    print()
+    for name, found in rows:
+        print(f"{name:36}{found:>19}")
 
 
 def draw(file, runs, budgets, peaks, every, peak, scratch):

@@ -6,8 +6,8 @@ sign of the losses, and however many there are, of noise alone the fall between 
     fall <= 5 * noise * sqrt(1 / n + 1 / m),    noise = sqrt(mean(diff(losses)**2) / 2)
 
 for blocks of n and m points: in 4000 tries each with normal, exponential, log-normal, t3 and rare
-0-1 noise, 10 to 1000 points, at most 3 in a thousand fell more. Differences tell the noise
-without a fit: a trend is small in them.
+0-1 noise, 10 to 1000 points, at most 3 in a thousand fell more (`benchmarks/range_test.py`).
+Differences tell the noise without a fit: a trend is small in them.
 
 It is short curves that pay for it. Of ten points a fall of ten times the noise, which takes some
 of them, is seen in half of the tries, of 15 in nearly all; and one from a point to the next, of
