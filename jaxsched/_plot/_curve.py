@@ -180,9 +180,10 @@ def _curve(
     when = trigger_at if has_until(schedule) else None
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
-        edges = edges[edges < (total if when is None else when)]
+        edges = edges[edges < min(total, LAST if when is None else when)]
     again, more = _restarts(quiet, edges), len(edges) == MARKED
-    return Curve(label, steps, values, edges, again, tuple(phases(quiet, total)), events, more)
+    pieces = phases(quiet, total if when is None else min(total, when))  # what follows is another
+    return Curve(label, steps, values, edges, again, tuple(pieces), events, more)
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
