@@ -119,7 +119,7 @@ def restarts(cycles: int | None, length: int = 100) -> js.Schedule:
 
 
 def restart_rows(turns: int) -> list[Row]:
-    steps = 10_000
+    ours, theirs = restarts(100, N // 100), sgdr(100, N // 100)
 
     def compiling(schedule: Any) -> Callable[[], Any]:
         return lambda: jax.jit(lambda t: schedule(t)).lower(jnp.int32(3)).compile() and 0
@@ -128,26 +128,26 @@ def restart_rows(turns: int) -> list[Row]:
     return [
         row(
             "100 warm restarts, in a scan",
-            scanned(restarts(100), steps),
-            scanned(sgdr(100), steps),
+            scanned(ours, N),
+            scanned(theirs, N),
             turns,
             40,
-            per=steps,
+            per=N,
         ),
         row(
             "100 warm restarts, to compile",
-            compiling(restarts(100)),
-            compiling(sgdr(100)),
+            compiling(ours),
+            compiling(theirs),
             max(3, turns // 3),
             8,
         ),
         row(
             "10^6 cycles against 1, in a scan",
-            scanned(many, steps),
-            scanned(one, steps),
+            scanned(many, N),
+            scanned(one, N),
             turns,
             None,
-            per=steps,
+            per=N,
         ),
     ]
 
@@ -345,8 +345,7 @@ def tables(turns: int) -> list[Table]:
     rest = (
         "A ratio is the other to ours, and the other is optax where none is named; above 1 this "
         "library is faster. From Python optax computes operation by operation, ours is one "
-        "compiled program. 100 restarts fall short by the division that finds the cycle and the "
-        "power that shrinks it. Ten peaks are bound by ten compilations against one, which takes "
+        "compiled program. Ten peaks are bound by ten compilations against one, which takes "
         "longer as its numbers are arguments. Past a number of scalar results XLA's CPU scheduler "
         "changes its plan, and the tiny AdamW step has more of them than optax's; it does not with "
         "`XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false`."
