@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import jaxsched as js
-from jaxsched._plot._colours import EVENTS
 from jaxsched._report._log import log
 from jaxsched._report._packed import packed
 from jaxsched._report._page import page as page_of
 from jaxsched._report._panels import happened, kind, panels
+from jaxsched._transforms._walk import EVENTS
 from jaxsched.cli import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -581,14 +581,3 @@ def test_a_run_that_was_killed_says_so(tmp_path):
         "The diagnosis is that after 3 steps; the log ends at step 4.",
     ]
     assert all(note in text for note in notes) and "not ended</td>" in text
-
-
-def test_restarts_are_those_that_train_tells(tmp_path):
-    from jaxsched._report._run import run
-    from jaxsched._train._history import restarts
-
-    text = "(linear(0.0004, 0.01, 25) >> cosine(0.01, 0.0, 101)).cycle(mult=2)"
-    write(tmp_path, {"step": range(880), "loss": range(880)})
-    (tmp_path / "settings.json").write_text(json.dumps({"learning_rate": text}))
-    told = restarts(np.asarray(js.parse(text)(np.arange(880))))
-    assert run(tmp_path).restarts.tolist() == told.tolist() == [126, 378]

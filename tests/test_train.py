@@ -20,7 +20,7 @@ from jaxsched._train import _optimizer, _picture, _run, _settings, _words
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits
 from jaxsched._train._folder import Folder
-from jaxsched._train._history import COLUMNS, restarts
+from jaxsched._train._history import COLUMNS
 from jaxsched._train._loop import start
 from jaxsched._train._settings import Settings
 from jaxsched._transforms._walk import EVENTS
@@ -480,24 +480,9 @@ def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):
     settings = folder.read_settings()
     steps = settings.epochs * (1437 // settings.batch_size)
     cycle = -(-steps // 7)
-    assert restarts(scheduled(folder)).tolist() == [cycle, 3 * cycle]
     assert f"2 (at steps {cycle}, {3 * cycle})" in shown
     assert column(folder, "scale")[-1] < 1
     assert column(folder, "val_accuracy")[-1] > 0.95
-
-
-def test_restarts_are_where_a_fall_becomes_a_rise():
-    steps = jnp.arange(50)
-    assert restarts(np.asarray(jaxsched.cosine(1.0, 0.0, 10).cycle()(steps))).tolist() == [
-        10, 20, 30, 40,
-    ]  # fmt: skip
-    one = jaxsched.one_cycle(1.0, total_steps=50)
-    assert restarts(np.asarray(one(steps))).tolist() == []
-    valley = (
-        jaxsched.linear(1.0, 0.1, 5) >> jaxsched.constant(0.1, 5) >> jaxsched.linear(0.1, 1.0, 5)
-    )
-    assert restarts(np.asarray(valley(steps))).tolist() == [11]
-    assert restarts(np.zeros(5)).tolist() == restarts(np.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize(

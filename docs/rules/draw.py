@@ -20,9 +20,10 @@ import numpy as np
 import optax
 
 import jaxsched as js
+from jaxsched._plot._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._colours import EVENTS as COLOURS
 from jaxsched._train._data import Digits, Images, digits
 from jaxsched._train._model import Network
-from jaxsched._train._picture import BLUE, COLOURS, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._transforms._walk import EVENTS, listened
 
 matplotlib.use("Agg")

@@ -20,7 +20,7 @@ writes. Lengths are optimizer steps, or 5%, 3ep, 5000ex, with the options that s
 
 PLOT_MORE = """\
 A stateful schedule is drawn as it is until something acts; or as the metrics of a run make it. Each
---metric is the name that a rule listens to, a file with a header line, CSV, and a column of it; a
+--metric is the name that a rule listens to, a CSV or JSONL file with steps, and a column of it; a
 column that is mostly empty is heard by the update after its row, any other by that of its row.
 
 examples:
@@ -50,7 +50,10 @@ examples:
 
 def run(options: argparse.Namespace) -> None:
     """Draw."""
-    schedules = _each(options)
+    _shown(options, _each(options))
+
+
+def _shown(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
     with refusing(options.command):
         if options.out is not None:
             _written(options, schedules)
@@ -63,7 +66,7 @@ def compare(options: argparse.Namespace) -> None:
     from jaxsched._plot._compare import compared
 
     schedules = _each(options)
-    run(options)
+    _shown(options, schedules)
     with refusing("compare"):
         print(compared(schedules, options.total_steps))
 
@@ -98,19 +101,15 @@ def _add(parser: Any, command: str) -> None:
 
 def _each(options: argparse.Namespace) -> dict[str, Any]:
     """The schedules, by what was said."""
+    from jaxsched._plot._curve import distinct
+
     said: list[list[str]] = []
     for word in options.text:
         if said and _is_argument(word):
             said[-1].append(word)
         else:
             said.append([word])
-    found: dict[str, Any] = {}
-    for words in said:
-        label = " ".join(words)
-        while label in found:  # the same twice is drawn twice
-            label += " "
-        found[label] = spoken(options.command, words, options)
-    return found
+    return distinct((" ".join(words), spoken(options.command, words, options)) for words in said)
 
 
 def _is_argument(word: str) -> bool:
@@ -166,11 +165,17 @@ def _metrics(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _metric(word: str) -> tuple[str, Any]:
-    from jaxsched._plot._columns import column
+    from jaxsched._report._log import read
 
     name, equals, place = word.partition("=")
     file, colon, header = place.rpartition(":")
     if not (equals and colon and name and file):
         raise RefusedError(f"--metric: say NAME=FILE:COLUMN, got {word!r}")
     with refusing("--metric"):
-        return name, column(Path(file), header)
+        log = read(Path(file))
+        if header not in log.columns:
+            known = ", ".join(log.columns) or "none"
+            raise RefusedError(f"--metric: {file} has no numbers {header!r}, but {known}")
+        steps, values = log.columns[header]
+        later = 2 * len(steps) < len(log.steps)  # measured now and then, after the step of its row
+        return name, (steps.astype(int) + later, values)

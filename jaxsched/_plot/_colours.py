@@ -5,6 +5,7 @@ ORANGE, BLACK, GREY = "#E69F00", "#000000", "#777777"
 
 SERIES = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY  # of several curves, in this order
 EVENTS = {
+    "restarts": GREEN,
     "cuts": VERMILION,
     "raises": PURPLE,
     "spikes": ORANGE,

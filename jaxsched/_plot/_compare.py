@@ -10,6 +10,7 @@ import numpy as np
 from jaxsched._plot._curve import brief, horizon
 from jaxsched._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
+from jaxsched._search._leaderboard import table
 from jaxsched._show._still import still
 
 LONGEST = 10**6  # steps of a bound, which looks at every one
@@ -26,13 +27,9 @@ def compared(schedules: Mapping[str, Any], total_steps: int | None = None) -> st
         (*_numbers(x, total), _steps(x), f"{bound / best:.3f}" if np.isfinite(bound) else "-")
         for x, bound in zip(quiet, bounds, strict=True)
     ]
-    table = [HEADS, *((*row, brief(label)) for row, label in zip(rows, schedules, strict=True))]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join([*(f"{x:>{w}}" for x, w in zip(row[:-1], widths, strict=False)), row[-1]])
-        for row in table
-    ]
-    return "\n".join(lines)
+    return table(
+        [HEADS, *((*row, brief(label)) for row, label in zip(rows, schedules, strict=True))]
+    )
 
 
 def _numbers(x: Schedule, total: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,8 @@ from jaxsched._stateful._protocol import Stateful
 from jaxsched._transforms._walk import EVENTS
 
 POINTS = 2**16
-MARKED = 2**10  # boundaries looked at: of more, no picture has the room
+MARKED = 2**10  # boundaries looked at
+MANY = 40  # marks of one kind that are drawn: of more, no picture has the room
 # Of what never ends: so many cycles, or so many boundaries, or down to this part of its peak.
 CYCLES, EDGES, SETTLED = 3, 4, 0.25
 FIRST_LOOK, LAST_LOOK = 100, 2**20
@@ -79,13 +80,17 @@ def labelled(call: str, schedules: Any) -> dict[str, Any]:
     if isinstance(schedules, Mapping):
         return {str(label): _one(call, x) for label, x in schedules.items()}
     listed = schedules if isinstance(schedules, (list, tuple)) else _members(schedules)
-    named: dict[str, Any] = {}
-    for x in (_one(call, x) for x in listed):
-        text = brief(str(x))
-        while text in named:  # the same twice is drawn twice
-            text += " "
-        named[text] = x
-    return named
+    return distinct((brief(str(x)), x) for x in (_one(call, x) for x in listed))
+
+
+def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """By label; the same twice is there twice, with a space behind it that no pen draws."""
+    found: dict[str, Any] = {}
+    for label, x in named:
+        while label in found:
+            label += " "
+        found[label] = x
+    return found
 
 
 def _one(call: str, x: Any) -> Schedule | Stateful:
@@ -109,6 +114,11 @@ def _members(x: Any) -> list[Any]:
 
 def _plain(x: Any) -> Any:
     return x.item() if np.ndim(x) == 0 else x
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many letters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def brief(text: str) -> str:
@@ -183,7 +193,7 @@ def _curve(
         edges = edges[edges < min(total, LAST if when is None else when)]
     again, more = _restarts(quiet, edges), len(edges) == MARKED
     pieces = phases(quiet, total if when is None else min(total, when))  # what follows is another
-    return Curve(label, steps, values, edges, again, tuple(pieces), events, more)
+    return Curve(label.strip(), steps, values, edges, again, tuple(pieces), events, more)
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]

@@ -11,11 +11,10 @@ import numpy as np
 
 from jaxsched._extra import extra
 from jaxsched._plot._colours import EVENTS, GREEN, GREY, SERIES, SKY
-from jaxsched._plot._curve import Curve, drawn, labelled
-from jaxsched._plot._simulate import Metrics
+from jaxsched._plot._curve import MANY, Curve, cut, drawn, labelled
+from jaxsched._plot._simulate import Metrics, pair
 from jaxsched._require import refuse
 
-MANY = 40  # marks of one kind; of more nothing is to be told
 Schedules = Any  # a schedule, stateful or not, a function of the step, a list or a dict of them
 
 
@@ -105,7 +104,7 @@ def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
     colours = itertools.islice(itertools.cycle(SERIES), drawn_before, None)
     for c, colour in zip(curves, colours, strict=False):
         values = np.where(c.values > 0, c.values, np.nan) if log else c.values
-        panel.plot(c.steps, values, color=colour, lw=1.8, label=c.label.strip())
+        panel.plot(c.steps, values, color=colour, lw=1.8, label=c.label)
         _marks(panel, c, colour, alone=len(curves) == 1)
     panel.set_ylabel(label)
     panel.margins(y=0.1)
@@ -138,13 +137,11 @@ def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
         panel.plot([], [], " ", label=curve.happened["restarts"])
     for name, steps in curve.events.items():
         style = {"color": EVENTS[name] if alone else colour, "ls": "", "marker": 7, "ms": 7}
-        panel.plot(
-            steps, curve.at(steps), label=curve.happened[name], **style
-        )  # points at the curve
+        panel.plot(steps, curve.at(steps), label=curve.happened[name], **style)
 
 
 def _trace(panel: Any, label: str, trace: Any) -> None:
-    steps, values = trace if isinstance(trace, tuple) else (np.arange(len(trace)), trace)
+    steps, values = pair(label, trace)
     style = {"lw": 0.9} if len(values) > 200 else {"lw": 1.2, "marker": ".", "ms": 5}
     panel.plot(steps, values, color=SKY, **style)
     panel.set_ylabel(label)
@@ -158,10 +155,6 @@ def _framed(panel: Any) -> None:
     if handles:  # above the panel, where no curve can be
         columns = 1 if max(map(len, labels)) > 40 else 3
         panel.legend(
-            handles, [_short(x) for x in labels], loc="lower left", bbox_to_anchor=(0, 1.02),
+            handles, [cut(x, 96) for x in labels], loc="lower left", bbox_to_anchor=(0, 1.02),
             frameon=False, fontsize="small", ncols=columns, borderaxespad=0.2,
         )  # fmt: skip
-
-
-def _short(text: str, most: int = 96) -> str:
-    return text if len(text) <= most else f"{text[: most - 4]} ..."

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._clock import LAST, known
 from jaxsched._require import refuse, require, static_length
-from jaxsched._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._schedule import AnySchedule, as_schedule
 from jaxsched._show._still import still
 from jaxsched._state import events, hyperparams, observe, trigger
 from jaxsched._stateful._protocol import Stateful
@@ -32,7 +32,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(
-    schedule: Schedule | Stateful | AnySchedule,
+    schedule: Stateful | AnySchedule,
     metrics: Metrics | None = None,
     *,
     total_steps: int | None = None,
@@ -72,7 +72,7 @@ def simulate(
     require(not missing, f"`simulate(metrics=...)` has no {names}, to which `{rate}` listens.")
     require_until("simulate", [rate], trigger_at)
     total = _total(rate, told, total_steps)
-    rows = {name: _spread(name, *_pair(name, x), total) for name, x in told.items()}
+    rows = {name: _spread(name, *pair(name, x), total) for name, x in told.items()}
     when = LAST if trigger_at is None else trigger_at
     return _run(rate, rows, jnp.asarray(when, jnp.int32), jnp.arange(total, dtype=jnp.int32))
 
@@ -115,13 +115,13 @@ def require_heard(call: str, rates: Sequence[Any], metrics: Metrics) -> None:
 
 def before(metrics: Metrics, total: int) -> Metrics:
     """What is observed before a step."""
-    pairs = {name: _pair(name, x) for name, x in metrics.items()}
+    pairs = {name: pair(name, x) for name, x in metrics.items()}
     return {name: (at[at < total], values[at < total]) for name, (at, values) in pairs.items()}
 
 
 def metrics_end(metrics: Metrics) -> int:
     """The number of steps that metrics speak of."""
-    ends = [at.max() + 1 for name, x in metrics.items() if (at := _pair(name, x)[0]).size]
+    ends = [at.max() + 1 for name, x in metrics.items() if (at := pair(name, x)[0]).size]
     return int(max(ends, default=0))
 
 
@@ -142,7 +142,7 @@ def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simul
     return jax.lax.scan(step, tx.init(jnp.zeros(())), (steps, rows))[1]
 
 
-def _pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
+def pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
     """The steps of a metric and its values."""
     steps, values = x if isinstance(x, tuple) else (np.arange(np.size(x)), x)
     steps, values = np.asarray(steps), np.asarray(values, np.float32)

@@ -11,17 +11,11 @@ import numpy as np
 
 from jaxsched._plot._axis import Axis, along, number, thinned, upright
 from jaxsched._plot._colours import EVENTS, GREEN, SERIES
-from jaxsched._plot._curve import Curve
+from jaxsched._plot._curve import MANY, Curve, cut
 
-LEFT, RIGHT, TOP, BOTTOM, LINE = (
-    56,
-    16,
-    20,
-    32,
-    18,
-)  # pixels around the panel, and of a legend's line
-MANY = 40  # marks of one kind; of more nothing is to be told
-LETTER = 6.2  # pixels of a letter, about
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
+LINE, LETTER = 18, 6.2  # pixels: the height of a legend's line, the width of a letter, about
+LONGEST = 300  # letters of a label
 FONT = "font-family:system-ui,sans-serif;font-size:11px"
 
 
@@ -71,7 +65,7 @@ def svg(
         *(_legend(box, curves, colours) if legend else ()),
     ]
     back = "" if page else ";color:#222;background:#fff"
-    label = html.escape("; ".join(_cut(c.label.strip()) for c in curves))
+    label = html.escape("; ".join(cut(c.label, LONGEST) for c in curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
         f'height="{whole}" role="img" aria-label="{label}" '
@@ -113,11 +107,12 @@ def _phases(box: Box, curve: Curve) -> Iterator[str]:
 def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
     across, up = thinned(curve.steps, curve.values, box.x, box.y, box.width)
     x, y = np.asarray(box.across(across)), np.asarray(box.down(up))
+    title = html.escape(cut(curve.label, LONGEST))
     for run in _runs(np.isfinite(y)):
         points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run)
         yield (
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8" '
-            f'stroke-linejoin="round"><title>{html.escape(_cut(curve.label))}</title></polyline>'
+            f'stroke-linejoin="round"><title>{title}</title></polyline>'
         )
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
@@ -162,12 +157,8 @@ def _legend(box: Box, curves: Sequence[Curve], colours: Sequence[str]) -> Iterat
     for n, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
         y = box.height + LINE * n + 8
         yield _line(LEFT, y - 4, LEFT + 20, y - 4, f"stroke:{colour};stroke-width:2.4")
-        label = curve.label.strip()
-        yield _text(LEFT + 28, y, _cut(label, room), "start", title=_cut(label))
-
-
-def _cut(text: str, most: int = 300) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+        title = cut(curve.label, LONGEST)
+        yield _text(LEFT + 28, y, cut(curve.label, room), "start", title=title)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:

@@ -36,7 +36,7 @@ def draw(
     total = max(int(c.steps[-1]) for c in curves)
     x, y = along(total), upright([c.values for c in curves], log)
     labels = _beside(y, height)
-    margin = max(map(len, labels))
+    margin = max(4, *map(len, labels))
     columns = max(width - margin - 2, 10)
     cells = [[(" ", -1)] * columns for _ in range(height)]
     for n, c in enumerate(curves):
@@ -82,8 +82,7 @@ def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
         start = min(max(margin + 2 + at - len(text) // 2, 0), len(words) - len(text))
         if not "".join(words[max(start - 1, 0) : start + len(text)]).strip():
             words[start : start + len(text)] = text
-    words[-5:] = " step"
-    return [f"{'':>{margin}} └{''.join(line)}", "".join(words).rstrip()]
+    return [f"{'step':>{margin}} └{''.join(line)}", "".join(words).rstrip()]
 
 
 def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:

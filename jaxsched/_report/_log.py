@@ -52,6 +52,15 @@ def log(folder: Path) -> Log:
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise ValueError(f"there is no {' or '.join(FILES)} in {folder}: no run has logged there")
+    return read(file)
+
+
+def read(file: Path) -> Log:
+    """The log in a file.
+
+    Raises:
+      ValueError: it has no steps.
+    """
     notes: list[str] = []
     table, count = _table(rows(file, notes))
     if count and "step" not in table:

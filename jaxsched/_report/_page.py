@@ -13,9 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jaxsched._plot._colours import EVENTS
 from jaxsched._report._numbers import HEADS, facts, rows
 from jaxsched._report._packed import packed
-from jaxsched._report._panels import KINDS, RESTARTS, Happened, Panel, Series, happened, panels
+from jaxsched._report._panels import RESTARTS, Happened, Panel, Series, happened, panels
 from jaxsched._report._record import configuration, diagnosed, environment
 from jaxsched._report._run import Run, run
 from jaxsched._report._table import listed, table
@@ -138,5 +139,5 @@ def _series(x: Series, run: Run) -> dict[str, Any]:
 
 def _marks(events: list[Happened]) -> Iterable[dict[str, Any]]:
     for x in events:
-        said = {"name": x.name, "kind": x.kind, "colour": KINDS[x.kind], "guide": x.kind in GUIDES}
+        said = {"name": x.name, "kind": x.kind, "colour": EVENTS[x.kind], "guide": x.kind in GUIDES}
         yield {**said, "x": packed(x.steps), "y": packed(x.counts)}

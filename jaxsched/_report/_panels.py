@@ -12,7 +12,6 @@ from jaxsched._plot._colours import BLUE, EVENTS, GREEN, GREY, ORANGE, PURPLE, S
 from jaxsched._report._log import Column
 
 RESTARTS = "restarts"
-KINDS = {RESTARTS: GREEN} | EVENTS
 RATE, LOSS, ACCURACY = "learning rate", "loss", "accuracy"
 LINES = BLUE, SKY, VERMILION, GREEN, PURPLE, ORANGE, GREY
 UNSEEN = {"epoch"}  # of which a curve says nothing
@@ -47,7 +46,7 @@ class Happened(NamedTuple):
 
 
 def kind(name: str) -> str:
-    """What a column is: one of `KINDS`, the three panels that are known, or its own group."""
+    """What a column is: one of `EVENTS`, the three panels that are known, or its own group."""
     last = name.rpartition("/")[2]
     words = re.split(r"[^a-z0-9]+", name.lower())
     if last in EVENTS:
@@ -86,10 +85,10 @@ def _coloured(names: Iterable[str], columns: Mapping[str, Column]) -> list[Serie
 
 
 def happened(columns: Mapping[str, Column], restarts: np.ndarray) -> list[Happened]:
-    """What has happened at all, in the order of `KINDS`."""
+    """What has happened at all, in the order of `EVENTS`."""
     found = [_rises(name, kind(name), x) for name, x in columns.items() if kind(name) in EVENTS]
     found.append(Happened(RESTARTS, RESTARTS, restarts, np.ones(len(restarts))))
-    order = [*KINDS]
+    order = [*EVENTS]
     return sorted((x for x in found if len(x.steps)), key=lambda x: order.index(x.kind))
 
 

@@ -82,7 +82,7 @@ class Sweep:
             )
             for rank, i in enumerate(order[:top], start=1)
         ]
-        return _table([columns, *rows])
+        return table([columns, *rows])
 
     def plot(self, path: str | Path | None = None, *, top: int = 5) -> Any:
         """The scores of all members, and the curves of the best.
@@ -110,7 +110,7 @@ def _shown(values: np.ndarray) -> str:
     return f"{values.mean():.4g}" + (f" ± {error:.2g}" if len(values) > 1 else "")
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: list[tuple[str, ...]]) -> str:
     """Columns as wide as they need to be; those with a title alone are left out."""
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]

@@ -69,14 +69,3 @@ class History(NamedTuple):
                 row["val_loss"] = self.val_loss[epoch_of[step]]
                 row["val_accuracy"] = self.val_accuracy[epoch_of[step]]
             yield row
-
-
-def restarts(scheduled: np.ndarray) -> np.ndarray:
-    """The steps at which a schedule that was falling is rising again."""
-    moves = np.diff(scheduled)
-    moves = np.where(np.abs(moves) > 1e-6 * np.abs(scheduled).max(initial=0), np.sign(moves), 0)
-    turning = np.flatnonzero(
-        moves
-    )  # a flat stretch between a fall and a rise is part of the valley
-    falls_then_rises = (moves[turning[:-1]] < 0) & (moves[turning[1:]] > 0)
-    return turning[1:][falls_then_rises] + 1

@@ -8,20 +8,12 @@ from typing import Any
 import numpy as np
 
 from jaxsched._extra import extra
-from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._colours import BLUE, GREY, SKY
+from jaxsched._plot._colours import EVENTS as COLOURS
 from jaxsched._train._folder import written
 from jaxsched._train._history import History
 from jaxsched._transforms._walk import EVENTS
 
-COLOURS = {
-    "restarts": GREEN,
-    "cuts": VERMILION,
-    "raises": PURPLE,
-    "spikes": ORANGE,
-    "skips": BLACK,
-    "restores": SKY,
-    "snapshots": BLUE,
-}
 MANY = 20
 
 

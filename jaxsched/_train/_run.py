@@ -11,6 +11,7 @@ from flax.training.train_state import TrainState
 
 from jaxsched._diagnose import diagnose
 from jaxsched._extra import extra
+from jaxsched._plot._curve import drawn
 from jaxsched._schedule import Schedule
 from jaxsched._show._still import still
 from jaxsched._stateful._protocol import Stateful
@@ -18,7 +19,7 @@ from jaxsched._train import _report, _settings
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits
 from jaxsched._train._folder import Folder
-from jaxsched._train._history import COLUMNS, History, restarts
+from jaxsched._train._history import COLUMNS, History
 from jaxsched._train._loop import epoch, start
 from jaxsched._train._picture import draw
 from jaxsched._train._refused import RefusedError, StoppedError, warn
@@ -81,10 +82,7 @@ def run(
                     summary.note(state, history.steps)
                 if ending:
                     raise StoppedError(f"ended by SIGTERM at epoch {done}: go on by --resume")
-    scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
-    again = restarts(scheduled)
     folder.write_metrics(history.rows(), COLUMNS)
-    draw(folder.picture, history, scheduled, again)
     kept = _report.kept(state, data)
     summary.end(kept)
     _report.summary(
@@ -92,7 +90,7 @@ def run(
             "schedule": str(learning_rate),
             "optimizer": settings.optimizer,
             "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
-            **_report.measured(history, again),
+            **_report.measured(history, _pictured(folder, learning_rate, history)),
             **kept,
             "diagnosis": str(diagnose(state)),
             "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
@@ -100,6 +98,15 @@ def run(
             "a page": f"jaxsched report {shlex.quote(str(folder.path))}",
         }
     )
+
+
+def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: History) -> np.ndarray:
+    """Draw the run; the steps at which its schedule started again."""
+    [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
+    restarts = curve.restarts[curve.restarts < history.steps]
+    scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
+    draw(folder.picture, history, scheduled, restarts)
+    return restarts
 
 
 def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, History]:
