@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import jaxsched as js
+from jaxsched._plot._colours import EVENTS
 from jaxsched._report._log import log
 from jaxsched._report._packed import packed
 from jaxsched._report._page import page as page_of
 from jaxsched._report._panels import happened, kind, panels
-from jaxsched._transforms._walk import EVENTS
+from jaxsched._transforms._walk import EVENTS as COUNTED
 from jaxsched.cli import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -110,7 +111,7 @@ def columns():
         "train_loss": train,
         "val_loss": np.where(judged, train.astype(str), ""),
         "val_accuracy": np.where(judged, (1 - train / 4).astype(str), ""),
-        **{name: np.zeros(STEPS, int) for name in EVENTS},
+        **{name: np.zeros(STEPS, int) for name in COUNTED},
         "cuts": counted(CUTS),
         "skips": counted(SKIPS),
     }
