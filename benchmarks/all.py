@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from measure import decoded, missed
+
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "benchmarks.md"
 SUITES = "core", "rules", "growth", "programs", "sweep", "range_test", "ranking"
@@ -51,7 +53,7 @@ def page(results: dict[str, Any]) -> str:
         if found := results.get(suite):
             machine = ", ".join(f"{name} {x}" for name, x in found["machine"].items())
             source = f"`python benchmarks/{suite}.py`, {found['date']}: {machine}."
-            parts += [f"{table['markdown']}\n{source}\n" for table in found["tables"]]
+            parts += [f"{decoded(table).markdown()}\n{source}\n" for table in found["tables"]]
     return "\n".join(parts)
 
 
@@ -67,7 +69,8 @@ def main() -> int:
         results[suite] = measured(suite, options.turns)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(results))
-    return int(any(any(t["missed"]) for found in results.values() for t in found["tables"]))
+    rows = (row for x in results.values() for t in x["tables"] for row in decoded(t).rows)
+    return int(any(map(missed, rows)))
 
 
 if __name__ == "__main__":

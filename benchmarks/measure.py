@@ -149,15 +149,19 @@ def run(tables: Callable[[int], Sequence[Table]], turns: int = 15) -> None:
 
 
 def encoded(table: Table) -> dict[str, Any]:
-    """A table as plain values: what a program reads."""
-    return {
-        "title": table.title,
-        "columns": table.columns,
-        "rows": [[_plain(x) for x in row] for row in table.rows],
-        "missed": [missed(row) for row in table.rows],
-        "markdown": table.markdown(),
-    }
+    """A table as plain values: what a program reads, and `decoded`."""
+    return {**dataclasses.asdict(table), "rows": [[*map(_plain, row)] for row in table.rows]}
+
+
+def decoded(found: dict[str, Any]) -> Table:
+    """The table that was encoded."""
+    rows = tuple(tuple(map(_special, row)) for row in found["rows"])
+    return Table(found["title"], found["note"], tuple(found["columns"]), rows)
 
 
 def _plain(x: Any) -> Any:
     return x._asdict() if isinstance(x, (Ratio, Aim)) else x
+
+
+def _special(x: Any) -> Any:
+    return (Aim if "least" in x else Ratio)(**x) if isinstance(x, dict) else x

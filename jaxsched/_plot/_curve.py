@@ -57,14 +57,14 @@ class Curve:
     restarts: np.ndarray  # those boundaries from which it rises again after a fall
     phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
     events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
-    more: bool = False  # are there more boundaries than were looked at?
 
     @property
     def happened(self) -> dict[str, str]:
         """How often what happens in it, in words."""
         counts = {"restarts": self.restarts, **self.events}.items()
+        more = len(self.boundaries) == MARKED  # than were looked at
         return {
-            name: f"{len(steps)}{'+' * (self.more and name == 'restarts')} "
+            name: f"{len(steps)}{'+' * (more and name == 'restarts')} "
             f"{name if len(steps) > 1 else name[:-1]}"
             for name, steps in counts
             if len(steps)
@@ -191,9 +191,10 @@ def _curve(
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
         edges = edges[edges < min(total, LAST if when is None else when)]
-    again, more = _restarts(quiet, edges), len(edges) == MARKED
     pieces = phases(quiet, total if when is None else min(total, when))  # what follows is another
-    return Curve(label.strip(), steps, values, edges, again, tuple(pieces), events, more)
+    return Curve(
+        label.strip(), steps, values, edges, _restarts(quiet, edges), tuple(pieces), events
+    )
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
