@@ -238,9 +238,10 @@ def warmup_exponential(
     """
     call = "warmup_exponential"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
+    positive(call, decay_rate=decay_rate)
     return up >> exponential_decay(
         peak_value,
-        decay_rate=positive(call, decay_rate=decay_rate),
+        decay_rate=decay_rate,
         decay_steps=length(call, decay_steps=decay_steps, least=1),
         end_value=None if end_value is None else finite(call, end_value=end_value),
         staircase=flag(call, staircase=staircase),
@@ -646,8 +647,8 @@ def cyclic(
     height = cycle(up >> down, 1, 1.0 if decay is None else decay, None, call)
     if step_decay is None:
         return low + height
-    rate = positive(call, step_decay=step_decay)
-    return low + height * exponential_decay(1.0, decay_rate=rate, decay_steps=1)
+    positive(call, step_decay=step_decay)
+    return low + height * exponential_decay(1.0, decay_rate=step_decay, decay_steps=1)
 
 
 def _warmup(
