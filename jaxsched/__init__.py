@@ -82,6 +82,7 @@ from jaxsched._search._unroll import checkpointed_scan as checkpointed_scan
 from jaxsched._show._describe import describe as describe
 from jaxsched._show._parse import parse as parse
 from jaxsched._state import events as events
+from jaxsched._state import exhausted as exhausted
 from jaxsched._state import factors as factors
 from jaxsched._state import hyperparams as hyperparams
 from jaxsched._state import observe as observe
@@ -110,6 +111,7 @@ from jaxsched._stateful._tunable import tunable as tunable
 from jaxsched._stateful._until import UntilState as UntilState
 from jaxsched._stateful._until import until as until
 from jaxsched._table import table as table
+from jaxsched._transforms._gradient_norm import with_gradient_norm as with_gradient_norm
 from jaxsched._transforms._inject import inject as inject
 from jaxsched._transforms._keep_best import KeepBestState as KeepBestState
 from jaxsched._transforms._keep_best import keep_best as keep_best

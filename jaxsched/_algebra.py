@@ -25,6 +25,8 @@ from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import Number, finite, integer, length, positive, require
 from jaxsched._schedule import Schedule, as_schedule, node
 
+_RATE = "_whole_rate"  # an attribute of the object alone: whatever is made of it is no longer whole
+
 
 @node
 class Then(Schedule):
@@ -75,6 +77,7 @@ class Product(Schedule):
 
     @classmethod
     def of(cls, *factors: Any) -> Product:
+        require_one_rate(factors)
         return cls(_flat(cls, "factors", tuple(map(factor, factors))))
 
     @property
@@ -272,6 +275,33 @@ def operand(call: str, /, **argument: Any) -> Schedule | Number:
 def factor(x: Any) -> Schedule | Number:
     """What may stand in a product, beside a schedule or a stateful one."""
     return operand("schedule * number", number=x)
+
+
+def mark_rate(schedule: Any, base_lr: Any, floor: Any) -> None:
+    """Note that a schedule is a whole learning rate, with its base rate and its floor in it."""
+    vars(schedule)[_RATE] = base_lr, floor
+
+
+def require_one_rate(factors: tuple[Any, ...]) -> None:
+    """Raise if a product would multiply two base rates, or the floor under one of them."""
+    whole = [vars(x)[_RATE] for x in factors if _RATE in getattr(x, "__dict__", ())]
+    rates = [base for base, _ in whole if not (isinstance(base, (int, float)) and base == 1)]
+    floors = [floor for _, floor in whole if floor]
+    if len(rates) > 1:
+        raise ValueError(
+            f"`{_product_text(factors)}` multiplies two learning rates, "
+            f"{' and '.join(map(str, rates))}. Give one of them the base rate 1.0, so that it is "
+            "a factor."
+        )
+    if floors:
+        raise ValueError(
+            f"`{_product_text(factors)}` would multiply the floor min_lr={floors[0]} too. Leave it "
+            f"out, and put the floor under the product: `(...).clip({floors[0]})`."
+        )
+
+
+def _product_text(factors: tuple[Any, ...]) -> str:
+    return " * ".join(map(str, factors))
 
 
 def multiplied(values: Iterable[jax.Array]) -> jax.Array:

@@ -26,6 +26,9 @@ from jaxsched._decays import constant
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import one_of, refuse, static_length, within
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._stateful import _mailbox
+from jaxsched._stateful._mailbox import Mail
+from jaxsched._stateful._protocol import chosen
 from jaxsched._transforms._scheduled import require_transform
 from jaxsched._transforms._walk import find_clocks
 
@@ -152,6 +155,9 @@ def accumulate(
     `tx` counts optimizer steps, and its clock is that of the multiplier: where `set_step` moves the
     rate, the batch goes with it. Without a clock in `tx`, it is the count of `MultiSteps`.
 
+    A metric that is given to `update` with each batch is heard as the mean over the batches of a
+    step.
+
     A NaN stays in the mean for ever: leave such batches out before, by
     `skip_spikes(accumulate(...))`.
 
@@ -187,21 +193,37 @@ def accumulate(
     else:
         many = constant(within(call, "be at least 1", lambda x: x >= 1, multiplier=multiplier))
 
-    def stepped(state: optax.MultiStepsState) -> optax.MultiSteps:
-        step = _step(state)
+    def batches(state: optax.MultiStepsState) -> jax.Array:
         # Of a clock that was moved, the batches may be fewer than there are already.
         least = _clock.read(state.mini_step) + 1
-        batches = jnp.maximum(_clock.read(jnp.rint(many(step))), least)
-        return optax.MultiSteps(tx, lambda _: batches)  # pyright: ignore[reportArgumentType]
+        return jnp.maximum(_clock.read(jnp.rint(many(_step(state)))), least)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, optax.MultiStepsState]:
+        count = batches(state)
+        stepped = optax.MultiSteps(tx, lambda _: count)  # pyright: ignore[reportArgumentType]
+        # The last batch of a step hands its metrics on to `tx`, which no other does.
+        waits = _clock.read(state.mini_step) + 1 < count
+        inner = _posted(state.inner_opt_state, extra_args, waits)
         # It adds booleans to integers.
         with jax.numpy_dtype_promotion("standard"):
-            return stepped(state).update(updates, state, params, **extra_args)
+            state = state._replace(inner_opt_state=inner)
+            return stepped.update(updates, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(optax.MultiSteps(tx, 1).init, update)
+
+
+def _posted(state: optax.OptState, metrics: dict[str, Any], when: jax.Array) -> optax.OptState:
+    """The state of an optimizer with these metrics in its mailboxes, if they are to wait there."""
+
+    def post(path: Any, x: Any) -> Any:
+        if not isinstance(x, Mail) or metrics.get(path[-1].key) is None:
+            return x
+        name = path[-1].key
+        return chosen(when, _mailbox.add(name, x, metrics[name]), x)
+
+    return jax.tree_util.tree_map_with_path(post, state, is_leaf=lambda x: isinstance(x, Mail))
 
 
 def _step(state: optax.MultiStepsState) -> jax.Array:

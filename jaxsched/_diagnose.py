@@ -1,10 +1,12 @@
 """What is wrong with a run, from what `monitor` remembers of it.
 
 A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`. The level is the mean loss
-of late in units of the first.
+of late in units of the mean of the first losses.
 
+    uphill        updates go along the gradients, and not against them
     divergence    the loss is NaN, or above the first; or it rises, by Page and Hinkley's test
-    overshoot     consecutive gradients point against each other, or the loss jumps up and down
+    overshoot     consecutive gradients point against each other, or the loss jumps up and down, or
+                  it leapt up at the start and is still high
     stagnation    the loss is high, and the parameters have stopped; or it never fell, and
                   gradients have no direction
     slow          the loss is high, gradients agree, and it falls all along or has hardly begun to
@@ -12,7 +14,8 @@ of late in units of the first.
     underfitting  the loss is high and flat, though the parameters move: gradients cancel, or only
                   hold up weight decay
 
-What explains the others comes first: a run that diverges or overshoots is accused of nothing else.
+What explains the others comes first: a run that goes uphill, diverges or overshoots is accused of
+nothing else. While a learning rate warms up nothing is said but of divergence and direction.
 The limits of the ramps were chosen on the development runs of `benchmarks/diagnosis.py`.
 """
 
@@ -26,14 +29,16 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._advice import WORDS, nothing
+from jaxsched._advice import WORDS, mixed, nothing, unheard
 from jaxsched._evidence import SMALL, Evidence, evidence
 from jaxsched._numerics import real
 from jaxsched._require import finite, require
+from jaxsched._transforms._hearing import astray, is_warm
 from jaxsched._transforms._monitor import MonitorState
 from jaxsched._transforms._walk import all_of
 
 ENOUGH = 128  # losses before which nothing is said: the mean still remembers the first ones
+FEW = 8  # updates that are enough to tell uphill from downhill
 GUILTY = 0.5  # the score from which on it is an accusation
 
 
@@ -43,12 +48,16 @@ class Diagnosis(NamedTuple):
     `print(diagnosis)` says it in sentences, `diagnosis.verdict` in a word.
     """
 
+    uphill: jax.Array  # float: the updates have the wrong sign
     divergence: jax.Array  # float: the loss explodes
     overshoot: jax.Array  # float: the rate is too high, and the loss jumps about
     stagnation: jax.Array  # float: nothing happens any more, or ever did
     slow: jax.Array  # float: the rate could be much higher
     overfitting: jax.Array  # float: what is learnt holds for the training data alone
     underfitting: jax.Array  # float: the model cannot, or must not, learn more
+    warm: jax.Array  # bool: is the warmup of the learning rates over?
+    unheard: dict[str, jax.Array]  # int32 by metric: updates a rule waited for its first one
+    mixed: jax.Array  # int32: updates in which a metric was observed and given as well
     evidence: Evidence  # the numbers behind the scores
 
     @property
@@ -58,7 +67,8 @@ class Diagnosis(NamedTuple):
         worst = max(scores, key=lambda problem: scores[problem])
         if scores[worst] >= GUILTY:
             return worst
-        return "too early" if self.evidence.steps < ENOUGH else "healthy"
+        early = self.evidence.steps < ENOUGH or not self.warm
+        return "too early" if early else "healthy"
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -66,7 +76,14 @@ class Diagnosis(NamedTuple):
         scores = _scores(self)
         strongest = sorted(scores, key=lambda problem: -scores[problem])
         said = [WORDS[x](self.evidence) for x in strongest if scores[x] >= GUILTY]
-        return tuple(said or [nothing(self.evidence, ENOUGH)])
+        warm = bool(self.warm)
+        return (*(said or [nothing(self.evidence, ENOUGH, warm)]), *self._unsaid())
+
+    def _unsaid(self) -> list[str]:
+        """A sentence for each metric that goes astray."""
+        waits = {name: int(n) for name, n in self.unheard.items() if n >= ENOUGH}
+        lost = [unheard(name, n) for name, n in waits.items()]
+        return [*lost, *([mixed(int(self.mixed))] if self.mixed > 0 else [])]
 
     def __str__(self) -> str:
         return "\n".join(self.advice)
@@ -86,8 +103,10 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
         from it. For losses that may be negative it must be given.
 
     Returns:
-      A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked; all scores
-      are 0 before 128 losses were seen, but that of a divergence to NaN.
+      A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Before 128
+      losses were seen, and while every learning rate still rises from its first value, all scores
+      are 0 but those of a divergence to NaN and of updates uphill. It also says which rules have
+      never heard their metric, and whether one was fed both by `observe` and by `update`.
 
     Raises:
       ValueError: there is no `monitor` in it, or several; or `floor` is not a finite number.
@@ -126,22 +145,37 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
     stacked = found[0].loss.seen.ndim
     judged = judge
     for _ in range(stacked):
-        judged = jax.vmap(judged, in_axes=(0, None))
-    return judged(found[0], lowest)
+        judged = jax.vmap(judged, in_axes=(0, 0, None))
+    warm = jnp.broadcast_to(is_warm(opt_state), found[0].loss.seen.shape)
+    waits, twice = astray(opt_state)
+    return judged(found[0], warm, lowest)._replace(unheard=waits, mixed=twice)
 
 
-def judge(state: MonitorState, floor: jax.Array) -> Diagnosis:
+def judge(state: MonitorState, warm: jax.Array, floor: jax.Array) -> Diagnosis:
     """The scores of one run."""
     e = evidence(state, floor)
-    enough = e.steps >= ENOUGH
-    nan, risen, jumps = _divergence(e), _risen(e), _overshoot(e)
-    calm = (1 - jnp.maximum(nan, risen)) * (1 - jumps)
+    enough = (e.steps >= ENOUGH) & warm
+    uphill = jnp.where(e.moved >= FEW, _ramp(e.climb, 0.4, 0.8), 0)
+    nan, risen, jumps = _divergence(e), _risen(e) * (1 - uphill), _overshoot(e) * (1 - uphill)
+    calm = (1 - jnp.maximum(nan, risen)) * (1 - jumps) * (1 - uphill)
     high = calm * _ramp(e.level, 0.05, 0.15)
     scores = (risen, jumps, *_unlearnt(e, high), calm * _overfitting(e))
     risen, jumps, stagnation, slow, underfitting, overfitting = (
         jnp.where(enough, score, 0) for score in scores
     )
-    return Diagnosis(jnp.maximum(nan, risen), jumps, stagnation, slow, overfitting, underfitting, e)
+    return Diagnosis(
+        uphill=uphill,
+        divergence=jnp.maximum(nan, risen),
+        overshoot=jumps,
+        stagnation=stagnation,
+        slow=slow,
+        overfitting=overfitting,
+        underfitting=underfitting,
+        warm=warm,
+        unheard={},
+        mixed=jnp.zeros((), jnp.int32),
+        evidence=e,
+    )
 
 
 def _divergence(e: Evidence) -> jax.Array:
@@ -158,7 +192,13 @@ def _overshoot(e: Evidence) -> jax.Array:
     against = jnp.maximum(_ramp(-e.cosine, 0.1, 0.3), _ramp(e.neumann, 1.2, 1.6))
     # The loss of a small batch jumps by its mean in a good run too, but at a low level.
     jumps = _ramp(_over(e.spread, e.level), 0.5, 1.5) * _ramp(e.spread, 0.03, 0.17)
-    return jnp.maximum(against * _ramp(e.level, 0.02, 0.1), jumps * _ramp(e.level, 0.06, 0.14))
+    found = jnp.maximum(against * _ramp(e.level, 0.02, 0.1), jumps * _ramp(e.level, 0.06, 0.14))
+    return jnp.maximum(found, _leapt(e) * _ramp(e.level, 0.25, 0.4))
+
+
+def _leapt(e: Evidence) -> jax.Array:
+    """Did the mean loss leap above the very first one at the start, by more than noise?"""
+    return _ramp(e.early, 0.2, 0.6) * _ramp(_over(e.early, e.spread), 3.0, 6.0)
 
 
 def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -177,6 +217,7 @@ def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
     lifeless = (1 - agree) * never * (1 - falling)
     stagnation = jnp.maximum(halted, lifeless) * (1 - held)
     slow = agree * (1 - held) * (1 - halted) * jnp.maximum(falling, never) * hopeful
+    slow = slow * (1 - _leapt(e))  # gradients that lead back from a leap agree too
     idle = jnp.maximum(jnp.maximum(1 - agree, held), 1 - falling)
     underfitting = idle * flat * (1 - jnp.maximum(halted, never) * (1 - held))
     return high * stagnation, high * slow, high * underfitting

@@ -1,7 +1,7 @@
 """The numbers by which a run is judged, from what `monitor` remembers of it.
 
-They have no unit: that of a loss is the first one less the floor. Trends are of the latter half of
-the run, by least squares over the means of its blocks.
+They have no unit: that of a loss is the mean of the first few less the floor. Trends are of the
+latter half of the run, by least squares over the means of its blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TREND = 8  # blocks before which nothing is said of a trend
 
 
 class Evidence(NamedTuple):
-    """The numbers behind the scores: finite floats. Losses are in units of the first."""
+    """The numbers behind the scores: finite floats. The unit of a loss is the mean of the first."""
 
     steps: jax.Array  # int32: finite losses seen
     broken: jax.Array  # losses and gradients that were NaN or infinite, over all updates
@@ -35,6 +35,9 @@ class Evidence(NamedTuple):
     fall: jax.Array  # by how much the loss fell
     fall_error: jax.Array  # the standard error of that
     pressure: jax.Array  # Prechelt's P_k: mean over least loss in the latter half, less 1
+    early: jax.Array  # how high the mean loss has risen above the very first, in units of that
+    moved: jax.Array  # int32: updates that are known to have gone along the gradient or against it
+    climb: jax.Array  # those along it less those against it, over all of them; downhill is -1
     cosine: jax.Array  # of consecutive gradients
     norm: jax.Array  # of the gradients, over that of the first
     outward: jax.Array  # the cosine of the descent and the parameters
@@ -56,7 +59,9 @@ class Trend(NamedTuple):
 def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
     """The numbers of one run, or under `vmap` of many."""
     loss, valid, gradient = state.loss, state.validation, state.gradient
-    unit = jnp.maximum(jnp.abs(loss.first - floor), SMALL)
+    # One loss may be far off by chance, and the mean of several by an explosion among them.
+    first = jnp.abs(loss.first - floor)
+    unit = jnp.maximum(jnp.clip(jnp.abs(loss.start - floor), first / 2, first * 2), SMALL)
     trend, validation = _trend(loss.history, unit, floor), _trend(valid.history, unit, floor)
     judged = (valid.seen > 0) & (loss.seen > 0)
     updates = jnp.maximum(jnp.maximum(loss.seen + loss.broken, gradient.seen + gradient.broken), 1)
@@ -74,6 +79,9 @@ def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
         fall=trend.fall,
         fall_error=trend.error,
         pressure=trend.pressure,
+        early=(loss.worst - loss.first) / _least(loss.first - floor),
+        moved=state.parameters.moved,
+        climb=state.parameters.climb,
         cosine=gradient.cosine,
         norm=gradient.norm / jnp.maximum(gradient.first, SMALL),
         outward=state.parameters.outward,

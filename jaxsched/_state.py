@@ -25,12 +25,15 @@ from jaxsched._numerics import real
 from jaxsched._require import finite_of, integer, refuse, require
 from jaxsched._schedule import Schedule
 from jaxsched._stateful import _mailbox
+from jaxsched._stateful._flat import FlatState
 from jaxsched._stateful._mailbox import Mail
+from jaxsched._stateful._plateau import PlateauState
 from jaxsched._stateful._tunable import TunableState, fits, retuned
 from jaxsched._stateful._until import UntilState
 from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
 from jaxsched._transforms._walk import (
     Path,
+    all_of,
     counts,
     each_clock,
     find_clocks,
@@ -100,7 +103,8 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 
     "cuts" and "raises" of rates, "spikes" of `spike_guard`, "skips" of `skip_spikes`, "restores" of
     `keep_best`, "snapshots" of `snapshot`: those that can happen there. What happened in a step is
-    what the counts after it have more than those before.
+    what the counts after it have more than those before. "mixed" counts the updates in which one
+    metric came from `observe` and from `update` too; outside `jit` it appears once that happened.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
@@ -116,7 +120,45 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
       >>> events(state)
       {'cuts': Array(1, dtype=int32)}
     """
-    return counts(opened(opt_state))
+    found = counts(opened(opt_state))
+    mixed = found.get("mixed")
+    never = mixed is not None and not isinstance(mixed, Tracer) and not np.any(mixed)
+    return {name: x for name, x in found.items() if not (never and name == "mixed")}
+
+
+def exhausted(opt_state: Any) -> jax.Array:
+    """Is every plateau at its floor, and would it have cut again?
+
+    Then no cut is left that could help, and the run may stop. A better metric makes it False again.
+    It looks at `reduce_on_plateau` and `reduce_when_flat`, whose floor is `min_scale`. Without one
+    a scale falls for ever, and a floor by `.clip(low)` is not known to them.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+
+    Returns:
+      bool, scalar unless the state is stacked; False until each of them has reached its floor.
+
+    Raises:
+      ValueError: there is no such rule in it.
+
+    Example:
+      >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5, min_scale=0.5))
+      >>> state = tx.init(jnp.ones(2))
+      >>> for loss in (1.0, 2.0, 2.0):
+      ...     _, state = tx.update(jnp.ones(2), state, value=loss)
+      ...     print(exhausted(state))
+      False
+      False
+      True
+    """
+    found = [x.spared > 0 for x in all_of((PlateauState, FlatState), opt_state)]
+    require(
+        bool(found),
+        f"`exhausted(opt_state)` finds no plateau in a {type(opt_state).__name__}: multiply the "
+        "rate with `reduce_on_plateau(min_scale=...)` or `reduce_when_flat(min_scale=...)`.",
+    )
+    return functools.reduce(jnp.logical_and, found)
 
 
 def step(opt_state: Any) -> jax.Array:
@@ -182,21 +224,29 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
     )
 
 
-def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
+def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
     """Post metrics to every stateful schedule that listens to their names.
 
-    The next update reads them: what was posted since the last one counts as one observation, the
-    mean of the finite values.
+    The next update reads them. What was posted since the last update counts as one observation,
+    the mean of the finite values. If the update is given the same name too, its value is one of
+    them: `events(opt_state)["mixed"]` counts how often that happened. A validation loss therefore
+    needs a name of its own where the training loss is given to `update(value=loss)`:
+    `reduce_on_plateau(metric="validation")` and `observe(opt_state, validation=loss)`.
+
+    Inside `accumulate(...)` a metric that is given to `update` counts with every batch. Inside
+    `optax.MultiSteps` only the one given with the last batch of a step is heard, because the
+    wrapper shows an optimizer nothing else. There, observe the metric of every batch.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
       **metrics: scalars by name; `reduce_on_plateau` listens to `value` unless told otherwise.
 
     Returns:
-      The state; an `nnx.Optimizer`, which is mutable, is changed in place and returned.
+      The state. Use it in place of the one you gave: `state = observe(state, value=loss)`. Only an
+      `nnx.Optimizer`, which is mutable, is changed in place, and returned.
 
     Raises:
-      ValueError: nothing listens to a name; or a metric is not a scalar.
+      ValueError: nothing listens to a name; or a metric is None, or not a scalar.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5))
@@ -206,6 +256,9 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
       >>> hyperparams(state)
       {'scale': Array(0.5, dtype=float32)}
     """
+    for name, value in metrics.items():
+        remedy = "Leave it out where there is none."
+        require(value is not None, refuse("observe", name, "be a number", value, remedy))
     heard: set[str] = set()
 
     def post(path: Path, x: Any) -> Any:
@@ -213,7 +266,7 @@ def observe(opt_state: S, /, **metrics: ArrayLike) -> S:
             return x
         heard.add(path[-1].key)
         metric = metrics.get(path[-1].key)
-        return x if metric is None else _mailbox.add(path[-1].key, x, metric)
+        return x if metric is None else _mailbox.observed(path[-1].key, x, metric)
 
     def posted(tree: Any) -> Any:
         is_mail = functools.partial(_is, Mail)

@@ -248,12 +248,14 @@ class TestAccumulate:
         assert taken == [0, 0] and state.gradient_step == 4
         assert steps(js.set_step(state, 6), 2)[0] == [7, 8]
 
-    def test_hands_metrics_on(self):
-        tx = js.accumulate(js.wrap(optax.sgd(1.0), js.reduce_on_plateau(patience=1)), 2)
-        state = tx.init(PARAMS)
-        for value in (1.0, 2.0):
-            _, state = tx.update(PARAMS, state, PARAMS, value=jnp.float32(value))
-        assert js.factors(state)["scale"][0].best == 2.0
+    def test_a_metric_is_the_mean_over_the_batches_of_a_step(self):
+        tx = js.accumulate(js.wrap(optax.sgd(1.0), js.reduce_on_plateau(patience=1)), 4)
+        update, state = jax.jit(tx.update), tx.init(PARAMS)
+        for value in (1.0, 2.0, 3.0, 10.0):
+            _, state = update(PARAMS, state, PARAMS, value=jnp.float32(value))
+        (plateau,) = js.factors(state)["scale"]
+        assert plateau.best == 4.0 and plateau.judged == 1
+        assert js.events(state) == {"cuts": 0}  # it was not observed, and so is not mixed
 
     def test_a_broken_batch_is_left_out_before(self):
         tx = js.skip_spikes(js.accumulate(optax.sgd(1.0), 2))

@@ -149,7 +149,7 @@ def test_it_hears_the_gradient_norm_by_itself():
     guard = js.spike_guard(
         metric="gradient_norm", window_size=8, min_observations=4, recover_steps=5
     )
-    tx = js.scale_by_learning_rate(1.0 * guard)
+    tx = js.with_gradient_norm(js.scale_by_learning_rate(1.0 * guard))
     state, rates = tx.init({"w": jnp.zeros(3)}), []
     for size in (1.0, 1.1, 1.0, 1.1, 50.0, 1.0):
         _, state = tx.update({"w": jnp.full(3, size)}, state)

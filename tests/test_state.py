@@ -107,7 +107,8 @@ def test_observations_between_two_updates_are_one():
     state = tx.init(PARAMS)
     for value in (1.0, float("nan"), 3.0, float("inf")):
         state = js.observe(state, value=value)
-    _, state = tx.update(PARAMS, state, value=5.0)
+    with pytest.warns(UserWarning, match="observed by"):
+        _, state = tx.update(PARAMS, state, value=5.0)
     factor = state.factors["learning_rate_factors"][0]
     assert factor.best == 3 and factor.judged == 1
     assert factor.mailbox["value"].finite == 0

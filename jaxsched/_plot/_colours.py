@@ -13,4 +13,5 @@ EVENTS = {
     "restores": SKY,
     "snapshots": BLUE,
     "triggers": GREEN,
+    "mixed": ORANGE,
 }

@@ -90,7 +90,7 @@ def feedback(
       init_state: the state at first, a number or any tree of them.
       factor: a function of the state that gives a number; None: the state is it.
       metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
-        `"gradient_norm"` needs no observing.
+        `"gradient_norm"` comes by itself in `inject` and `wrap`; see `with_gradient_norm`.
       axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
 
     Returns:

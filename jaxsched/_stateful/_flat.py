@@ -46,6 +46,7 @@ class FlatState(NamedTuple):
     ring: Blocks  # the latest blocks of observations
     cooldown: jax.Array  # int32: observations still to pass before one is looked at
     cuts: jax.Array  # int32: how often the scale was cut
+    spared: jax.Array  # int32: cuts that found it at its floor, since it last improved
 
     @property
     def flat(self) -> jax.Array:
@@ -85,6 +86,7 @@ class ReduceWhenFlat(Listener):
             ring=_blocks.start(self.blocks),
             cooldown=zero(),
             cuts=zero(),
+            spared=zero(),
         )
 
     def _value(self, state: FlatState, t: jax.Array) -> jax.Array:
@@ -117,7 +119,8 @@ class ReduceWhenFlat(Listener):
         answer = jnp.where(flat, FLAT, jnp.where(ready & improving, IMPROVING, UNDECIDED))
         waited = jnp.where(undecided, counted(ring.waited, undecided), 0)
         ring = ring._replace(waited=waited)
-        state = state._replace(answer=answer.astype(jnp.int32), ring=ring)
+        spared = jnp.where(answer == IMPROVING, 0, state.spared)
+        state = state._replace(answer=answer.astype(jnp.int32), ring=ring, spared=spared)
         merges = (waited >= self.blocks) & (ring.filled >= self.blocks)
         longer = state._replace(ring=chosen(merges, _blocks.merge(ring), ring))
         return chosen(flat, self._cut(state), longer)
@@ -150,6 +153,7 @@ class ReduceWhenFlat(Listener):
             answer=state.answer,
             cooldown=_clock.read(self.cooldown),
             cuts=counted(state.cuts, lower < state.scale),
+            spared=counted(state.spared, lower >= state.scale),
         )
 
 

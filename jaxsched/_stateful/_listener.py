@@ -36,7 +36,7 @@ class Listener(Rule):
     def _next(self, state: Any, t: jax.Array) -> Any:
         seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
         state = self._react(state, seen, t)
-        return state._replace(mailbox=_mailbox.empty(self.metric))
+        return state._replace(mailbox=_mailbox.emptied(state.mailbox, self.axis_name))
 
     def _react(self, state: Any, seen: Observation, t: jax.Array) -> Any:
         """The state after an update at clock time `t`, in which this was seen or nothing."""

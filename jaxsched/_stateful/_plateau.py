@@ -39,6 +39,7 @@ class PlateauState(NamedTuple):
     bad: jax.Array  # int32: bad ones in a row
     cooldown: jax.Array  # int32: metrics still to pass before a bad one counts
     cuts: jax.Array  # int32: how often the scale was cut
+    spared: jax.Array  # int32: cuts that found it at its floor, since a metric was better
     smoothing: SmoothingState | tuple[()]  # of the metric; empty if there is none
 
 
@@ -72,6 +73,7 @@ class ReduceOnPlateau(Listener):
             bad=zero(),
             cooldown=zero(),
             cuts=zero(),
+            spared=zero(),
             smoothing=_smoothing.start() if self._smooths else (),
         )
 
@@ -106,6 +108,7 @@ class ReduceOnPlateau(Listener):
         cut = bad_one & (bad >= jnp.maximum(_clock.read(self.patience), 1))
         cut = (cut | (broken & (self.nonfinite == "reduce"))) & ~cooling
         lower = jnp.maximum(old.scale * real(self.factor), real(self.min_scale))
+        lowers = lower < old.scale
         passed = (event & cooling).astype(jnp.int32)
         return old._replace(
             scale=jnp.where(cut, lower, old.scale),
@@ -113,7 +116,8 @@ class ReduceOnPlateau(Listener):
             judged=counted(old.judged, seen.heard),
             bad=jnp.where(cut, 0, bad),
             cooldown=jnp.where(cut, _clock.read(self.cooldown), old.cooldown - passed),
-            cuts=counted(old.cuts, cut & (lower < old.scale)),
+            cuts=counted(old.cuts, cut & lowers),
+            spared=jnp.where(better, 0, counted(old.spared, cut & ~lowers)),
         )
 
 

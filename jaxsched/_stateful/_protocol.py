@@ -19,7 +19,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import bounds, clipped, factor, multiplied, value_at
+from jaxsched._algebra import bounds, clipped, factor, multiplied, require_one_rate, value_at
 from jaxsched._require import Number
 from jaxsched._schedule import Schedule, is_operand, node, require_unstacked
 
@@ -170,6 +170,7 @@ class StatefulClip(Stateful):
 def _product(*factors: Any) -> Stateful:
     if not all(isinstance(x, Stateful) or is_operand(x) for x in factors):
         return NotImplemented
+    require_one_rate(factors)
     flat: list[Schedule | Stateful | Number] = []
     for x in factors:
         if isinstance(x, StatefulProduct):

@@ -121,7 +121,7 @@ def spike_guard(
       nonfinite: is a NaN or infinite observation a "spike", before `min_observations` too, or to be
         "ignore"d? It is never put in the window.
       metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
-        `"gradient_norm"` needs no observing.
+        `"gradient_norm"` comes by itself in `inject` and `wrap`; see `with_gradient_norm`.
       axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
 
     Returns:

@@ -13,6 +13,7 @@ from jax.extend.core.primitives import convert_element_type_p
 
 from jaxsched._numerics import real
 from jaxsched._require import refuse, require
+from jaxsched._transforms._rates import require_rate
 from jaxsched._transforms._scheduled import Values, as_slot, scheduled, with_extra_args
 
 
@@ -41,7 +42,8 @@ def inject(
 
     Raises:
       ValueError: a slot is none of these; or the factory has no such argument, or one that it
-        branches on in Python, which nothing can schedule.
+        branches on in Python, which nothing can schedule; or `learning_rate` is negative at an end,
+        or a rule without a rate to multiply.
 
     Example:
       >>> tx = inject(optax.adamw, learning_rate=cosine(0.1, 0.0, 100), weight_decay=0.01)
@@ -69,6 +71,9 @@ def inject(
         )
         for key, value in slots.items()
     }
+
+    if "learning_rate" in given:
+        require_rate("inject", "learning_rate", given["learning_rate"])
 
     def make(values: Values) -> optax.GradientTransformation:
         return factory(**{key: weak(value) for key, value in values.items()})

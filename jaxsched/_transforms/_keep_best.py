@@ -127,14 +127,17 @@ def keep_best(
     ) -> tuple[optax.Updates, KeepBestState]:
         here = require_params(call, params)
         require_state(call, state, KeepBestState, metric)
-        seen = _mailbox.read(heard(state.mailbox, metric, extra_args), **names)
+        mailbox = heard(state.mailbox, metric, extra_args)
+        seen = _mailbox.read(mailbox, **names)
         new, inner_state = inner.update(updates, state.inner_state, here, **extra_args)
         kept = _judged(state, seen, here, better)
         if goes_back:
             back = _is_back(state, inner_state, here)
             way = jax.tree.map(_way, here, kept.params, new)
             new, kept = chosen(back, way, new), kept._replace(restores=counted(kept.restores, back))
-        return new, kept._replace(mailbox=_mailbox.empty(metric), inner_state=inner_state)
+        return new, kept._replace(
+            mailbox=_mailbox.emptied(mailbox, axis_name), inner_state=inner_state
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)
 

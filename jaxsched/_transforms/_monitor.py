@@ -31,6 +31,7 @@ from jaxsched._transforms._stream import (
     weight,
 )
 
+ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by
 JUDGED = 1  # validations that are averaged: they are so few that a mean would be late
 
 
@@ -55,6 +56,9 @@ class Parameters(NamedTuple):
     posed: jax.Array  # int32: how often together with a gradient, none of them zero
     outward: jax.Array  # float: the mean cosine of the parameters and the descent
     travel: History  # by how much their norm changed, at each update
+    along: jax.Array  # float: their product with the last gradient, of length 1
+    moved: jax.Array  # int32: updates that moved them along the gradient before, or against it
+    climb: jax.Array  # float: the mean of 1 for along and -1 for against
 
 
 class MonitorState(NamedTuple):
@@ -138,12 +142,13 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
+        felt = _felt(state.gradient, updates, size, axis)
         return updates, MonitorState(
-            mailbox=boxes(),
+            mailbox=_mailbox.emptied(mail, axis),
             loss=heard(state.loss, _mailbox.read(mail, metric, axis), size),
             validation=heard(state.validation, _mailbox.read(mail, validation, axis), JUDGED),
-            gradient=_felt(state.gradient, updates, size, axis),
-            parameters=_moved(state.parameters, updates, params, size, axis),
+            gradient=felt,
+            parameters=_moved(state.parameters, state.gradient, felt, updates, params, size, axis),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -167,7 +172,8 @@ def _unfelt(params: optax.Params) -> Gradients:
 
 
 def _unmoved() -> Parameters:
-    return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten())
+    none = real(0.0), _zero(), real(0.0)
+    return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten(), *none)
 
 
 def _felt(old: Gradients, updates: Any, window: int, axis: Axis) -> Gradients:
@@ -196,7 +202,15 @@ def _felt(old: Gradients, updates: Any, window: int, axis: Axis) -> Gradients:
     )
 
 
-def _moved(old: Parameters, updates: Any, params: Any, window: int, axis: Axis) -> Parameters:
+def _moved(
+    old: Parameters,
+    before: Gradients,
+    now: Gradients,
+    updates: Any,
+    params: Any,
+    window: int,
+    axis: Axis,
+) -> Parameters:
     if params is None:
         return old
     square, gradient = _dot(params, params, axis), _dot(updates, updates, axis)
@@ -206,12 +220,19 @@ def _moved(old: Parameters, updates: Any, params: Any, window: int, axis: Axis) 
     outward = _cosine(-_dot(updates, params, axis), length, posed)
     together = counted(old.posed, posed)
     travel = chosen(old.seen > 0, remembered(old.travel, jnp.abs(norm - old.norm)), old.travel)
+    # How far the update after the last gradient went along it. A rounding is no way.
+    way = _dot(before.previous, params, axis) - old.along
+    went = before.kept & (old.seen > 0) & (jnp.abs(way) > ROUNDING * norm)
+    moved = counted(old.moved, went)
     new = Parameters(
         seen=counted(old.seen, jnp.ones((), bool)),
         norm=norm,
         posed=together,
         outward=_mean(old.outward, outward, together, posed, window),
         travel=travel,
+        along=_dot(now.previous, params, axis),
+        moved=moved,
+        climb=_mean(old.climb, jnp.sign(way), moved, went, window),
     )
     return chosen(jnp.isfinite(square), new, old)
 

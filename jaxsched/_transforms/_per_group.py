@@ -13,6 +13,7 @@ from jaxsched._decays import constant
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import flag, length, positive, refuse, require
 from jaxsched._require import name as name_one
+from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import AnyRate, Slot, Values, as_slot, scheduled, times
 from jaxsched._transforms._walk import text_of
 
@@ -31,8 +32,9 @@ def per_group(
         -schedules[label of the parameter](count) * update
 
     It stands where `scale_by_learning_rate` would, behind one preconditioner for all; `optax.
-    partition` is for groups that have different optimizers. A group of rate 0 does not move. A rule
-    that listens to gradients hears those of all groups.
+    partition` is for groups that have different optimizers. A group of rate 0 does not move. Behind
+    a whole optimizer such as `optax.sgd(0.1)` it would turn the updates uphill; say
+    `flip_sign=False` there.
 
     Args:
       labels: a tree of names in the structure of the parameters, or of the upper part of it; or a
@@ -67,7 +69,9 @@ def per_group(
     require(bool(schedules), f"`{call}(labels, schedules)` has no schedules: name one per group.")
     sign = -1 if flag(call, flip_sign=flip_sign) else 1
     slots = {name: as_slot(call, name, x) for name, x in schedules.items()}
-    return _grouped(call, labels, slots, "learning_rate", sign)
+    for name, slot in slots.items() if flip_sign else ():
+        require_rate(call, name, slot)
+    return behind(call, _grouped(call, labels, slots, "learning_rate", sign), *slots.values())
 
 
 def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTransformationExtraArgs:

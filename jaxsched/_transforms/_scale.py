@@ -14,6 +14,7 @@ import optax
 
 from jaxsched import _require
 from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import (
     AnyRate,
     Slot,
@@ -36,6 +37,9 @@ def scale_by_schedule(
     """Multiply the updates with a schedule.
 
         updates * schedule(count)
+
+    A rule with `metric="gradient_norm"` hears the norm of the updates that arrive here. Behind
+    other links these are not the gradients; see `with_gradient_norm`.
 
     Args:
       schedule: a float, a schedule, a stateful schedule, or any function of the step.
@@ -67,6 +71,10 @@ def scale_by_learning_rate(
 
         -learning_rate(count) * updates
 
+    It stands behind a preconditioner such as `optax.scale_by_adam()`. Behind a whole optimizer such
+    as `optax.adam(1e-3)`, which goes downhill already, it would turn the updates uphill, as
+    `optax.scale_by_learning_rate` does. There, use `wrap(optax.adam(1e-3), factor)`.
+
     Args:
       learning_rate: a float, a schedule, a stateful schedule, or any function of the step.
       flip_sign: downhill; False goes up.
@@ -76,7 +84,9 @@ def scale_by_learning_rate(
       least, and has the dtype of the update.
 
     Raises:
-      ValueError: `learning_rate` is none of these.
+      ValueError: `learning_rate` is none of these; or it is negative at an end, or a rule without
+        a rate to multiply; or an update has no `gradient_norm` for a rule that listens to it, see
+        `with_gradient_norm`.
 
     Example:
       >>> tx = optax.chain(
@@ -92,7 +102,9 @@ def scale_by_learning_rate(
     call = "scale_by_learning_rate"
     sign = -1 if _require.flag(call, flip_sign=flip_sign) else 1
     slot = as_slot(call, "learning_rate", learning_rate)
-    return _scaled(optax.identity(), "learning_rate", slot, sign)
+    if flip_sign:
+        require_rate(call, "learning_rate", slot)
+    return behind(call, _scaled(optax.identity(), "learning_rate", slot, sign), slot)
 
 
 def _with_options_of(rule: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -131,7 +143,8 @@ def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
     References:
       `optax.contrib.reduce_on_plateau`, whose place in a chain it takes.
     """
-    return scale_by_schedule(reduce_on_plateau(**options))
+    slot = reduce_on_plateau(**options)
+    return behind("scale_by_plateau", scale_by_schedule(slot), slot)
 
 
 def wrap(

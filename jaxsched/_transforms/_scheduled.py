@@ -8,6 +8,7 @@ the state records is what was used.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class ScheduledState(NamedTuple):
     hyperparams: Values  # by name: the values used last; at first those that will be
     overrides: dict[str, Override]  # by name + "_override"
     factors: Factors  # by name + "_factors", of those that have a state
+    warm: jax.Array  # bool: has a value held or fallen? Until then all of them rise: a warmup
     inner_state: optax.OptState
 
 
@@ -74,6 +76,7 @@ def scheduled(
                 override_key(name): Override(real(0.0), jnp.zeros((), bool)) for name in slots
             },
             factors=factors,
+            warm=jnp.zeros((), bool),
             inner_state=make(values).init(params),
         )
 
@@ -90,9 +93,16 @@ def scheduled(
         inner = with_extra_args(make(values))
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         count = ticked(state.count)
-        return updates, ScheduledState(count, values, state.overrides, factors, inner_state)
+        warm = _is_warm(state, values)
+        return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
+    """Did a value not rise in this update? Before the first there is none to compare it with."""
+    held = [values[name] <= value for name, value in state.hyperparams.items()]
+    return state.warm | ((state.count > 0) & functools.reduce(jnp.logical_or, held))
 
 
 def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Values:

@@ -127,7 +127,7 @@ def skip_spikes(
         frozen = _waiting(state.inner_state, axis_name)
         frozen = _ticked(frozen) if advances else frozen
         return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
-            mailbox=_mailbox.empty(metric),
+            mailbox=_mailbox.emptied(mailbox, axis_name),
             window=_rolling.add(state.window, seen.value, seen.heard),
             skipped=skip,
             skips=counted(state.skips, skip),

@@ -84,7 +84,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
             high=jnp.array(real(first), copy=True),
             low=jnp.array(real(first), copy=True),
         )
-        return ScheduledState(count, {}, {}, {}, ring)
+        return ScheduledState(count, {}, {}, {}, jnp.ones((), bool), ring)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None

@@ -22,6 +22,7 @@ from jaxsched._stateful._mailbox import Observation
 from jaxsched._stateful._protocol import chosen
 
 BLOCKS = 32
+EIGHTH = 8  # of a window: a loss that falls fast is much lower after a whole one
 ALLOWED = 0.25  # a rise by this many deviations is no rise
 SURPRISE = 5.0  # deviations that one number counts at most: one outlier is no alarm
 FULL = 50.0  # the alarm goes no higher, so that it ends when the rise has ended
@@ -46,6 +47,7 @@ class Stream(NamedTuple):
     lost: jax.Array  # int32: of these, those since the last finite number
     latest: jax.Array  # float: the last number
     first: jax.Array  # float: the first
+    start: jax.Array  # float: the mean of the first few, an eighth of `window`
     mean: jax.Array  # float: of about the last `window`
     variance: jax.Array  # float: the same mean, of squared distances to the mean
     jumps: jax.Array  # float: the same mean, of squared distances to the number before
@@ -64,6 +66,7 @@ def silent() -> Stream:
         lost=jnp.zeros((), jnp.int32),
         latest=real(0.0),
         first=real(0.0),
+        start=real(0.0),
         mean=real(0.0),
         variance=real(0.0),
         jumps=real(0.0),
@@ -109,6 +112,7 @@ def _added(old: Stream, x: jax.Array, window: int) -> Stream:
         lost=old.lost,
         latest=x,
         first=jnp.where(first, x, old.first),
+        start=jnp.where(seen <= max(window // EIGHTH, 1), mean, old.start),
         mean=mean,
         variance=(1 - a) * (old.variance + a * d**2),
         jumps=old.jumps + b * (jump**2 - old.jumps),

@@ -23,7 +23,7 @@ Path = tuple[Any, ...]
 _INNER = jax.tree_util.GetAttrKey("inner_state")
 
 # The fields that count what has happened.
-EVENTS = ("cuts", "raises", "spikes", "skips", "restores", "snapshots")
+EVENTS = ("cuts", "raises", "spikes", "skips", "restores", "snapshots", "mixed")
 
 
 def find_clocks(tree: Any, path: Path = ()) -> Iterator[tuple[Path, ScheduledState]]:
@@ -66,8 +66,8 @@ def text_of(path: Path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def all_of(kind: type, tree: Any) -> list[Any]:
-    """Every record of a kind, however deep."""
+def all_of(kind: type | tuple[type, ...], tree: Any) -> list[Any]:
+    """Every record of a kind, or of one of several, however deep."""
     found: list[Any] = []
 
     def is_one(x: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar, cast
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxsched._algebra import mark_rate
 from jaxsched._clock import LAST
 from jaxsched._compose import from_function
 from jaxsched._curves import cosine
@@ -19,19 +21,25 @@ from jaxsched._decays import constant
 from jaxsched._numerics import real
 from jaxsched._require import Number, Whole, finite, length, refuse, require
 from jaxsched._schedule import Schedule
+from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def rated(twin: F) -> F:
-    """A twin whose first argument, the base rate, is looked at before anything else."""
+    """A twin whose first argument is the base rate: it is checked first, and the twin is a rate."""
 
     @functools.wraps(twin)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for base_lr in args[:1] or (kwargs.get("base_lr", 1.0),):
             finite(twin.__name__, base_lr=base_lr)
-        return twin(*args, **kwargs)
+        made = twin(*args, **kwargs)
+        given = inspect.signature(twin).bind(*args, **kwargs).arguments
+        floor = given.get("min_lr", given.get("lr_min", 0.0)) if isinstance(made, Stateful) else 0.0
+        if not any(made is x for x in given.values()):
+            mark_rate(made, next(iter(given.values()), 1.0), floor)
+        return made
 
     return cast(F, checked)
 

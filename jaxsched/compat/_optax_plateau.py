@@ -120,5 +120,6 @@ def _as_core(state: ReduceLROnPlateauState, accumulation_size: int) -> PlateauSt
         bad=jnp.asarray(state.plateau_count),
         cooldown=jnp.asarray(state.cooldown_count),
         cuts=jnp.zeros((), jnp.int32),
+        spared=jnp.zeros((), jnp.int32),
         smoothing=window if accumulation_size > 1 else (),
     )

@@ -1,0 +1,49 @@
+"""The norm of the gradients, as the metric of rules that stand behind a preconditioner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+from jaxsched._numerics import norm
+from jaxsched._stateful._listener import GRADIENT_NORM
+from jaxsched._transforms._scheduled import require_transform, with_extra_args
+
+
+def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """An optimizer whose rules hear the norm of the gradients that it is given.
+
+        tx.update(updates, state, params, gradient_norm=norm(updates))
+
+    A rule with `metric="gradient_norm"` hears the norm of what reaches its own transform. Inside
+    `inject(optax.adam, ...)` and `wrap(optax.adam(...), ...)` these are the gradients. In a chain
+    they are what the links before have made of them, and behind Adam their norm says nothing.
+    Around the whole chain, this function computes the norm once and hands it to every link.
+
+    Args:
+      tx: any optimizer, such as an `optax.chain(...)`.
+
+    Returns:
+      A transform with the state of `tx`. A `gradient_norm` that is given to `update` is kept.
+
+    Raises:
+      ValueError: `tx` is no transform.
+
+    Example:
+      >>> rate = 0.1 * spike_guard(metric="gradient_norm")
+      >>> tx = with_gradient_norm(optax.chain(optax.scale_by_adam(), scale_by_learning_rate(rate)))
+      >>> updates, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+      >>> print(factors(state)["learning_rate"][0].window.values[0])
+      1.4142135
+    """
+    inner = with_extra_args(require_transform("with_gradient_norm", tx))
+
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        given = extra_args.pop(GRADIENT_NORM, None)
+        size = norm(updates) if given is None else given
+        return inner.update(updates, state, params, **{**extra_args, GRADIENT_NORM: size})
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -1,0 +1,89 @@
+"""What cannot be a learning rate, and where a rule would hear the wrong gradients.
+
+Each of these trains without an error and trains badly, so it is refused where it is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+
+from jaxsched._compose import Function
+from jaxsched._require import refuse, require
+from jaxsched._schedule import Schedule
+from jaxsched._show._still import at_first, still
+from jaxsched._stateful._listener import GRADIENT_NORM
+from jaxsched._stateful._protocol import Rule, Stateful, StatefulClip, StatefulProduct
+
+
+def require_rate(call: str, argument: str, slot: Any) -> None:
+    """Raise if a slot is a factor alone, or is negative at an end that is known."""
+    if not _is_known(slot):
+        return
+    if _is_factor(slot):
+        must = "be a learning rate, and a rule alone is a factor that starts at 1"
+        remedy = f"Write the rate in front of it: `1e-3 * {slot}`."
+        raise ValueError(refuse(call, argument, must, slot, remedy))
+    for value in _ends(still(slot) if isinstance(slot, Stateful) else slot):
+        if value < 0:
+            must = f"not be negative, as {value:g} is"
+            remedy = "Updates go downhill by themselves. For ascent negate the gradients."
+            raise ValueError(refuse(call, argument, must, slot, remedy))
+
+
+def behind(
+    call: str, tx: optax.GradientTransformationExtraArgs, *slots: Any
+) -> optax.GradientTransformationExtraArgs:
+    """A last link, that asks for the norm of the gradients if a rule in it listens to it.
+
+    What reaches it is not the gradients any more.
+    """
+    rules = [rule for slot in slots if isinstance(slot, Stateful) for rule in slot.rules]
+    if not any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules):
+        return tx
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        require(
+            extra_args.get(GRADIENT_NORM) is not None,
+            f"`{call}` is the last link of a chain, where a rule with metric='{GRADIENT_NORM}' "
+            "would hear the norm of what the links before have made of the gradients. Write "
+            "`with_gradient_norm(optax.chain(...))` around the chain, or "
+            "`inject(optax.adam, learning_rate=...)` in place of it.",
+        )
+        return tx.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def _is_known(slot: Any) -> bool:
+    """Is every number of a slot one number that can be read here?"""
+    return all(
+        not isinstance(x, Tracer) and (not isinstance(x, jax.Array) or x.is_fully_addressable)
+        for x in jax.tree.leaves(slot)
+    )
+
+
+def _is_factor(x: Any) -> bool:
+    """Is it made of rules alone, each worth 1 at first?"""
+    if isinstance(x, StatefulProduct):
+        return all(map(_is_factor, x.factors))
+    if isinstance(x, StatefulClip):
+        return _is_factor(x.schedule)
+    return isinstance(x, Rule) and not isinstance(at_first(x), Schedule) and at_first(x) == 1
+
+
+def _ends(schedule: Schedule) -> list[float]:
+    """The first and the last value. The program is the one that `init` calls."""
+    steps = [0] if schedule.steps is None or _is_foreign(schedule) else [0, int(schedule.steps)]
+    with jax.ensure_compile_time_eval():
+        return [float(schedule(jnp.asarray(t, jnp.int32))) for t in steps]
+
+
+def _is_foreign(schedule: Schedule) -> bool:
+    """Is there a function in it that somebody else wrote, which may take long for a late step?"""
+    found = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
+    return any(isinstance(x, Function) for x in found)
