@@ -197,8 +197,9 @@ def _overshoot(e: Evidence) -> jax.Array:
 
 
 def _leapt(e: Evidence) -> jax.Array:
-    """Did the mean loss leap above the very first one at the start, by more than noise?"""
-    return _ramp(e.early, 0.2, 0.6) * _ramp(_over(e.early, e.spread), 3.0, 6.0)
+    """Did the mean loss leap above the very first one by more than noise, and come down again?"""
+    back = _ramp(_over(e.worst - e.level, e.worst), 0.05, 0.2)
+    return back * _ramp(e.early, 0.2, 0.6) * _ramp(_over(e.early, e.spread), 3.0, 6.0)
 
 
 def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
