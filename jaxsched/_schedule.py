@@ -71,6 +71,11 @@ class Schedule:
 
     `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
     the methods below join schedules; one of your own is `from_function(f)`, not a subclass.
+
+    Operators bind as everywhere in Python: first methods, then `*` and `/`, then `+` and `-`, and
+    `>>` last. So `0.5 * warmup >> decay` halves the warmup alone, and `warmup >> decay + 0.01` and
+    `warmup >> decay.hold(22)` change the decay alone. For the whole chain write parentheses:
+    `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step where two pieces do not meet.
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule

@@ -187,6 +187,13 @@ class TestNoRate:
         js.scale_by_schedule(-LINE)
         jax.jit(lambda x: js.inject(optax.sgd, learning_rate=x).init(PARAMS))(-0.1)
 
+    def test_a_function_that_closes_over_a_traced_number_is_not_asked(self):
+        def started(peak):
+            rate = js.from_function(lambda t: peak / (1.0 + t))
+            return js.hyperparams(js.scale_by_learning_rate(rate).init(PARAMS))["learning_rate"]
+
+        np.testing.assert_allclose(jax.vmap(started)(jnp.array([0.1, 0.2])), [0.1, 0.2])
+
     def test_a_late_step_of_somebody_elses_function_is_not_asked_for(self):
         asked = []
         slow = js.from_function(lambda t: jnp.where(t < 100, 0.1, 0.1)).take(2**30)

@@ -31,6 +31,7 @@ from jaxsched._plot._simulate import (
 from jaxsched._require import static_length
 from jaxsched._schedule import Schedule, as_schedule, require_unstacked
 from jaxsched._show._boundaries import boundaries
+from jaxsched._show._jumps import Jump, jumps
 from jaxsched._show._still import still
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._transforms._walk import EVENTS
@@ -57,6 +58,7 @@ class Curve:
     restarts: np.ndarray  # those boundaries from which it rises again after a fall
     phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
     events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
+    jumps: tuple[Jump, ...] = ()  # where two pieces of a chain do not meet
 
     @property
     def happened(self) -> dict[str, str]:
@@ -193,7 +195,14 @@ def _curve(
         edges = edges[edges < min(total, LAST if when is None else when)]
     pieces = phases(quiet, total if when is None else min(total, when))  # what follows is another
     return Curve(
-        label.strip(), steps, values, edges, _restarts(quiet, edges), tuple(pieces), events
+        label.strip(),
+        steps,
+        values,
+        edges,
+        _restarts(quiet, edges),
+        tuple(pieces),
+        events,
+        tuple(x for x in jumps(quiet) if x.step in edges),
     )
 
 

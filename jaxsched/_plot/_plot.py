@@ -133,6 +133,9 @@ def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
     ):
         if 0 < len(steps) <= MANY:
             panel.plot(steps, curve.at(steps), ls="", **style)
+    for step, before, after in curve.jumps:
+        text = {"textcoords": "offset points", "color": colour, "fontsize": "small"}
+        panel.annotate(f"{before:.3g} → {after:.3g}", (step, after), (6, 4), **text)
     if len(curve.restarts) > MANY:
         panel.plot([], [], " ", label=curve.happened["restarts"])
     for name, steps in curve.events.items():

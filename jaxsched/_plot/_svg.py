@@ -117,6 +117,9 @@ def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)
+    for step, before, after in curve.jumps:
+        where = box.at(step) + 6, float(box.down(box.y(np.asarray(after)))) - 6
+        yield _text(*where, f"{number(before)} → {number(after)}", "start", f"fill:{colour}")
     for name, when in curve.events.items():
         for step in when if len(when) <= MANY else ():
             yield _event(box, int(step), name, curve, colour if many else EVENTS[name])

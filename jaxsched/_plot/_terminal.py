@@ -94,7 +94,9 @@ def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:
 
 def _what(curve: Curve) -> str:
     """The text of a curve, and how often what happens in it."""
-    return curve.label + (f"   ({', '.join(curve.happened.values())})" if curve.happened else "")
+    jumps = [f"{number(a)} to {number(b)} at step {step}" for step, a, b in curve.jumps]
+    said = [*curve.happened.values(), *(f"jumps from {jump}" for jump in jumps)]
+    return curve.label + (f"   ({', '.join(said)})" if said else "")
 
 
 def _letter(n: int) -> str:

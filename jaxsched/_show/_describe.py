@@ -14,6 +14,7 @@ from jaxsched._clock import LAST
 from jaxsched._require import length, refuse
 from jaxsched._schedule import Schedule, as_schedule, require_unstacked
 from jaxsched._show._boundaries import boundaries
+from jaxsched._show._jumps import Jump, jumps
 from jaxsched._show._still import at_first, still
 from jaxsched._stateful._protocol import Rule, Stateful
 from jaxsched._stateful._tunable import Tunable
@@ -40,6 +41,7 @@ class Description:
     floor: Row  # the lowest
     rules: tuple[str, ...]  # what else a stateful schedule is worth
     left_out: int | None  # the row before which boundaries are left out
+    jumps: tuple[Jump, ...]  # the joins of a chain whose two pieces do not meet, the first few
 
     def __repr__(self) -> str:
         table = [("step", "value"), *((str(step), f"{value:.4g}") for step, value in self.rows)]
@@ -48,7 +50,8 @@ class Description:
         wide, high = (max(map(len, column)) for column in zip(*table, strict=True))
         lines = [f"  {step:>{wide}}  {value:>{high}}".rstrip() for step, value in table]
         peak, floor = (f"{x.value:.4g} at step {x.step}" for x in (self.peak, self.floor))
-        return "\n".join([self.text, *lines, f"peak {peak}, floor {floor}", *self.rules])
+        jumps = [f"jumps from {a:.4g} to {b:.4g} at step {step}" for step, a, b in self.jumps]
+        return "\n".join([self.text, *lines, f"peak {peak}, floor {floor}", *jumps, *self.rules])
 
 
 def describe(
@@ -59,7 +62,7 @@ def describe(
     A boundary is where a piece or a cycle begins, a knot lies or a stair falls. Of a schedule that
     never ends the first few are shown, and then `...`. A stateful schedule is described as it is
     until something acts. Of more than 65,536 steps the peak and the floor are looked for on a grid,
-    finer and finer around the best.
+    finer and finer around the best. Where two pieces of a chain do not meet, both values are told.
 
     Args:
       schedule: a schedule, stateful or not, or a function of the step.
@@ -98,6 +101,7 @@ def describe(
         floor=_extreme(quiet, np.argmin, grid),
         rules=tuple(map(_rule, schedule.rules)) if reacts else (),
         left_out=left_out,
+        jumps=tuple(x for x in jumps(quiet) if last is None or x.step <= last),
     )
 
 

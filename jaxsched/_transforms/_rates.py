@@ -80,7 +80,9 @@ def _ends(schedule: Schedule) -> list[float]:
     """The first and the last value. The program is the one that `init` calls."""
     steps = [0] if schedule.steps is None or _is_foreign(schedule) else [0, int(schedule.steps)]
     with jax.ensure_compile_time_eval():
-        return [float(schedule(jnp.asarray(t, jnp.int32))) for t in steps]
+        values = [schedule(jnp.asarray(t, jnp.int32)) for t in steps]
+    # A function may have closed over a number that is traced.
+    return [float(value) for value in values if not isinstance(value, Tracer)]
 
 
 def _is_foreign(schedule: Schedule) -> bool:
