@@ -1,4 +1,8 @@
-"""How a hyperparameter changes while a JAX model trains."""
+"""Learning-rate and hyperparameter schedules for JAX and Optax."""
+
+import inspect as _inspect
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from jaxsched import compat as compat
 from jaxsched._adam_warmups import exponential_warmup as exponential_warmup
@@ -37,6 +41,8 @@ from jaxsched._graft import graft as graft
 from jaxsched._kept import best_params as best_params
 from jaxsched._kept import snapshot_average as snapshot_average
 from jaxsched._kept import snapshots as snapshots
+from jaxsched._meant import attribute as _attribute
+from jaxsched._meant import explained as _explained
 from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
@@ -133,3 +139,13 @@ from jaxsched._transforms._skip_spikes import skip_spikes as skip_spikes
 from jaxsched._transforms._snapshot import SnapshotsState as SnapshotsState
 from jaxsched._transforms._snapshot import snapshot as snapshot
 from jaxsched._units import Units as Units
+
+# A wrong call says what was meant, and is known by the name that the user wrote.
+for _name, _x in list(globals().items()):
+    if not _name.startswith("_") and _inspect.isfunction(_x):
+        globals()[_name] = _explained(_x, __name__)
+
+if not _TYPE_CHECKING:  # a type checker knows the names that there are
+
+    def __getattr__(name: str):
+        raise AttributeError(_attribute(_sys.modules[__name__], name))

@@ -150,6 +150,9 @@ def _placed(
     call: str, init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike
 ) -> tuple[Number, Number, Length]:
     remedy = "Use `constant(...)` for a schedule that never changes."
+    if isinstance(steps, float) and isinstance(init_value, int) and init_value > max(steps, 1):
+        order = f"The order is `{call}(init_value, end_value, steps)`."
+        raise ValueError(refuse(call, "steps", "be an integer", steps, order))
     return (
         finite(call, init_value=init_value),
         finite(call, end_value=end_value),

@@ -61,7 +61,7 @@ def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
     loss, valid, gradient = state.loss, state.validation, state.gradient
     # One loss may be far off by chance, and the mean of several by an explosion among them.
     first = jnp.abs(loss.first - floor)
-    unit = jnp.maximum(jnp.clip(jnp.abs(loss.start - floor), first / 2, first * 2), SMALL)
+    unit = jnp.maximum(jnp.clip(jnp.abs(loss.start - floor), first / 1.5, first * 1.5), SMALL)
     trend, validation = _trend(loss.history, unit, floor), _trend(valid.history, unit, floor)
     judged = (valid.seen > 0) & (loss.seen > 0)
     updates = jnp.maximum(jnp.maximum(loss.seen + loss.broken, gradient.seen + gradient.broken), 1)

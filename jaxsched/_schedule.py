@@ -354,6 +354,16 @@ def is_function(x: Any) -> bool:
 AnySchedule = Schedule | Callable[..., Any]
 
 
+def as_stateless(call: str, x: AnySchedule) -> Schedule:
+    """`x` as a schedule, for a library that keeps no state of ours."""
+    if callable(x) and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes a schedule without a state, and `{x!r}` keeps one in the state of an "
+            "optax optimizer. Give it the schedule alone, and use the other library's own plateau."
+        )
+    return as_schedule(call, x)
+
+
 def as_schedule(call: str, x: AnySchedule) -> Schedule:
     """`x` as a schedule: itself, or `from_function(x)` for an optax schedule or any function."""
     from jaxsched._compose import from_function

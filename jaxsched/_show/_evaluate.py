@@ -22,6 +22,7 @@ from jaxsched._show import _names
 from jaxsched._show._names import Factory, meant
 from jaxsched._show._syntax import (
     DIGITS,
+    NO_TWINS,
     Argument,
     Call,
     Constant,
@@ -121,6 +122,8 @@ def _(node: Call, scope: Scope) -> Any:
 
 def unknown(node: Call, kind: str, known: Mapping[str, Factory]) -> NoReturn:
     """Refuse a name, and tell those that there are."""
+    for twin in _names.twins(node.name):
+        raise MisreadError(node.at, f"`{node.name}` is the twin `{twin}`, and {NO_TWINS}.")
     raise MisreadError(node.at, f"there is no {kind} `{node.name}`. {meant(node.name, known)}")
 
 
@@ -161,6 +164,9 @@ def _given(node: Call, known: Mapping[str, inspect.Parameter]) -> dict[str, Argu
     for argument in node.arguments:
         name = argument.name
         if name is None:
+            if len(given) == len(known):
+                reason = f"`{node.name}({', '.join(known)})` takes no argument more."
+                raise MisreadError(argument.at, reason)
             if len(given) == len(unnamed) or any(x.name for x in given.values()):
                 reason = f"an argument of `{node.name}` needs its name here: {', '.join(known)}."
                 raise MisreadError(argument.at, reason)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jaxsched
+from jaxsched import _meant
 from jaxsched._schedule import Schedule
 
 Factory = Callable[..., Any]
@@ -67,10 +67,15 @@ def required(function: Factory) -> list[str]:
 def meant(name: str, known: Iterable[str]) -> str:
     """What somebody may have meant by a name that is none: the close ones, or all there are."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    near = _meant.near(name, known, cutoff=0.7)
     if near:
         return f"Did you mean {' or '.join(near)}?"
     return f"All of them: {', '.join(known)}." if known else "It has none."
+
+
+def twins(name: str) -> list[str]:
+    """Where the twins of a name are."""
+    return _meant.twins(jaxsched.compat, name)
 
 
 def _maker(x: Any) -> Factory | None:

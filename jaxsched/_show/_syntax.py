@@ -25,6 +25,10 @@ DEPTH = 40  # of brackets, and of methods in a row: each takes ten of Python's 1
 PARTS = 1000  # calls and operators: each is compiled, and some take the square of them
 DIGITS = 309  # of an integer: no float is as large
 
+NO_TWINS = (
+    "twins of other libraries are not in texts; print the twin in Python, which shows what to write"
+)
+
 LEVELS = ((">>",), ("+", "-"), ("*", "/"))  # from the loosest
 CONSTANTS = {"True": True, "False": False, "None": None}
 
@@ -143,6 +147,9 @@ class _Reader:
         for _ in range(DEPTH):
             if self.token.kind != ".":
                 return node
+            if isinstance(node, Name) and node.name in ("compat", "jaxsched", "js"):
+                reason = "names are written without their module" * (node.name != "compat")
+                raise MisreadError(node.at, f"{reason or NO_TWINS}.")
             self._count()
             self.take(".")
             name = self.take("name", "a method")

@@ -26,7 +26,7 @@ from jaxsched._decays import (
 from jaxsched._extra import extra
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import finite, flag, length, one_of, positive, refuse, require
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._schedule import Schedule, as_stateless
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table
@@ -331,7 +331,7 @@ def to_keras(schedule: Any) -> Any:
     References:
       `keras.optimizers.schedules.LearningRateSchedule`.
     """
-    schedule = as_schedule("to_keras", schedule)
+    schedule = as_stateless("to_keras", schedule)
     backend = extra("keras", "keras").config.backend()
     require(backend == "jax", f"`to_keras` needs Keras on its JAX backend, got {backend!r}.")
     return _keras_class()(schedule)

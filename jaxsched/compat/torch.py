@@ -25,7 +25,7 @@ from jaxsched._numerics import ratio
 from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._recipes import cyclic
 from jaxsched._require import finite, flag, length, one_of, positive, refuse, require, within
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._schedule import Schedule, as_schedule, as_stateless
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat._common import (
@@ -581,7 +581,7 @@ def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
         f"`to_lambda_lr` needs one schedule for each of the {len(groups)} parameter groups, "
         f"got {len(given)}.",
     )
-    schedules = [as_schedule("to_lambda_lr", one) for one in given]
+    schedules = [as_stateless("to_lambda_lr", one) for one in given]
     for group in groups:
         group["initial_lr"] = 1.0  # the factor of a base rate of one is the rate
     lambdas = [functools.partial(_value, one) for one in schedules]

@@ -1,0 +1,142 @@
+"""What somebody meant by a name that is not there: nearly one of ours, or a word of others.
+
+Users come from optax, torch, Keras, timm and transformers, and bring their words with them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PEERS = ("optax", "torch", "keras", "timm", "transformers")
+
+# Keywords of others, and what they are here, in the order in which a function is asked for them.
+_KEYWORDS = {
+    "alpha": ("end_value",),
+    "base_lr": ("low", "init_value", "peak_value"),
+    "decay_steps": ("steps",),
+    "decay_t": ("every", "decay_steps"),
+    "div_factor": ("init_value",),
+    "epochs": ("steps", "total_steps"),
+    "eta_min": ("end_value", "min_scale"),
+    "final_lr": ("end_value",),
+    "gamma": ("factor", "decay_rate", "decay"),
+    "initial_learning_rate": ("init_value",),
+    "learning_rate": ("peak_value", "init_value", "value"),
+    "lr": ("peak_value", "init_value", "value"),
+    "lr_min": ("end_value", "min_scale"),
+    "max_lr": ("peak_value", "high"),
+    "min_delta": ("atol",),
+    "min_lr": ("end_value", "min_scale"),
+    "monitor": ("metric",),
+    "num_cycles": ("cycles",),
+    "num_steps": ("total_steps", "steps"),
+    "num_training_steps": ("total_steps", "steps"),
+    "num_warmup_steps": ("warmup_steps",),
+    "pct_start": ("warmup_steps",),
+    "peak_lr": ("peak_value",),
+    "start_factor": ("init_value",),
+    "step_size": ("every",),
+    "T_0": ("cycle_steps", "steps"),
+    "T_max": ("steps",),
+    "T_mult": ("mult",),
+    "threshold": ("rtol",),
+    "total_iters": ("steps",),
+    "transition_steps": ("decay_steps", "steps"),
+    "warmup_lr_init": ("init_value",),
+    "warmup_t": ("warmup_steps",),
+}
+_REMARKS = {
+    "min_scale": "It is a part of the rate; an absolute floor is `.clip(low)` behind the product.",
+}
+
+
+def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The names that are like one, the most alike first, whatever their case."""
+    plain, word = {_snake(x): x for x in known}, _snake(name)
+    found = difflib.get_close_matches(word, plain, 3, cutoff)
+    return [plain[x] for x in sorted(found, key=lambda x: not word.startswith(x))]
+
+
+def attribute(module: Any, name: str) -> str:
+    """What somebody meant by an attribute that a module does not have."""
+    public = [x for x in dir(module) if not x.startswith("_")]
+    ours = [f"`{module.__name__}.{x}`" for x in near(name, public)]
+    theirs = [f"`{twin}`" for twin in twins(module.compat, name)]
+    said = [
+        *([f"The twin of that name is {' or '.join(theirs)}."] if theirs else []),
+        *([f"Did you mean {' or '.join(ours)}?"] if ours else []),
+    ]
+    return " ".join([f"module {module.__name__!r} has no attribute {name!r}.", *said])
+
+
+def twins(compat: Any, name: str) -> list[str]:
+    """Where the twins of a name are."""
+    found = ((peer, vars(getattr(compat, peer)).get(name)) for peer in PEERS)
+    return [f"{compat.__name__}.{peer}.{name}" for peer, x in found if inspect.isfunction(x)]
+
+
+def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
+    """A function whose wrong calls say what was meant. It is known by its public name."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            reason = _misfit(function, args, kwargs)
+            if reason is None:  # it was called rightly, and the error is from within
+                raise
+            raise TypeError(f"{error}. {reason}") from None
+
+    called.__module__ = module
+    return called
+
+
+def _misfit(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> str | None:
+    """Why arguments do not fit a function, in words."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        said = [_keyword(name, [*signature.parameters]) for name in unknown]
+        whole = f"It is `{function.__name__}{_call(signature)}`."
+        return " ".join([*filter(None, said), whole])
+    return None
+
+
+def _keyword(name: str, known: list[str]) -> str:
+    peers = [x for x in _KEYWORDS.get(name, ()) if x in known]
+    meant = peers or near(name, known)
+    remark = _REMARKS.get(meant[0], "") if peers else ""
+    return f"Did you mean `{meant[0]}` by `{name}`? {remark}".rstrip() if meant else ""
+
+
+def _call(signature: inspect.Signature) -> str:
+    """The arguments of a function, without their types, and with curves by their names."""
+    bare = [
+        x.replace(annotation=x.empty, default=_Named(x.default.__name__))
+        if inspect.isfunction(x.default)
+        else x.replace(annotation=x.empty)
+        for x in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+class _Named(str):
+    """A name that is shown without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _snake(name: str) -> str:
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return parts.lower().removesuffix("_lr").removesuffix("_scheduler").removesuffix("_schedule")
