@@ -86,8 +86,12 @@ def _passed(t: jax.Array, boundaries: List) -> jax.Array:
     """How many boundaries are at or before t."""
     boundaries = jnp.asarray(boundaries)
     if jnp.issubdtype(boundaries.dtype, jnp.floating):
-        boundaries = jnp.ceil(boundaries)
-    first = _clock.read(boundaries).astype(t.dtype)
+        # A real time passes a boundary between two steps before the next step.
+        is_real = jnp.issubdtype(t.dtype, jnp.floating)
+        boundaries = boundaries if is_real else _clock.read(jnp.ceil(boundaries))
+    else:
+        boundaries = _clock.read(boundaries)
+    first = boundaries.astype(t.dtype)
     return jnp.sum(jnp.expand_dims(t, -1) >= jnp.expand_dims(first, range(t.ndim)), axis=-1)
 
 
