@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._numerics import blend, half_cosine, real
+from jaxsched._numerics import blend, half_cosine, looked_up, real
 from jaxsched._require import Number, finite, refuse, require, sequence
 from jaxsched._schedule import Endless, Schedule, node
 
@@ -37,7 +37,7 @@ class PiecewiseConstant(Endless):
     boundaries: List = list_field()
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return real(self.values)[_passed(t, self.boundaries)]
+        return looked_up(real(self.values), _passed(t, self.boundaries))
 
 
 @node
@@ -55,15 +55,15 @@ class Knots(Endless):
         values, boundaries = real(self.values), jnp.asarray(self.boundaries)
         passed, last = _passed(t, boundaries), values.shape[0] - 1
         before, after = jnp.maximum(passed - 1, 0), jnp.minimum(passed, last)
-        done = jnp.maximum(_elapsed(t, boundaries[before]), 0)
-        left = jnp.maximum(-_elapsed(t, boundaries[after]), 0)
+        done = jnp.maximum(_elapsed(t, looked_up(boundaries, before)), 0)
+        left = jnp.maximum(-_elapsed(t, looked_up(boundaries, after)), 0)
         width = done + left
         outside = (before == after) | (width <= 0)
         width = jnp.where(outside, 1, width)
         of_before, of_after = self._weights(
             jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
         )
-        return blend(values[before], values[after], of_before, of_after)
+        return blend(looked_up(values, before), looked_up(values, after), of_before, of_after)
 
 
 @node
