@@ -8,6 +8,7 @@ They count from 1, so the first update is never at rate zero.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._curves import Linear
-from jaxsched._numerics import above_zero, log_rate, ratio, real
+from jaxsched._numerics import above_zero, ratio, real
+from jaxsched._powers import LOGARITHM, Leaf, power
 from jaxsched._require import Number, finite, positive, refuse, require
 from jaxsched._schedule import Endless, Schedule, node
 
@@ -34,10 +36,10 @@ class ExponentialWarmup(Endless):
 class RadamWarmup(Endless):
     """sqrt((rho-4) (rho-2) rho_inf / ((rho_inf-4) (rho_inf-2) rho)), from the first rho above 4."""
 
-    b2: Number = dataclasses.field(kw_only=True)
+    b2: Leaf = power(LOGARITHM)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        h = -log_rate(jnp.clip(real(self.b2), 0.7, 1 - jnp.finfo(real(0).dtype).eps))
+        h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
         limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
         # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
         first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
@@ -167,7 +169,7 @@ def radam_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
       Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020,
       https://arxiv.org/abs/1908.03265, section 4.
     """
-    return RadamWarmup(b2=_decay("radam_warmup", b2, above=0.7))
+    return RadamWarmup(b2=LOGARITHM.encode(_decay("radam_warmup", b2, above=0.7)))
 
 
 def _decay(call: str, b2: ArrayLike, above: float = 0.0) -> Number:

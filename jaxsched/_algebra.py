@@ -239,10 +239,8 @@ class Hold(Schedule):
         steps = self.schedule.steps
         if steps is None:
             return None
-        if isinstance(steps, jax.Array) or isinstance(self.each, jax.Array):
-            steps, each = _clock.read(steps), jnp.maximum(_clock.read(self.each), 1)
-            return jnp.where(steps > LAST // each, LAST, steps * each)
-        return min(int(steps) * int(self.each), LAST)
+        known = isinstance(self.each, (int, float))
+        return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
 
     def _at(self, t: jax.Array) -> jax.Array:
         each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)

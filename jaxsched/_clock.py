@@ -5,6 +5,7 @@ times can wrap. Within a cycle of real length it is a float, and every formula t
 is a Python int or an integer array; one beyond the clock is held as a float, which no step reaches.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 LAST = 2**31 - 1
+
+Length = int | float | jax.Array
 
 
 def read(step: ArrayLike) -> jax.Array:
@@ -44,8 +47,15 @@ def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
     """The sum of two lengths: of Python ints one of any size, else saturated at `LAST`."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
-    a, b = read(held(a)), read(held(b))
-    return a + jnp.minimum(b, LAST - a)
+    return _added(read(held(a)), read(held(b)))
+
+
+def times(a: Length, b: Length) -> Length:
+    """The product of two lengths, saturated at `LAST`."""
+    if not isinstance(a, jax.Array) and not isinstance(b, jax.Array):
+        return min(int(a) * int(b), LAST)
+    a, b = read(a), read(b)
+    return jnp.where(b > LAST // jnp.maximum(a, 1), LAST, a * b)
 
 
 def ticked(count: jax.Array) -> jax.Array:
@@ -79,7 +89,17 @@ class Beyond(NamedTuple):
     more: jax.Array  # float: what is missing
 
 
-Length = int | float | jax.Array
+def is_counted(t: jax.Array, steps: Length | Beyond) -> bool:
+    """Are a time and a length whole by their types?"""
+    length = steps.steps if isinstance(steps, Beyond) else steps
+    return all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in (t, length))
+
+
+def total(steps: Length | Beyond) -> Any:
+    """A length as one number, a real one if it may be longer than the clock."""
+    if not isinstance(steps, Beyond):
+        return steps
+    return steps.steps.astype(steps.more.dtype) + steps.more
 
 
 def held(steps: int | jax.Array) -> Length:
@@ -98,10 +118,14 @@ def add(*lengths: Length) -> Length:
     """The sum of lengths, saturated at `LAST`."""
     if all(isinstance(length, (int, float)) for length in lengths):
         return min(sum(int(length) for length in lengths), LAST)
-    total = jnp.zeros((), jnp.int32)
-    for length in map(read, lengths):
-        total = total + jnp.minimum(length, LAST - total)
-    return total
+    return functools.reduce(_added, map(read, lengths))
+
+
+def _added(a: jax.Array, b: jax.Array) -> jax.Array:
+    # Each is used once: a sum of sums that used one twice would double in size with every term.
+    # Two times fit into uint32.
+    total = a.astype(jnp.uint32) + b.astype(jnp.uint32)
+    return jnp.minimum(total, np.uint32(LAST)).astype(jnp.int32)
 
 
 def after(start: jax.Array, length: Length) -> jax.Array:

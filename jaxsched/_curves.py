@@ -17,8 +17,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched._clock import Length, held
-from jaxsched._numerics import above_zero, blend, fractions, half_cosine, log_ratio, raised, real
+from jaxsched._clock import Length, held, is_counted, total
+from jaxsched._numerics import (
+    above_zero,
+    blend,
+    fractions,
+    half_cosine,
+    log_ratio,
+    raised,
+    real,
+    whole_if_due,
+)
 from jaxsched._require import Number, finite, length, positive, refuse, require
 from jaxsched._schedule import Schedule, node
 
@@ -47,6 +56,12 @@ class Curve(Schedule):
 @node
 class Linear(Curve):
     """of_init = left."""
+
+    def _at(self, t: jax.Array) -> jax.Array:
+        value = super()._at(t)
+        if not is_counted(t, self.steps):
+            return value
+        return whole_if_due(value, total(self.steps), self.init_value, self.end_value)
 
     def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
         return left, done

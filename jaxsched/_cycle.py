@@ -7,50 +7,90 @@ the sum itself decides.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._algebra import is_whole
 from jaxsched._clock import LAST, Beyond, Length, held, known
 from jaxsched._numerics import above_zero, growth, log_rate, real, saturated
-from jaxsched._require import Number, length, positive
+from jaxsched._powers import LOGARITHM, PARTS, Leaf, power
+from jaxsched._require import length
 from jaxsched._schedule import Schedule, node
 
-# Cycles that at least double have passed LAST after this many.
-_DOUBLINGS = 31
+# Cycles that at least double have left the clock behind after this many.
+_GROWTHS = 32
+_BEYOND = np.uint32(2**31)  # the first step that is not on the clock
+# A computed start is off by no more than so many of its last digits.
+_ROUNDING = 4
+_NEVER = np.uint32(2**32 - 1)
 
 
 @node
 class Cycle(Schedule):
-    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i for i = 0, 1, ..."""
+    """`a.cycle(1, decay, cycles)`: a(t - i * a.steps) * decay**i in cycle i = 0, 1, ..."""
 
     schedule: Schedule
-    mult: Length | Number | None  # None: all of one length, so nothing is stretched
-    decay: Number
-    cycles: Length | None
+    decay: Leaf = power(LOGARITHM)
+    cycles: Length | None = dataclasses.field(kw_only=True)
 
     @property
     def steps(self) -> Length | None:
-        if self.cycles is None:
-            return None
-        return _end(known(self.schedule.steps), self.mult, self.cycles)
+        return None if self.cycles is None else self._end(known(self.schedule.steps), self.cycles)
 
     def _at(self, t: jax.Array) -> jax.Array:
-        first, last = known(self.schedule.steps), _last(self.cycles).astype(t.dtype)
-        schedule = self.schedule
-        if self.mult is None:
-            place = _among_equal(t, first, last)
-        elif is_whole(self.mult):
-            place = _among_whole(t, first, self.mult, last)
-        else:
-            place = _among_real(t, first, self.mult, last)
-        if self.mult is not None:
-            schedule = schedule._stretched(place.length)
-        return saturated(schedule._at(place.position) * growth(self.decay, place.number))
+        place = self._place(t, known(self.schedule.steps), _last(self.cycles).astype(t.dtype))
+        value = self._of_length(place.length)._at(place.position)
+        return saturated(value * growth(self.decay, place.number))
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return _among_equal(t, first, last)
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        return _clock.times(first, cycles)
+
+
+@node
+class WholeCycle(Cycle):
+    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for an int mult."""
+
+    mult: Length = dataclasses.field(kw_only=True)
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return _among_whole(t, first, self.mult, last)
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule._stretched(steps)
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        return _end_of_whole(first, self.mult, cycles)
+
+
+@node
+class RealCycle(Cycle):
+    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for a real mult."""
+
+    mult: Leaf = power(PARTS)
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return _among_real(t, _RealCycles.of(first, self.mult), last)
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule._stretched(steps)
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        if any(isinstance(x, jax.Array) for x in (first, self.mult, cycles)):
+            return _RealCycles.of(first, self.mult).end(cycles)
+        with jax.ensure_compile_time_eval():
+            return int(_RealCycles.of(first, self.mult).end(cycles))
 
 
 def cycle(
@@ -66,13 +106,18 @@ def cycle(
         raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
     if isinstance(steps, int) and steps == 0:
         raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
-    decay = positive(call, decay=decay)
-    cycles = None if cycles is None else held(length(call, cycles=cycles, least=1))
-    mult = held(length(call, mult=mult, least=1)) if is_whole(mult) else positive(call, mult=mult)
-    if isinstance(mult, int) and mult == 1:
-        return Cycle(schedule, None, decay, cycles)
+    rate = LOGARITHM.of(call, decay=decay)
+    number = None if cycles is None else held(length(call, cycles=cycles, least=1))
+    whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
+    if isinstance(whole, int) and whole == 1:
+        return Cycle(schedule, decay=rate, cycles=number)
+    # A whole factor that is longer than the clock is a real number, as such a length is.
+    is_real = whole is None or isinstance(whole, float)
+    parts = PARTS.of(call, mult=mult if whole is None else whole) if is_real else None
     schedule._stretched(steps)  # raises if it cannot be stretched
-    return Cycle(schedule, mult, decay, cycles)
+    if parts is None:
+        return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)
+    return RealCycle(schedule, mult=parts, decay=rate, cycles=number)
 
 
 class Place(NamedTuple):
@@ -84,45 +129,87 @@ class Place(NamedTuple):
 
 
 def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
-    first = jnp.maximum(_clock.read(first), 1).astype(t.dtype)
+    place, first = _as_place(t), _unsigned(first)
+    first = first.astype(place.dtype)
     # Of times, which are not negative, the quotient that truncates is the floor.
-    whole = jax.lax.div(t, jnp.broadcast_to(first, t.shape))
-    index = jnp.minimum(jnp.floor(whole) if _is_real(t) else whole, last)
-    return Place(index, jnp.minimum(t - index * first, first), first)
+    whole = jax.lax.div(place, jnp.broadcast_to(first, t.shape))
+    index = jnp.minimum(jnp.floor(whole) if _is_real(t) else whole, last.astype(place.dtype))
+    position = jnp.minimum(place - index * first, first)
+    return Place(index.astype(t.dtype), position.astype(t.dtype), first)
 
 
 def _among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> Place:
-    mult = jnp.maximum(_clock.read(mult), 1).astype(t.dtype)
-    equal = _among_equal(t, first, jnp.where(mult == 1, last, 0))
-    index, length, position = equal.number, equal.length, t - equal.number * equal.length
-    longest = LAST // mult
-    for _ in range(_DOUBLINGS):
-        # With mult = 1 the position is inside already, and nothing here moves.
-        over = (position >= length) & (index < last)
-        index = index + over.astype(index.dtype)
-        position = jnp.where(over, position - length, position)
-        longer = jnp.where(length > longest, LAST, length * mult)
-        length = jnp.where(over, longer, length)
-    grown = real(first) * real(mult) ** real(index)
-    more = jnp.where(length == LAST, jnp.maximum(grown - LAST, 0), 0)
-    return Place(index, jnp.minimum(position, length), Beyond(length, more))
+    starts, lengths = _whole_cycles(first, mult)
+    # Cycles that do not grow are more than the table holds. Then its first row is every cycle.
+    equal = _among_equal(t, first, jnp.where(_clock.read(mult) <= 1, last, 0))
+    place = _as_place(t) - equal.number.astype(equal.length.dtype) * equal.length
+    passed = jnp.expand_dims(place, -1) >= _beside(starts[1:], place)
+    row = jnp.minimum(
+        jnp.sum(passed, axis=-1, dtype=jnp.int32), jnp.minimum(last, _GROWTHS).astype(jnp.int32)
+    )
+    length = lengths[row]
+    position = jnp.minimum(place - starts[row].astype(place.dtype), length.astype(place.dtype))
+    grown = real(first) * real(mult) ** real(row)
+    more = jnp.where(length >= LAST, jnp.maximum(grown - LAST, 0), 0)
+    length = jnp.minimum(length, np.uint32(LAST)).astype(jnp.int32)
+    number = equal.number + row.astype(t.dtype)
+    return Place(number, position.astype(t.dtype), Beyond(length, more))
 
 
-def _among_real(t: jax.Array, first: Length, mult: Number, last: jax.Array) -> Place:
-    mult, first = above_zero(mult), jnp.maximum(real(first), 1)
-    last = jnp.minimum(real(last), _last_of_one_step(first, mult))
+def _whole_cycles(first: Length, mult: Length) -> tuple[jax.Array, jax.Array]:
+    """When each of the first cycles starts, and its length: uint32, saturated beyond the clock.
 
-    def start(index: jax.Array) -> jax.Array:
-        return _geometric_sum(first, mult, index)
+    They do not depend on the step, so that no loop over cycles is compiled into every step. The
+    lengths are cut off at 2**31. Before the first that is, the sum of all earlier ones is less than
+    twice the last of them, for they at least double, so that it does not wrap.
+    """
+    mult = jnp.maximum(_clock.read(mult), 1).astype(jnp.uint32)
+    powers, square = jnp.ones(1, jnp.uint32), mult
+    for _ in range(5):  # 1, 2, 4, ... 32 powers
+        powers = jnp.concatenate([powers, _times(powers, square)])
+        square = _times(square, square)
+    lengths = _times(powers, _unsigned(first))
+    below = jnp.tri(_GROWTHS, dtype=bool)
+    sums = jnp.sum(jnp.where(below, lengths, np.uint32(0)), axis=1, dtype=jnp.uint32)
+    starts = jnp.where((lengths >= _BEYOND) | (mult == 1), _NEVER, sums)
+    zero = jnp.zeros(1, jnp.uint32)
+    return jnp.concatenate([zero, starts]), jnp.append(lengths, _BEYOND)
+
+
+def _unsigned(first: Length) -> jax.Array:
+    """The length of a first cycle as uint32: one that the clock does not reach as 2**31."""
+    whole = jnp.maximum(_clock.read(first), 1).astype(jnp.uint32)
+    if jnp.issubdtype(jnp.result_type(first), jnp.integer):
+        return whole
+    return jnp.where(jnp.asarray(first) > LAST, _BEYOND, whole)
+
+
+def _as_place(t: jax.Array) -> jax.Array:
+    """A time in the type that the starts of cycles have: int32 would make the last negative."""
+    return t if _is_real(t) else t.astype(jnp.uint32)
+
+
+def _beside(row: jax.Array, t: jax.Array) -> jax.Array:
+    """A list of times, to be compared with each of an array of times."""
+    return jnp.expand_dims(row, range(t.ndim)).astype(t.dtype)
+
+
+def _times(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The product of two lengths of at least 1, cut off at 2**31."""
+    return jnp.where(a > _BEYOND // b, _BEYOND, jnp.minimum(a * b, _BEYOND))
+
+
+def _among_real(t: jax.Array, cycles: _RealCycles, last: jax.Array) -> Place:
+    last = jnp.minimum(real(last), cycles.last())
 
     def starts_by(t: jax.Array, index: jax.Array) -> jax.Array:
-        return t >= _first_step(start(index)).astype(t.dtype)
+        begin = cycles.start(index)
+        return (begin <= LAST) & (t >= _first_step(begin).astype(t.dtype))
 
-    index = jnp.clip(jax.lax.stop_gradient(_guess(real(t), first, mult)), 0, last)
+    index = jnp.clip(jax.lax.stop_gradient(cycles.guess(real(t))), 0, last)
     index = jnp.where(starts_by(t, index), index, jnp.maximum(index - 1, 0))
     index = jnp.where(starts_by(t, index + 1), jnp.minimum(index + 1, last), index)
-    # A power is exact where the length is: near the end of a cycle every digit of it counts.
-    begin, length = start(index), saturated(first * mult**index)
+    begin, length = cycles.start(index), saturated(cycles.length(index))
     # The whole steps since the first one of this cycle, and how far that was into it.
     whole = jnp.ceil(begin)
     position = real(t - _first_step(begin).astype(t.dtype)) + (whole - begin)
@@ -130,40 +217,71 @@ def _among_real(t: jax.Array, first: Length, mult: Number, last: jax.Array) -> P
     return Place(index, position, length)
 
 
-def _geometric_sum(first: jax.Array, mult: jax.Array, n: jax.Array) -> jax.Array:
-    """first * (mult**n - 1) / (mult - 1), which is first * n at mult = 1."""
-    grows = mult != 1
-    ratio = jnp.where(grows, mult - 1, 1)
-    exponent = jnp.minimum(n * log_rate(mult), 80.0)  # beyond the clock, and not yet infinite
-    # At mult = 1 the second term is zero, and its slope is that of the sum.
-    level = n + n * (n - 1) / 2 * jnp.where(grows, 0, mult - 1)
-    power = mult ** jnp.minimum(n, 80.0 / jnp.maximum(log_rate(mult), 0.2))
-    grown = jnp.where(mult > 1.25, power - 1, jnp.expm1(exponent))  # near 1 the power would cancel
-    total = first * jnp.where(grows, grown / ratio, level)
-    # A sum that is whole must not come out as a hair above it: its ceiling is one step late.
-    nearest = jnp.round(total)
-    rounding = jnp.where(jnp.abs(total - nearest) <= 8 * jnp.finfo(total.dtype).eps * total, 1, 0)
-    return total + jax.lax.stop_gradient(rounding * (nearest - total))
+class _RealCycles(NamedTuple):
+    """Cycles of real length: the first, and the factor in the two parts that hold it."""
+
+    first: jax.Array
+    mult: jax.Array
+    rest: jax.Array
+
+    @classmethod
+    def of(cls, first: Length, mult: Leaf) -> _RealCycles:
+        parts = real(mult)
+        return cls(jnp.maximum(real(first), 1), above_zero(parts[..., 0]), parts[..., 1])
+
+    def length(self, n: jax.Array) -> jax.Array:
+        """first * mult**n. Of a short factor every digit is right: a cycle ends where it says."""
+        return self.first * self.power(n)
+
+    def power(self, n: jax.Array) -> jax.Array:
+        return self.mult**n * jnp.exp(n * jnp.log1p(self.rest / self.mult))
+
+    def log(self) -> jax.Array:
+        return log_rate(self.mult) + jnp.log1p(self.rest / self.mult)
+
+    def start(self, n: jax.Array) -> jax.Array:
+        """first * (mult**n - 1) / (mult - 1), which is first * n at mult = 1."""
+        log, rise = self.log(), (self.mult - 1) + self.rest
+        grows = rise != 0
+        exponent = jnp.minimum(n * log, 80.0)  # beyond the clock, and not yet infinite
+        # At mult = 1 the second term is zero, and its slope is that of the sum.
+        level = n + n * (n - 1) / 2 * jnp.where(grows, 0, rise)
+        power = self.power(jnp.minimum(n, 80.0 / jnp.maximum(log, 0.2)))
+        # Near 1 the power would cancel.
+        grown = jnp.where(self.mult > 1.25, power - 1, jnp.expm1(exponent))
+        return _whole_if_near(
+            self.first * jnp.where(grows, grown / jnp.where(grows, rise, 1), level)
+        )
+
+    def guess(self, t: jax.Array) -> jax.Array:
+        """The cycle of `t`, give or take one: the inverse of `start`."""
+        rise = (self.mult - 1) + self.rest
+        grows = rise != 0
+        grown = jnp.maximum(t / self.first * rise, -1 + jnp.finfo(t.dtype).eps)
+        log = jnp.where(grows, self.log(), 1)
+        return jnp.floor(jnp.where(grows, jnp.log1p(grown) / log, t / self.first))
+
+    def end(self, cycles: Length) -> jax.Array:
+        """The step at which the last of so many cycles ends."""
+        return _first_step(self.start(jnp.minimum(real(cycles), self.last() + 1)))
+
+    def last(self) -> jax.Array:
+        """The last cycle of at least one step, where they shrink; `LAST` where they do not."""
+        cycles = jax.lax.stop_gradient(self)
+        shrinks = cycles.log() < 0
+        guess = jnp.floor(jnp.log(cycles.first) / -jnp.where(shrinks, cycles.log(), -1))
+        # A length of one step may come out as a hair below it.
+        one = 1 - 8 * jnp.finfo(guess.dtype).eps
+        guess = jnp.where(cycles.length(guess + 1) >= one, guess + 1, guess)
+        guess = jnp.where(cycles.length(guess) >= one, guess, guess - 1)
+        return jnp.where(shrinks, jnp.maximum(guess, 0), real(LAST))
 
 
-def _guess(t: jax.Array, first: jax.Array, mult: jax.Array) -> jax.Array:
-    """The cycle of `t`, give or take one: the inverse of `_geometric_sum`."""
-    grows = mult != 1
-    grown = jnp.maximum(t / first * (mult - 1), -1 + jnp.finfo(t.dtype).eps)
-    return jnp.floor(
-        jnp.where(grows, jnp.log1p(grown) / jnp.where(grows, log_rate(mult), 1), t / first)
-    )
-
-
-def _last_of_one_step(first: jax.Array, mult: jax.Array) -> jax.Array:
-    """The last cycle of at least one step, where they shrink; `LAST` where they do not."""
-    first, mult = jax.lax.stop_gradient((first, mult))
-    shrinks = mult < 1
-    rate = jnp.where(shrinks, mult, 0.5)
-    guess = jnp.floor(jnp.log(first) / -log_rate(rate))
-    guess = jnp.where(growth(rate, guess + 1, first) >= 1, guess + 1, guess)
-    guess = jnp.where(growth(rate, guess, first) >= 1, guess, guess - 1)
-    return jnp.where(shrinks, jnp.maximum(guess, 0), real(LAST))
+def _whole_if_near(start: jax.Array) -> jax.Array:
+    """A start that is a whole step must not come out a hair above it: its ceiling is one late."""
+    nearest = jnp.round(start)
+    is_whole = jnp.abs(start - nearest) <= _ROUNDING * jnp.finfo(start.dtype).eps * start
+    return start + jax.lax.stop_gradient(jnp.where(is_whole, nearest - start, 0))
 
 
 def _first_step(begin: jax.Array) -> jax.Array:
@@ -178,27 +296,12 @@ def _is_real(t: jax.Array) -> bool:
     return jnp.issubdtype(t.dtype, jnp.floating)
 
 
-def _end(first: Length, mult: Length | Number | None, cycles: Length) -> Length:
+def _end_of_whole(first: Length, mult: Length, cycles: Length) -> Length:
     """The step at which the last of `cycles` cycles ends."""
-    mult = 1 if mult is None else mult
-    if any(isinstance(x, jax.Array) for x in (first, mult, cycles)):
-        return _traced_end(first, mult, cycles)
-    first, cycles = int(first), int(cycles)
-    if mult == 1:
-        return min(first * cycles, LAST)
-    if isinstance(mult, int):
-        return min(first * (mult ** min(cycles, _DOUBLINGS) - 1) // (mult - 1), LAST)
-    with jax.ensure_compile_time_eval():
-        return int(_first_step(_geometric_sum(real(first), real(mult), real(cycles))))
-
-
-def _traced_end(first: Length, mult: Length | Number, cycles: Length) -> Length:
-    if not is_whole(mult):
-        return _first_step(_geometric_sum(real(first), above_zero(mult), real(cycles)))
-    first, mult, cycles = map(_clock.read, (first, mult, cycles))
-    equal = jnp.where(cycles > LAST // jnp.maximum(first, 1), LAST, first * cycles)
-    total, longest = jnp.zeros((), jnp.int32), LAST // jnp.maximum(mult, 1)
-    for i in range(_DOUBLINGS):
-        total = total + jnp.where(i < cycles, jnp.minimum(first, LAST - total), 0)
-        first = jnp.where(first > longest, LAST, first * mult)
-    return jnp.where(mult > 1, total, equal)
+    if not any(isinstance(x, jax.Array) for x in (first, mult, cycles)):
+        powers = int(mult) ** min(int(cycles), _GROWTHS)
+        return min(int(first) * (powers - 1) // (int(mult) - 1), LAST)
+    starts, _ = _whole_cycles(first, mult)
+    row = jnp.clip(_clock.read(cycles), 1, _GROWTHS)
+    total = jnp.minimum(starts[row], LAST).astype(jnp.int32)
+    return jnp.where(_clock.read(mult) > 1, total, _clock.times(first, cycles))

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._clock import Length, held
 from jaxsched._numerics import above_zero, blend, growth, raised, real, saturated
+from jaxsched._powers import LOGARITHM, Leaf, power
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
 from jaxsched._schedule import Endless, Schedule, node
 
@@ -78,7 +79,7 @@ class ExponentialDecay(Endless):
     """init_value * decay_rate**n, n = t / decay_steps, never past end_value."""
 
     init_value: Number
-    decay_rate: Number = dataclasses.field(kw_only=True)
+    decay_rate: Leaf = power(LOGARITHM)
     decay_steps: Length = dataclasses.field(kw_only=True)
     end_value: Number | None = dataclasses.field(default=None, kw_only=True)
     staircase: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
@@ -88,7 +89,7 @@ class ExponentialDecay(Endless):
         value = growth(self.decay_rate, n, self.init_value)
         if self.end_value is None:
             return value
-        end, falls = real(self.end_value), real(self.decay_rate) < 1
+        end, falls = real(self.end_value), real(self.decay_rate) < 0
         return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
 
 
@@ -280,7 +281,7 @@ def exponential_decay(
     """
     call = "exponential_decay"
     init_value = finite(call, init_value=init_value)
-    rate = positive(call, decay_rate=decay_rate)
+    rate = LOGARITHM.of(call, decay_rate=decay_rate)
     steps = held(length(call, decay_steps=decay_steps, least=1))
     end = None if end_value is None else finite(call, end_value=end_value)
     return ExponentialDecay(
@@ -317,9 +318,9 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
       `torch.optim.lr_scheduler.StepLR`.
     """
     call = "step_decay"
-    init_value, factor = finite(call, init_value=init_value), positive(call, factor=factor)
+    init_value, rate = finite(call, init_value=init_value), LOGARITHM.of(call, factor=factor)
     every = held(length(call, every=every, least=1))
-    return ExponentialDecay(init_value, decay_rate=factor, decay_steps=every, staircase=True)
+    return ExponentialDecay(init_value, decay_rate=rate, decay_steps=every, staircase=True)
 
 
 def sawtooth_polynomial(

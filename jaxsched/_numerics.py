@@ -117,6 +117,19 @@ def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.A
     return jnp.where(falls, a, b) * w + jnp.where(falls, b, a) * (1 - w)
 
 
+def whole_if_due(value: jax.Array, steps: ArrayLike, *ends: ArrayLike) -> jax.Array:
+    """A value on a straight line at a whole step, exact where it is a whole number.
+
+    Between whole ends a value is a multiple of 1 / steps. So where it is nearer to a whole number
+    than half of that, it is this number, but for rounding: 7.9999995 would be cut off to 7.
+    """
+    nearest = jnp.round(value)
+    due = jnp.abs(value - nearest) * real(steps) < 0.5
+    for end in map(real, ends):
+        due = due & (end == jnp.round(end))
+    return value + jax.lax.stop_gradient(jnp.where(due, nearest - value, 0))
+
+
 def log_rate(rate: ArrayLike) -> jax.Array:
     """log(rate) for rate > 0, to full relative precision near 1 too."""
     rate = above_zero(rate)
@@ -136,9 +149,11 @@ def log_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     )
 
 
-def growth(rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Array:
-    """scale * rate**n for rate > 0 and n >= 0; where that overflows, about the largest float."""
+def growth(log_rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Array:
+    """scale * rate**n for n >= 0; where that overflows, about the largest float."""
     scale = real(scale)
     largest = jnp.finfo(scale.dtype).max
-    room = jnp.log(largest) - jnp.log(jnp.maximum(jnp.abs(scale), 1)) - 1e-3
-    return scale * jnp.exp(jnp.minimum(real(n) * log_rate(rate), room))
+    room = jnp.log(largest) - jnp.log(above_zero(jnp.abs(scale))) - 1e-3
+    # Half of the exponent twice: a power may be beyond the floats where its product is not.
+    half = jnp.exp(jnp.minimum(real(n) * real(log_rate), room) / 2)
+    return scale * half * half

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._numerics import blend, half_cosine, looked_up, real
+from jaxsched._numerics import blend, half_cosine, looked_up, real, whole_if_due
 from jaxsched._require import Number, finite, refuse, require, sequence
 from jaxsched._schedule import Endless, Schedule, node
 
@@ -63,7 +63,14 @@ class Knots(Endless):
         of_before, of_after = self._weights(
             jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
         )
-        return blend(looked_up(values, before), looked_up(values, after), of_before, of_after)
+        ends = looked_up(values, before), looked_up(values, after)
+        value = blend(*ends, of_before, of_after)
+        counted = _clock.is_counted(t, boundaries)
+        return self._due(value, width, *ends) if counted else value
+
+    def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
+        """The value at a whole step between two knots at whole steps."""
+        return value
 
 
 @node
@@ -72,6 +79,9 @@ class PiecewiseLinear(Knots):
 
     def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return left, done
+
+    def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
+        return whole_if_due(value, width, *ends)
 
 
 @node

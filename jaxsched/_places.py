@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxsched import _clock
 from jaxsched._numerics import real
+from jaxsched._powers import Form, forms
 from jaxsched._schedule import Schedule, as_schedule
 
 Numbers = dict[str, jax.Array]
@@ -21,31 +22,44 @@ Numbers = dict[str, jax.Array]
 _LENGTHS = (".steps", ".decay_steps", ".by", ".each", ".cycles", ".index")
 
 
-def places(x: Any, place: str = "") -> Iterator[str]:
-    """The places of the leaves, in the order of the leaves: classes and fields from the root."""
+class Place(NamedTuple):
+    """Where a leaf is."""
+
+    name: str  # classes and fields from the root, such as "Then.0.Linear.steps"
+    form: Form | None  # how the leaf holds its number, if not as it is
+
+
+def places(x: Any, name: str = "", form: Form | None = None) -> Iterator[Place]:
+    """The places of the leaves, in the order of the leaves."""
     if isinstance(x, Schedule):
-        fields = dataclasses.fields(x)  # pyright: ignore[reportArgumentType]
-        static = [f"{f.name}={getattr(x, f.name)!r}" for f in fields if f.metadata.get("static")]
-        kind = type(x).__name__ + (f"({', '.join(static)})" if static else "")
-        for field in fields:
-            if not field.metadata.get("static"):
-                child = getattr(x, field.name)
-                name = "" if isinstance(child, (tuple, Schedule)) else field.name
-                yield from places(child, f"{place}{kind}.{name}")
+        yield from _places_in(x, name)
     elif isinstance(x, tuple):
         for i, child in enumerate(x):
-            dot = "." if isinstance(child, Schedule) else ""
-            yield from places(child, f"{place}{i}{dot}")
+            yield from places(child, f"{name}{i}{'.' if isinstance(child, Schedule) else ''}")
     else:
         leaves = jax.tree.leaves(x)
-        yield from (place if len(leaves) == 1 else f"{place}.{i}" for i in range(len(leaves)))
+        names = [name] if len(leaves) == 1 else [f"{name}.{i}" for i in range(len(leaves))]
+        yield from (Place(name, form) for name in names)
+
+
+def _places_in(node: Schedule, name: str) -> Iterator[Place]:
+    fields = dataclasses.fields(node)  # pyright: ignore[reportArgumentType]
+    static = [f"{f.name}={getattr(node, f.name)!r}" for f in fields if f.metadata.get("static")]
+    name += type(node).__name__ + (f"({', '.join(static)})" if static else "")
+    held, data = forms(node), [f.name for f in fields if not f.metadata.get("static")]
+    parents = [f for f in data if isinstance(getattr(node, f), (tuple, Schedule))]
+    for f in data:
+        # An only child needs no name. Two of one class would have the same places without one.
+        plain = f in parents and len(parents) == 1
+        dot = "." if f in parents and not plain else ""
+        yield from places(getattr(node, f), f"{name}.{'' if plain else f}{dot}", held.get(f))
 
 
 def numbers_of(schedule: Schedule) -> Numbers:
-    """The numbers of a schedule as fresh, strongly typed arrays, in the order of its leaves."""
+    """The leaves of a schedule as fresh, strongly typed arrays, in their order, by their names."""
     return {
-        place: jnp.array(_whole(leaf) if _is_length(place, leaf) else real(leaf), copy=True)
-        for place, leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
+        name: jnp.array(_whole(leaf) if _is_length(name, leaf) else real(leaf), copy=True)
+        for (name, _), leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
     }
 
 
@@ -74,21 +88,35 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
     """
     schedule = as_schedule("trainable", schedule)
     leaves, treedef = jax.tree.flatten(schedule)
-    held = dict(zip(places(schedule), leaves, strict=True))
+    found = list(places(schedule))
+    held = {place.name: leaf for place, leaf in zip(found, leaves, strict=True)}
+    forms = {place.name: place.form for place in found}
     floats = {
-        place: number
-        for place, number in numbers_of(schedule).items()
-        if not _is_length(place, held[place])
+        name: jnp.array(_number(held[name], forms[name]), copy=True)
+        for name in held
+        if not _is_length(name, held[name])
     }
 
     def rebuild(numbers: Numbers) -> Schedule:
-        for place in numbers:
-            if place not in held:
-                near = sorted(held, key=lambda other: -_likeness(place, other))
-                raise ValueError(f"`rebuild` has no place {place!r}. It has {', '.join(near)}.")
-        return treedef.unflatten([numbers.get(place, leaf) for place, leaf in held.items()])
+        for name in numbers:
+            if name not in held:
+                near = sorted(held, key=lambda other: -_likeness(name, other))
+                raise ValueError(f"`rebuild` has no place {name!r}. It has {', '.join(near)}.")
+        moved = {name: _moved(held[name], forms[name], x) for name, x in numbers.items()}
+        return treedef.unflatten([moved.get(name, leaf) for name, leaf in held.items()])
 
     return floats, rebuild
+
+
+def _number(leaf: Any, form: Form | None) -> jax.Array:
+    return real(leaf if form is None else form.decode(leaf))
+
+
+def _moved(leaf: Any, form: Form | None, number: Any) -> Any:
+    """The leaf of another number. The same number is the same leaf, to its last digit."""
+    if form is None or isinstance(number, float):
+        return number if form is None else form.encode(number)
+    return real(leaf) + (form.encode(real(number)) - form.encode(_number(leaf, form)))
 
 
 def _likeness(a: str, b: str) -> float:

@@ -238,9 +238,10 @@ def warmup_exponential(
     """
     call = "warmup_exponential"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
+    positive(call, decay_rate=decay_rate)
     return up >> exponential_decay(
         peak_value,
-        decay_rate=positive(call, decay_rate=decay_rate),
+        decay_rate=decay_rate,
         decay_steps=length(call, decay_steps=decay_steps, least=1),
         end_value=None if end_value is None else finite(call, end_value=end_value),
         staircase=flag(call, staircase=staircase),
@@ -502,7 +503,8 @@ def slanted_triangular(
     Args:
       peak_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps, at least `warmup_steps`.
-      warmup_steps: length of the way up in optimizer steps; None is a tenth of `total_steps`.
+      warmup_steps: length of the way up in optimizer steps; None is a tenth of `total_steps`,
+        rounded up.
       ratio: how many times smaller than the peak both ends are, > 0.
 
     Returns:
@@ -574,7 +576,8 @@ def bert(
     Args:
       peak_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps, at least `warmup_steps`.
-      warmup_steps: length of the warmup in optimizer steps; None is a tenth of `total_steps`.
+      warmup_steps: length of the warmup in optimizer steps; None is a tenth of `total_steps`,
+        rounded up.
       decay: the curve of the decay: `linear` or `cosine`.
 
     Returns:
@@ -646,8 +649,8 @@ def cyclic(
     height = cycle(up >> down, 1, 1.0 if decay is None else decay, None, call)
     if step_decay is None:
         return low + height
-    rate = positive(call, step_decay=step_decay)
-    return low + height * exponential_decay(1.0, decay_rate=rate, decay_steps=1)
+    positive(call, step_decay=step_decay)
+    return low + height * exponential_decay(1.0, decay_rate=step_decay, decay_steps=1)
 
 
 def _warmup(
@@ -690,11 +693,20 @@ def _root(size: Number, steps: Whole) -> Number:
     return math.sqrt(size * steps)
 
 
-def _share(call: str, total_steps: ArrayLike, warmup_steps: ArrayLike | None, tenths: int) -> Whole:
+def _share(
+    call: str,
+    total_steps: ArrayLike,
+    warmup_steps: ArrayLike | None,
+    tenths: int,
+    turns: int = 1,
+) -> Whole:
+    """The length of a warmup: if it is not given, so many tenths, of which `turns` must fit."""
     if warmup_steps is not None:
         return length(call, warmup_steps=warmup_steps)
     total = length(call, total_steps=total_steps)
-    return total // 10 * tenths + total % 10 * tenths // 10
+    share = total // 10 * tenths - (-(total % 10) * tenths // 10)  # rounded up, as all parts are
+    most = total // turns
+    return min(share, most) if isinstance(share, int) else jnp.minimum(share, most)
 
 
 def _phases(
@@ -706,7 +718,7 @@ def _phases(
     curve: CurveFactory,
 ) -> Schedule:
     require(phases in (2, 3), refuse(call, "phases", "be 2 or 3", phases))
-    up = _share(call, total_steps, warmup_steps, tenths=3)
+    up = _share(call, total_steps, warmup_steps, tenths=3, turns=phases - 1)
     turns = (up,) * (phases - 1)
     lengths = (*turns, _rest(call, *turns, total_steps=total_steps))
     curve = _curve(call, curve=curve)

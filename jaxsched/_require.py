@@ -76,8 +76,13 @@ def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Numbe
 
 def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
     """A finite number above zero."""
-    number = finite(call, remedy=remedy, **argument)
     ((name, value),) = argument.items()
+    return positive_of(call, name, value, remedy)
+
+
+def positive_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
+    """`positive` for an argument whose name is anybody's."""
+    number = finite_of(call, name, value, remedy)
     require(number > 0, refuse(call, name, "be positive", value, remedy))
     return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,12 @@ from jaxsched._require import flag, refuse, require
 WHOLE = (int, np.integer)
 REAL = (*WHOLE, float, np.floating, Fraction)
 
+_FLAGS = ("drop_remainder", "flush_epoch")
+_NO_EPOCH = (
+    "`Units(flush_epoch=True)` needs epochs that end, and with drop_remainder=None batches run on "
+    "into the next one. Say drop_remainder=True or drop_remainder=False."
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Units:
@@ -21,8 +28,10 @@ class Units:
         examples in a step = batch_size * accumulation
         tokens in a step   = examples in a step * sequence_length
 
-    A method takes an amount and returns the optimizer steps that it lasts for, rounded down: a
-    budget is never exceeded. Amounts are exact: `0.3` is three tenths.
+    A method takes an amount and returns how many optimizer steps it lasts. Epochs, examples and
+    tokens are rounded down, so that a budget is never exceeded. A fraction of a run is rounded up,
+    so that a short warmup is at least one step in a short run. Amounts are exact: `0.3` is three
+    tenths.
 
     Args:
       batch_size: examples in a batch.
@@ -32,10 +41,14 @@ class Units:
       total_steps: optimizer steps of the run, of which a fraction is one if nothing else is said.
       drop_remainder: what becomes of the short batch at the end of an epoch. True: it is left out.
         False: it is a batch like the others, as in torch's `DataLoader` and Keras' `fit` if nothing
-        else is said. None: there is none, for batches run on into the next epoch.
+        else is said. None: there is none, because batches run on into the next epoch.
+      flush_epoch: what becomes of the batches that are still accumulated at the end of an epoch.
+        True: they make an optimizer step of their own, as in the trainers of Hugging Face and NeMo.
+        False: the next epoch goes on with them, as `optax.MultiSteps` and `accumulate` do.
 
     Raises:
-      ValueError: a number is not a positive integer.
+      ValueError: a number is not a positive integer, or a flag is not True or False; or
+        `flush_epoch` is True where batches run on into the next epoch.
 
     Example:
       >>> units = Units(batch_size=32, dataset_size=50_000, sequence_length=512, total_steps=9_000)
@@ -45,6 +58,9 @@ class Units:
       True
       >>> Units(batch_size=32, dataset_size=100, drop_remainder=False).epochs(8)
       32
+      >>> loop = dict(batch_size=8, dataset_size=100, accumulation=4, drop_remainder=False)
+      >>> Units(**loop).epochs(3), Units(**loop, flush_epoch=True).epochs(3)
+      (9, 12)
     """
 
     batch_size: int | None = None
@@ -53,19 +69,23 @@ class Units:
     sequence_length: int | None = None
     total_steps: int | None = None
     drop_remainder: bool | None = None
+    flush_epoch: bool = False
 
     def __post_init__(self) -> None:
         if self.drop_remainder is not None:
             flag("Units", drop_remainder=self.drop_remainder)
+        run_on = flag("Units", flush_epoch=self.flush_epoch) and self.drop_remainder is None
+        require(not run_on, _NO_EPOCH)
         for name, value in {**vars(self)}.items():
-            if name != "drop_remainder" and (value is not None or name == "accumulation"):
+            if name not in _FLAGS and (value is not None or name == "accumulation"):
                 object.__setattr__(self, name, _whole("Units", name, value, least=1))
 
     def epochs(self, n: float) -> int:
         """The steps of `n` epochs: floor(n * batches / accumulation).
 
         An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True, up
-        if it is False, a real number if it is None.
+        if it is False, a real number if it is None. If `flush_epoch` is True, an epoch has a whole
+        number of steps: floor(n * ceil(batches / accumulation)).
 
         Raises:
           ValueError: `n` is not a number of at least 0, or makes less than one step.
@@ -74,7 +94,8 @@ class Units:
         batches = Fraction(size, batch)
         if self.drop_remainder is not None:
             batches = Fraction(size // batch if self.drop_remainder else -(-size // batch))
-        return _steps("epochs", n, batches / self.accumulation)
+        steps = batches / self.accumulation
+        return _steps("epochs", n, Fraction(math.ceil(steps)) if self.flush_epoch else steps)
 
     def examples(self, n: float) -> int:
         """The steps that consume `n` examples: floor(n / (batch_size * accumulation)).
@@ -95,16 +116,19 @@ class Units:
         return _steps("tokens", n, Fraction(1, batch * self.accumulation * length))
 
     def fraction(self, x: float, of: int | None = None) -> int:
-        """The steps of a part of `of` steps: floor(x * of). None is `total_steps`.
+        """The steps of a part of `of` steps: ceil(x * of). None is `total_steps`.
+
+        Of several parts that make up a run, let the last be what the others leave: each alone is
+        rounded up, so that together they may have a step too many.
 
         Raises:
-          ValueError: `x` is not in [0, 1], or makes less than one step.
+          ValueError: `x` is not in [0, 1].
         """
         if of is None:
             (of,) = self._known("fraction", "total_steps")
-        steps = _steps("fraction", x, Fraction(_whole("Units.fraction", "of", of, least=0)))
+        steps = _exact("fraction", x) * _whole("Units.fraction", "of", of, least=0)
         require(float(x) <= 1, refuse("Units.fraction", "x", "be in [0, 1]", x))
-        return steps
+        return math.ceil(steps)
 
     def _known(self, method: str, *names: str) -> tuple[int, ...]:
         missing = [f"{name}=..." for name in names if getattr(self, name) is None]
@@ -114,16 +138,21 @@ class Units:
 
 def _steps(method: str, amount: Any, each: Fraction) -> int:
     """The whole steps of an amount, given those of one."""
+    steps = _exact(method, amount) * each
+    some = amount == 0 or steps >= 1
+    part = "" if some else f"It is {float(steps):.3g} of one."
+    must = "make an optimizer step or more"
+    require(some, refuse(f"Units.{method}", "n", must, amount, part))
+    return int(steps)
+
+
+def _exact(method: str, amount: Any) -> Fraction:
+    """An amount as it is written: the float 0.3 is a little less than three tenths."""
     call, name = f"Units.{method}", "x" if method == "fraction" else "n"
     real = isinstance(amount, REAL) and not isinstance(amount, bool)
     valid = real and 0 <= amount < float("inf")
     require(valid, refuse(call, name, "be a finite number of at least 0", amount))
-    # By its decimal text: the float 0.3 is a little less than three tenths.
-    steps = Fraction(str(amount)) * each
-    some = amount == 0 or steps >= 1
-    part = "" if some else f"It is {float(steps):.3g} of one."
-    require(some, refuse(call, name, "make an optimizer step or more", amount, part))
-    return int(steps)
+    return Fraction(str(amount))
 
 
 def _whole(call: str, name: str, value: Any, least: int) -> int:

@@ -1,5 +1,6 @@
-"""`Units`: exact, rounded down, and what it refuses."""
+"""`Units`: exact, amounts rounded down, fractions rounded up, and what it refuses."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -74,12 +75,7 @@ def test_a_budget_is_used_up_and_not_exceeded(amount, batch, data, accumulation,
 @given(st.integers(0, 10**4), st.integers(1, 10**6))
 def test_a_percentage_is_what_is_written(hundredths, of):
     x = hundredths / 10**4
-    expected = hundredths * of // 10**4
-    if hundredths and not expected:
-        with pytest.raises(ValueError, match=r"got x=.* It is .* of one"):
-            RUN.fraction(x, of=of)
-    else:
-        assert RUN.fraction(x, of=of) == expected
+    assert RUN.fraction(x, of=of) == -(-hundredths * of // 10**4)  # rounded up
 
 
 def test_any_real_number():
@@ -179,3 +175,46 @@ def test_the_short_batch_of_an_epoch():
     assert steps(False, accumulation=4) == 90 * 32 // 4
     with pytest.raises(ValueError, match="drop_remainder"):
         js.Units(drop_remainder=0)
+
+
+def test_an_epoch_may_end_with_a_step_of_what_is_left():
+    loop = dict(batch_size=8, dataset_size=100, accumulation=4)
+    for drop, whole, flushed in ((False, 9, 12), (True, 9, 9)):  # 13 and 12 batches in an epoch
+        units = js.Units(**loop, drop_remainder=drop)
+        assert units.epochs(3) == whole
+        assert dataclasses.replace(units, flush_epoch=True).epochs(3) == flushed
+    units = js.Units(**loop, drop_remainder=False, flush_epoch=True)
+    assert units.epochs(2.5) == 10
+    assert js.parse("linear(1.0, 0.0, 3ep)", units=units).steps == 12
+    for bad in (dict(flush_epoch=1), dict(flush_epoch=None), dict(flush_epoch=True)):
+        with pytest.raises(
+            ValueError, match=r"`Units\(flush_epoch=.*(True or False|drop_remainder)"
+        ):
+            js.Units(**loop, **bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "steps"),
+    [
+        ("linear(1.0, 0.0, 10%)", 1005, [101]),
+        ("linear(1.0, 0.0, 0.1%)", 10, [1]),
+        ("linear(1.0, 0.0, 0%)", 10, [0]),
+        ("warmup_linear(0.1, warmup_steps=10%)", 1005, [101, 904]),
+        ("warmup_stable_decay(0.1, warmup_steps=10%, decay_steps=20%)", 1005, [101, 703, 201]),
+        ("warmup_stable_decay(0.1, warmup_steps=12.5%, decay_steps=87.5%)", 1001, [126, 0, 875]),
+        ("warmup_stable_decay(0.1, warmup_steps=1%, decay_steps=10%)", 10, [1, 8, 1]),
+        ("bert(0.1)", 1005, [101, 904]),
+        ("slanted_triangular(0.1)", 1005, [101, 904]),
+        ("one_cycle(0.1)", 1005, [302, 703]),
+        ("one_cycle(0.1, phases=3)", 1, [0, 0, 1]),
+    ],
+)
+def test_a_part_of_a_run_is_rounded_up_to_a_step(text, total, steps):
+    schedule = js.parse(text, units=js.Units(total_steps=total))
+    assert [int(piece.steps) for piece in getattr(schedule, "pieces", [schedule])] == steps
+    assert text.startswith("linear") or schedule.steps == total
+
+
+def test_parts_of_more_than_everything_do_not_fit():
+    with pytest.raises(ValueError, match="total_steps"):
+        js.parse("warmup_stable_decay(0.1, total_steps=1000, warmup_steps=60%, decay_steps=60%)")

@@ -22,6 +22,7 @@ from jaxsched._compose import Maximum, Minimum, Select
 from jaxsched._cycle import Cycle
 from jaxsched._decays import ExponentialDecay, InverseTimeDecay, PowerLaw, SawtoothPolynomial
 from jaxsched._piecewise import Knots, PiecewiseConstant
+from jaxsched._powers import number_in
 from jaxsched._schedule import Schedule
 
 
@@ -92,7 +93,8 @@ def _(x: Hold) -> Iterator[int]:
 
 @_changes.register
 def _(x: Cycle) -> Iterator[int]:
-    first, mult, start = int(known(x.schedule.steps)), 1 if x.mult is None else x.mult, 0
+    mult = number_in(x, "mult") if hasattr(x, "mult") else 1
+    first, start = int(known(x.schedule.steps)), 0
     for i in itertools.count():
         yield start
         # Below 1 a `mult` leaves no step to a cycle some day.

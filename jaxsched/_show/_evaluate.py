@@ -138,7 +138,20 @@ def arguments_of(node: Call, function: Factory, scope: Scope) -> dict[str, Any]:
     if missing:
         needs = ", ".join(f"{name}=..." for name in missing)
         raise MisreadError(node.at, f"`{node.name}` needs {needs}")
-    return values | {name: _value(argument, name, scope) for name, argument in given.items()}
+    values |= {name: _value(argument, name, scope) for name, argument in given.items()}
+    return values | _fitted(given, values, scope.total)
+
+
+def _fitted(given: dict[str, Argument], values: dict[str, Any], total: Any) -> dict[str, int]:
+    """The parts of one total in one call. Each is rounded up, but not beyond the total itself."""
+    numbers = {name: x.value for name, x in given.items() if isinstance(x.value, Number)}
+    parts = {name: Fraction(str(x.value)) for name, x in numbers.items() if x.unit == "%"}
+    if not isinstance(total, int) or sum(parts.values()) > 100:
+        return {}
+    fitted: dict[str, int] = {}
+    for name in parts:
+        fitted[name] = min(values[name], total - sum(fitted.values()))
+    return fitted
 
 
 def _given(node: Call, known: Mapping[str, inspect.Parameter]) -> dict[str, Argument]:

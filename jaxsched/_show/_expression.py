@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jaxsched._algebra import Clip, Faster, Hold, Product, Shift, Sum, Take, Then
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
+from jaxsched._powers import number_in
 from jaxsched._schedule import Schedule
 from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
@@ -125,15 +126,16 @@ def _(x: Clip | StatefulClip) -> str:
 
 @expression.register
 def _(x: Cycle) -> str:
-    decay = None if _is_default(x.decay, 1.0) else x.decay
-    options = _options(mult=x.mult, decay=decay, cycles=_whole(x.cycles))
+    mult, decay = number_in(x, "mult") if hasattr(x, "mult") else None, number_in(x, "decay")
+    decay = None if _is_default(decay, 1.0) else decay
+    options = _options(mult=mult, decay=decay, cycles=_whole(x.cycles))
     return f"{_owner(x.schedule)}.cycle({options})"
 
 
 def _arguments(x: Any) -> str:
     texts: list[str] = []
     for f in dataclasses.fields(x):
-        value = getattr(x, f.name)
+        value = number_in(x, f.name)
         if not _is_default(value, f.default):
             text = expression(_whole(value) if str(f.type).startswith("Length") else value)
             texts.append(f"{f.name}={text}" if f.kw_only else text)

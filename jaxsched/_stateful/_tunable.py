@@ -20,7 +20,8 @@ from jaxsched._stateful._protocol import Rule
 class TunableState(NamedTuple):
     """What `tunable` remembers: all of its schedule's numbers."""
 
-    numbers: Numbers  # float, or int32 for lengths; keyed by place, such as "Then.0.Linear.steps"
+    # Float, or int32 for lengths, by place: "Then.0.Linear.steps". A decay is its logarithm.
+    numbers: Numbers
 
 
 @node
@@ -36,7 +37,7 @@ class Tunable(Rule):
         return state
 
     def _value(self, state: TunableState, t: jax.Array) -> jax.Array:
-        leaves = [state.numbers[name] for name in places(self.schedule)]
+        leaves = [state.numbers[place.name] for place in places(self.schedule)]
         return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves)._at(t)
 
 

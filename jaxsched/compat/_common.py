@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar, cast
@@ -16,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxsched._clock import LAST
 from jaxsched._compose import from_function
 from jaxsched._curves import cosine
-from jaxsched._decays import constant, exponential_decay
+from jaxsched._decays import constant
 from jaxsched._numerics import real
 from jaxsched._require import Number, Whole, finite, length, refuse, require
 from jaxsched._schedule import Schedule
@@ -127,18 +126,6 @@ def repeated(function: Callable[[jax.Array, jax.Array], Any], init: ArrayLike) -
         return jax.lax.fori_loop(1, t + 1, lambda k, x: real(function(k, x)), real(init))
 
     return value
-
-
-def decayed(value: ArrayLike, rate: Number, steps: Whole) -> Schedule:
-    """value * rate**(t / steps), with the digits of the rate.
-
-    The float32 nearest to 0.9999 is 3e-8 off, and its power 10_000 is 3e-4 off. So the rate is held
-    by what it does in about one e-folding: 0.9999**10_000 in 10_000 steps.
-    """
-    if not isinstance(rate, float) or not isinstance(steps, int) or rate == 1.0:
-        return exponential_decay(value, decay_rate=rate, decay_steps=steps)
-    times = max(min(round(1 / abs(math.log(rate))), LAST // steps), 1)
-    return exponential_decay(value, decay_rate=rate**times, decay_steps=times * steps)
 
 
 def is_zero(steps: Any) -> bool:

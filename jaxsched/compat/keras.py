@@ -16,7 +16,13 @@ from jax.typing import ArrayLike
 
 from jaxsched._curves import cosine, linear, polynomial
 from jaxsched._cycle import cycle as cycled
-from jaxsched._decays import constant, inverse_time_decay, sawtooth_polynomial, step_decay
+from jaxsched._decays import (
+    constant,
+    exponential_decay,
+    inverse_time_decay,
+    sawtooth_polynomial,
+    step_decay,
+)
 from jaxsched._extra import extra
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import finite, flag, length, one_of, positive, refuse, require
@@ -24,7 +30,7 @@ from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table
-from jaxsched.compat._common import concrete, decayed, rated, scaled, whole
+from jaxsched.compat._common import concrete, rated, scaled, whole
 
 
 def ExponentialDecay(
@@ -51,7 +57,7 @@ def ExponentialDecay(
     steps = length(call, decay_steps=decay_steps, least=1)
     rate = positive(call, decay_rate=decay_rate)
     if not flag(call, staircase=staircase):
-        return decayed(initial_learning_rate, rate, steps)
+        return exponential_decay(initial_learning_rate, decay_rate=rate, decay_steps=steps)
     return step_decay(initial_learning_rate, factor=rate, every=steps)
 
 

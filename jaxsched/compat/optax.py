@@ -27,7 +27,7 @@ from jaxsched._numerics import ratio
 from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._require import finite, integer, length, one_of, refuse, require
 from jaxsched._schedule import Schedule as Curve
-from jaxsched.compat._common import decayed, scaled, unless_empty
+from jaxsched.compat._common import scaled, unless_empty
 from jaxsched.compat._optax_inject import InjectHyperparamsState as InjectHyperparamsState
 from jaxsched.compat._optax_inject import (
     InjectStatefulHyperparamsState as InjectStatefulHyperparamsState,
@@ -181,7 +181,7 @@ def exponential_decay(
         return constant(init_value)
     rate = unless_empty(steps, rate, 1.0)
     if not staircase and isinstance(rate, float):
-        decay = decayed(init_value, rate, steps)
+        decay = decaying(init_value, decay_rate=rate, decay_steps=steps)
         if end_value is not None:
             decay = decay.clip(low=end_value) if rate < 1 else decay.clip(high=end_value)
         return _begun(decay, transition_begin)

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxsched._compose import join
 from jaxsched._curves import cosine, linear, polynomial
 from jaxsched._cycle import cycle
-from jaxsched._decays import constant, step_decay
+from jaxsched._decays import constant, exponential_decay, step_decay
 from jaxsched._extra import extra
 from jaxsched._numerics import ratio
 from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
@@ -31,7 +31,6 @@ from jaxsched._stateful._protocol import Stateful
 from jaxsched.compat._common import (
     TABULATE,
     concrete,
-    decayed,
     lowest_scale,
     rated,
     repeated,
@@ -113,7 +112,7 @@ def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> 
     every = length("StepLR", step_size=step_size, least=1)
     gamma = positive("StepLR", gamma=gamma)
     if isinstance(every, int) and every == 1:
-        return decayed(base_lr, gamma, 1)
+        return exponential_decay(base_lr, decay_rate=gamma, decay_steps=1)
     return step_decay(base_lr, factor=gamma, every=every)
 
 
@@ -202,7 +201,8 @@ def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
     References:
       `torch.optim.lr_scheduler.ExponentialLR`.
     """
-    return decayed(base_lr, positive("ExponentialLR", gamma=gamma), 1)
+    rate = positive("ExponentialLR", gamma=gamma)
+    return exponential_decay(base_lr, decay_rate=rate, decay_steps=1)
 
 
 @rated
@@ -618,7 +618,8 @@ def _triangles(
     triangle = cyclic(0.0, 1.0, up_steps=up, down_steps=down)
     span = finite(call, top=top) - finite(call, foot=foot)
     if scale_fn is None:
-        return foot + span * triangle * decayed(1.0, positive(call, gamma=gamma), 1)
+        rate = positive(call, gamma=gamma)
+        return foot + span * triangle * exponential_decay(1.0, decay_rate=rate, decay_steps=1)
 
     def scale(t: jax.Array) -> Any:
         return scale_fn(t // (up + down) + 1 if scale_mode == "cycle" else t)
