@@ -50,6 +50,27 @@ def test_steps_under_shard_map(case):
     np.testing.assert_allclose(jax.jit(mapped)(STEPS), alone, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        js.cosine(1.0, 0.0, 5).cycle(mult=2),
+        js.cosine(1.0, 0.0, 5).cycle(mult=1.5, decay=0.9),
+        js.cosine(1.0, 0.0, 5).cycle(mult=0.9),
+        js.linear(1.0, 0.0, 5).cycle(mult=3, cycles=2).faster(1.5).hold(3),
+        js.table([1.0, 2.0]).cycle().faster(0.5),
+        js.select(1, [js.constant(1.0), js.linear(1.0, 0.0, 5)]),
+        js.join([js.constant(1.0), js.table([1.0, 2.0, 3.0])], [4]),
+        js.minimum(js.constant(1.0), js.piecewise_constant([2.0, 0.5], [4])),
+    ],
+    ids=repr,
+)
+def test_what_operators_build_keeps_the_sharding_of_steps(schedule):
+    with jax.set_mesh(grid_of(AxisType.Explicit)):
+        values = schedule(jax.device_put(STEPS, NamedSharding(grid_of(AxisType.Explicit), P("a"))))
+    assert values.sharding.spec[0] == "a"
+    np.testing.assert_allclose(values, schedule(STEPS), rtol=1e-5, atol=1e-12)
+
+
 DEVICES = [jax.devices()[:4], jax.devices()[4:8], jax.devices()[:8], jax.devices()[:2], None]
 
 
