@@ -187,9 +187,47 @@ def flat() -> Table:
     return Table("A range test that finds nothing says so", note, columns, tuple(rows))
 
 
+def _wandering(rho: float) -> Callable[..., np.ndarray]:
+    """Noise of which each value is like the one before it: AR(1), of variance 1."""
+
+    def draw(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        fresh = rng.standard_normal(shape)
+        fresh[:, 1:] *= np.sqrt(1 - rho**2)
+        for n in range(1, shape[1]):
+            fresh[:, n] += rho * fresh[:, n - 1]
+        return fresh
+
+    return draw
+
+
+RHOS, CURVES = (0.0, 0.5, 0.9, 0.97), 3000
+
+
+def wandering() -> Table:
+    """How often noise that wanders is taken for a fall, and whether a fall in it is seen."""
+    rng, passed = np.random.default_rng(0), jax.jit(jax.vmap(verdict, (0, None)))
+
+    def share(rho: float, points: int, fall: float) -> float:
+        curve = fall / (1 + np.exp(np.linspace(-12, 6, points)))
+        losses = jnp.float32(curve + _wandering(rho)(rng, (CURVES, points)))
+        return float((passed(losses, points) == FINE).mean())
+
+    rows = [
+        (f"{rho}, a fall of {fall}", *(f"{share(rho, n, fall) * 1000:.3g}" for n in LENGTHS))
+        for fall in (0, 10)
+        for rho in RHOS
+    ]
+    columns = "autocorrelation", *(f"{n} points" for n in LENGTHS)
+    note = (
+        f"Of a thousand curves of normal noise of variance 1, how many pass for one that falls; of "
+        f"{CURVES} each. The noise is the loss's own: that of the batches cancels."
+    )
+    return Table("A range test on noise that wanders", note, columns, tuple(rows))
+
+
 def tables(turns: int) -> list[Table]:
     """What it takes, what it is worth, and when it is worth nothing."""
-    return [speed(turns), worth(), flat()]
+    return [speed(turns), worth(), flat(), wandering()]
 
 
 if __name__ == "__main__":

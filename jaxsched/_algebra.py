@@ -54,13 +54,21 @@ class Then(Schedule):
             starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
         return tuple(starts)
 
+    @property
+    def _begins(self) -> tuple[jax.Array, ...]:
+        """When each piece begins: uint32, and 2^31 where that is never."""
+        begins = [jnp.zeros((), jnp.uint32)]
+        for piece in self.pieces[:-1]:
+            begins.append(_clock.after(begins[-1], _clock.known(piece.steps)))
+        return tuple(begins)
+
     def _at(self, t: jax.Array) -> jax.Array:
         value = self.pieces[0]._at(t)
-        for start, piece in zip(self._starts[1:], self.pieces[1:], strict=True):
+        for start, piece in zip(self._begins[1:], self.pieces[1:], strict=True):
             # The clock is clamped before the piece sees it: a branch that `where` does not take
             # still has a gradient, and NaN * 0 is NaN.
-            start = _clock.read(start).astype(t.dtype)
-            value = jnp.where(t < start, value, piece._at(jnp.maximum(t - start, 0)))
+            since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
+            value = jnp.where(_clock.before(t, start), value, piece._at(since))
         return value
 
     def _stretched(self, steps: Length) -> Schedule:

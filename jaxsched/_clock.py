@@ -128,6 +128,22 @@ def _added(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.minimum(total, np.uint32(LAST)).astype(jnp.int32)
 
 
+def after(start: jax.Array, length: Length) -> jax.Array:
+    """A time and a length later, in uint32: 2^31 is no step of the clock, and so is never reached.
+
+    Saturated at `LAST`, what begins beyond the clock would begin at its last step.
+    """
+    return jnp.minimum(start + read(length).astype(jnp.uint32), np.uint32(LAST + 1))
+
+
+def before(t: jax.Array, start: jax.Array) -> jax.Array:
+    """t < start, for a start in uint32."""
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        # float32 rounds the last step up to 2^31 itself.
+        return (t < start.astype(t.dtype)) | (start > LAST)
+    return t.astype(jnp.uint32) < start
+
+
 def less(length: Any, start: Length) -> Any:
     """A length without its first steps, at least 0."""
     if isinstance(length, Beyond):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,8 +77,9 @@ class Function(Endless):
     def _at(self, t: jax.Array) -> jax.Array:
         if jnp.issubdtype(t.dtype, jnp.floating):
             t = _clock.read(jnp.floor(t))
-        value = self.function(t) if t.ndim == 0 else jax.vmap(self.function)(t.reshape(-1))
-        return real(value).reshape(t.shape)
+        # Axis by axis: flattened, steps would lose their sharding.
+        function = functools.reduce(lambda f, _: jax.vmap(f), range(t.ndim), self.function)
+        return real(function(t))
 
 
 def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
@@ -229,6 +231,11 @@ def from_function(function: Callable[..., Any]) -> Schedule:
         must = "map an int32 scalar to a number under `jit`"
         raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
     leaves = jax.tree.leaves(value)
+    if len(leaves) == 1 and jnp.issubdtype(leaves[0].dtype, jnp.complexfloating):
+        remedy = f"It returns {value}. Return its real part, `jnp.real(...)`."
+        raise ValueError(
+            refuse("from_function", "function", "return a real number", function, remedy)
+        )
     if len(leaves) != 1 or leaves[0].shape != () or leaves[0].dtype == bool:
         returns = f"It returns {value}."
         raise ValueError(

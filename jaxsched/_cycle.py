@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxsched import _clock
 from jaxsched._algebra import is_whole
 from jaxsched._clock import LAST, Beyond, Length, held, known
-from jaxsched._numerics import above_zero, growth, log_rate, real, saturated
+from jaxsched._numerics import above_zero, growth, log_rate, looked_up, real, saturated
 from jaxsched._powers import LOGARITHM, PARTS, Leaf, power
 from jaxsched._require import length
 from jaxsched._schedule import Schedule, node
@@ -147,8 +147,10 @@ def _among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> 
     row = jnp.minimum(
         jnp.sum(passed, axis=-1, dtype=jnp.int32), jnp.minimum(last, _GROWTHS).astype(jnp.int32)
     )
-    length = lengths[row]
-    position = jnp.minimum(place - starts[row].astype(place.dtype), length.astype(place.dtype))
+    length = looked_up(lengths, row)
+    position = jnp.minimum(
+        place - looked_up(starts, row).astype(place.dtype), length.astype(place.dtype)
+    )
     grown = real(first) * real(mult) ** real(row)
     more = jnp.where(length >= LAST, jnp.maximum(grown - LAST, 0), 0)
     length = jnp.minimum(length, np.uint32(LAST)).astype(jnp.int32)

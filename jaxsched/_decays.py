@@ -27,7 +27,9 @@ class Constant(Schedule):
     steps: Length | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(real(self.value), t.shape)
+        # Like the steps in their sharding too, which a shape alone does not say.
+        value = real(self.value)
+        return jnp.full_like(t, value, dtype=value.dtype)
 
     def _stretched(self, steps: Length) -> Schedule:
         return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
@@ -16,9 +17,19 @@ def real(x: ArrayLike) -> jax.Array:
 
 
 def wide(x: ArrayLike) -> jax.Array:
-    """`x` in float32 at least, or a complex type as wide."""
+    """`x` in float32 at least, or a complex type as wide; integers in the default float type."""
     x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return real(x)  # NumPy would ask for float64
     return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[index], sharded as the index is where shardings are types, which a gather asks."""
+    sharding = jax.typeof(index).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return values[index]
+    return values.at[index].get(mode="clip", out_sharding=sharding)
 
 
 def dot(a: Any, b: Any) -> jax.Array:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._numerics import blend, half_cosine, real, whole_if_due
+from jaxsched._numerics import blend, half_cosine, looked_up, real, whole_if_due
 from jaxsched._require import Number, finite, refuse, require, sequence
 from jaxsched._schedule import Endless, Schedule, node
 
@@ -37,7 +37,7 @@ class PiecewiseConstant(Endless):
     boundaries: List = list_field()
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return real(self.values)[_passed(t, self.boundaries)]
+        return looked_up(real(self.values), _passed(t, self.boundaries))
 
 
 @node
@@ -55,17 +55,18 @@ class Knots(Endless):
         values, boundaries = real(self.values), jnp.asarray(self.boundaries)
         passed, last = _passed(t, boundaries), values.shape[0] - 1
         before, after = jnp.maximum(passed - 1, 0), jnp.minimum(passed, last)
-        done = jnp.maximum(_elapsed(t, boundaries[before]), 0)
-        left = jnp.maximum(-_elapsed(t, boundaries[after]), 0)
+        done = jnp.maximum(_elapsed(t, looked_up(boundaries, before)), 0)
+        left = jnp.maximum(-_elapsed(t, looked_up(boundaries, after)), 0)
         width = done + left
         outside = (before == after) | (width <= 0)
         width = jnp.where(outside, 1, width)
         of_before, of_after = self._weights(
             jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
         )
-        value = blend(values[before], values[after], of_before, of_after)
+        ends = looked_up(values, before), looked_up(values, after)
+        value = blend(*ends, of_before, of_after)
         counted = _clock.is_counted(t, boundaries)
-        return self._due(value, width, values[before], values[after]) if counted else value
+        return self._due(value, width, *ends) if counted else value
 
     def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
         """The value at a whole step between two knots at whole steps."""
@@ -95,8 +96,12 @@ def _passed(t: jax.Array, boundaries: List) -> jax.Array:
     """How many boundaries are at or before t."""
     boundaries = jnp.asarray(boundaries)
     if jnp.issubdtype(boundaries.dtype, jnp.floating):
-        boundaries = jnp.ceil(boundaries)
-    first = _clock.read(boundaries).astype(t.dtype)
+        # A real time passes a boundary between two steps before the next step.
+        is_real = jnp.issubdtype(t.dtype, jnp.floating)
+        boundaries = boundaries if is_real else _clock.read(jnp.ceil(boundaries))
+    else:
+        boundaries = _clock.read(boundaries)
+    first = boundaries.astype(t.dtype)
     return jnp.sum(jnp.expand_dims(t, -1) >= jnp.expand_dims(first, range(t.ndim)), axis=-1)
 
 

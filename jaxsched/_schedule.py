@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
 
@@ -268,6 +267,10 @@ class Schedule:
 
         return cycle(self, mult, decay, cycles)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the fields, and nothing that is on a device."""
+        return {name: x for name, x in vars(self).items() if name != _RESIDENT}
+
     def __repr__(self) -> str:
         from jaxsched._show._expression import expression
 
@@ -307,21 +310,28 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
     return schedule._at(_clock.read(step))
 
 
-_on_device: weakref.WeakKeyDictionary[Schedule, tuple[bool, Schedule]]
-_on_device = weakref.WeakKeyDictionary()
+_config = cast(Any, jax.config)  # its attributes are made at run time
+_RESIDENT = "_resident"  # beside the fields, so that it is no part of the tree
 
 
 def _resident(schedule: Schedule) -> Schedule:
-    """The schedule with its numbers on the device: a call sends nothing but the step."""
-    x64 = bool(jax.config.read("jax_enable_x64"))
-    wide, resident = _on_device.get(schedule, (None, schedule))
-    if wide is x64:
-        return resident
+    """The schedule with its numbers on the device: a call sends nothing but the step.
+
+    What is on the devices of one mesh is no argument under another.
+    """
+    try:
+        mesh = jax.sharding.get_mesh()
+    except ValueError:  # in what is being traced, where numbers are constants
+        return schedule
+    place = mesh, _config.jax_default_device, _config.jax_enable_x64
+    kept = vars(schedule).get(_RESIDENT, {})
+    if place in kept:
+        return kept[place]
     if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
         return schedule
     with jax.ensure_compile_time_eval():
         resident = jax.tree.map(jnp.asarray, schedule)
-    _on_device[schedule] = x64, resident
+    vars(schedule)[_RESIDENT] = {**kept, place: resident}
     return resident
 
 

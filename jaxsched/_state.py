@@ -112,6 +112,9 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
     Returns:
       int32 by name, scalar unless the state is stacked; nothing, if nothing there reacts.
 
+    Raises:
+      ValueError: there is no transform of this package in it.
+
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1))
       >>> state = tx.init(jnp.ones(2))
@@ -121,6 +124,8 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
       {'cuts': Array(1, dtype=int32)}
     """
     found = counts(opened(opt_state))
+    if not found and not _is_ours(opt_state):
+        _clocks("events", opt_state)  # which says what it looks for
     mixed = found.get("mixed")
     never = mixed is not None and not isinstance(mixed, Tracer) and not np.any(mixed)
     return {name: x for name, x in found.items() if not (never and name == "mixed")}
@@ -159,6 +164,18 @@ def exhausted(opt_state: Any) -> jax.Array:
         "rate with `reduce_on_plateau(min_scale=...)` or `reduce_when_flat(min_scale=...)`.",
     )
     return functools.reduce(jnp.logical_and, found)
+
+
+def _is_ours(tree: Any) -> bool:
+    """Is there any state of this package, with a clock or without?"""
+    found: list[bool] = []
+
+    def look(x: Any) -> bool:
+        found.append(type(x).__module__.startswith("jaxsched."))
+        return False  # it may be further in
+
+    jax.tree.leaves(opened(tree), is_leaf=look)
+    return any(found)
 
 
 def step(opt_state: Any) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import real
+from jaxsched._numerics import looked_up, real
 from jaxsched._piecewise import as_array, list_field
 from jaxsched._require import finite, refuse, require, sequence
 from jaxsched._schedule import Schedule, node
@@ -26,7 +26,7 @@ class Table(Schedule):
         return self.values.shape[-1] - 1
 
     def _at(self, t: jax.Array) -> jax.Array:
-        return real(self.values)[jnp.minimum(t, self.steps).astype(jnp.int32)]
+        return looked_up(real(self.values), jnp.minimum(t, self.steps).astype(jnp.int32))
 
 
 def table(values: Sequence[ArrayLike]) -> Schedule:

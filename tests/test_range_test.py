@@ -20,7 +20,7 @@ import jaxsched as js
 from jaxsched import testing
 from jaxsched._search import _programs
 from jaxsched._search._range import _lr_range_test, _steps
-from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, RISING, SHORT, verdict
+from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, RISING, SHORT, UNLEARNED, verdict
 
 VECTORS = json.loads((peers.VECTORS / "lr_finder.json").read_text())
 CURVES = [pytest.param(case, id=case["curve"]) for case in VECTORS if "curve" in case]
@@ -43,15 +43,31 @@ def sgd(x=0.0, batches=NOISE, **options):
 judged = jax.jit(verdict)
 
 
-def said(state, loss, _):
-    """A step of one's own whose loss is its batch."""
-    return state, loss
+def said(state, _, rate):
+    """A step of one's own whose loss is one of a list, by how many steps there were."""
+    n, losses = state
+    return (n + 1, losses), losses[n]
+
+
+def saying(losses, **options):
+    """The test that has these losses, whatever the batches."""
+    return js.lr_range_test(said, (jnp.int32(0), jnp.float32(losses)), None, **options)
 
 
 def given(losses, **options):
-    """The test that has these losses, and the last one again up to 100 of them."""
+    """The same, and the last one again up to 100 of them."""
     losses = [*losses, *[losses[-1]] * (100 - len(losses))]
-    return js.lr_range_test(said, (), np.asarray(losses, np.float32), steps=len(losses), **options)
+    return saying(losses, steps=len(losses), **options)
+
+
+def told(losses, **options):
+    """The test of a loss that is its batch: nothing is learned."""
+    batches = np.asarray(losses, np.float32)
+    return js.lr_range_test(alone, jnp.zeros(3), batches, optax.sgd, steps=len(losses), **options)
+
+
+def alone(params, batch):
+    return batch + 0 * params.sum()
 
 
 def reference(losses, smoothing=0.98, diverged=4.0):
@@ -235,7 +251,8 @@ def test_the_state_stands_still_from_the_stop_on():
     jax.effects_barrier()
     count = int(test.count)
     assert 6 <= count < 30
-    assert len(seen) == 50
+    assert seen.count((0, 1.0)) == 51  # each batch is shown to the first state too
+    seen = [(0, 1.0), *(x for x in seen if x != (0, 1.0))]
     assert seen[count - 1 :] == [seen[count - 1]] * (51 - count)
     assert seen[count - 1][0] == count - 1
 
@@ -556,8 +573,89 @@ def test_noise_alone_is_flat(n):
         assert set(codes.tolist()) <= {FLAT, FINE, RISING}
 
 
+def wandering(rho, shape, seed=0):
+    """Noise of which each value is like the one before it: AR(1), of variance 1."""
+    fresh = np.random.default_rng(seed).standard_normal(shape) * math.sqrt(1 - rho**2)
+    fresh[:, 0] /= math.sqrt(1 - rho**2)
+    for n in range(1, shape[1]):
+        fresh[:, n] += rho * fresh[:, n - 1]
+    return fresh.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rho", "n", "most"),
+    [(0.0, 100, 2), (0.5, 100, 4), (0.9, 100, 12), (0.9, 300, 4), (0.5, 30, 40), (-0.5, 100, 2)],
+)
+def test_noise_that_wanders_is_flat(rho, n, most):
+    """Of 1000 curves; of independent noise alone, 300 and 980 of them were taken for a fall."""
+    codes = jax.jit(jax.vmap(lambda losses: verdict(losses, jnp.int32(n))))(
+        wandering(rho, (1000, n))
+    )
+    assert (np.asarray(codes) == FINE).sum() <= most
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_a_fall_is_seen_in_noise_that_wanders(rho):
+    falls = 1 / (1 + np.exp(np.linspace(-12, 6, 100))) + 0.05 * wandering(rho, (200, 100))
+    codes = jax.jit(jax.vmap(lambda losses: verdict(losses, jnp.int32(100))))(jnp.float32(falls))
+    assert (np.asarray(codes) == FINE).mean() >= (0.6 if rho == 0.9 else 1)
+
+
+EASIER = np.linspace(2.0, 1.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("losses", "code"),
+    [
+        (EASIER, UNLEARNED),
+        (EASIER[::-1], UNLEARNED),
+        (np.sort(np.random.default_rng(0).exponential(size=100))[::-1], UNLEARNED),
+        (np.r_[np.full(50, 3.0), np.full(50, 1.0)], UNLEARNED),
+        (np.geomspace(1.0, 1e9, 100), UNLEARNED),  # and here the test stops
+        (np.r_[np.linspace(2, 1, 50), 1e9, np.ones(49)], UNLEARNED),
+        (np.ones(100), FLAT),
+    ],
+)
+def test_a_loss_that_is_not_learned_gets_no_suggestion(losses, code):
+    test = told(losses)
+    assert judged(test.losses, test.count, test.untrained) == code
+    assert not test.ok
+    assert ("shuffle the batches" in test.reason) == (code == UNLEARNED)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.99])
+def test_batches_that_wander_get_no_suggestion(rho):
+    """Whatever their noise is, it is that of the same batches at the first parameters."""
+    for losses in wandering(rho, (20, 40)):
+        assert not told(losses).ok
+
+
+def test_a_step_of_ones_own_is_asked_too():
+    """A loss told behind the update, or with it, that does not depend on what is learned."""
+    step = lambda w, batch, rate: (w - rate, batch)
+    assert "shuffle" in js.lr_range_test(step, jnp.zeros(2), jnp.float32(EASIER)).reason
+    momentum = functools.partial(optax.sgd, 0.1)
+    test = js.lr_range_test(
+        alone, jnp.zeros(3), jnp.float32(EASIER), momentum, high=0.9, hyperparameter="momentum"
+    )
+    assert "shuffle" in test.reason
+
+
+def test_batches_that_get_easier_beside_a_fall_that_is_learned():
+    """What is learned has to be half of the fall, so that the rest does not choose the rate."""
+    learned = lambda x, batch: jnp.mean((x - 3 - batch[1:]) ** 2) + batch[0]
+    noise = np.asarray(NOISE)
+
+    def reason(slope):
+        batches = np.column_stack([slope * EASIER, noise]).astype(np.float32)
+        return js.lr_range_test(learned, jnp.float32(0), batches, optax.sgd, high=0.1).reason
+
+    assert reason(0.0) == reason(1.0) == ""
+    assert "shuffle" in reason(100.0)
+
+
 def test_ten_points_are_enough_for_a_fall():
-    test = js.lr_range_test(said, (), np.linspace(2, 1, 10, dtype=np.float32), steps=10)
+    test = saying(np.linspace(2, 1, 10), steps=10)
     assert test.ok
     assert all(1e-7 <= np.float32(rate) <= 10 for rate in test.suggestions)
 
@@ -608,7 +706,7 @@ def test_why_there_is_no_suggestion(losses, code, said):
 def test_of_a_band_the_greater_part_decides():
     curves = [valley(100), valley(100), [1.0] * 100, [NAN] * 100, [NAN] * 100]
     batches = jnp.asarray(np.stack(curves), jnp.float32)
-    band = jax.vmap(lambda losses: js.lr_range_test(said, (), losses))(batches)
+    band = jax.vmap(lambda losses: saying(losses))(batches)
     part = lambda *rows: jax.tree.map(lambda x: x[np.asarray(rows)], band)
     assert part(0, 1, 2).ok
     assert part(0, 1, 2).suggestions == part(0).suggestions  # the flat one has no say

@@ -129,6 +129,12 @@ def observed(name: str, mail: Mail, value: ArrayLike) -> Mail:
 
 def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
     """What was posted, and one value more."""
+    kind = None if isinstance(value, str) else jnp.result_type(value)
+    require(
+        kind is None or not jnp.issubdtype(kind, jnp.complexfloating),
+        f"a metric is a real number, got {name} of type {kind}. Give its absolute value: "
+        f"`{name}=abs(x)`.",
+    )
     value = real(finite_of("observe", name, value) if isinstance(value, str) else value)
     shape = mail.finite.shape
     require(

@@ -2,6 +2,7 @@
 
     rate(i), i = 0 ... steps - 1     from low to high, both included
     loss(i)                          of batch i, before the update with rate(i)
+    untrained(i)                     of batch i at the first parameters: what the batch alone does
     smoothed(i)                      the mean of loss(0) ... loss(i) with weights smoothing**(i - j)
     stop                             smoothed > diverged * lowest smoothed so far, or not finite
 
@@ -34,6 +35,7 @@ from jaxsched._search._range._steps import (
     require_arguments,
     require_floats,
     require_optimizer,
+    scalar_of,
     trained,
 )
 from jaxsched._search._range._verdict import LEAST
@@ -68,6 +70,12 @@ def lr_range_test(
         smoothed > best + (diverged - 1) * max(-best, first - best)       else
 
     where best is the lowest smoothed loss so far. From then on nothing is learnt any more.
+
+    A suggestion needs a loss that falls by more than its noise, which may be autocorrelated, and
+    that falls by training. The loss of each batch at the first parameters is computed too, which
+    costs one more forward pass per step. If that falls by half as much, the batches get easier by
+    themselves, and there is no suggestion: shuffle them. A loss that does not depend on the
+    parameters never gets one.
 
     A band of seeds, which says more than one noisy curve, is a `vmap`:
 
@@ -165,17 +173,26 @@ def _run(
     else:
         tx = inject(optimizer.made(), **{hyperparameter: ramp})
         step, state = trained(function, tx), (params, tx.init(params))
+    begin = state
+
+    def untrained(batch: Any) -> jax.Array:
+        if optimizer.call is not None:
+            return scalar_of(function)(params, batch)
+        # Some steps tell the loss behind their update: at the lowest value that is no other.
+        return step(begin, batch, ramp(0))[1]
 
     def body(carry: tuple[Any, _Seen], at: tuple[jax.Array, jax.Array]) -> Any:
         (state, seen), (i, rate) = carry, at
         new, loss = step(state, batch(i), rate)
         seen = _heard(seen, loss, real(smoothing), real(diverged))
-        return (chosen(~seen.stopped, new, state), seen), (seen.loss, seen.smoothed)
+        first = untrained(batch(i))
+        first = jnp.where(jnp.isfinite(first), first, seen.loss)
+        return (chosen(~seen.stopped, new, state), seen), (seen.loss, seen.smoothed, first)
 
     index = jnp.arange(steps, dtype=jnp.int32)
     rates = ramp(index)
-    (_, seen), (losses, smoothed) = jax.lax.scan(body, (state, _nothing()), (index, rates))
-    return RangeTest(rates, losses, smoothed, seen.heard)
+    (_, seen), (losses, smoothed, first) = jax.lax.scan(body, (state, _nothing()), (index, rates))
+    return RangeTest(rates, losses, smoothed, seen.heard, first)
 
 
 def _nothing() -> _Seen:

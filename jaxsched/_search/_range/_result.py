@@ -12,7 +12,16 @@ from jax.core import Tracer
 
 from jaxsched._require import require
 from jaxsched._search._range._suggestions import Suggestions, suggestions
-from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, LEAST, RISING, SHORT, verdict
+from jaxsched._search._range._verdict import (
+    BROKEN,
+    FINE,
+    FLAT,
+    LEAST,
+    RISING,
+    SHORT,
+    UNLEARNED,
+    verdict,
+)
 
 # Smith, 2017, section 3.3: the lower bound is a third or a fourth of the upper one.
 _SMALLER = 4
@@ -23,6 +32,7 @@ _REASONS = {
     SHORT: f"the loss diverges within {LEAST} points: start lower, or take more steps",
     RISING: "the loss rises, and never fell before: start lower",
     FLAT: "the loss falls by no more than its noise: go higher, or take more steps",
+    UNLEARNED: "the loss changes with the batches, and not by training: shuffle the batches",
 }
 
 
@@ -49,6 +59,7 @@ class RangeTest(NamedTuple):
     smoothed: jax.Array  # float[..., N]: their mean, bias-corrected; repeated likewise
     # int32[...]: how many points there are before the stop, with that at which it was seen
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    untrained: jax.Array  # float[..., N]: the losses of the same batches at the first parameters
 
     @property
     def suggestions(self) -> Suggestions:
@@ -106,7 +117,8 @@ class RangeTest(NamedTuple):
         call = "`suggestions(test.rates, test.smoothed, test.count)`"
         require(known, f"what a range test means is for outside `jit`; under it, use {call}.")
         size = self.rates.shape[-1]
-        rows = [np.asarray(x).reshape(-1, size) for x in self[:3]]
+        curves = (self.rates, self.losses, self.smoothed, self.untrained)
+        rows = [np.asarray(x).reshape(-1, size) for x in curves]
         # One after the other: so a band of any width is the same program as one curve.
         read = [_reading(*row) for row in zip(*rows, np.ravel(self.count), strict=True)]
         whole = jax.tree.map(lambda *x: np.stack(x), *read)
@@ -156,11 +168,15 @@ class _Reading(NamedTuple):
 
 @jax.jit
 def _reading(
-    rates: jax.Array, losses: jax.Array, smoothed: jax.Array, count: jax.Array
+    rates: jax.Array,
+    losses: jax.Array,
+    smoothed: jax.Array,
+    untrained: jax.Array,
+    count: jax.Array,
 ) -> _Reading:
     found = suggestions(rates, smoothed, count)
     inside = Suggestions(*(jnp.clip(x, rates[0], rates[-1]) for x in found))
-    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count))
+    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count, untrained))
 
 
 def _begins(rates: jax.Array, smoothed: jax.Array, count: jax.Array) -> jax.Array:

@@ -19,12 +19,20 @@ _CALL = "lr_range_test"
 Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
-def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs) -> Step:
-    """A step of an optimizer, whose rates are on its own clock: an update that counts, a tick."""
+def scalar_of(loss: Callable[..., Any]) -> Callable[[Any, Any], jax.Array]:
+    """The loss alone, without what is behind it in a tuple."""
 
     def scalar(params: Any, batch: Any) -> jax.Array:
         out = loss(params, batch)
         return _scalar(out[0] if isinstance(out, tuple) else out)
+
+    return scalar
+
+
+def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs) -> Step:
+    """A step of an optimizer, whose rates are on its own clock: an update that counts, a tick."""
+
+    scalar = scalar_of(loss)
 
     def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
         params, opt_state = state
