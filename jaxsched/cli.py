@@ -47,13 +47,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if getattr(options, "config", None) is None:
         return options
-    from jaxsched._train._config import words
+    from jaxsched._train._config import said
 
     parser, trains = _parsers()
-    strings = [x for action in trains._actions for x in action.option_strings]
-    known = [x for x in strings if x not in ("-h", "--help", "--config", "--resume", "--force")]
-    said = trains.parse_args(words(options.config, known))
-    trains.set_defaults(**vars(said))
+    trains.set_defaults(**said(options.config, trains._actions))
     return parser.parse_args(argv)
 
 

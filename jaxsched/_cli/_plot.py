@@ -118,6 +118,7 @@ def _is_argument(word: str) -> bool:
 
 
 def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
+    from jaxsched._files import write_text
     from jaxsched._plot._plot import plot
     from jaxsched._plot._svg import svg
 
@@ -125,7 +126,8 @@ def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
         raise RefusedError(f"-o: a file has a name with .svg, .png or .pdf, got {options.out}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix.lower() == ".svg" and not options.metric:  # no panel of metrics in ours
-        options.out.write_text(svg(_curves(options, schedules), log=options.log, page=False) + "\n")
+        text = svg(_curves(options, schedules), log=options.log, page=False)
+        write_text(options.out, f"{text}\n")
     else:
         plot(schedules, options.out, log=options.log, **_said(options))
     print(options.out)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxsched._decays import constant
 from jaxsched._extra import extra
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._saved import saved
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._search._leaderboard import Sweep
 from jaxsched._show._still import still
@@ -34,8 +35,7 @@ def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        saved(figure, path)
     return figure
 
 

@@ -58,6 +58,7 @@ def run(
     Raises:
       StoppedError: SIGTERM has come; the epoch that was under way is saved.
     """
+    folder.remove_partial()
     data = digits()
     first_key, key = jax.random.split(jax.random.key(settings.seed))
     tx = _settings.transform(settings, learning_rate)

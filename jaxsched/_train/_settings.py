@@ -62,7 +62,7 @@ def spoken(options: Mapping[str, Any]) -> Settings:
         learning_rate=repr(rate),
         wrappers=_wrappers.spoken(options["with"] or ()),
     )
-    _require_possible(transform(settings, rate))
+    require_possible(settings, rate)
     return settings
 
 
@@ -137,8 +137,9 @@ def _restarts(units: Units) -> str:
     )
 
 
-def _require_possible(tx: optax.GradientTransformation) -> None:
-    """Raise if a run cannot feed what listens."""
+def require_possible(settings: Settings, rate: Schedule | Stateful) -> None:
+    """Raise if there is no such optimizer, or if a run cannot feed what listens."""
+    tx = transform(settings, rate)
     strange = sorted(listened(_optimizer.rehearsed(tx)) - {*METRICS})
     if strange:
         names = ", ".join(METRICS)
