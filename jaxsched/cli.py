@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0, 1 if `find` has found nothing, 2 if the options ask for what cannot be, or
       143 if a run was ended by SIGTERM, and can be resumed.
     """
+    _print_anything()
     try:
         options = _options(argv)
         return options.run(options) or 0
@@ -39,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoppedError as stopped:
         print(f"jaxsched: {stopped}", file=sys.stderr)
         return 143
+
+
+def _print_anything() -> None:
+    """Print what has no character in the terminal's encoding as an escape, such as `\\udcff`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -346,6 +346,108 @@ def test_settings_with_a_byte_order_mark_are_read(done, tmp_path):
     assert main(["train", "--out", str(folder), "--resume"]) == 0
 
 
+TWO = "step,loss\n0,1\n1,0.5\n"
+HUGE, NAN = 10**400, float("nan")
+SURROGATES = {"\ud800": "\ud800", "learning_rate": "constant(0.1) * greedy(metric='\ud800')"}
+REPORTED = {  # the files of a folder, and what is said of them
+    "401 digits in the times": (
+        {"metrics.csv": TWO, "summary.json": {"sessions": [{"seconds": HUGE, "steps": HUGE}]}},
+        "summary.json is damaged, and left out: an integer of 401 digits is too large",
+    ),
+    "401 digits in a score": (
+        {"metrics.csv": TWO, "summary.json": {"diagnosis": {"scores": {"slow": HUGE}}}},
+        "an integer of 401 digits",
+    ),
+    "scores that are none": (
+        {
+            "metrics.csv": TWO,
+            "summary.json": {"diagnosis": {"scores": {"a": NAN, "b": ""}}},
+        },
+        "",
+    ),
+    "half a pair in a summary": (
+        {"metrics.csv": TWO, "summary.json": {"results": SURROGATES, "sessions": [SURROGATES]}},
+        "The run has not ended",
+    ),
+    "half a pair in settings": ({"metrics.csv": TWO, "settings.json": SURROGATES}, ""),
+    "half a pair in a column": (
+        {"metrics.jsonl": '{"step": 0, "\\ud800loss": NaN}\n'},
+        "\\ud800loss is NaN",
+    ),
+    "deep settings": (
+        {"metrics.csv": TWO, "settings.json": DEEP},
+        "settings.json is damaged, and left out: its brackets are more than 100 deep",
+    ),
+    "a deep summary": (
+        {"metrics.csv": TWO, "summary.json": '{"results": ' + "[" * 900 + "]" * 900 + "}"},
+        "summary.json is damaged, and left out: its brackets are more than 100 deep",
+    ),
+    "a stacked schedule": (
+        {"metrics.csv": TWO, "settings.json": {"learning_rate": "table([[1, 2], [3, 4]])"}},
+        "The learning_rate of settings.json cannot be drawn",
+    ),
+    "a deep line": ({"metrics.jsonl": f'{{"step": 0, "loss": 1}}\n{{"a": {DEEP}\n'}, "1 line of"),
+    "a long cell of text": (
+        {"metrics.csv": f"step,text,loss\n0,{'x' * 200_000},1\n1,y,0.5\n"},
+        "text is text, and left out.",
+    ),
+    "a long cell of digits": (
+        {"metrics.csv": f"{TWO}2,{'9' * 200_000}\n3,0.25\n"},
+        "loss is NaN or infinite 1x, first at step 2",
+    ),
+    "a long header": ({"metrics.csv": f"step,{'x' * 200_000}\n0,1\n"}, ""),
+    "an open quote": (
+        {"metrics.csv": 'step,note,loss\n0,a,1\n1,"b,0.5\n2,c,0.25\n3,d,0.2\n'},
+        "A quote in metrics.csv is not closed: 3 lines behind it are one cell.",
+    ),
+    "NaN alone": (
+        {"metrics.csv": "step,loss,lr,epoch\n0,nan,nan,nan\n"},
+        "epoch is NaN or infinite",
+    ),
+    "the largest floats": ({"metrics.csv": "step,loss,cuts\n0,1e308,1e308\n1,-1e308,-1e308\n"}, ""),
+    "huge steps": ({"metrics.csv": "step,loss\n1e300,1\n1e308,2\n"}, ""),
+    "UTF-16": ({"metrics.csv": TWO.encode("utf-16")}, ""),
+    "blank lines": ({"metrics.csv": "\n\n\n"}, "has no rows yet"),
+}
+
+
+@pytest.mark.parametrize("what", REPORTED)
+def test_a_page_is_made_of_whatever_is_there(what, tmp_path, capsys):
+    files, said = REPORTED[what]
+    for name, content in files.items():
+        content = json.dumps(content) if isinstance(content, dict) else content
+        content = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(content)
+    assert main(["report", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert said == "has no rows yet" or "no rows yet" not in out
+    assert (tmp_path / "report.html").read_text("utf-8").count("<html") == 1
+
+
+def test_a_folder_may_have_any_name(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"\xff run")
+    folder.mkdir()
+    (folder / "metrics.csv").write_text(TWO)
+    assert main(["report", str(folder)]) == 0
+    assert "\\udcff run" in (folder / "report.html").read_text("utf-8")
+
+
+def test_what_is_no_table_is_one_line(tmp_path, capsys):
+    (tmp_path / "metrics.csv").write_bytes(bytes(range(1, 256)) * 1000)
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "has no column `step`" in error and error.isprintable() is False
+    assert error.rstrip("\n").isprintable() and len(error) < 500
+
+
+def test_the_steps_of_a_metric_are_integers(tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("step,loss\n0.5,1\n1.5,0.5\n")
+    words = ["plot", "constant(1.0) * reduce_on_plateau()", "--metric"]
+    assert main([*words, f"value={tmp_path / 'log.csv'}:loss"]) == 2
+    assert "must be integers from 0 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("length", [0, 1, 2])
 def test_a_scan_of_no_steps_is_as_it_began(length):
     step = lambda x, t: (x * 0.5, x)
