@@ -17,13 +17,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
-from jaxsched._piecewise import as_array
-from jaxsched._require import finite_of, positive, refuse, require, sequence, static_length
+from jaxsched._piecewise import numbers_of
+from jaxsched._require import positive, refuse, require, static_length
 from jaxsched._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None
@@ -193,10 +192,7 @@ def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
 
 def norms_of(call: str, name: str, norms: Any) -> jax.Array:
     """A list of finite numbers, or an array of them, as an array."""
-    if isinstance(norms, (jax.Array, np.ndarray)):
-        return real(finite_of(call, name, norms))
-    numbers = [finite_of(call, name, x) for x in sequence(call, **{name: norms})]
-    return real(as_array(numbers))
+    return real(numbers_of(call, **{name: norms}))
 
 
 def _not_negative(

@@ -20,6 +20,7 @@ from jaxsched._algebra import Clip, Faster, Hold, Product, Shift, Sum, Take, The
 from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
 from jaxsched._schedule import Schedule
+from jaxsched._show._syntax import LENGTH
 from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
 _PRODUCTS = (Product, StatefulProduct)
@@ -45,7 +46,8 @@ def _(x: np.generic) -> str:
 
 @expression.register
 def _(x: np.ndarray) -> str:
-    return repr(x.tolist())
+    text = repr(x.tolist())
+    return text if len(text) <= LENGTH else f"<{x.dtype}[{','.join(map(str, x.shape))}]>"
 
 
 @expression.register

@@ -73,8 +73,9 @@ def _unreadable(text: str, at: int) -> MisreadError:
     if opaque := _opaque(text[at : at + _WIDTH]):
         return MisreadError(
             at,
-            f"`{opaque}` has no text: it is a function, or a number under `jit`. Hand over the "
-            "schedule itself, or write its values: `table([...])`.",
+            f"`{opaque}` has no text: it is a function, a number under `jit`, or an array too long "
+            "for one. Hand over the schedule itself, or write its values: `table([...])`; or save "
+            "them, and `table(np.load(...))`.",
         )
     quote = text[at] in "'\""
     return MisreadError(at, "a string is not closed." if quote else f"{text[at]!r} has no meaning.")

@@ -14,6 +14,7 @@ import optax
 
 from jaxsched._schedule import Schedule
 from jaxsched._show._parse import parse
+from jaxsched._show._readable import readable
 from jaxsched._stateful._listener import GRADIENT_NORM
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._train import _optimizer, _wrappers
@@ -59,7 +60,7 @@ def spoken(options: Mapping[str, Any]) -> Settings:
         batch_size=batch_size,
         seed=options["seed"] or 0,
         optimizer=_optimizer.spoken(text_of("--optimizer", options["optimizer"] or [OPTIMIZER])),
-        learning_rate=repr(rate),
+        learning_rate=_written(rate),
         wrappers=_wrappers.spoken(options["with"] or ()),
     )
     require_possible(settings, rate)
@@ -121,6 +122,11 @@ def _spoken_rate(
         arguments = {**PLATEAU, **pairs("--plateau", plateau)}
         rate = rate * _parsed("--plateau", call("reduce_on_plateau", arguments))
     return rate
+
+
+def _written(rate: Schedule | Stateful) -> str:
+    with refusing("--schedule"):
+        return readable("train", rate)
 
 
 def _parsed(said: str, text: str, units: Units | None = None) -> Schedule | Stateful:
