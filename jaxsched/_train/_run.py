@@ -11,6 +11,7 @@ from flax.training.train_state import TrainState
 
 from jaxsched._diagnose import diagnose
 from jaxsched._extra import extra
+from jaxsched._padded import values_at
 from jaxsched._plot._curve import drawn
 from jaxsched._schedule import Schedule
 from jaxsched._show._still import still
@@ -105,7 +106,7 @@ def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: Histo
     """Draw the run; the steps at which its schedule started again."""
     [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
     restarts = curve.restarts[curve.restarts < history.steps]
-    scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
+    scheduled = values_at(still(learning_rate), np.arange(history.steps))
     draw(folder.picture, history, scheduled, restarts)
     return restarts
 

@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 from jaxsched._clock import counted
 from jaxsched._curves import geometric, linear
 from jaxsched._numerics import above_zero, real
+from jaxsched._padded import shortened, size
 from jaxsched._require import finite, name, one_of, positive, refuse, require, static_length, within
 from jaxsched._schedule import Schedule
 from jaxsched._search._programs import as_tree, program
@@ -60,7 +61,7 @@ def lr_range_test(
 ) -> RangeTest:
     """Train a little at rising rates, and see at which the loss falls and at which it explodes.
 
-    One compiled `lax.scan`. Nothing of the caller's is changed: what was learnt is thrown away.
+    One compiled loop. Nothing of the caller's is changed: what was learnt is thrown away.
     Losses are taken before the update of their step. The test stops at the first loss that is NaN
     or infinite, or, from the sixth on, once
 
@@ -121,8 +122,8 @@ def lr_range_test(
         require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
         require_floats(params)
     tree = as_tree(function)
-    run = program(_run, tree, "optimizer", "hyperparameter", "steps")
-    return run(
+    run = program(_run, tree, "optimizer", "hyperparameter", "most")
+    found = run(
         tree,
         ramp,
         params,
@@ -132,7 +133,10 @@ def lr_range_test(
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
         steps=points,
+        most=size(points),
     )
+    rates, losses, smoothed = (shortened(x, points) for x in found[:3])
+    return RangeTest(rates, losses, smoothed, found.count)
 
 
 class _Seen(NamedTuple):
@@ -157,7 +161,8 @@ def _run(
     *,
     optimizer: Key,
     hyperparameter: str,
-    steps: int,
+    steps: ArrayLike,
+    most: int,
 ) -> RangeTest:
     batch = picked(batches)
     if optimizer.call is None:
@@ -166,15 +171,20 @@ def _run(
         tx = inject(optimizer.made(), **{hyperparameter: ramp})
         step, state = trained(function, tx), (params, tx.init(params))
 
-    def body(carry: tuple[Any, _Seen], at: tuple[jax.Array, jax.Array]) -> Any:
-        (state, seen), (i, rate) = carry, at
-        new, loss = step(state, batch(i), rate)
-        seen = _heard(seen, loss, real(smoothing), real(diverged))
-        return (chosen(~seen.stopped, new, state), seen), (seen.loss, seen.smoothed)
+    rates, steps = ramp(jnp.arange(most, dtype=jnp.int32)), jnp.asarray(steps, jnp.int32)
 
-    index = jnp.arange(steps, dtype=jnp.int32)
-    rates = ramp(index)
-    (_, seen), (losses, smoothed) = jax.lax.scan(body, (state, _nothing()), (index, rates))
+    def body(i: jax.Array, carry: Any) -> Any:
+        (state, seen), losses, smoothed = carry
+        new, loss = step(state, batch(i), rates[i])
+        seen = _heard(seen, loss, real(smoothing), real(diverged))
+        kept = chosen(~seen.stopped, new, state), seen
+        return kept, losses.at[i].set(seen.loss), smoothed.at[i].set(seen.smoothed)
+
+    # The number of steps is no shape here: a loop to it, over arrays that have room for more.
+    room = jnp.zeros_like(rates), jnp.zeros_like(rates)
+    (_, seen), losses, smoothed = jax.lax.fori_loop(
+        jnp.zeros_like(steps), steps, body, ((state, _nothing()), *room)
+    )
     return RangeTest(rates, losses, smoothed, seen.heard)
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxsched._padded import lengthened
 from jaxsched._require import require
-from jaxsched._search._range._suggestions import Suggestions, suggestions
+from jaxsched._search._range._suggestions import Suggestions, suggested
 from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, LEAST, RISING, SHORT, verdict
 
 # Smith, 2017, section 3.3: the lower bound is a third or a fourth of the upper one.
@@ -108,7 +109,11 @@ class RangeTest(NamedTuple):
         size = self.rates.shape[-1]
         rows = [np.asarray(x).reshape(-1, size) for x in self[:3]]
         # One after the other: so a band of any width is the same program as one curve.
-        read = [_reading(*row) for row in zip(*rows, np.ravel(self.count), strict=True)]
+        # And the points are extended, so that another number of them is the same one too.
+        read = [
+            _reading(*map(lengthened, row), count, size)
+            for *row, count in zip(*rows, np.ravel(self.count), strict=True)
+        ]
         whole = jax.tree.map(lambda *x: np.stack(x), *read)
         fine = whole.codes == FINE
         kept = fine if 2 * fine.sum() > len(fine) else np.ones_like(fine)
@@ -156,11 +161,11 @@ class _Reading(NamedTuple):
 
 @jax.jit
 def _reading(
-    rates: jax.Array, losses: jax.Array, smoothed: jax.Array, count: jax.Array
+    rates: jax.Array, losses: jax.Array, smoothed: jax.Array, count: jax.Array, size: jax.Array
 ) -> _Reading:
-    found = suggestions(rates, smoothed, count)
+    found = suggested(rates, smoothed, count, size)
     inside = Suggestions(*(jnp.clip(x, rates[0], rates[-1]) for x in found))
-    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count))
+    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count, size))
 
 
 def _begins(rates: jax.Array, smoothed: jax.Array, count: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._numerics import above_zero, real, saturated
 
@@ -28,9 +29,9 @@ _BLOCKS, _SIGMAS = 10, 5.0
 _ROUNDING = 8
 
 
-def verdict(losses: jax.Array, count: jax.Array) -> jax.Array:
-    """One of `FINE`, `BROKEN`, ... of the first `count` raw losses: int32."""
-    stopped = count < losses.size
+def verdict(losses: jax.Array, count: jax.Array, size: ArrayLike | None = None) -> jax.Array:
+    """One of `FINE`, `BROKEN`, ... of the first `count` raw losses of `size`: int32."""
+    stopped = count < (losses.size if size is None else size)
     falls, rises = jax.vmap(_falls, (0, None))(jnp.stack([losses, -losses]), count)
     code = jnp.where(falls, FINE, jnp.where(rises | stopped, RISING, FLAT))
     code = jnp.where(count < LEAST, SHORT, code)
