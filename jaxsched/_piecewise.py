@@ -14,14 +14,16 @@ from typing import Any, TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._numerics import blend, half_cosine, looked_up, real, whole_if_due
-from jaxsched._require import Number, finite, refuse, require, sequence
+from jaxsched._require import Number, finite, finite_of, refuse, require, sequence
 from jaxsched._schedule import Endless, Schedule, node
 
 List = np.ndarray | jax.Array
+PLAIN = int, float, np.integer, np.floating
 
 
 def list_field() -> Any:
@@ -203,8 +205,8 @@ def _checked(
     call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
 ) -> tuple[List, List]:
     is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
-    values, boundaries = sequence(call, values=values), sequence(call, boundaries=boundaries)
-    size, edges = len(values), len(boundaries)
+    numbers, knots = numbers_of(call, values=values), _knots(call, boundaries)
+    size, edges = numbers.shape[-1], knots.shape[-1]
     rule = "one more than boundaries" if more else "one for each boundary"
     require(size > 0, refuse(call, "values", "not be empty", values))
     require(
@@ -212,21 +214,24 @@ def _checked(
         f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
         f"boundaries, {values!r} and {boundaries!r}.",
     )
-    knots = _knots([_step(call, boundary) for boundary in boundaries])
     require(knots >= 0, refuse(call, "boundaries", "not be negative", boundaries))
     rising = knots[..., 1:] >= knots[..., :-1]
     require(rising, refuse(call, "boundaries", "not decrease", boundaries))
     # float32 loses steps beyond 2^24; an array of floats was meant to be one.
     if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
         knots = np.minimum(knots, _clock.LAST).astype(np.int32)
-    return as_array([finite(call, values=v) for v in values]), knots
+    return numbers, knots
 
 
 def _step(call: str, boundary: ArrayLike) -> Number:
     return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
 
 
-def _knots(steps: Sequence[Number]) -> List:
+def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
+    plain = _plain(call, boundaries=boundaries)
+    if plain is not None:
+        return plain
+    steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
     if steps and all(map(_is_whole, steps)):
         return jnp.stack(steps, axis=-1)
     return as_array(steps)
@@ -236,9 +241,57 @@ def _is_whole(x: Any) -> TypeGuard[List]:
     return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
 
 
+def numbers_of(call: str, /, **argument: Any) -> List:
+    """A list of finite numbers as one array: of NumPy's, and with no loop, if all are plain."""
+    ((name, values),) = argument.items()
+    plain = _plain(call, **argument)
+    if plain is not None:
+        return plain
+    if isinstance(values, jax.Array) and values.ndim > 0 and _is_number(values.dtype):
+        if not isinstance(values, Tracer):
+            _require_finite(call, name, values, np.asarray(values))
+        return real(values)
+    return as_array([finite_of(call, name, x) for x in sequence(call, **argument)])
+
+
+def _plain(call: str, /, **argument: Any) -> np.ndarray | None:
+    """The numbers of a list or of an array of NumPy's; None if they are not all plain numbers."""
+    ((name, values),) = argument.items()
+    is_array = isinstance(values, np.ndarray)
+    if not is_array and not isinstance(values, (list, tuple)):
+        return None
+    if not (values.ndim == 1 and _is_number(values.dtype) if is_array else _are_numbers(values)):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, np.float64)  # a copy: nobody else changes it
+    except OverflowError:  # of an int that no float holds
+        return None
+    _require_finite(call, name, values, array)
+    return array
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    kinds = set(map(type, values))
+    return bool not in kinds and all(issubclass(kind, PLAIN) for kind in kinds)
+
+
+def _is_number(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> None:
+    """Raise for the first that is no finite number, and name it."""
+    fine = np.abs(array) <= float(jnp.finfo(jnp.result_type(float)).max)
+    if not fine.all():
+        at = (
+            int(np.argmin(fine)) if array.ndim == 1 else np.unravel_index(fine.argmin(), fine.shape)
+        )
+        finite_of(call, name, values[at])
+
+
 def as_array(numbers: Sequence[Number]) -> List:
-    """Numbers as one array, of NumPy's if all are Python's."""
-    """A list of numbers, or those of a stack, each along the last axis."""
+    """A list of numbers, or those of a stack, each along the last axis; of NumPy's if all are."""
     if any(isinstance(number, jax.Array) for number in numbers):
         return jnp.stack([real(number) for number in numbers], axis=-1)
     return np.asarray(numbers, np.float64)

@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import looked_up, real
-from jaxsched._piecewise import as_array, list_field
-from jaxsched._require import finite, refuse, require, sequence
+from jaxsched._piecewise import list_field, numbers_of
+from jaxsched._require import refuse, require
 from jaxsched._schedule import Schedule, node
 
 
@@ -36,6 +36,10 @@ def table(values: Sequence[ArrayLike]) -> Schedule:
 
     A step costs one look-up, however long the table is, and however dear its values were.
 
+    A text has at most 4,000,000 characters, which is about 200,000 values of 17 digits. The text of
+    a longer table is `table(<float64[1000000]>)`, which `parse` refuses. Save the array instead:
+    `np.save("rates.npy", values)`, and later `table(np.load("rates.npy"))`.
+
     Args:
       values: the values, at least one.
 
@@ -53,6 +57,6 @@ def table(values: Sequence[ArrayLike]) -> Schedule:
     References:
       fairseq's `manual` schedule.
     """
-    values = sequence("table", values=values)
-    require(len(values) > 0, refuse("table", "values", "not be empty", values))
-    return Table(as_array([finite("table", values=value) for value in values]))
+    numbers = numbers_of("table", values=values)
+    require(numbers.shape[-1] > 0, refuse("table", "values", "not be empty", values))
+    return Table(numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0, 1 if `find` has found nothing, 2 if the options ask for what cannot be, or
       143 if a run was ended by SIGTERM, and can be resumed.
     """
+    _print_anything()
     try:
         options = _options(argv)
         return options.run(options) or 0
@@ -41,19 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 143
 
 
+def _print_anything() -> None:
+    """Print what has no character in the terminal's encoding as an escape, such as `\\udcff`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line, before those of a file that it names."""
     parser, _ = _parsers()
     options = parser.parse_args(argv)
     if getattr(options, "config", None) is None:
         return options
-    from jaxsched._train._config import words
+    from jaxsched._train._config import said
 
     parser, trains = _parsers()
-    strings = [x for action in trains._actions for x in action.option_strings]
-    known = [x for x in strings if x not in ("-h", "--help", "--config", "--resume", "--force")]
-    said = trains.parse_args(words(options.config, known))
-    trains.set_defaults(**vars(said))
+    trains.set_defaults(**said(options.config, trains._actions))
     return parser.parse_args(argv)
 
 

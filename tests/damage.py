@@ -195,6 +195,7 @@ SUMS = {  # what `checksums.json` has become: which of the two checkpoints is to
     "truncated": (b'{"1": "ab', True),
     "not text": (b"\xff\xfe\x00", True),
     "a list": (b"[1, 2]", True),
+    "too deep": (b"[" * 100_000, True),
     "another program's": (b'{"version": 3}', True),
     "of other files": (b"the sums of others", False),
 }

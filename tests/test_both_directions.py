@@ -98,3 +98,19 @@ def test_what_is_no_schedule_is_refused(keras):
         compat.keras.to_keras(0.1)
     with pytest.raises(ValueError, match="stateful"):
         compat.keras.to_keras(SCHEDULE * js.reduce_on_plateau())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_keras_could_not_load_it_is_not_given_to_save(keras, not_strict, tmp_path):
+    halved = js.from_function(lambda t: 0.1 * 0.5**t)
+    for schedule in (halved, 2.0 * halved, js.table(np.linspace(1.0, 0.0, 300_000))):
+        rate = compat.keras.to_keras(schedule)
+        assert float(rate(1)) == float(schedule(1))
+        with pytest.raises(ValueError, match="this one cannot be read back: `<"):
+            rate.get_config()
+        with pytest.raises(NotImplementedError):
+            keras.optimizers.schedules.serialize(rate)
+    model, rates = trained(keras, compat.keras.to_keras(halved))
+    np.testing.assert_allclose(rates, halved(np.arange(24)), rtol=1e-6)
+    with pytest.raises(ValueError, match="cannot be read back"):
+        model.save(tmp_path / "model.keras")

@@ -189,6 +189,25 @@ def test_the_forms_of_words_hold_in_a_file(config):
     assert _settings.spoken(vars(named)).optimizer == "lion"
 
 
+def test_a_plateau_is_on_or_off_as_the_file_says(config):
+    def rate(text, *words):
+        return _settings.spoken(vars(config(text, *words))).learning_rate
+
+    assert "reduce_on_plateau(" in rate("epochs = 2")
+    assert "reduce_on_plateau" not in rate("plateau = false")
+    assert "reduce_on_plateau" not in rate("no-plateau = true")
+    text = 'schedule = "constant(0.01)"\n'
+    assert "reduce_on_plateau" not in rate(text)
+    assert "reduce_on_plateau(" in rate(text + "plateau = true")
+    assert "patience=3" in rate(text + 'plateau = "patience=3"')
+    assert "patience=9" in rate("plateau = false", "--plateau", "patience=9")
+
+
+def test_a_file_may_have_a_byte_order_mark(config, tmp_path):
+    said = config("\ufeffepochs = 7\r\nseed = 3\r\n")
+    assert (said.epochs, said.seed) == (7, 3)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -199,7 +218,47 @@ def test_the_forms_of_words_hold_in_a_file(config):
         ("help = true", "there is no option 'help'"),
         ("epochs = 'many'", "--epochs: must be an integer from 1"),
         ("epochs = 2.5", "got 2.5"),
-        ("epochs = true", "--epochs: expected one argument"),
+        ("epochs = true", "--epochs: must be an integer from 1 to 1000000, got true"),
+        ("epochs = false", "run.toml: --epochs: must be an integer from 1 to 1000000, got false"),
+        ("epochs = '20'", "got '20'. Write 20 without quotes."),
+        ("epochs = 20.0", "got 20.0"),
+        ("epochs = nan", "got nan"),
+        ("epochs = 0", "got 0"),
+        ("epochs = [3]", "got [3]"),
+        ("epochs = 2020-01-02", "got 2020-01-02"),
+        ("epochs = {n = 3}", "--epochs: must not be a table"),
+        ("epochs.n = 3", "--epochs: must not be a table"),
+        ("seed = false", "--seed: must be an integer from 0 to 4294967295, got false"),
+        ("seed = -1", "got -1"),
+        ("stop_after = false", "--stop-after: must be an integer"),
+        ("checkpoint-every = ''", "--checkpoint-every: must be an integer"),
+        ("batch_size = 32\nbatch-size = 64", "'batch-size' is not allowed with 'batch_size'"),
+        ("force = true", "there is no option 'force'. Say --force on the command line."),
+        ("h = true", "there is no option 'h'"),
+        ("out = 3", "--out: must be the name of a folder, got 3"),
+        ("out = ''", "--out: must be the name of a folder"),
+        ('out = "a\\u0000b"', "--out: must be the name of a folder"),
+        ("out = false", "--out: must be the name of a folder, got false"),
+        ("plateau = []", "--plateau: must be true, false, a text or a list of texts, got []"),
+        ("plateau = 3", "--plateau: must be true, false, a text or a list of texts, got 3"),
+        ("plateau = ['patience=3', 'patience=4']", "'patience' is there twice"),
+        ("plateau = ['patience=3', '--force']", "key=value, got '--force'"),
+        ("[plateau]\npatience = 3", "--plateau: must not be a table"),
+        ("no_plateau = false", "--no-plateau: must be true, or be left out, got false"),
+        ("no_plateau = 'yes'", "--no-plateau: must be true, or be left out, got 'yes'"),
+        ("schedule = ['constant', 'value=0.01', '--force']", "key=value, got '--force'"),
+        ("schedule = ['constant', '--help']", "key=value, got '--help'"),
+        ("schedule = ['--help']", "--schedule: "),
+        ("schedule = ['constant', '--config', 'other.toml']", "key=value, got '--config'"),
+        ("schedule = ['constant', 'value=cosine(1,0,9), steps=3']", "must have one value"),
+        ("schedule = 0.1", "--schedule: must be a text or a list of texts, got 0.1"),
+        ("schedule = true", "--schedule: must be a text or a list of texts, got true"),
+        ("schedule = false", "--schedule: must be a text or a list of texts, got false"),
+        ("schedule = []", "--schedule: must be a text or a list of texts, got []"),
+        ("schedule = ['constant', 0.1]", "got ['constant', 0.1]"),
+        ("optimizer = ['sgd', '--out', 'elsewhere']", "key=value, got '--out'"),
+        ("with = ['keep_best()', '--force']", "--with: "),
+        ("with = true", "--with: must be a text or a list of texts, got true"),
         ("epochs =", "run.toml: Invalid value (at "),
         ("epochs = 3\nepochs = 4", "run.toml: Cannot overwrite a value"),
         ("plateau = ['patience=3']\nno_plateau = true", "not allowed with"),
@@ -216,6 +275,20 @@ def test_a_bad_file_is_one_clear_line(capsys, tmp_path, text, said):
         capsys, "train", "--config", f"{tmp_path}/run.toml", "--out", f"{tmp_path}/run"
     )
     assert not (tmp_path / "run").exists()
+
+
+LONG = {
+    "brackets": (f"epochs = {'[' * 100_000}", "run.toml: it is too deep to be read"),
+    "tables": (f"x = {'{a=' * 100_000}", "run.toml: it is too deep to be read"),
+    "401 digits": (f"epochs = 1{'0' * 400}", "must be an integer from 1"),
+    "5001 digits": (f"epochs = 1{'0' * 5000}", "run.toml: "),
+    "5000 hexadecimal digits": (f"epochs = 0x{'f' * 5000}", "run.toml: --epochs: "),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_file_that_is_long_or_deep_is_one_clear_line(capsys, tmp_path, what):
+    test_a_bad_file_is_one_clear_line(capsys, tmp_path, *LONG[what])
 
 
 def test_a_file_that_cannot_be_read_is_one_clear_line(capsys, tmp_path):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from jaxsched._train._limits import POSITIVE, SEEDS
 from jaxsched._train._refused import RefusedError
 
 
@@ -49,4 +50,4 @@ def number(text: str) -> float:
 
 
 steps, seeds = _whole(10, 10**6), _whole(1, 10**4)
-positive, count, seed = _whole(1, 10**6), _whole(1, 10**15), _whole(0, 2**32 - 1)
+positive, count, seed = _whole(*POSITIVE), _whole(1, 10**15), _whole(*SEEDS)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxsched._cli._options import added, count, positive
 from jaxsched._cli._schedules import add_units, spoken
 from jaxsched._train._refused import RefusedError, refusing
@@ -118,6 +120,7 @@ def _is_argument(word: str) -> bool:
 
 
 def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
+    from jaxsched._files import write_text
     from jaxsched._plot._plot import plot
     from jaxsched._plot._svg import svg
 
@@ -125,7 +128,8 @@ def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
         raise RefusedError(f"-o: a file has a name with .svg, .png or .pdf, got {options.out}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix.lower() == ".svg" and not options.metric:  # no panel of metrics in ours
-        options.out.write_text(svg(_curves(options, schedules), log=options.log, page=False) + "\n")
+        text = svg(_curves(options, schedules), log=options.log, page=False)
+        write_text(options.out, f"{text}\n")
     else:
         plot(schedules, options.out, log=options.log, **_said(options))
     print(options.out)
@@ -177,5 +181,7 @@ def _metric(word: str) -> tuple[str, Any]:
             known = ", ".join(log.columns) or "none"
             raise RefusedError(f"--metric: {file} has no numbers {header!r}, but {known}")
         steps, values = log.columns[header]
+        if not ((steps >= 0) & (steps < 2**31 - 1) & (steps == np.floor(steps))).all():
+            raise RefusedError(f"--metric: the steps of {file} must be integers from 0 on")
         later = 2 * len(steps) < len(log.steps)  # measured now and then, after the step of its row
         return name, (steps.astype(int) + later, values)

@@ -28,14 +28,14 @@ examples:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page, and say what is odd about the run."""
+    from jaxsched._files import write_text
     from jaxsched._report._page import page
-    from jaxsched._train._folder import written
 
     with refusing("report"):
         text, notes = page(options.folder)
     file: Path = options.out or options.folder / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    written(file, lambda partial: partial.write_text(text, "utf-8"))
+    write_text(file, text)
     print(file, *notes, sep="\n  ")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._cli._options import added, positive, seed
+from jaxsched._train._refused import RefusedError, refusing
 
 WHAT = """\
 Train a small network on scikit-learn's handwritten digits, its learning rate a schedule times a
@@ -45,7 +46,10 @@ def run(options: argparse.Namespace) -> None:
     _run.require_extras()
     folder = Folder(options.out)
     if options.resume:
-        settings = _settings.resumed(folder.read_settings(), vars(options))
+        saved = folder.read_settings()
+        with refusing(str(folder.settings), RefusedError):  # anybody may have edited it
+            _settings.require_possible(saved, _settings.learning_rate(saved))
+        settings = _settings.resumed(saved, vars(options))
         folder.write_settings(settings)  # killed again, it is resumed to the same end
         learning_rate = _settings.learning_rate(settings)
     else:

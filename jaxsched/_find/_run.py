@@ -12,12 +12,12 @@ from typing import Any
 import jax
 
 from jaxsched._extra import extra
+from jaxsched._files import written
 from jaxsched._find._tasks import DIGITS, task
 from jaxsched._search._range._lr_range_test import lr_range_test
 from jaxsched._search._range._result import RangeTest
 from jaxsched._search._range._suggestions import Suggestions
 from jaxsched._train import _calls
-from jaxsched._train._folder import written
 from jaxsched._train._optimizer import optimizers, rehearsed
 from jaxsched._train._refused import RefusedError, refusing
 from jaxsched._train._words import text_of
@@ -106,7 +106,7 @@ def _draw(band: RangeTest, file: Path, hyperparameter: str) -> None:
     axes = band.plot()
     axes.set_xlabel(hyperparameter)
     format = file.suffix[1:]
-    written(file, lambda partial: axes.figure.savefig(partial, dpi=120, format=format))
+    written(file, lambda stream: axes.figure.savefig(stream, dpi=120, format=format))
 
 
 def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer) -> None:

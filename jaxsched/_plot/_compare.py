@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._padded import values_at
 from jaxsched._plot._curve import brief, horizon
 from jaxsched._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
@@ -37,7 +38,7 @@ def _numbers(x: Schedule, total: int) -> tuple[str, ...]:
     last = f"{float(x(total)):.4g}"
     if total > LONGEST:
         return "-", "-", "-", last
-    values = np.asarray(x(np.arange(total)), np.float64)
+    values = values_at(x, np.arange(total)).astype(np.float64)
     peak = int(values.argmax())
     return f"{values[peak]:.4g}", str(peak), f"{values.mean():.4g}", last
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxsched._clock import LAST
+from jaxsched._padded import values_at
 from jaxsched._plot._phases import Phase, phases
 from jaxsched._plot._simulate import (
     Metrics,
@@ -156,7 +157,7 @@ def _interest(schedule: Schedule) -> int:
         return int(edges[EDGES - 1])
     start = max([FIRST_LOOK, *(2 * edge for edge in edges)])
     looks = [min(start * 2**n, LAST) for n in range(32) if start * 2**n <= LAST_LOOK] or [start]
-    values = np.abs(np.asarray(schedule(np.asarray([0, *edges, *looks]))))
+    values = np.abs(values_at(schedule, [0, *edges, *looks]))
     settled = values[-len(looks) :] <= SETTLED * values.max()
     return int(looks[np.argmax(settled)] if settled.any() else looks[0])
 
@@ -212,7 +213,7 @@ Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 def _points(schedule: Schedule, total: int, edges: np.ndarray) -> Drawn:
     steps = np.linspace(0, total, min(total + 1, POINTS)).astype(np.int64)
     steps = np.unique(np.concatenate([steps, edges, edges - 1]))
-    return steps, np.asarray(schedule(steps), np.float64), {}
+    return steps, values_at(schedule, steps).astype(np.float64), {}
 
 
 def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | None) -> Drawn:
@@ -232,7 +233,7 @@ def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
     if not len(edges):
         return edges
     steps = np.unique(np.concatenate([[0], edges - 1, edges, np.minimum(edges + 1, LAST)]))
-    values = np.asarray(schedule(steps), np.float64)
+    values = values_at(schedule, steps).astype(np.float64)
     moves = np.sign(np.diff(values, prepend=values[:1]))
     moved = np.maximum.accumulate(np.where(moves != 0, np.arange(len(moves)), 0))
     before = np.searchsorted(steps, edges - 1)

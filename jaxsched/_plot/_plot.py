@@ -12,6 +12,7 @@ import numpy as np
 from jaxsched._extra import extra
 from jaxsched._plot._colours import EVENTS, GREEN, GREY, SERIES, SKY
 from jaxsched._plot._curve import MANY, Curve, cut, drawn, labelled
+from jaxsched._plot._saved import saved
 from jaxsched._plot._simulate import Metrics, pair
 from jaxsched._require import refuse
 
@@ -78,8 +79,7 @@ def plot(
     panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
     figure = panels[0].figure
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        saved(figure, path)
     return figure
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxsched._extra import extra
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._saved import saved
 from jaxsched._search._range._result import RangeTest
 
 _RULES = {
@@ -34,8 +35,7 @@ def draw(test: RangeTest, path: str | Path | None, axes: Any) -> Any:
     if test.ok:
         _heightened(axes, losses, smoothed)
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        axes.figure.savefig(path, dpi=120)
+        saved(axes.figure, path)
     return axes
 
 

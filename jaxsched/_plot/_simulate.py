@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._clock import LAST, known
+from jaxsched._padded import shortened, size
 from jaxsched._require import refuse, require, static_length
 from jaxsched._schedule import AnySchedule, as_schedule
 from jaxsched._show._still import still
@@ -74,7 +75,10 @@ def simulate(
     total = _total(rate, told, total_steps)
     rows = {name: _spread(name, *pair(name, x), total) for name, x in told.items()}
     when = LAST if trigger_at is None else trigger_at
-    return _run(rate, rows, jnp.asarray(when, jnp.int32), jnp.arange(total, dtype=jnp.int32))
+    # A few steps more, in which nothing is heard: so each number of steps is no other program.
+    steps = np.arange(size(total), dtype=np.int32)
+    found = _run(rate, rows, jnp.asarray(when, jnp.int32), steps)
+    return jax.tree.map(lambda x: shortened(x, total), found)
 
 
 def is_until(rule: Any) -> bool:
@@ -181,6 +185,6 @@ def _spread(
         np.unique(steps).size == steps.size and ((steps >= 0) & (steps < total)).all(),
         f"`simulate(metrics=...)`: the steps of {name!r} must differ and lie in [0, {total}).",
     )
-    at, there = np.zeros(total, np.float32), np.zeros(total, bool)
+    at, there = np.zeros(size(total), np.float32), np.zeros(size(total), bool)
     at[steps], there[steps] = values, True
     return at, there

@@ -12,7 +12,9 @@ import numpy as np
 
 from jaxsched._decays import constant
 from jaxsched._extra import extra
+from jaxsched._padded import values_at
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._plot._saved import saved
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._search._leaderboard import Sweep
 from jaxsched._show._still import still
@@ -34,8 +36,7 @@ def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        saved(figure, path)
     return figure
 
 
@@ -61,14 +62,14 @@ def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     ends = [int(curve.steps) for curve in curves if curve.steps is not None]
     steps = np.unique(np.linspace(0, max(ends, default=0) or UNENDING, POINTS).astype(int))
     best = {i for i, _ in named}
-    values = [np.asarray(curves[i](steps)) for i in best or range(len(curves))]
+    values = [values_at(curves[i], steps) for i in best or range(len(curves))]
     low, high = np.min(values), np.max(values)
     for i in sweep.order[::-1]:  # the best are drawn last, and lie on top
         if i not in best:
-            panel.plot(steps, curves[i](steps), color=GREY, lw=0.7, alpha=0.4)
+            panel.plot(steps, values_at(curves[i], steps), color=GREY, lw=0.7, alpha=0.4)
     for rank, (i, colour) in reversed([*enumerate(named, start=1)]):
         label = textwrap.shorten(f"{rank}: {sweep.members[i]}", 68, placeholder=" ...")
-        panel.plot(steps, curves[i](steps), color=colour, lw=2, label=label)
+        panel.plot(steps, values_at(curves[i], steps), color=colour, lw=2, label=label)
     panel.set_xlabel("optimizer step")
     if high > low or high > 0:  # the others may be far outside
         margin = 0.1 * ((high - low) or high)

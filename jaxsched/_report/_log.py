@@ -64,10 +64,16 @@ def read(file: Path) -> Log:
     notes: list[str] = []
     table, count = _table(rows(file, notes))
     if count and "step" not in table:
-        raise ValueError(f"{file} has no column `step`, but {', '.join(table)}")
+        raise ValueError(f"{file} has no column `step`, but {_named(table)}")
     if not count:
         return Log(file, np.zeros(0), {}, [*notes, f"{file.name} has no rows yet."])
     return _ordered(file, table, notes)
+
+
+def _named(columns: Iterable[str]) -> str:
+    """The names of columns, which may be as long and as strange as a file that is no table."""
+    names = "".join(c if c.isprintable() else "?" for c in ", ".join(columns))
+    return names if len(names) <= 200 else f"{names[:200]}..."
 
 
 def _table(rows: Iterable[dict[str, str]]) -> tuple[dict[str, _Cells], int]:

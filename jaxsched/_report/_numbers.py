@@ -21,13 +21,13 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
     if len(steps):
         found["steps"] = f"{len(steps)} ({number(steps[0])} to {number(steps[-1])})"
     if epochs := columns.get("epoch"):
-        found["epochs"] = number(np.nanmax(epochs.values))
+        found["epochs"] = _highest(epochs, number)
     if verdict := diagnosis(run.summary).get("verdict"):
         found["diagnosis"] = str(verdict)
     if rate := _of(RATE, columns):
-        x = columns[rate].values
-        values = " / ".join(map(_brief, (x[0], np.nanmax(x), x[-1])))
-        found[f"{rate}: first / peak / last"] = values
+        x = columns[rate]
+        ends = _brief(x.values[0]), _highest(x, _brief), _brief(x.values[-1])
+        found[f"{rate}: first / peak / last"] = " / ".join(ends)
     for what, best, low in ((LOSS, np.argmin, "lowest"), (ACCURACY, np.argmax, "highest")):
         if name := _of(what, columns):
             at = _extreme(columns[name], best, _brief)
@@ -36,6 +36,11 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
     if happened:
         found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
     return found
+
+
+def _highest(column: Column, shown: Callable[[Any], str]) -> str:
+    values = column.values[~np.isnan(column.values)]
+    return shown(values.max()) if len(values) else "–"
 
 
 def _of(what: str, columns: Mapping[str, Column]) -> str | None:

@@ -11,9 +11,11 @@ import numpy as np
 def packed(x: np.ndarray) -> dict[str, Any]:
     """An array for `numbers` in axis.js; what is not finite is NaN there."""
     x = np.where(np.isfinite(x), x, np.nan).astype("<f8")
-    every = x[1] - x[0] if len(x) > 1 else 0.0
     first = x[0] if len(x) else 0.0
-    if np.array_equal(x, first + every * np.arange(len(x))):
+    with np.errstate(over="ignore", invalid="ignore"):  # then they are not evenly spaced
+        every = x[1] - x[0] if len(x) > 1 else 0.0
+        even = np.array_equal(x, first + every * np.arange(len(x)))
+    if even:
         return {"first": float(first), "every": float(every), "count": len(x)}
     bits = x if _is_wide(x) else x.astype("<f4")
     return {"width": bits.itemsize, "text": base64.b64encode(bits.tobytes()).decode()}

@@ -95,5 +95,6 @@ def happened(columns: Mapping[str, Column], restarts: np.ndarray) -> list[Happen
 def _rises(name: str, kind: str, column: Column) -> Happened:
     """Where a count rises, and by how much: a count that falls was begun anew."""
     steps, counts = (x[np.isfinite(column.values)] for x in column)
-    more = np.diff(counts, prepend=0)
+    with np.errstate(over="ignore"):  # from the lowest float to the highest: infinitely much
+        more = np.diff(counts, prepend=0)
     return Happened(name.removeprefix("events/"), kind, steps[more > 0], more[more > 0])

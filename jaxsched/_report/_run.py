@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsched._files import read_json, shown
 from jaxsched._plot._curve import drawn
 from jaxsched._report._log import Column, Log, log
 from jaxsched._schedule import Schedule
 from jaxsched._show._parse import parse
 from jaxsched._stateful._protocol import Stateful
+from jaxsched._train._refused import first_line
 
 RATES = "learning_rate", "schedule", "rate", "lr"  # settings that may be the text of a schedule
 
@@ -42,7 +43,11 @@ def run(folder: Path) -> Run:
     read = {name: _schedule(settings.get(name)) for name in RATES}
     rate = next((name for name, x in read.items() if x is not None), None)
     schedule = None if rate is None else read[rate]
-    alone, restarts = _alone(schedule, found.steps)
+    try:
+        alone, restarts = _alone(schedule, found.steps)
+    except ValueError as error:  # such as a stacked one
+        notes.append(f"The {rate} of settings.json cannot be drawn: {first_line(error)}")
+        rate, schedule, alone, restarts = None, None, None, np.zeros(0)
     notes = [*_staleness(summary, found), *found.notes, *notes]
     name = folder.resolve().name
     return Run(name, found, settings, rate, schedule, alone, restarts, summary, notes)
@@ -51,13 +56,13 @@ def run(folder: Path) -> Run:
 def _read(file: Path, notes: list[str]) -> dict[str, Any]:
     """The object in a file; nothing if there is none."""
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = read_json(file)
+        if not isinstance(found, dict):
+            raise ValueError(f"it must be an object, got {shown(found)}")
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError, OSError) as error:
-        found = type(error).__name__
-    if not isinstance(found, dict):
-        notes.append(f"{file.name} is damaged, and left out.")
+    except (ValueError, OSError) as error:
+        notes.append(f"{file.name} is damaged, and left out: {first_line(error)}.")
         return {}
     return found
 

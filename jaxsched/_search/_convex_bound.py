@@ -22,8 +22,9 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import real
-from jaxsched._piecewise import as_array
-from jaxsched._require import finite_of, positive, refuse, require, sequence, static_length
+from jaxsched._padded import lengthened, size
+from jaxsched._piecewise import numbers_of
+from jaxsched._require import positive, refuse, require, static_length
 from jaxsched._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None
@@ -135,6 +136,7 @@ def transfer_rate(
 @jax.jit
 def _bound(rates: jax.Array, norms: jax.Array) -> jax.Array:
     """The bound at its best scale, from a distance of 1."""
+    norms = _of_steps(rates, norms)
     a, b = _sums(rates, norms)
     moves = a > 0
     return jnp.where(moves, jnp.max(norms) * _root(b / jnp.where(moves, a, 1)), jnp.inf)
@@ -143,9 +145,15 @@ def _bound(rates: jax.Array, norms: jax.Array) -> jax.Array:
 @jax.jit
 def _best_peak(rates: jax.Array, norms: jax.Array) -> jax.Array:
     """The largest rate of the schedule at its best scale, from a distance of 1; 0 if none is."""
+    norms = _of_steps(rates, norms)
     a, b = _sums(rates, norms)
     scale = jnp.max(norms) * _root(a * b)
     return jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
+
+
+def _of_steps(rates: jax.Array, norms: jax.Array) -> jax.Array:
+    """The norms where there is a rate: others are not to decide the scale, and with it digits."""
+    return jnp.where(rates > 0, norms, 0)
 
 
 def _sums(rates: jax.Array, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -171,32 +179,33 @@ def _root(x: jax.Array) -> jax.Array:
 
 
 def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:
-    """The values of a function of the step, not negative."""
+    """The values of a function of the step, not negative, and zeros behind them."""
     ((name, schedule),) = argument.items()
-    values = as_schedule(call, schedule)(jnp.arange(steps, dtype=jnp.int32))
-    return _not_negative(call, name, schedule, values, f" at the steps below {steps}")
+    place = np.arange(size(steps), dtype=np.int32)
+    values = as_schedule(call, schedule)(np.minimum(place, steps - 1))
+    values = _not_negative(call, name, schedule, values, f" at the steps below {steps}")
+    return jnp.where(place < steps, values, 0)  # at a rate of zero nothing is added to A and B
 
 
 def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
-    """One norm for each step, not negative."""
+    """One norm for each step, not negative, and some more that nothing is multiplied by."""
     ((name, norms),) = argument.items()
     if norms is None:
-        return real(jnp.ones(steps))
+        return real(np.ones(size(steps)))
     if callable(norms):
         return _values(call, steps, **argument)
     listed = norms_of(call, name, norms)
     if listed.shape != (steps,):
         must = f"have one norm for each of {steps} steps, shape {(steps,)}"
         raise ValueError(refuse(call, name, must, norms))
-    return _not_negative(call, name, norms, listed)
+    return _not_negative(call, name, norms, jnp.asarray(lengthened(listed)))
 
 
-def norms_of(call: str, name: str, norms: Any) -> jax.Array:
+def norms_of(call: str, name: str, norms: Any) -> np.ndarray | jax.Array:
     """A list of finite numbers, or an array of them, as an array."""
-    if isinstance(norms, (jax.Array, np.ndarray)):
-        return real(finite_of(call, name, norms))
-    numbers = [finite_of(call, name, x) for x in sequence(call, **{name: norms})]
-    return real(as_array(numbers))
+    numbers = numbers_of(call, **{name: norms})
+    is_known = isinstance(numbers, np.ndarray)  # to be extended before it is on a device
+    return np.asarray(numbers, jnp.result_type(float)) if is_known else real(numbers)
 
 
 def _not_negative(

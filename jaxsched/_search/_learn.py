@@ -12,6 +12,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import norm, real
+from jaxsched._padded import shortened, size
 from jaxsched._places import Numbers, trainable
 from jaxsched._require import length, refuse, require
 from jaxsched._schedule import Schedule, as_schedule
@@ -86,17 +87,17 @@ def learn_schedule(
     is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
     must = "be an optax optimizer"
     require(is_optimizer, refuse(call, "optimizer", must, optimizer, "Such as `optax.sgd(0.1)`."))
-    keys = jax.random.split(require_key(call, key), updates)
+    keys = jax.random.split(require_key(call, key), size(updates))
     _require_score(call, train, rebuild(numbers), keys)
     tree = as_tree(train)
     run = program(_learn, tree, "seeds", "optimizer")
-    learned, scores = run(tree, rebuild(numbers), keys, seeds=seeds, optimizer=optimizer)
+    learned, scores = run(tree, rebuild(numbers), keys, updates, seeds=seeds, optimizer=optimizer)
     numbers: Any = {name: plain(np.asarray(x)) for name, x in learned.items()}
-    return Learned(rebuild(numbers), scores)
+    return Learned(rebuild(numbers), shortened(scores, updates))
 
 
 def _learn(
-    train: Any, schedule: Schedule, keys: jax.Array, *, seeds: int, optimizer: Any
+    train: Any, schedule: Schedule, keys: jax.Array, updates: Any, *, seeds: int, optimizer: Any
 ) -> tuple[Numbers, jax.Array]:
     start, rebuild = trainable(schedule)
 
@@ -113,16 +114,20 @@ def _learn(
         clipped = jax.tree.map(lambda x: jnp.where(usable, x / jnp.maximum(size, 1), 0), slope)
         return value, clipped
 
-    def update(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        logs, state = carry
-        values, slopes = jax.vmap(run, (None, 0))(logs, jax.random.split(key, seeds))
+    def update(i: jax.Array, carry: Any) -> Any:
+        logs, state, scores = carry
+        values, slopes = jax.vmap(run, (None, 0))(logs, jax.random.split(keys[i], seeds))
         slope = jax.tree.map(lambda x: x.mean(axis=0), slopes)
         moves, state = optimizer.update(slope, state, logs)
-        return (optax.apply_updates(logs, moves), state), values.mean()
+        return optax.apply_updates(logs, moves), state, scores.at[i].set(values.mean())
 
     # How far each logarithm is from where it began: a number that does not move is the same.
     logs = jax.tree.map(jnp.zeros_like, start)
-    (logs, _), scores = jax.lax.scan(update, (logs, optimizer.init(logs)), keys)
+    scores, updates = real(np.zeros(len(keys))), jnp.asarray(updates, jnp.int32)
+    # The number of updates is no shape here: a loop to it, over keys of which there are more.
+    logs, _, scores = jax.lax.fori_loop(
+        jnp.zeros_like(updates), updates, update, (logs, optimizer.init(logs), scores)
+    )
     return numbers(logs), scores
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._numerics import above_zero
+from jaxsched._padded import lengthened, shortened, size
 from jaxsched._require import one_of, refuse, require, within
 from jaxsched._schedule import Schedule
 from jaxsched._search._convex_bound import norms_of
@@ -54,7 +57,10 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
       Defazio et al., 2023, https://arxiv.org/abs/2310.07831, who find it numerically; the recursion
       is derived in `docs/convex_bound.md`.
     """
-    return _table(_optimal(_positive("optimal_schedule", grad_norms)))
+    norms = _positive("optimal_schedule", grad_norms)
+    count = norms.shape[0]
+    values = _optimal(lengthened(norms, front=True), size(count) - count)
+    return Table(shortened(_ended(values), count + 1, front=True))
 
 
 def refined_schedule(
@@ -98,11 +104,14 @@ def refined_schedule(
     if not isinstance(part, float):
         raise ValueError(refuse(call, "width", "be a float: a shape depends on it", width))
     one_of(call, tuple(NORMS), norm=norm)
-    return _table(_refined(_median(norms, int(part * norms.size) // 2), NORMS[norm]))
+    medians = _median(norms, int(part * norms.size) // 2)
+    values = _refined(medians, norms.shape[0], NORMS[norm])
+    return Table(shortened(_ended(values), norms.shape[0] + 1))
 
 
 @jax.jit
-def _optimal(norms: jax.Array) -> jax.Array:
+def _optimal(norms: jax.Array, begin: jax.Array) -> jax.Array:
+    """The values from the step `begin` on, and zeros before it."""
     weights = _weights(norms, 2)
 
     def earlier(later: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -112,36 +121,57 @@ def _optimal(norms: jax.Array) -> jax.Array:
         return later + w / (2 * (1 + jnp.sqrt(1 + share))), share
 
     _, share = jax.lax.scan(earlier, weights[-1], weights, reverse=True)
+    share = jnp.where(jnp.arange(share.size, dtype=jnp.int32) >= begin, share, 0)
     # log1p and expm1: early in a long run a step takes a tiny part of what is left.
     left = -jnp.log1p(share) / 2
     return jnp.exp(jnp.cumsum(left) - left) * -jnp.expm1(left)
 
 
-@partial(jax.jit, static_argnums=1)
-def _refined(norms: jax.Array, power: int) -> jax.Array:
-    weights = _weights(norms, power)
-    after = jnp.append(weights[1:], weights[-1])
+@partial(jax.jit, static_argnums=2)
+def _refined(norms: jax.Array, end: jax.Array, power: int) -> jax.Array:
+    """The values up to the step `end`, and zeros from there on."""
+    place = jnp.arange(norms.size, dtype=jnp.int32)
+    weights = jnp.where(place < end, _weights(norms, power), 0)
+    after = jnp.where(place + 1 < end, jnp.roll(weights, -1), weights)
     return weights * jax.lax.cumsum(after, reverse=True)
 
 
-@partial(jax.jit, static_argnums=1)
 def _median(norms: jax.Array, half: int) -> jax.Array:
-    """The medians of the `half` norms before each, it, and as many after."""
-    padded = jnp.pad(jnp.pad(norms, (0, half), mode="reflect"), (half, 0), mode="edge")
-    width = 2 * half + 1
-    place = jnp.arange(width, dtype=jnp.int32)
+    """The medians of the `half` norms before each, it, and as many after; more behind them."""
+    count, width = norms.shape[0], 2 * half + 1
+    order = np.pad(np.pad(np.arange(count), (0, half), mode="reflect"), (half, 0), mode="edge")
+    gone, new = (np.append(x, 0) for x in (order[: count - 1], order[width:]))
+    first = lengthened(order[:width])
+    inside = np.arange(len(first)) < width
+    places = lengthened(gone), lengthened(new)
+    return _slid(lengthened(norms), first, inside, places, half)
+
+
+@jax.jit
+def _slid(
+    norms: jax.Array,
+    first: jax.Array,
+    inside: jax.Array,
+    places: tuple[jax.Array, jax.Array],
+    half: jax.Array,
+) -> jax.Array:
+    """The middle of a window that loses one norm and gets another at each step.
+
+    The window stays sorted: to sort each anew is 100 times as slow in a long run. Behind its norms
+    it is infinite, so that its width is no shape.
+    """
+    place = jnp.arange(first.size, dtype=jnp.int32)
 
     def slide(window: jax.Array, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # The window stays sorted: to sort each anew is 100 times as slow in a long run.
-        gone, new = ends
+        gone, new = (norms[x] for x in ends)
         rest = jnp.where(place < jnp.searchsorted(window, gone), window, jnp.roll(window, -1))
-        at = jnp.searchsorted(rest[:-1], new)
-        window = jnp.where(place < at, rest, jnp.where(place > at, jnp.roll(rest, 1), new))
-        return window, window[half]
+        rest = jnp.where(place < place.size - 1, rest, jnp.inf)
+        at = jnp.searchsorted(rest, new)
+        following = jnp.where(place < at, rest, jnp.where(place > at, jnp.roll(rest, 1), new))
+        return following, window[half]
 
-    first = jnp.sort(padded[:width])
-    _, medians = jax.lax.scan(slide, first, (padded[:-width], padded[width:]))
-    return jnp.append(first[half], medians)
+    window = jnp.sort(jnp.where(inside, norms[first], jnp.inf))
+    return jax.lax.scan(slide, window, places)[1]
 
 
 def _weights(norms: jax.Array, power: int) -> jax.Array:
@@ -149,16 +179,20 @@ def _weights(norms: jax.Array, power: int) -> jax.Array:
     return (norms / jax.lax.stop_gradient(jnp.min(norms))) ** -power
 
 
-def _table(values: jax.Array) -> Schedule:
+def _ended(values: jax.Array) -> jax.Array:
+    """Values over their largest, and a zero behind them."""
     # XLA divides by a scalar by multiplying with its rounded inverse, by an array exactly.
-    return Table(jnp.append(values / jnp.full_like(values, jnp.max(values)), 0))
+    return jnp.append(values / jnp.full_like(values, jnp.max(values)), 0)
 
 
-def _positive(call: str, grad_norms: Any) -> jax.Array:
+def _positive(call: str, grad_norms: Any) -> Any:
     """Norms as an array, each above zero."""
     norms = norms_of(call, "grad_norms", grad_norms)
     if norms.ndim != 1 or norms.size == 0:
         must = "be a list of norms, one for each step"
         raise ValueError(refuse(call, "grad_norms", must, grad_norms))
-    require(norms > 0, refuse(call, "grad_norms", "be positive", grad_norms))
-    return above_zero(norms)
+    if isinstance(norms, Tracer):
+        return above_zero(norms)
+    known = np.asarray(norms)  # compared on the host: it is another program for each length
+    require(known > 0, refuse(call, "grad_norms", "be positive", grad_norms))
+    return np.maximum(known, np.finfo(known.dtype).tiny)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxsched._padded import size
 from jaxsched._require import finite, length, positive, refuse, require
 from jaxsched._search._contract import require_key
 
@@ -147,7 +148,7 @@ def random_search(
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
     return [
         factory(**{name: _at(lists[name], u) for name, u in zip(lists, us, strict=True)})
-        for us in np.asarray(row(np.arange(n)), float)
+        for us in np.asarray(row(np.arange(size(n))), float)[:n]
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched._clock import LAST
+from jaxsched._padded import values_at
 from jaxsched._require import length, refuse
 from jaxsched._schedule import Schedule, as_schedule, require_unstacked
 from jaxsched._show._boundaries import boundaries
@@ -124,7 +125,7 @@ def _shown(schedule: Schedule, last: int | None) -> tuple[list[int], int | None]
 
 
 def _rows(schedule: Schedule, steps: Any) -> tuple[Row, ...]:
-    values = np.asarray(schedule(np.asarray(steps))).tolist()
+    values = values_at(schedule, steps).tolist()
     return tuple(Row(int(step), value) for step, value in zip(steps, values, strict=True))
 
 
@@ -137,7 +138,7 @@ def _grid(last: int, steps: list[int]) -> np.ndarray:
 def _extreme(schedule: Schedule, best: Callable[..., Any], grid: np.ndarray) -> Row:
     """The best of a grid, and of finer ones around it until they have every step."""
     while True:
-        values = np.asarray(schedule(grid))
+        values = values_at(schedule, grid)
         at = int(best(values))
         low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
         if high - low <= 2:

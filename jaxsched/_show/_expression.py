@@ -21,6 +21,7 @@ from jaxsched._compose import Function
 from jaxsched._cycle import Cycle
 from jaxsched._powers import number_in
 from jaxsched._schedule import Schedule
+from jaxsched._show._syntax import LENGTH
 from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
 _PRODUCTS = (Product, StatefulProduct)
@@ -46,7 +47,8 @@ def _(x: np.generic) -> str:
 
 @expression.register
 def _(x: np.ndarray) -> str:
-    return repr(x.tolist())
+    text = repr(x.tolist())
+    return text if len(text) <= LENGTH else f"<{x.dtype}[{','.join(map(str, x.shape))}]>"
 
 
 @expression.register

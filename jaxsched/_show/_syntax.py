@@ -101,7 +101,9 @@ Node = Number | Constant | Name | Items | Call | Signed | Infix
 def tree(text: str) -> Node:
     """The tree of a text, or a `MisreadError`."""
     if len(text) > LENGTH:
-        raise MisreadError(LENGTH, f"a text has at most {LENGTH:_} characters, got {len(text):_}.")
+        remedy = 'Save a long table by `np.save("a.npy", values)`: `table(np.load("a.npy"))`.'
+        reason = f"a text has at most {LENGTH:_} characters, got {len(text):_}. {remedy}"
+        raise MisreadError(LENGTH, reason)
     reader = _Reader(text)
     node = reader.infix()
     reader.take("end", "an operator or the end")

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 _WIDTH = 72  # of what is shown of a line
+_FARTHEST = 1000  # of what is looked at for the end of `<...>`, which may be a long name of Python
 _LONGEST = 60  # of a name: to look for those that are like it takes the square of it
 
 _TOKEN = re.compile(
@@ -70,11 +71,13 @@ def shown(text: str, at: int) -> str:
 
 
 def _unreadable(text: str, at: int) -> MisreadError:
-    if opaque := _opaque(text[at : at + _WIDTH]):
+    if opaque := _opaque(text[at : at + _FARTHEST]):
+        opaque = opaque if len(opaque) <= _WIDTH else f"{opaque[:_WIDTH]}...>"
         return MisreadError(
             at,
-            f"`{opaque}` has no text: it is a function, or a number under `jit`. Hand over the "
-            "schedule itself, or write its values: `table([...])`.",
+            f"`{opaque}` has no text: it is a function, or a number under `jit`, or an array too "
+            "long for one. Hand over the schedule itself, or write its values: `table([...])`; or "
+            "save them, and `table(np.load(...))`.",
         )
     quote = text[at] in "'\""
     return MisreadError(at, "a string is not closed." if quote else f"{text[at]!r} has no meaning.")

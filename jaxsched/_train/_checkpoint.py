@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._extra import extra
-from jaxsched._train._folder import written
+from jaxsched._files import read_json, write_text
 from jaxsched._train._history import History
 from jaxsched._train._refused import RefusedError, first_line, warn
 from jaxsched._train._settings import Settings
@@ -134,6 +134,8 @@ class Checkpoints:
     def _put_aside(self, epochs: int, reason: str, used: int) -> None:
         where = self._directory / str(epochs)
         aside = where.with_name(f"{epochs}.damaged")
+        if aside.is_symlink():
+            aside.unlink()
         shutil.rmtree(aside, ignore_errors=True)
         where.rename(aside)
         self._manager.reload()
@@ -146,13 +148,13 @@ class Checkpoints:
         """Of all that there are: one that was killed before it had a sum has it now."""
         sums, steps = self._known_sums(), map(str, self._manager.all_steps())
         text = json.dumps({step: sums.get(step) or _sum(self._directory / step) for step in steps})
-        written(self._sums, lambda file: file.write_text(text))
+        write_text(self._sums, text)
 
     def _known_sums(self) -> dict[str, str]:
         """None of a file that is not read: then Orbax alone says what is good."""
         try:
-            sums: Any = json.loads(self._sums.read_text())
-        except (ValueError, FileNotFoundError):
+            sums: Any = read_json(self._sums)
+        except (ValueError, OSError):
             return {}
         return sums if isinstance(sums, dict) else {}
 

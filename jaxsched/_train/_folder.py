@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from jaxsched._files import read_json, remove_partial, write_text, written
 from jaxsched._train._refused import RefusedError
+from jaxsched._train._saved import saved
 from jaxsched._train._settings import Settings
 
 
@@ -36,6 +38,11 @@ class Folder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise RefusedError(f"--out {self.path} is not a directory")
+        if self.checkpoints.is_symlink():
+            raise RefusedError(
+                f"{self.checkpoints} is a link, and what it points to is not replaced: remove the "
+                "link, or give another --out"
+            )
         ours = self.settings, self.metrics, self.picture, self.summary, self.report
         # Nothing else here is ours. The settings go first: half a run is none.
         for file in ours:
@@ -47,39 +54,32 @@ class Folder:
 
     def write_settings(self, settings: Settings) -> None:
         """What a later `--resume` goes by."""
-        text = json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
-        written(self.settings, lambda file: file.write_text(text))
+        write_text(self.settings, json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+
+    def remove_partial(self) -> None:
+        """Remove what a killed process has left half written."""
+        for folder in (self.path, self.checkpoints):
+            remove_partial(folder)
 
     def read_settings(self) -> Settings:
         """The settings that the run was started with."""
         if not self.settings.exists():
             raise RefusedError(f"there is no run in {self.path}: nothing to resume")
         try:
-            return Settings(**json.loads(self.settings.read_text()))
-        except (ValueError, TypeError) as error:
-            raise RefusedError(f"{self.settings} is damaged: {error!r}") from error
+            return saved(read_json(self.settings))
+        except ValueError as error:
+            raise RefusedError(
+                f"{self.settings} is damaged: {error}. Mend it, or start the run again with --force"
+            ) from error
 
     def write_metrics(self, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
         """One row a step."""
 
-        def write(file: Path) -> None:
-            with file.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+        def write(binary: BinaryIO) -> None:
+            stream = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            stream.detach()
 
         written(self.metrics, write)
-
-
-def written(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside it, then take its place: no reader ever sees half a file."""
-    partial = file.with_name(f".{file.name}")
-    try:
-        write(partial)
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())  # on the disk before it has the name
-        os.replace(partial, file)
-    except OSError as error:
-        raise RefusedError(f"{file} cannot be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -42,7 +42,9 @@ def optimizers() -> dict[str, Factory]:
 def spoken(text: str) -> str:
     """The text of an optimizer as it is kept: checked, and always written the same way."""
     name, constants = _read(text)
-    return _calls.shown(name, constants) if constants else name
+    kept = _calls.shown(name, constants) if constants else name
+    _read(kept)  # a resumed run reads it
+    return kept
 
 
 def transform(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxsched._extra import extra
+from jaxsched._files import written
 from jaxsched._plot._colours import BLUE, GREY, SKY
 from jaxsched._plot._colours import EVENTS as COLOURS
-from jaxsched._train._folder import written
 from jaxsched._train._history import History
 from jaxsched._transforms._walk import EVENTS
 
@@ -47,7 +47,7 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
         panel.spines[["top", "right"]].set_visible(False)
     bottom.set_xlabel("optimizer step")
     bottom.set_xlim(0, 1.01 * history.steps)
-    written(file, lambda partial: figure.savefig(partial, dpi=120, format="png"))
+    written(file, lambda stream: figure.savefig(stream, dpi=120, format="png"))
     plt.close(figure)
 
 

@@ -28,7 +28,7 @@ def first_line(error: Exception) -> str:
     """What an error is, without the pages behind it; of a long line its two ends."""
     line, kind = str(error).strip().partition("\n")[0], type(error).__name__
     line = line if len(line) <= 240 else f"{line[:120]} ... {line[-115:]}"
-    return line if isinstance(error, RefusedError) else f"{kind}: {line}"
+    return line if isinstance(error, RefusedError) or kind == "ValueError" else f"{kind}: {line}"
 
 
 def warn(line: str) -> None:

@@ -11,6 +11,7 @@ from flax.training.train_state import TrainState
 
 from jaxsched._diagnose import diagnose
 from jaxsched._extra import extra
+from jaxsched._padded import values_at
 from jaxsched._plot._curve import drawn
 from jaxsched._schedule import Schedule
 from jaxsched._show._still import still
@@ -58,6 +59,7 @@ def run(
     Raises:
       StoppedError: SIGTERM has come; the epoch that was under way is saved.
     """
+    folder.remove_partial()
     data = digits()
     first_key, key = jax.random.split(jax.random.key(settings.seed))
     tx = _settings.transform(settings, learning_rate)
@@ -104,7 +106,7 @@ def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: Histo
     """Draw the run; the steps at which its schedule started again."""
     [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
     restarts = curve.restarts[curve.restarts < history.steps]
-    scheduled = np.asarray(still(learning_rate)(np.arange(history.steps)))
+    scheduled = values_at(still(learning_rate), np.arange(history.steps))
     draw(folder.picture, history, scheduled, restarts)
     return restarts
 

@@ -14,6 +14,7 @@ import optax
 
 from jaxsched._schedule import Schedule
 from jaxsched._show._parse import parse
+from jaxsched._show._readable import readable
 from jaxsched._stateful._listener import GRADIENT_NORM
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._train import _optimizer, _wrappers
@@ -59,10 +60,10 @@ def spoken(options: Mapping[str, Any]) -> Settings:
         batch_size=batch_size,
         seed=options["seed"] or 0,
         optimizer=_optimizer.spoken(text_of("--optimizer", options["optimizer"] or [OPTIMIZER])),
-        learning_rate=repr(rate),
+        learning_rate=_written(rate),
         wrappers=_wrappers.spoken(options["with"] or ()),
     )
-    _require_possible(transform(settings, rate))
+    require_possible(settings, rate)
     return settings
 
 
@@ -123,6 +124,11 @@ def _spoken_rate(
     return rate
 
 
+def _written(rate: Schedule | Stateful) -> str:
+    with refusing("--schedule"):
+        return readable("train", rate)
+
+
 def _parsed(said: str, text: str, units: Units | None = None) -> Schedule | Stateful:
     with refusing(said):
         return parse(text, units=units)
@@ -137,8 +143,9 @@ def _restarts(units: Units) -> str:
     )
 
 
-def _require_possible(tx: optax.GradientTransformation) -> None:
-    """Raise if a run cannot feed what listens."""
+def require_possible(settings: Settings, rate: Schedule | Stateful) -> None:
+    """Raise if there is no such optimizer, or if a run cannot feed what listens."""
+    tx = transform(settings, rate)
     strange = sorted(listened(_optimizer.rehearsed(tx)) - {*METRICS})
     if strange:
         names = ", ".join(METRICS)

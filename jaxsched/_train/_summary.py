@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._diagnose import Diagnosis, diagnose
-from jaxsched._train._folder import Folder, written
+from jaxsched._files import read_json, write_text
+from jaxsched._train._folder import Folder
+from jaxsched._train._refused import first_line, warn
 
 PACKAGES = "jaxsched", "jax", "jaxlib", "optax", "flax", "chex", "numpy"
 
@@ -53,8 +55,7 @@ class Summary:
         return round(time.perf_counter() - self._began, 3)
 
     def _write(self) -> None:
-        text = json.dumps(self._all, indent=2) + "\n"
-        written(self._folder.summary, lambda file: file.write_text(text, "utf-8"))
+        write_text(self._folder.summary, json.dumps(self._all, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:
@@ -79,9 +80,12 @@ def _version(name: str) -> str:
 def _before(folder: Folder) -> dict[str, Any]:
     """The sessions before; none where they cannot be read, which is no reason not to go on."""
     try:
-        found = json.loads(folder.summary.read_text("utf-8"))
-        return {**found, "sessions": [*found["sessions"]]}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(folder.summary)
+        return {**found, "sessions": [x for x in found["sessions"] if isinstance(x, dict)]}
+    except FileNotFoundError:
+        return {"sessions": []}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn(f"{folder.summary} is damaged, and begun anew ({first_line(error)})")
         return {"sessions": []}
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jaxsched._show import _names
+from jaxsched._show._syntax import tree
+from jaxsched._show._tokens import MisreadError
 from jaxsched._train._refused import RefusedError
 
 CONSTANTS = {"true": "True", "false": "False", "none": "None"}
@@ -39,8 +41,19 @@ def pairs(option: str, words: Iterable[str]) -> dict[str, str]:
         key, equals, given = word.partition("=")
         if not (equals and key.isidentifier()):
             raise RefusedError(f"{option}: arguments are written key=value, got {word!r}")
+        if key in arguments:
+            raise RefusedError(f"{option}: {key!r} is there twice, got {word!r} too")
+        _require_one_value(option, word, value(given))
         arguments[key] = given
     return arguments
+
+
+def _require_one_value(option: str, word: str, text: str) -> None:
+    """Raise if what is behind the `=` is more than one value, which would be other arguments."""
+    try:
+        tree(text)
+    except MisreadError as error:
+        raise RefusedError(f"{option}: {word!r} must have one value. {error.reason}") from None
 
 
 def value(word: str) -> str:

@@ -31,7 +31,10 @@ def spoken(texts: Sequence[str]) -> list[str]:
     for name in ONCE:
         if [name for name, _ in read].count(name) > 1:
             raise RefusedError(f"--with: {name} once: what it keeps is reported by its name")
-    return [_calls.shown(name, arguments) for name, arguments in read]
+    kept = [_calls.shown(name, arguments) for name, arguments in read]
+    for text in kept:
+        _read(text)  # a resumed run reads it
+    return kept
 
 
 def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Transform:

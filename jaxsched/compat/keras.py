@@ -319,7 +319,9 @@ def to_keras(schedule: Any) -> Any:
       schedule: a schedule, or any function of the step that JAX can trace.
 
     Returns:
-      An instance of a subclass of Keras' own, whose config is `{"schedule": repr(schedule)}`.
+      An instance of a subclass of Keras' own, whose config is `{"schedule": repr(schedule)}`. A
+      schedule without a text, such as `from_function(f)`, trains, but its config, and so saving the
+      model, raises `NoConfigError`, as `get_config` of Keras does where there is none.
 
     Raises:
       MissingExtraError: Keras is not installed.
@@ -337,9 +339,14 @@ def to_keras(schedule: Any) -> Any:
     return _keras_class()(schedule)
 
 
+class NoConfigError(ValueError, NotImplementedError):
+    """A schedule whose text cannot be read back, so that Keras could save it but not load it."""
+
+
 @functools.cache
 def _keras_class() -> type:
     from jaxsched._show._parse import parse
+    from jaxsched._show._readable import readable
 
     keras = extra("keras", "keras")
 
@@ -354,7 +361,10 @@ def _keras_class() -> type:
             return self.schedule(keras.ops.cast(step, "int32"))
 
         def get_config(self) -> dict[str, Any]:
-            return {"schedule": repr(self.schedule)}
+            try:
+                return {"schedule": readable("get_config", self.schedule)}
+            except ValueError as error:
+                raise NoConfigError(str(error)) from None
 
     return JaxSchedule
 

@@ -233,8 +233,8 @@ def linear_onecycle_schedule(
     References:
       `optax.linear_onecycle_schedule`.
     """
-    call = "linear_onecycle_schedule"
-    steps = int(length(call, transition_steps=transition_steps, least=1))
+    call, remedy = "linear_onecycle_schedule", "A linear onecycle schedule needs a step."
+    steps = int(length(call, remedy=remedy, transition_steps=transition_steps, least=1))
     first = ratio(finite(call, peak_value=peak_value), finite(call, div_factor=div_factor))
     knots = {
         int(pct_start * steps): div_factor,
@@ -265,8 +265,8 @@ def cosine_onecycle_schedule(
     References:
       `optax.cosine_onecycle_schedule`.
     """
-    call = "cosine_onecycle_schedule"
-    steps = int(length(call, transition_steps=transition_steps, least=1))
+    call, remedy = "cosine_onecycle_schedule", "A cosine onecycle schedule needs a step."
+    steps = int(length(call, remedy=remedy, transition_steps=transition_steps, least=1))
     div = finite(call, div_factor=div_factor)
     last = ratio(1.0, scaled(div, finite(call, final_div_factor=final_div_factor)))
     knots = {int(pct_start * steps): div_factor, steps: last}

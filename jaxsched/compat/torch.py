@@ -135,6 +135,8 @@ def MultiStepLR(
     """
     gamma = finite("MultiStepLR", gamma=gamma)
     milestones = sorted(milestones)  # pyright: ignore[reportArgumentType]
+    for milestone in milestones:
+        length("MultiStepLR", milestones=milestone)
     values = [gamma**n for n in range(len(milestones) + 1)]
     return base_lr * piecewise_constant(values, milestones)
 
@@ -175,6 +177,12 @@ def LinearLR(
 
     up to `total_iters`, then held. With `total_iters=0` it stays at `start_factor`, as in torch.
 
+    Args:
+      base_lr: the base rate.
+      start_factor: in (0, 1], as in torch: a warmup from 0 is `linear(0.0, base_lr, total_iters)`.
+      end_factor: in [0, 1].
+      total_iters: the steps from one factor to the other.
+
     Example:
       >>> print(LinearLR(0.1, start_factor=0.5, total_iters=2)(jnp.arange(4)))
       [0.05  0.075 0.1   0.1  ]
@@ -182,7 +190,11 @@ def LinearLR(
     References:
       `torch.optim.lr_scheduler.LinearLR`.
     """
-    start = scaled(base_lr, _factor("LinearLR", start_factor=start_factor))
+    must, remedy = "be in (0, 1]", "A warmup from 0 is `linear(0.0, base_lr, total_iters)`."
+    above_zero = within(
+        "LinearLR", must, lambda x: (x > 0) & (x <= 1), remedy=remedy, start_factor=start_factor
+    )
+    start = scaled(base_lr, above_zero)
     end = scaled(base_lr, _factor("LinearLR", end_factor=end_factor))
     steps = length("LinearLR", total_iters=total_iters)
     return linear(start, unless_empty(steps, end, start), steps)
@@ -397,6 +409,7 @@ def OneCycleLR(
       `torch.optim.lr_scheduler.OneCycleLR`.
     """
     flag("OneCycleLR", cycle_momentum=cycle_momentum)
+    flag("OneCycleLR", three_phase=three_phase)
     call = "OneCycleLR"
     first = ratio(finite(call, max_lr=max_lr), positive(call, div_factor=div_factor))
     last = ratio(first, positive(call, final_div_factor=final_div_factor))
@@ -427,6 +440,7 @@ def OneCycleMomentum(
       `torch.optim.lr_scheduler.OneCycleLR(cycle_momentum=True)`.
     """
     call, high, low = "OneCycleMomentum", max_momentum, base_momentum
+    flag(call, three_phase=three_phase)
     values = [high, low, high, high] if three_phase else [high, low, high]
     steps = _total(call, total_steps, epochs, steps_per_epoch)
     return _phases(call, values, steps, pct_start, anneal_strategy)
@@ -451,7 +465,12 @@ def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> 
     References:
       `torch.optim.lr_scheduler.SequentialLR`.
     """
-    return join(schedulers, milestones)
+    call = "SequentialLR"
+    require(len(schedulers) > 0, refuse(call, "schedulers", "not be empty", schedulers))
+    members = [as_schedule(call, scheduler) for scheduler in schedulers]
+    must = f"be one fewer than the {len(members)} schedulers"
+    require(len(milestones) == len(members) - 1, refuse(call, "milestones", must, list(milestones)))
+    return join(members, milestones)
 
 
 @rated
@@ -533,6 +552,7 @@ def ReduceLROnPlateau(
       `torch.optim.lr_scheduler.ReduceLROnPlateau`.
     """
     call = "ReduceLROnPlateau"
+    one_of(call, ("min", "max"), mode=mode)
     one_of(call, ("rel", "abs"), threshold_mode=threshold_mode)
     relative = threshold_mode == "rel"
     return constant(base_lr) * reduce_on_plateau(
@@ -643,7 +663,9 @@ def _phases(
 ) -> Schedule:
     one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
     share = concrete(call, pct_start=pct_start)
-    require(0 <= share <= 1, refuse(call, "pct_start", "be in [0, 1]", pct_start))
+    fits = 0 <= share <= 1 and not isinstance(pct_start, int)
+    must, remedy = "be a float in [0, 1]", "It is a part of the steps, as in torch, not a number."
+    require(fits, refuse(call, "pct_start", must, pct_start, remedy))
     through = piecewise_cosine if anneal_strategy == "cos" else piecewise_linear
     top, end = share * steps - 1, steps - 1
     turns = [top, 2 * top] if len(values) == 4 else [top]

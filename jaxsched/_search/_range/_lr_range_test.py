@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jaxsched._clock import counted
 from jaxsched._curves import geometric, linear
 from jaxsched._numerics import above_zero, real
+from jaxsched._padded import shortened, size
 from jaxsched._require import finite, name, one_of, positive, refuse, require, static_length, within
 from jaxsched._schedule import Schedule
 from jaxsched._search._programs import as_tree, program
@@ -62,7 +63,7 @@ def lr_range_test(
 ) -> RangeTest:
     """Train a little at rising rates, and see at which the loss falls and at which it explodes.
 
-    One compiled `lax.scan`. Nothing of the caller's is changed: what was learnt is thrown away.
+    One compiled loop. Nothing of the caller's is changed: what was learnt is thrown away.
     Losses are taken before the update of their step. The test stops at the first loss that is NaN
     or infinite, or, from the sixth on, once
 
@@ -129,8 +130,8 @@ def lr_range_test(
         require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
         require_floats(params)
     tree = as_tree(function)
-    run = program(_run, tree, "optimizer", "hyperparameter", "steps")
-    return run(
+    run = program(_run, tree, "optimizer", "hyperparameter", "most")
+    found = run(
         tree,
         ramp,
         params,
@@ -140,7 +141,12 @@ def lr_range_test(
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
         steps=points,
+        most=size(points),
     )
+    rates, losses, smoothed, untrained = (
+        shortened(x, points) for x in (found.rates, found.losses, found.smoothed, found.untrained)
+    )
+    return RangeTest(rates, losses, smoothed, found.count, untrained)
 
 
 class _Seen(NamedTuple):
@@ -165,7 +171,8 @@ def _run(
     *,
     optimizer: Key,
     hyperparameter: str,
-    steps: int,
+    steps: ArrayLike,
+    most: int,
 ) -> RangeTest:
     batch = picked(batches)
     if optimizer.call is None:
@@ -181,17 +188,23 @@ def _run(
         # Some steps tell the loss behind their update: at the lowest value that is no other.
         return step(begin, batch, ramp(0))[1]
 
-    def body(carry: tuple[Any, _Seen], at: tuple[jax.Array, jax.Array]) -> Any:
-        (state, seen), (i, rate) = carry, at
-        new, loss = step(state, batch(i), rate)
-        seen = _heard(seen, loss, real(smoothing), real(diverged))
-        first = untrained(batch(i))
-        first = jnp.where(jnp.isfinite(first), first, seen.loss)
-        return (chosen(~seen.stopped, new, state), seen), (seen.loss, seen.smoothed, first)
+    rates, steps = ramp(jnp.arange(most, dtype=jnp.int32)), jnp.asarray(steps, jnp.int32)
 
-    index = jnp.arange(steps, dtype=jnp.int32)
-    rates = ramp(index)
-    (_, seen), (losses, smoothed, first) = jax.lax.scan(body, (state, _nothing()), (index, rates))
+    def body(i: jax.Array, carry: Any) -> Any:
+        (state, seen), losses, smoothed, first = carry
+        new, loss = step(state, batch(i), rates[i])
+        seen = _heard(seen, loss, real(smoothing), real(diverged))
+        own = untrained(batch(i))
+        own = jnp.where(jnp.isfinite(own), own, seen.loss)
+        kept = chosen(~seen.stopped, new, state), seen
+        written = losses.at[i].set(seen.loss), smoothed.at[i].set(seen.smoothed)
+        return kept, *written, first.at[i].set(own)
+
+    # The number of steps is no shape here: a loop to it, over arrays that have room for more.
+    room = (jnp.zeros_like(rates) for _ in range(3))
+    (_, seen), losses, smoothed, first = jax.lax.fori_loop(
+        jnp.zeros_like(steps), steps, body, ((state, _nothing()), *room)
+    )
     return RangeTest(rates, losses, smoothed, seen.heard, first)
 
 

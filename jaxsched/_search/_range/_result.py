@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxsched._padded import lengthened
 from jaxsched._require import require
-from jaxsched._search._range._suggestions import Suggestions, suggestions
+from jaxsched._search._range._suggestions import Suggestions, suggested
 from jaxsched._search._range._verdict import (
     BROKEN,
     FINE,
@@ -120,7 +121,11 @@ class RangeTest(NamedTuple):
         curves = (self.rates, self.losses, self.smoothed, self.untrained)
         rows = [np.asarray(x).reshape(-1, size) for x in curves]
         # One after the other: so a band of any width is the same program as one curve.
-        read = [_reading(*row) for row in zip(*rows, np.ravel(self.count), strict=True)]
+        # And the points are extended, so that another number of them is the same one too.
+        read = [
+            _reading(*map(lengthened, row), count, size)
+            for *row, count in zip(*rows, np.ravel(self.count), strict=True)
+        ]
         whole = jax.tree.map(lambda *x: np.stack(x), *read)
         fine = whole.codes == FINE
         kept = fine if 2 * fine.sum() > len(fine) else np.ones_like(fine)
@@ -173,10 +178,13 @@ def _reading(
     smoothed: jax.Array,
     untrained: jax.Array,
     count: jax.Array,
+    size: jax.Array,
 ) -> _Reading:
-    found = suggestions(rates, smoothed, count)
+    found = suggested(rates, smoothed, count, size)
     inside = Suggestions(*(jnp.clip(x, rates[0], rates[-1]) for x in found))
-    return _Reading(inside, _begins(rates, smoothed, count), verdict(losses, count, untrained))
+    return _Reading(
+        inside, _begins(rates, smoothed, count), verdict(losses, count, untrained, size)
+    )
 
 
 def _begins(rates: jax.Array, smoothed: jax.Array, count: jax.Array) -> jax.Array:

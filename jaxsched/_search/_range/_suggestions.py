@@ -93,19 +93,22 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
             "A band is mapped: `jax.vmap(suggestions)(rates, losses)`.",
         ),
     )
-    return _suggested(x, y, jnp.asarray(x.size if count is None else count, jnp.int32))
+    return suggested(x, y, jnp.asarray(x.size if count is None else count, jnp.int32), x.size)
 
 
 @jax.jit
-def _suggested(rates: jax.Array, losses: jax.Array, count: jax.Array) -> Suggestions:
+def suggested(
+    rates: jax.Array, losses: jax.Array, count: jax.Array, size: ArrayLike
+) -> Suggestions:
+    """The same of a curve of `size` points, behind which there may be more, that do not count."""
     late = _seen(rates, losses, count, _FIRST)
-    curve = _seen(rates, losses, count, rates.size // _TENTH)
+    curve = _seen(rates, losses, count, jnp.asarray(size, jnp.int32) // _TENTH)
     return Suggestions(
         _steepest(late), _steep(curve), _minimum(curve), _valley(curve), _slide(curve)
     )
 
 
-def _seen(rates: jax.Array, losses: jax.Array, count: jax.Array, skipped: int) -> Curve:
+def _seen(rates: jax.Array, losses: jax.Array, count: jax.Array, skipped: ArrayLike) -> Curve:
     """The points behind those that are skipped, before the last five and before the first NaN."""
     index = jnp.arange(rates.size, dtype=jnp.int32)
     broken = ~jnp.isfinite(losses) | (index >= count)

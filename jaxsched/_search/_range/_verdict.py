@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._numerics import above_zero, real, saturated
 
@@ -51,12 +52,17 @@ class _Fall(NamedTuple):
     lasting: jax.Array  # bool: does one of them fall by more than autocorrelated noise
 
 
-def verdict(losses: jax.Array, count: jax.Array, untrained: jax.Array | None = None) -> jax.Array:
-    """One of `FINE`, `BROKEN`, ... of the first `count` raw losses: int32.
+def verdict(
+    losses: jax.Array,
+    count: jax.Array,
+    untrained: jax.Array | None = None,
+    size: ArrayLike | None = None,
+) -> jax.Array:
+    """One of `FINE`, `BROKEN`, ... of the first `count` raw losses of `size`: int32.
 
     `untrained` are the losses of the same batches at the first parameters; None: all are the same.
     """
-    stopped = count < losses.size
+    stopped = count < (losses.size if size is None else size)
     gains = losses if untrained is None else saturated(losses - untrained)
     both = jnp.stack([losses, -losses]), jnp.stack([gains, -gains])
     down, up = (_Fall(*(x[k] for x in jax.vmap(_fall, (0, 0, None))(*both, count))) for k in (0, 1))
