@@ -43,7 +43,8 @@ def words(text):
 def test_a_curve_has_every_step_and_its_value(schedule):
     found = curve(schedule, total_steps=1000)
     assert np.array_equal(found.steps, np.arange(1001))
-    assert np.array_equal(found.values.astype(np.float32), schedule(np.arange(1001)))
+    # Not to the bit: XLA rounds differently in a program for another number of steps.
+    np.testing.assert_allclose(found.values, schedule(np.arange(1001)), rtol=2e-7)
 
 
 def test_a_long_curve_has_both_sides_of_every_boundary():
