@@ -26,8 +26,9 @@ from jaxsched._schedule import Schedule, node
 # Cycles that at least double have left the clock behind after this many.
 _GROWTHS = 32
 _BEYOND = np.uint32(2**31)  # the first step that is not on the clock
-# A computed start is off by no more than so many of its last digits.
-_ROUNDING = 4
+# By how many of its last digits a computed start may be off: of a factor whose digits float32 has
+# all, and of any other.
+_ROUNDING = 1, 4
 _NEVER = np.uint32(2**32 - 1)
 
 
@@ -87,6 +88,8 @@ class RealCycle(Cycle):
         return self.schedule._stretched(steps)
 
     def _end(self, first: Length, cycles: Length) -> Length:
+        if isinstance(cycles, int) and cycles == 1:
+            return first
         if any(isinstance(x, jax.Array) for x in (first, self.mult, cycles)):
             return _RealCycles.of(first, self.mult).end(cycles)
         with jax.ensure_compile_time_eval():
@@ -249,11 +252,12 @@ class _RealCycles(NamedTuple):
         # At mult = 1 the second term is zero, and its slope is that of the sum.
         level = n + n * (n - 1) / 2 * jnp.where(grows, 0, rise)
         power = self.power(jnp.minimum(n, 80.0 / jnp.maximum(log, 0.2)))
-        # Near 1 the power would cancel.
-        grown = jnp.where(self.mult > 1.25, power - 1, jnp.expm1(exponent))
-        return _whole_if_near(
-            self.first * jnp.where(grows, grown / jnp.where(grows, rise, 1), level)
-        )
+        # Near 1 the power would cancel, but for that of a short factor, which is exact.
+        short = self.rest == 0
+        exact = (self.mult >= 1.25) | (short & (self.mult >= 1.125))
+        grown = jnp.where(exact, power - 1, jnp.expm1(exponent))
+        total = jnp.where(grows, grown / jnp.where(grows, rise, 1), level)
+        return _whole_if_near(self.first * total, jnp.where(short, *map(real, _ROUNDING)))
 
     def guess(self, t: jax.Array) -> jax.Array:
         """The cycle of `t`, give or take one: the inverse of `start`."""
@@ -279,10 +283,10 @@ class _RealCycles(NamedTuple):
         return jnp.where(shrinks, jnp.maximum(guess, 0), real(LAST))
 
 
-def _whole_if_near(start: jax.Array) -> jax.Array:
+def _whole_if_near(start: jax.Array, digits: jax.Array) -> jax.Array:
     """A start that is a whole step must not come out a hair above it: its ceiling is one late."""
     nearest = jnp.round(start)
-    is_whole = jnp.abs(start - nearest) <= _ROUNDING * jnp.finfo(start.dtype).eps * start
+    is_whole = jnp.abs(start - nearest) <= digits * jnp.finfo(start.dtype).eps * start
     return start + jax.lax.stop_gradient(jnp.where(is_whole, nearest - start, 0))
 
 

@@ -71,7 +71,9 @@ class PowerLaw(Endless):
 
     def _at(self, t: jax.Array) -> jax.Array:
         ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
-        return real(self.peak_value) * ratio ** jnp.minimum(real(self.exponent), 0)
+        # Half of the power twice: it may be below the floats where its product is not.
+        half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
+        return real(self.peak_value) * half * half
 
 
 @node

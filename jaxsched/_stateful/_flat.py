@@ -27,7 +27,7 @@ from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _blocks, _mailbox
-from jaxsched._stateful._better import MODES
+from jaxsched._stateful._better import MODES, lowered
 from jaxsched._stateful._blocks import Blocks
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
@@ -146,14 +146,15 @@ class ReduceWhenFlat(Listener):
         return slope - error >= -allowed, slope + error < 0
 
     def _cut(self, state: FlatState) -> FlatState:
-        lower = jnp.maximum(state.scale * real(self.factor), real(self.min_scale))
+        always = jnp.ones_like(state.scale, bool)
+        lower, lowers = lowered(state.scale, self.factor, self.min_scale, always)
         return self._start()._replace(
             mailbox=state.mailbox,
             scale=lower,
             answer=state.answer,
             cooldown=_clock.read(self.cooldown),
-            cuts=counted(state.cuts, lower < state.scale),
-            spared=counted(state.spared, lower >= state.scale),
+            cuts=counted(state.cuts, lowers),
+            spared=counted(state.spared, ~lowers),
         )
 
 

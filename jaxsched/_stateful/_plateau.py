@@ -20,7 +20,7 @@ from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, within
 from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
-from jaxsched._stateful._better import MODES, beyond
+from jaxsched._stateful._better import MODES, beyond, lowered
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
 from jaxsched._stateful._protocol import Rule, choice, chosen, number
@@ -107,8 +107,7 @@ class ReduceOnPlateau(Listener):
         # At least: a count restored above a lowered patience still cuts.
         cut = bad_one & (bad >= jnp.maximum(_clock.read(self.patience), 1))
         cut = (cut | (broken & (self.nonfinite == "reduce"))) & ~cooling
-        lower = jnp.maximum(old.scale * real(self.factor), real(self.min_scale))
-        lowers = lower < old.scale
+        lower, lowers = lowered(old.scale, self.factor, self.min_scale, cut)
         passed = (event & cooling).astype(jnp.int32)
         return old._replace(
             scale=jnp.where(cut, lower, old.scale),
@@ -116,7 +115,7 @@ class ReduceOnPlateau(Listener):
             judged=counted(old.judged, seen.heard),
             bad=jnp.where(cut, 0, bad),
             cooldown=jnp.where(cut, _clock.read(self.cooldown), old.cooldown - passed),
-            cuts=counted(old.cuts, cut & lowers),
+            cuts=counted(old.cuts, lowers),
             spared=jnp.where(better, 0, counted(old.spared, cut & ~lowers)),
         )
 
