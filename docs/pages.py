@@ -32,8 +32,8 @@ REFERENCE = {
     "In the optimizer": "inject wrap scale_by_learning_rate scale_by_schedule scale_by_plateau "
     "per_group layerwise unfreezing by_path skip_spikes keep_best snapshot monitor noise_scale "
     "accumulate with_gradient_norm",
-    "The state": "hyperparams factors events exhausted step set_step observe override retune trigger "
-    "graft best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
+    "The state": "hyperparams factors events exhausted step set_step observe override retune "
+    "trigger graft best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
     "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
