@@ -368,8 +368,9 @@ def as_stateless(call: str, x: AnySchedule) -> Schedule:
     """`x` as a schedule, for a library that keeps no state of ours."""
     if callable(x) and hasattr(x, "update"):
         raise ValueError(
-            f"`{call}` takes a schedule without a state, and `{x!r}` keeps one in the state of an "
-            "optax optimizer. Give it the schedule alone, and use the other library's own plateau."
+            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`, whose state is "
+            "that of an optax optimizer. Give it the schedule alone, and use the other library's "
+            "own plateau."
         )
     return as_schedule(call, x)
 

@@ -104,7 +104,7 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
     "cuts" and "raises" of rates, "spikes" of `spike_guard`, "skips" of `skip_spikes`, "restores" of
     `keep_best`, "snapshots" of `snapshot`: those that can happen there. What happened in a step is
     what the counts after it have more than those before. "mixed" counts the updates in which one
-    metric came from `observe` and from `update` too; outside `jit` it appears once that happened.
+    metric came from `observe` and from `update` too.
 
     Args:
       opt_state: an optimizer state, or any tree with one.
@@ -121,14 +121,12 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
       >>> for loss in (1.0, 2.0):
       ...     _, state = tx.update(jnp.ones(2), state, value=loss)
       >>> events(state)
-      {'cuts': Array(1, dtype=int32)}
+      {'cuts': Array(1, dtype=int32), 'mixed': Array(0, dtype=int32)}
     """
     found = counts(opened(opt_state))
     if not found and not _is_ours(opt_state):
         _clocks("events", opt_state)  # which says what it looks for
-    mixed = found.get("mixed")
-    never = mixed is not None and not isinstance(mixed, Tracer) and not np.any(mixed)
-    return {name: x for name, x in found.items() if not (never and name == "mixed")}
+    return found
 
 
 def exhausted(opt_state: Any) -> jax.Array:

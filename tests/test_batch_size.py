@@ -255,7 +255,10 @@ class TestAccumulate:
             _, state = update(PARAMS, state, PARAMS, value=jnp.float32(value))
         (plateau,) = js.factors(state)["scale"]
         assert plateau.best == 4.0 and plateau.judged == 1
-        assert js.events(state) == {"cuts": 0}  # it was not observed, and so is not mixed
+        assert js.events(state) == {
+            "cuts": 0,
+            "mixed": 0,
+        }  # it was not observed, and so is not mixed
 
     def test_a_broken_batch_is_left_out_before(self):
         tx = js.skip_spikes(js.accumulate(optax.sgd(1.0), 2))

@@ -165,7 +165,8 @@ def test_a_file_says_what_the_command_line_could(config):
     assert _settings.spoken(vars(said)) == expected
     assert (str(said.out), said.stop_after, said.checkpoint_every) == ("runs/mine", 2, 1)
     assert expected.learning_rate == (
-        "(linear(0.000375, 0.003, 7) >> cosine(0.003, 0.0, 147)) * reduce_on_plateau(patience=3)"
+        "(linear(0.0003333333333333333, 0.003, 8) >> cosine(0.003, 0.0, 146))"
+        " * reduce_on_plateau(patience=3)"
     )
 
 

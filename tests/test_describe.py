@@ -145,7 +145,8 @@ def test_a_table():
     13  0.01098
     14     0.01
   1000     0.01
-peak 0.1 at step 0, floor 0.01 at step 14"""
+peak 0.1 at step 0, floor 0.01 at step 14
+jumps from 0 to 0.05 at step 4"""
     )
     assert shown.peak.step == 0 and shown.floor == (14, np.float32(0.1) * np.float32(0.1))
 

@@ -152,7 +152,7 @@ def test_a_sharded_run_decides_as_that_of_one_device():
         found = float(js.hyperparams(carry.opt_state)["learning_rate"])
         np.testing.assert_allclose(found, float.fromhex(rate), rtol=processes.RTOL)
         assert {name: int(x) for name, x in js.events(carry.opt_state).items()} == events
-    assert all(events.values())
+    assert all(count for name, count in events.items() if name != "mixed")
     assert_copies_lie_as_the_parameters(carry, carry)
     kernel = carry.params["Dense_0"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size // 8

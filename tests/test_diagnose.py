@@ -81,12 +81,12 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("healthy", "healthy: the loss is 0.02"),
+        ("healthy", "healthy: the loss is 0.03"),
         ("divergence", "times the first; lower the rate about 10x"),
         ("overshoot", "its mean from step to step"),
         ("stagnation", "the rate has decayed too early"),
         ("slow", "cos 0.40, and the loss is still 0.7"),
-        ("overfitting", "0.22 of the first loss above the training loss"),
+        ("overfitting", "0.23 of the first loss above the training loss"),
         ("underfitting", "gradients cancel, cos 0.02"),
     ],
 )

@@ -155,4 +155,4 @@ def test_a_wrong_call_is_told_what_to_write(call, says):
 
 def test_that_its_factor_moved_is_counted():
     _, state = values(js.feedback(lambda s, m: s * m), [2.0, 0.5, 1.0, 3.0])
-    assert js.events(state) == {"cuts": 1, "raises": 2}
+    assert js.events(state) == {"cuts": 1, "raises": 2, "mixed": 0}

@@ -78,7 +78,7 @@ def test_a_cut_goes_back_to_the_best():
     # The second bad metric cuts, in the fourth update, and the fifth sees the best again.
     assert seen == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.9, 0.85])
     assert params == pytest.approx([0.8] * 3)
-    assert js.events(state) == {"cuts": 1, "restores": 1}
+    assert js.events(state) == {"cuts": 1, "restores": 1, "mixed": 0}
     forward, *_ = run(plateau(backtrack=False), [3.0, 1.0, 2.0, 2.0, 2.0, 0.5])
     assert forward == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.65, 0.6])
 
@@ -162,7 +162,7 @@ def test_every_device_keeps_the_same():
         params, state = jax.tree.map(lambda x: x[0], out)
     # The third metric cut, and went back to the parameters of the second.
     assert js.best_params(state) == pytest.approx([0.9] * 3)
-    assert js.events(state) == {"cuts": 1, "restores": 1}
+    assert js.events(state) == {"cuts": 1, "restores": 1, "mixed": 0}
 
 
 def test_it_has_no_branch_and_its_buffers_are_fresh():
@@ -231,7 +231,7 @@ def test_what_is_not_finite_is_not_called_restored():
     params = jnp.ones(2)
     _, state = tx.update(jnp.ones(2), tx.init(params), params, value=1.0)
     _, state = tx.update(jnp.ones(2), state, jnp.full(2, NAN), value=NAN)
-    assert js.events(state) == {"cuts": 1, "restores": 0}
+    assert js.events(state) == {"cuts": 1, "restores": 0, "mixed": 0}
     assert js.best_params(state).tolist() == [1.0, 1.0]
 
 
@@ -250,7 +250,7 @@ def test_it_goes_back_at_the_cut_of_a_rule_of_ones_own():
     tx = js.keep_best(js.inject(optax.sgd, learning_rate=0.1 * rule), backtrack=True)
     seen, _, params, state = run(tx, [1.0, 1.2, 2.0])
     assert seen == pytest.approx([1.0, 0.9, 0.8]) and params == pytest.approx([1.0] * 3)
-    assert js.events(state) == {"cuts": 1, "raises": 0, "restores": 1}
+    assert js.events(state) == {"cuts": 1, "raises": 0, "restores": 1, "mixed": 0}
 
 
 def test_the_best_of_another_metric_is_not_taken_over():

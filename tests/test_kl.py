@@ -109,7 +109,7 @@ def test_observed_between_two_updates_it_is_their_mean():
 def test_what_happened_is_counted():
     _, state = scales([0.001, 0.001, 1.0, 1.0, None, 0.01], up=20.0, down=3.0, min_scale=0.5)
     # Raised to 10, held there, then 10/3 and 10/9.
-    assert {k: int(v) for k, v in js.events(state).items()} == {"cuts": 2, "raises": 1}
+    assert {k: int(v) for k, v in js.events(state).items()} == {"cuts": 2, "raises": 1, "mixed": 0}
 
 
 def test_a_run_restored_under_other_bounds_is_held_to_them():

@@ -64,7 +64,7 @@ def test_each_group_has_its_rate_and_all_have_one_clock():
         np.testing.assert_allclose(updates["head"], -fast, rtol=1e-6)
         found = js.hyperparams(state)
         assert found["fast/learning_rate"] == pytest.approx(fast) and len(found) == 2
-    assert js.step(state) == 3 and js.events(state) == {"cuts": 2}
+    assert js.step(state) == 3 and js.events(state) == {"cuts": 2, "mixed": 0}
 
 
 def test_it_is_partition_with_one_preconditioner():

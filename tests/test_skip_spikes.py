@@ -80,7 +80,7 @@ def test_the_gradient_norm_needs_no_observing():
         updates, state = tx.update({"w": jnp.full(3, size)}, state, PARAMS)
         out.append(float(updates["w"][0]))
     assert out == pytest.approx([-1.0, -1.1, -0.9, -1.0, 0.0, -1.0, 0.0, -1.0])
-    assert js.events(state) == {"skips": 2}
+    assert js.events(state) == {"skips": 2, "mixed": 0}
 
 
 def test_a_lasting_change_of_level_is_accepted():
@@ -268,7 +268,7 @@ def test_what_was_given_to_a_skipped_update_nobody_hears():
             state = js.observe(state, value=2.0)
         gradient = {"w": jnp.full(3, 1e6 if bad else 1.0 + 0.01 * (i % 3))}
         _, state = tx.update(gradient, state, PARAMS, loss=1e6 if bad else 1.0 + 0.01 * (i % 3))
-        expected = {"cuts": int(i > 8), "spikes": 0, "skips": int(i >= 8)}
+        expected = {"cuts": int(i > 8), "spikes": 0, "skips": int(i >= 8), "mixed": 0}
         assert {k: int(x) for k, x in js.events(state).items()} == expected
 
 

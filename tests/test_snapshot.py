@@ -199,4 +199,4 @@ def test_outside_a_guard_no_cycle_is_missed():
     for i in range(16):
         updates, state = tx.update(jnp.full(2, jnp.nan if i == 7 else 1.0), state, params)
         params = optax.apply_updates(params, updates)
-    assert js.events(state) == {"skips": 1, "snapshots": 4}
+    assert js.events(state) == {"skips": 1, "snapshots": 4, "mixed": 0}

@@ -68,7 +68,7 @@ class Curve:
         more = len(self.boundaries) == MARKED  # than were looked at
         return {
             name: f"{len(steps)}{'+' * (more and name == 'restarts')} "
-            f"{name if len(steps) > 1 else name[:-1]}"
+            f"{name if len(steps) > 1 else name.removesuffix('s')}"
             for name, steps in counts
             if len(steps)
         }

@@ -151,7 +151,7 @@ def _event(box: Box, step: int, name: str, curve: Curve, colour: str) -> str:
     if not np.isfinite(y):
         return ""
     points = f"{x - 4:.1f},{y - 8:.1f} {x + 4:.1f},{y - 8:.1f} {x:.1f},{y:.1f}"
-    title = f"<title>{name[:-1]} at {step}</title>"
+    title = f"<title>{name.removesuffix('s')} at {step}</title>"
     return f'<polygon points="{points}" fill="{colour}">{title}</polygon>'
 
 

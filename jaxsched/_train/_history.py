@@ -25,6 +25,7 @@ class History(NamedTuple):
     skips: np.ndarray
     restores: np.ndarray
     snapshots: np.ndarray
+    mixed: np.ndarray
     val_loss: np.ndarray
     val_accuracy: np.ndarray
 

@@ -88,7 +88,8 @@ def _events(panel: Any, found: dict[str, np.ndarray]) -> None:
     colours = [COLOURS[name] for name in found]
     panel.eventplot(list(found.values()), lineoffsets=rows, linelengths=0.7, colors=colours)
     labels = [
-        f"{len(steps)} {name if len(steps) > 1 else name[:-1]}" for name, steps in found.items()
+        f"{len(steps)} {name if len(steps) > 1 else name.removesuffix('s')}"
+        for name, steps in found.items()
     ]
     panel.set_yticks(rows, labels)
     panel.set_ylim(len(found) - 0.4, -0.6)
@@ -100,7 +101,7 @@ def _lines(panel: Any, found: dict[str, np.ndarray]) -> None:
     for event, style in (("restarts", "--"), ("cuts", ":"), ("raises", ":")):
         steps = found.get(event, ())
         for n, step in enumerate(steps if len(steps) <= MANY else ()):
-            label = None if n else event[:-1]
+            label = None if n else event.removesuffix("s")
             panel.axvline(step, color=COLOURS[event], ls=style, lw=1.6, label=label)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsched._advice import WORDS
 from jaxsched._diagnose import Diagnosis, diagnose
 from jaxsched._files import read_json, write_text
 from jaxsched._train._folder import Folder
@@ -90,7 +91,7 @@ def _before(folder: Folder) -> dict[str, Any]:
 
 
 def _words(diagnosis: Diagnosis) -> dict[str, Any]:
-    scores = {name: float(x) for name, x in diagnosis._asdict().items() if name != "evidence"}
+    scores = {name: float(getattr(diagnosis, name)) for name in WORDS}
     return {"verdict": diagnosis.verdict, "advice": [*diagnosis.advice], "scores": scores}
 
 

@@ -37,7 +37,7 @@ def rated(twin: F) -> F:
         made = twin(*args, **kwargs)
         given = inspect.signature(twin).bind(*args, **kwargs).arguments
         floor = given.get("min_lr", given.get("lr_min", 0.0)) if isinstance(made, Stateful) else 0.0
-        if not any(made is x for x in given.values()):
+        if hasattr(made, "__dict__") and not any(made is x for x in given.values()):
             mark_rate(made, next(iter(given.values()), 1.0), floor)
         return made
 
