@@ -18,7 +18,7 @@ from jaxsched._show._still import still
 from jaxsched._state import events, hyperparams, observe, trigger
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._stateful._until import Until
-from jaxsched._transforms._scale import scale_by_learning_rate
+from jaxsched._transforms._scale import scale_by_schedule
 from jaxsched._transforms._scheduled import with_extra_args
 from jaxsched._transforms._walk import listened
 
@@ -131,7 +131,7 @@ def metrics_end(metrics: Metrics) -> int:
 
 @jax.jit
 def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simulated:
-    tx = with_extra_args(scale_by_learning_rate(rate))
+    tx = with_extra_args(scale_by_schedule(rate, name="learning_rate"))
 
     def step(state: Any, now: Any) -> Any:
         t, observed = now
@@ -173,7 +173,7 @@ def _total(rate: Any, told: Metrics, total_steps: int | None) -> int:
 
 def _names(rate: Any) -> set[str]:
     """The metrics to which a schedule listens."""
-    tx = scale_by_learning_rate(rate)
+    tx = scale_by_schedule(rate, name="learning_rate")
     return listened(jax.eval_shape(tx.init, jnp.zeros(())))
 
 
