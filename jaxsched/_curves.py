@@ -359,8 +359,8 @@ def k_decay(
         positive.
 
     Example:
-      >>> print(k_decay(1.0, 0.0, 4, k=2.0)(jnp.arange(5)))
-      [1.    0.938 0.75  0.438 0.   ]
+      >>> print(k_decay(1.0, 0.0, 5, k=2.0)(jnp.arange(6)))
+      [1.   0.96 0.84 0.64 0.36 0.  ]
 
     References:
       Zhang and Li, k-decay, 2020, https://arxiv.org/abs/2004.05909.

@@ -32,7 +32,7 @@ def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransf
 
     Example:
       >>> rate = 0.1 * spike_guard(metric="gradient_norm")
-      >>> tx = with_gradient_norm(optax.chain(optax.scale_by_adam(), scale_by_learning_rate(rate)))
+      >>> tx = with_gradient_norm(optax.chain(optax.scale_by_rms(), scale_by_learning_rate(rate)))
       >>> updates, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
       >>> print(factors(state)["learning_rate"][0].window.values[0])
       1.4142135
