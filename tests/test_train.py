@@ -375,7 +375,10 @@ def test_everything_that_happens_is_in_the_table_and_the_picture(tmp_path, capsy
     shown = capsys.readouterr().out
     for event in EVENTS:
         counts = column(folder, event)
-        assert np.all(np.diff(counts) >= 0) and (counts[-1] > 0) == (event != "mixed"), event
+        if event == "mixed":  # the command gives every metric by one way
+            assert not counts.any()
+            continue
+        assert np.all(np.diff(counts) >= 0) and counts[-1] > 0, event
         when = np.flatnonzero(np.diff(counts, prepend=0))
         assert drawn[event].tolist() == when.tolist() and f"at steps {when[0]}" in shown
     assert drawn["restarts"].tolist() == [22, 44]
