@@ -169,12 +169,11 @@ def _in_steps(name: str, value: Any) -> str:
         return "`parse(...)` reads units; in Python they are `Units(...).epochs(...)`."
     if not isinstance(value, (float, np.floating)):
         return ""
-    if 0 < value < 1 and is_length(name):
-        part = f"`Units(total_steps=...).fraction({value!r})`"
-        return f"A part of a run is {part}, and `{value * 100:g}%` in a text."
     whole = f"Write {name}={int(value):_}." if value % 1 == 0 else ""
     units = "Lengths are optimizer steps; `Units(...).epochs(...)` makes them of other units."
-    return f"{whole} {units if is_length(name) else ''}".strip()
+    part = f"`Units(total_steps=...).fraction({value!r})`, and `{value * 100:g}%` in a text"
+    share = f" A part of a run is {part}." if 0 < value < 1 else ""
+    return f"{whole} {units + share if is_length(name) else ''}".strip()
 
 
 def sequence(call: str, /, **argument: Any) -> list[Any]:

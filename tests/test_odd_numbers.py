@@ -84,7 +84,6 @@ def test_events_of_what_is_no_state_raise_as_step_does(tree):
     "tx",
     [
         js.scale_by_learning_rate(0.1),
-        optax.chain(js.monitor(), optax.sgd(0.1)),
         optax.MultiSteps(js.wrap(optax.sgd(0.1), js.constant(1.0)), 2),
     ],
 )
