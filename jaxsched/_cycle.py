@@ -23,7 +23,7 @@ from jaxsched._powers import LOGARITHM, PARTS, Leaf, power
 from jaxsched._require import length
 from jaxsched._schedule import Schedule, node
 
-# Cycles that at least double have left the clock behind after this many.
+# After this many cycles, each at least twice as long as the last, the clock has ended.
 _GROWTHS = 32
 _BEYOND = np.uint32(2**31)  # the first step that is not on the clock
 # By how many of its last digits a computed start may be off: of a factor whose digits float32 has

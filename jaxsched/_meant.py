@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 PEERS = ("optax", "torch", "keras", "timm", "transformers")
 
-# Keywords of others, and what they are here, in the order in which a function is asked for them.
+# Keywords of other libraries, and our names for them. The first that a function has is suggested.
 _KEYWORDS = {
     "alpha": ("end_value",),
     "base_lr": ("low", "init_value", "peak_value"),

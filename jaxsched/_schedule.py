@@ -317,7 +317,7 @@ _RESIDENT = "_resident"  # beside the fields, so that it is no part of the tree
 def _resident(schedule: Schedule) -> Schedule:
     """The schedule with its numbers on the device: a call sends nothing but the step.
 
-    What is on the devices of one mesh is no argument under another.
+    Arrays on the devices of one mesh cannot be arguments under another mesh.
     """
     try:
         mesh = jax.sharding.get_mesh()
