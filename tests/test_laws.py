@@ -214,9 +214,10 @@ def test_what_is_traced_has_a_text(capsys):
 
 
 def test_a_traced_decay_can_be_chained():
-    at = jax.jit(lambda decay: (LINE.cycle(decay=decay, cycles=2) >> LINE)(5))
-    assert float(at(0.5)) == pytest.approx(0.375)
-    assert jax.jit(lambda decay: LINE.cycle(decay=decay).take(8).cycle()(5))(0.5) == 0.375
+    chained = jax.jit(lambda decay: (LINE.cycle(decay=decay, cycles=2) >> LINE)(5))
+    taken = jax.jit(lambda decay: LINE.cycle(decay=decay).take(8).cycle()(5))
+    for at in (chained, taken):  # a power by its logarithm may miss the last digit
+        assert float(at(0.5)) == pytest.approx(0.375, rel=2e-7)
 
 
 def test_nothing_is_put_into_words_while_nothing_is_wrong(monkeypatch):

@@ -1,5 +1,6 @@
 """A population: stacked, drawn, swept on one device and on many, halved, searched by Optuna."""
 
+import contextlib
 import functools
 import gc
 import subprocess
@@ -510,6 +511,19 @@ print(len(found.members))
 """
 
 
+@contextlib.contextmanager
+def a_database(path):
+    """A study's storage whose connections are closed: optuna leaves that to whoever opened it."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 class TestBayesian:
     def test_it_finds_the_best_and_a_batch_is_one_program(self):
         def train(schedule, key):
@@ -552,21 +566,24 @@ class TestBayesian:
     def test_a_choice_of_schedules_is_kept_by_its_place(self, tmp_path):
         import optuna
 
-        study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
         space = {"schedule": [js.constant(0.1), js.linear(0.4, 0.0, 10)]}
-        given = dict(trials=6, batch=6, study=study)
-        found = js.bayesian_search(parabola, lambda schedule: schedule, space, **given)
-        kept = [trial.params["schedule"] for trial in study.trials]
+        with a_database(tmp_path / "study.db") as storage:
+            study = optuna.create_study(storage=storage)
+            given = dict(trials=6, batch=6, study=study)
+            found = js.bayesian_search(parabola, lambda schedule: schedule, space, **given)
+            kept = [trial.params["schedule"] for trial in study.trials]
         assert [space["schedule"][i] for i in kept] == [*found.members]
 
     def test_two_machines_share_a_study(self, tmp_path):
         import optuna
 
-        storage = tmp_path / "study.db"
-        optuna.create_study(study_name="shared", storage=f"sqlite:///{storage}")
-        command = [sys.executable, "-c", SHARED, str(storage)]
+        path = tmp_path / "study.db"
+        with a_database(path) as storage:
+            optuna.create_study(study_name="shared", storage=storage)
+        command = [sys.executable, "-c", SHARED, str(path)]
         both = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE) for i in range(2)]
         assert [process.communicate(timeout=200)[0] for process in both] == [b"6\n", b"6\n"]
-        study = optuna.load_study(study_name="shared", storage=f"sqlite:///{storage}")
-        assert len(study.trials) == 12
-        assert len({trial.params["value"] for trial in study.trials}) == 12
+        with a_database(path) as storage:
+            trials = optuna.load_study(study_name="shared", storage=storage).trials
+        assert len(trials) == 12
+        assert len({trial.params["value"] for trial in trials}) == 12
