@@ -82,6 +82,15 @@ def since(t: jax.Array, start: ArrayLike) -> jax.Array:
     return jnp.maximum(jnp.minimum(t, room) - start, 0)
 
 
+def remaining(t: jax.Array, steps: jax.Array) -> jax.Array:
+    """`steps - t`, at least 0, for times of which each is whole or real."""
+    if t.dtype == steps.dtype:
+        return jnp.maximum(steps - t, 0)
+    # A real time in whole steps and the rest: float32 does not hold every whole length.
+    whole = jnp.floor(t)
+    return jnp.maximum((steps - read(whole)).astype(t.dtype) - (t - whole), 0)
+
+
 class Beyond(NamedTuple):
     """A length that a cycle has grown to, which may be longer than the clock."""
 

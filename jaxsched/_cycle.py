@@ -254,9 +254,10 @@ class _RealCycles(NamedTuple):
         power = self.power(jnp.minimum(n, 80.0 / jnp.maximum(log, 0.2)))
         # Near 1 the power would cancel, but for that of a short factor, which is exact.
         short = self.rest == 0
-        exact = (self.mult >= 1.25) | (short & (self.mult >= 1.125))
-        grown = jnp.where(exact, power - 1, jnp.expm1(exponent))
+        far, near = ((self.mult >= 1 + x) | (self.mult <= 1 - x) for x in (0.25, 0.125))
+        grown = jnp.where(far | (short & near), power - 1, jnp.expm1(exponent))
         total = jnp.where(grows, grown / jnp.where(grows, rise, 1), level)
+        total = jnp.where(n <= 1, n, total)  # the first two starts are what was given
         return _whole_if_near(self.first * total, jnp.where(short, *map(real, _ROUNDING)))
 
     def guess(self, t: jax.Array) -> jax.Array:

@@ -75,11 +75,13 @@ def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.A
     if isinstance(steps, _clock.Beyond):
         steps, more = steps
     steps = jnp.asarray(steps)
-    if jnp.issubdtype(steps.dtype, jnp.floating) or jnp.issubdtype(t.dtype, jnp.floating):
+    if jnp.issubdtype(steps.dtype, jnp.floating):
         steps, t = jnp.maximum(real(steps), 0), real(t)
     else:
         steps = _clock.read(steps)
-    done, left = jnp.minimum(t, steps), jnp.maximum(steps - t, 0)
+    left = _clock.remaining(t, steps)
+    steps = steps.astype(t.dtype)
+    done = jnp.minimum(t, steps)
     whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
     length = real(whole) + more
     # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
