@@ -15,7 +15,6 @@ from jaxsched._batch_size import gradient_noise_scale as gradient_noise_scale
 from jaxsched._batch_size import gradual_warmup as gradual_warmup
 from jaxsched._batch_size import scale_adam_with_batch as scale_adam_with_batch
 from jaxsched._batch_size import scale_with_batch as scale_with_batch
-from jaxsched._compose import from_function as from_function
 from jaxsched._compose import join as join
 from jaxsched._compose import maximum as maximum
 from jaxsched._compose import minimum as minimum
@@ -47,6 +46,7 @@ from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._places import trainable as trainable
+from jaxsched._plot import _notebook as _notebook
 from jaxsched._plot._plot import plot as plot
 from jaxsched._plot._simulate import Simulated as Simulated
 from jaxsched._plot._simulate import simulate as simulate
@@ -65,6 +65,7 @@ from jaxsched._recipes import warmup_linear as warmup_linear
 from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
 from jaxsched._schedule import Schedule as Schedule
+from jaxsched._schedule import from_function as from_function
 from jaxsched._search._bayesian import bayesian_search as bayesian_search
 from jaxsched._search._convex_bound import convex_bound as convex_bound
 from jaxsched._search._convex_bound import transfer_rate as transfer_rate
@@ -86,6 +87,7 @@ from jaxsched._search._stack import stack as stack
 from jaxsched._search._sweep import sweep as sweep
 from jaxsched._search._unroll import checkpointed_scan as checkpointed_scan
 from jaxsched._show._describe import describe as describe
+from jaxsched._show._names import publish as _publish
 from jaxsched._show._parse import parse as parse
 from jaxsched._state import events as events
 from jaxsched._state import exhausted as exhausted
@@ -144,6 +146,8 @@ from jaxsched._units import Units as Units
 for _name, _x in list(globals().items()):
     if not _name.startswith("_") and _inspect.isfunction(_x):
         globals()[_name] = _explained(_x, __name__)
+
+_publish({_name: _x for _name, _x in globals().items() if not _name.startswith("_")})
 
 if not _TYPE_CHECKING:  # a type checker knows the names that there are
 

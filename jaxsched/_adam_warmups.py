@@ -16,10 +16,11 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._curves import Linear
+from jaxsched._node import node
 from jaxsched._numerics import above_zero, ratio, real
 from jaxsched._powers import LOGARITHM, Leaf, power
 from jaxsched._require import Number, finite, positive, refuse, require
-from jaxsched._schedule import Endless, Schedule, node
+from jaxsched._schedule import Endless, Schedule
 
 
 @node

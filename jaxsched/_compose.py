@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import Then, longest, operand, value_at
 from jaxsched._clock import Length
-from jaxsched._numerics import real
+from jaxsched._node import length_field, node
 from jaxsched._require import Number, integer, length, refuse, require, sequence
-from jaxsched._schedule import AnySchedule, Endless, Schedule, as_schedule, node
+from jaxsched._schedule import (
+    AnySchedule,
+    Schedule,
+    Then,
+    as_schedule,
+    changes_of,
+    longest,
+    operand,
+    value_at,
+)
 
 
 @node
@@ -30,6 +36,9 @@ class Minimum(Schedule):
     @property
     def steps(self) -> Length | None:
         return longest((self.a, self.b))
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of((self.a, self.b))
 
     def _at(self, t: jax.Array) -> jax.Array:
         return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
@@ -46,6 +55,9 @@ class Maximum(Schedule):
     def steps(self) -> Length | None:
         return longest((self.a, self.b))
 
+    def _changes(self) -> Iterator[int]:
+        return changes_of((self.a, self.b))
+
     def _at(self, t: jax.Array) -> jax.Array:
         return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
 
@@ -54,32 +66,21 @@ class Maximum(Schedule):
 class Select(Schedule):
     """schedules[index]."""
 
-    index: Length
+    index: Length = length_field(kw_only=False)
     schedules: tuple[Schedule, ...]
 
     @property
     def steps(self) -> Length | None:
         return longest(self.schedules)
 
+    def _changes(self) -> Iterator[int]:
+        return changes_of(self.schedules)
+
     def _at(self, t: jax.Array) -> jax.Array:
         value = self.schedules[0]._at(t)
         for k, schedule in enumerate(self.schedules[1:], start=1):
             value = jnp.where(jnp.asarray(self.index) < k, value, schedule._at(t))
         return value
-
-
-@node
-class Function(Endless):
-    """Somebody else's function of the step; its arrays are leaves if it is a pytree."""
-
-    function: Callable[..., Any]
-
-    def _at(self, t: jax.Array) -> jax.Array:
-        if jnp.issubdtype(t.dtype, jnp.floating):
-            t = _clock.read(jnp.floor(t))
-        # Axis by axis: flattened, steps would lose their sharding.
-        function = functools.reduce(lambda f, _: jax.vmap(f), range(t.ndim), self.function)
-        return real(function(t))
 
 
 def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
@@ -197,51 +198,6 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
     inside = (number >= 0) & (number <= last)
     require(inside, refuse("select", "index", f"be between 0 and {last}", index))
     return Select(number, tuple(as_schedule("select", schedule) for schedule in schedules))
-
-
-def from_function(function: Callable[..., Any]) -> Schedule:
-    """Any function of the step as a schedule: an optax schedule, or your own.
-
-    It is called with an int32 scalar of at least 0, under `vmap` for an array of steps, so that
-    even a function which cannot take a negative step or an array is total.
-
-    Args:
-      function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
-
-    Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape. A schedule
-      is returned as it is.
-
-    Raises:
-      ValueError: `function` is not callable, or does not map an integer scalar to a number.
-
-    Example:
-      >>> print(from_function(optax.linear_schedule(1.0, 0.0, 4)).take(2)(jnp.arange(5)))
-      [1.   0.75 0.5  0.5  0.5 ]
-    """
-    if isinstance(function, Schedule):
-        return function
-    if not callable(function):
-        raise ValueError(refuse("from_function", "function", "be callable", function))
-    opaque = jax.tree_util.all_leaves([function])
-    schedule = Function(jax.tree_util.Partial(function) if opaque else function)
-    try:
-        value = jax.eval_shape(function, jax.ShapeDtypeStruct((), np.int32))
-    except Exception as error:
-        must = "map an int32 scalar to a number under `jit`"
-        raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
-    leaves = jax.tree.leaves(value)
-    if len(leaves) == 1 and jnp.issubdtype(leaves[0].dtype, jnp.complexfloating):
-        remedy = f"It returns {value}. Return its real part, `jnp.real(...)`."
-        raise ValueError(
-            refuse("from_function", "function", "return a real number", function, remedy)
-        )
-    if len(leaves) != 1 or leaves[0].shape != () or leaves[0].dtype == bool:
-        returns = f"It returns {value}."
-        raise ValueError(
-            refuse("from_function", "function", "return one number", function, returns)
-        )
-    return schedule
 
 
 def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:

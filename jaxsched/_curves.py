@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import Length, held, is_counted, total
+from jaxsched._node import length_field, node
 from jaxsched._numerics import (
     above_zero,
     blend,
@@ -29,7 +30,7 @@ from jaxsched._numerics import (
     whole_if_due,
 )
 from jaxsched._require import Number, finite, length, positive, refuse, require
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Schedule
 
 Weights = tuple[jax.Array, jax.Array]
 
@@ -40,7 +41,7 @@ class Curve(Schedule):
 
     init_value: Number
     end_value: Number
-    steps: Length  # pyright: ignore[reportIncompatibleMethodOverride]
+    steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
         """The weights of the initial and of the end value."""

@@ -6,6 +6,9 @@ exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(..
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +16,11 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, held
+from jaxsched._node import choice, length_field, node
 from jaxsched._numerics import above_zero, blend, growth, raised, real, saturated
 from jaxsched._powers import LOGARITHM, Leaf, power
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
-from jaxsched._schedule import Endless, Schedule, node
+from jaxsched._schedule import Endless, Schedule
 
 
 @node
@@ -24,7 +28,7 @@ class Constant(Schedule):
     """value."""
 
     value: Number
-    steps: Length | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
+    steps: Length | None = length_field(None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _at(self, t: jax.Array) -> jax.Array:
         # Like the steps in their sharding too, which a shape alone does not say.
@@ -53,12 +57,15 @@ class InverseTimeDecay(Endless):
 
     init_value: Number
     decay_rate: Number = dataclasses.field(kw_only=True)
-    decay_steps: Length = dataclasses.field(kw_only=True)
-    staircase: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
+    decay_steps: Length = length_field()
+    staircase: bool = choice(False)
 
     def _at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
         return real(self.init_value) / (1 + jnp.maximum(real(self.decay_rate), 0) * n)
+
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
 
 
 @node
@@ -75,6 +82,9 @@ class PowerLaw(Endless):
         half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
         return real(self.peak_value) * half * half
 
+    def _changes(self) -> Iterable[int]:
+        return [math.ceil(float(self.timescale))]
+
 
 @node
 class ExponentialDecay(Endless):
@@ -82,9 +92,9 @@ class ExponentialDecay(Endless):
 
     init_value: Number
     decay_rate: Leaf = power(LOGARITHM)
-    decay_steps: Length = dataclasses.field(kw_only=True)
+    decay_steps: Length = length_field()
     end_value: Number | None = dataclasses.field(default=None, kw_only=True)
-    staircase: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
+    staircase: bool = choice(False)
 
     def _at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
@@ -94,6 +104,9 @@ class ExponentialDecay(Endless):
         end, falls = real(self.end_value), real(self.decay_rate) < 0
         return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
 
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
+
 
 @node
 class SawtoothPolynomial(Endless):
@@ -102,7 +115,7 @@ class SawtoothPolynomial(Endless):
     init_value: Number
     end_value: Number
     power: Number = dataclasses.field(kw_only=True)
-    decay_steps: Length = dataclasses.field(kw_only=True)
+    decay_steps: Length = length_field()
 
     def _at(self, t: jax.Array) -> jax.Array:
         period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
@@ -113,12 +126,20 @@ class SawtoothPolynomial(Endless):
         weights = raised(real(left) / length, real(t) / length, self.power)
         return blend(self.init_value, self.end_value, *weights)
 
+    def _changes(self) -> Iterable[int]:
+        return itertools.count(int(self.decay_steps) + 1, int(self.decay_steps))
+
 
 def _periods(t: jax.Array, steps: Length, staircase: bool) -> jax.Array:
     """t / steps; whole ones only for a staircase, counted in integers."""
     if not staircase:
         return real(t) / jnp.maximum(real(steps), 1)
     return real(t // jnp.maximum(_clock.read(steps), 1).astype(t.dtype))
+
+
+def _stairs(steps: Length) -> Iterable[int]:
+    """Where each stair begins but for the first."""
+    return itertools.count(int(steps), int(steps))
 
 
 def constant(value: ArrayLike, steps: ArrayLike | None = None) -> Schedule:

@@ -7,8 +7,8 @@ is the list, and those before it are the axes of a stack.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 import jax
@@ -18,17 +18,13 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
+from jaxsched._node import list_field, node
 from jaxsched._numerics import blend, half_cosine, looked_up, real, whole_if_due
 from jaxsched._require import Number, finite, finite_of, refuse, require, sequence
-from jaxsched._schedule import Endless, Schedule, node
+from jaxsched._schedule import Endless, Schedule
 
 List = np.ndarray | jax.Array
 PLAIN = int, float, np.integer, np.floating
-
-
-def list_field() -> Any:
-    """A field that is a list: one axis more than a number has."""
-    return dataclasses.field(metadata={"rank": 1})
 
 
 @node
@@ -40,6 +36,9 @@ class PiecewiseConstant(Endless):
 
     def _at(self, t: jax.Array) -> jax.Array:
         return looked_up(real(self.values), _passed(t, self.boundaries))
+
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
 
 
 @node
@@ -70,6 +69,9 @@ class Knots(Endless):
         counted = _clock.is_counted(t, boundaries)
         return self._due(value, width, *ends) if counted else value
 
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
+
     def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
         """The value at a whole step between two knots at whole steps."""
         return value
@@ -92,6 +94,11 @@ class PiecewiseCosine(Knots):
 
     def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return half_cosine(done, left)
+
+
+def _first_steps(boundaries: List) -> list[int]:
+    """The first whole step at or after each boundary."""
+    return [math.ceil(step) for step in np.asarray(boundaries).tolist()]
 
 
 def _passed(t: jax.Array, boundaries: List) -> jax.Array:

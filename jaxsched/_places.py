@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,18 +19,18 @@ from jaxsched._schedule import Schedule, as_schedule
 
 Numbers = dict[str, jax.Array]
 
-# Fields that are lengths even where a float holds one that is beyond the clock.
-_LENGTHS = (".steps", ".decay_steps", ".by", ".each", ".cycles", ".index")
-
 
 class Place(NamedTuple):
     """Where a leaf is."""
 
     name: str  # classes and fields from the root, such as "Then.0.Linear.steps"
     form: Form | None  # how the leaf holds its number, if not as it is
+    is_length: bool  # a float may hold one, too, that is beyond the clock
 
 
-def places(x: Any, name: str = "", form: Form | None = None) -> Iterator[Place]:
+def places(
+    x: Any, name: str = "", form: Form | None = None, is_length: bool = False
+) -> Iterator[Place]:
     """The places of the leaves, in the order of the leaves."""
     if isinstance(x, Schedule):
         yield from _places_in(x, name)
@@ -39,27 +40,30 @@ def places(x: Any, name: str = "", form: Form | None = None) -> Iterator[Place]:
     else:
         leaves = jax.tree.leaves(x)
         names = [name] if len(leaves) == 1 else [f"{name}.{i}" for i in range(len(leaves))]
-        yield from (Place(name, form) for name in names)
+        whole = [jnp.issubdtype(jnp.result_type(leaf), jnp.integer) for leaf in leaves]
+        yield from map(Place, names, itertools.repeat(form), (is_length or x for x in whole))
 
 
 def _places_in(node: Schedule, name: str) -> Iterator[Place]:
     fields = dataclasses.fields(node)  # pyright: ignore[reportArgumentType]
     static = [f"{f.name}={getattr(node, f.name)!r}" for f in fields if f.metadata.get("static")]
     name += type(node).__name__ + (f"({', '.join(static)})" if static else "")
-    held, data = forms(node), [f.name for f in fields if not f.metadata.get("static")]
-    parents = [f for f in data if isinstance(getattr(node, f), (tuple, Schedule))]
+    held, data = forms(node), [f for f in fields if not f.metadata.get("static")]
+    parents = [f for f in data if isinstance(getattr(node, f.name), (tuple, Schedule))]
     for f in data:
         # An only child needs no name. Two of one class would have the same places without one.
         plain = f in parents and len(parents) == 1
-        dot = "." if f in parents and not plain else ""
-        yield from places(getattr(node, f), f"{name}.{'' if plain else f}{dot}", held.get(f))
+        place = f"{name}.{'' if plain else f.name}{'.' if f in parents and not plain else ''}"
+        yield from places(
+            getattr(node, f.name), place, held.get(f.name), f.metadata.get("length", False)
+        )
 
 
 def numbers_of(schedule: Schedule) -> Numbers:
     """The leaves of a schedule as fresh, strongly typed arrays, in their order, by their names."""
     return {
-        name: jnp.array(_whole(leaf) if _is_length(name, leaf) else real(leaf), copy=True)
-        for (name, _), leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
+        place.name: jnp.array(_whole(leaf) if place.is_length else real(leaf), copy=True)
+        for place, leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
     }
 
 
@@ -92,9 +96,9 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
     held = {place.name: leaf for place, leaf in zip(found, leaves, strict=True)}
     forms = {place.name: place.form for place in found}
     floats = {
-        name: jnp.array(_number(held[name], forms[name]), copy=True)
-        for name in held
-        if not _is_length(name, held[name])
+        place.name: jnp.array(_number(held[place.name], place.form), copy=True)
+        for place in found
+        if not place.is_length
     }
 
     def rebuild(numbers: Numbers) -> Schedule:
@@ -128,8 +132,3 @@ def _whole(leaf: Any) -> jax.Array:
     if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
         return _clock.read(leaf)
     return _clock.signed(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
-
-
-def _is_length(place: str, leaf: Any) -> bool:
-    whole = jnp.issubdtype(jnp.result_type(leaf), jnp.integer)
-    return bool(whole) or place.endswith(_LENGTHS)

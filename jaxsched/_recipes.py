@@ -20,12 +20,11 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._curves import cosine, linear, one_minus_sqrt, polynomial
-from jaxsched._cycle import cycle
 from jaxsched._decays import constant, exponential_decay, inverse_sqrt
 from jaxsched._numerics import above_zero, real
 from jaxsched._numerics import ratio as divided
 from jaxsched._require import Number, Whole, finite, flag, length, positive, refuse, require
-from jaxsched._schedule import Schedule
+from jaxsched._schedule import Schedule, cycle
 
 CurveFactory = Callable[..., Schedule]
 

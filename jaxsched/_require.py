@@ -158,6 +158,13 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
     return _clock.signed(array)
 
 
+def is_whole(x: Any) -> bool:
+    """Is a number an integer by its type, of which exact things can be said?"""
+    if isinstance(x, (jax.Array, np.ndarray)):
+        return jnp.issubdtype(x.dtype, jnp.integer)
+    return isinstance(x, numbers.Integral) and x is not True
+
+
 def is_length(name: str) -> bool:
     """Is the argument of this name counted in optimizer steps?"""
     return name.endswith("steps") or name in _LENGTHS

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxsched._node import list_field, node
 from jaxsched._numerics import looked_up, real
-from jaxsched._piecewise import list_field, numbers_of
+from jaxsched._piecewise import numbers_of
 from jaxsched._require import refuse, require
-from jaxsched._schedule import Schedule, node
+from jaxsched._schedule import Schedule
 
 
 @node

@@ -15,7 +15,7 @@ import pytest
 
 import jaxsched
 from jaxsched import _extra
-from jaxsched._show._still import still
+from jaxsched._stateful._protocol import still
 from jaxsched._train import _optimizer, _picture, _run, _settings, _words
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits

@@ -12,7 +12,7 @@ from jaxsched._plot._curve import brief, horizon
 from jaxsched._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
 from jaxsched._search._leaderboard import table
-from jaxsched._show._still import still
+from jaxsched._stateful._protocol import still
 
 LONGEST = 10**6  # steps of a bound, which looks at every one
 HEADS = ("peak", "at step", "mean", "end", "steps", "bound", "schedule")

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from jaxsched._clock import LAST
+from jaxsched._marks import Jump, Phase
+from jaxsched._node import require_unstacked
 from jaxsched._padded import values_at
-from jaxsched._plot._phases import Phase, phases
 from jaxsched._plot._simulate import (
     Metrics,
     before,
@@ -30,11 +31,9 @@ from jaxsched._plot._simulate import (
     simulate,
 )
 from jaxsched._require import static_length
-from jaxsched._schedule import Schedule, as_schedule, require_unstacked
-from jaxsched._show._boundaries import boundaries
-from jaxsched._show._jumps import Jump, jumps
-from jaxsched._show._still import still
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._show._boundaries import boundaries, jumps
+from jaxsched._stateful._protocol import Stateful, still
 from jaxsched._transforms._walk import EVENTS
 
 POINTS = 2**16
@@ -194,7 +193,7 @@ def _curve(
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
         edges = edges[edges < min(total, LAST if when is None else when)]
-    pieces = phases(quiet, total if when is None else min(total, when))  # what follows is another
+    pieces = quiet._phases(total if when is None else min(total, when))  # what follows is another
     return Curve(
         label.strip(),
         steps,

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxsched._plot._curve import drawn, labelled
 from jaxsched._plot._svg import svg
+from jaxsched._text import Written
 
 MOST = 7  # members of a stack that are drawn
 
@@ -26,3 +27,7 @@ def page(schedule: Any) -> str | None:
     except Exception:
         return None
     return f"<div>{picture}<br>{more}<code>{html.escape(repr(schedule))}</code></div>"
+
+
+# A notebook asks for this method. What is shown needs pictures, of which the classes know nothing.
+Written._repr_html_ = page

@@ -10,7 +10,6 @@ import numpy as np
 from jaxsched._extra import extra
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._plot._saved import saved
-from jaxsched._search._range._result import RangeTest
 
 _RULES = {
     "steepest": (ORANGE, "v"),
@@ -22,7 +21,7 @@ _RULES = {
 _ROOM = 0.12  # above and below the smoothed curve, of its height
 
 
-def draw(test: RangeTest, path: str | Path | None, axes: Any) -> Any:
+def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
     """See `RangeTest.plot`."""
     if axes is None:
         # Not `pyplot`: no window, no backend, nothing to close.
@@ -39,7 +38,7 @@ def draw(test: RangeTest, path: str | Path | None, axes: Any) -> Any:
     return axes
 
 
-def _rows(test: RangeTest) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _rows(test: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The rates, and by seed the losses; what does not count is NaN, which is not drawn."""
     size = test.rates.shape[-1]
     counts = np.asarray(test.count).reshape(-1)
@@ -69,7 +68,7 @@ def _curves(
         axes.axvline(np.median(stops), label=f"stopped at {np.median(stops):.3g}{of}", **style)
 
 
-def _suggested(axes: Any, test: RangeTest, rates: np.ndarray, smoothed: np.ndarray) -> None:
+def _suggested(axes: Any, test: Any, rates: np.ndarray, smoothed: np.ndarray) -> None:
     """The rules on the curve, and the range behind it; nothing on a curve that says nothing."""
     if not test.ok:
         axes.set_title(f"no suggestion: {test.reason}", fontsize=9, loc="left")

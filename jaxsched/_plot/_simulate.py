@@ -14,9 +14,8 @@ from jaxsched._clock import LAST, known
 from jaxsched._padded import shortened, size
 from jaxsched._require import refuse, require, static_length
 from jaxsched._schedule import AnySchedule, as_schedule
-from jaxsched._show._still import still
 from jaxsched._state import events, hyperparams, observe, trigger
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._protocol import Stateful, still
 from jaxsched._stateful._until import Until
 from jaxsched._transforms._scale import scale_by_schedule
 from jaxsched._transforms._scheduled import with_extra_args

@@ -16,16 +16,14 @@ from jaxsched._padded import values_at
 from jaxsched._plot._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._plot._saved import saved
 from jaxsched._schedule import AnySchedule, Schedule, as_schedule
-from jaxsched._search._leaderboard import Sweep
-from jaxsched._show._still import still
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._protocol import Stateful, still
 
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK
 POINTS = 1000  # of a curve that is drawn
 UNENDING = 1000  # steps of a population in which no curve has an end
 
 
-def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
+def draw(sweep: Any, path: str | Path | None, top: int) -> Any:
     """The figure, written to `path` if there is one."""
     figure = extra("matplotlib.figure").Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
@@ -40,7 +38,7 @@ def draw(sweep: Sweep, path: str | Path | None, top: int) -> Any:
     return figure
 
 
-def _scores(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
+def _scores(panel: Any, sweep: Any, named: Sequence[tuple[int, str]]) -> None:
     scores = np.where(np.isfinite(sweep.scores), sweep.scores, np.nan)[sweep.order]
     ranks = np.arange(1, len(scores) + 1)
     colours = [colour for _, colour in named] + [GREY] * (len(scores) - len(named))
@@ -57,7 +55,7 @@ def _scores(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
     panel.set_ylabel("rank")
 
 
-def _curves(panel: Any, sweep: Sweep, named: Sequence[tuple[int, str]]) -> None:
+def _curves(panel: Any, sweep: Any, named: Sequence[tuple[int, str]]) -> None:
     curves = [_first(member) for member in sweep.members]
     ends = [int(curve.steps) for curve in curves if curve.steps is not None]
     steps = np.unique(np.linspace(0, max(ends, default=0) or UNENDING, POINTS).astype(int))

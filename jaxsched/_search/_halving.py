@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxsched._node import node
 from jaxsched._numerics import real
 from jaxsched._require import length, one_of, refuse, require, sequence
-from jaxsched._schedule import node
 from jaxsched._search._contract import (
     is_score,
     require_devices,

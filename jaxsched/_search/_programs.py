@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial, all_leaves
 
-from jaxsched._schedule import node
+from jaxsched._node import node
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxsched._algebra import Product
 from jaxsched._compose import Select
 from jaxsched._decays import constant
 from jaxsched._require import finite, refuse, require, sequence
-from jaxsched._schedule import Schedule, as_schedule, is_function
+from jaxsched._schedule import Product, Schedule, as_schedule, is_function
 from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)

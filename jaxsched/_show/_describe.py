@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,15 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched._clock import LAST
+from jaxsched._marks import Jump
+from jaxsched._node import require_unstacked
 from jaxsched._padded import values_at
 from jaxsched._require import length, refuse
-from jaxsched._schedule import Schedule, as_schedule, require_unstacked
-from jaxsched._show._boundaries import boundaries
-from jaxsched._show._jumps import Jump, jumps
-from jaxsched._show._still import at_first, still
-from jaxsched._stateful._protocol import Rule, Stateful
-from jaxsched._stateful._tunable import Tunable
-from jaxsched._stateful._until import Until
+from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._show._boundaries import boundaries, jumps
+from jaxsched._stateful._protocol import Stateful, still
 
 FEW, MOST = 4, 12  # boundaries shown: of what never ends, and of what does
 POINTS = 2**16  # steps looked at in one go
@@ -100,7 +97,7 @@ def describe(
         rows=_rows(quiet, steps),
         peak=_extreme(quiet, np.argmax, grid),
         floor=_extreme(quiet, np.argmin, grid),
-        rules=tuple(map(_rule, schedule.rules)) if reacts else (),
+        rules=tuple(rule._said() for rule in schedule.rules) if reacts else (),
         left_out=left_out,
         jumps=tuple(x for x in jumps(quiet) if last is None or x.step <= last),
     )
@@ -144,19 +141,3 @@ def _extreme(schedule: Schedule, best: Callable[..., Any], grid: np.ndarray) -> 
         if high - low <= 2:
             return Row(int(grid[at]), float(values[at]))
         grid = np.unique([*np.linspace(low, high, POINTS).astype(np.int64), grid[at]])
-
-
-@functools.singledispatch
-def _rule(x: Rule) -> str:
-    """What a rule is worth, in words."""
-    return f"times {x}, {at_first(x):g} until it acts"
-
-
-@_rule.register
-def _(x: Until) -> str:
-    return f"times {x}, the first until `trigger(opt_state)`"
-
-
-@_rule.register
-def _(x: Tunable) -> str:
-    return f"times {x}, as it is until `retune(opt_state, ...)`"

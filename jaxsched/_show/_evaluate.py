@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from jaxsched._algebra import Then
 from jaxsched._require import is_length
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._schedule import Schedule, Then, as_schedule
 from jaxsched._show import _names
 from jaxsched._show._names import Factory, meant
 from jaxsched._show._syntax import (

@@ -1,4 +1,4 @@
-"""The names that text knows, found in the package: a new factory is one at once."""
+"""The names that text knows: those of the public functions that make a schedule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jaxsched
 from jaxsched import _meant
 from jaxsched._schedule import Schedule
 
@@ -16,14 +15,21 @@ Factory = Callable[..., Any]
 # Names that functions and methods had once, and have for ever: what was read will be read.
 OLD_NAMES: dict[str, str] = {}
 
+_public: dict[str, Any] = {}
+
 _MADE = ("Schedule", "Rule", "Stateful")
 _OPAQUE = ("from_function", "feedback")  # what it takes has no text
 _PLACED = ["init_value", "end_value", "steps"]
 
 
+def publish(names: Mapping[str, Any]) -> None:
+    """Let text know the public names of the package, as the package has them."""
+    _public.update(names)
+
+
 def factory(name: str) -> Factory | None:
     """The public function of this name, if it makes a schedule, stateful or not."""
-    return _maker(vars(jaxsched).get(name)) if name not in _OPAQUE else None
+    return _maker(_public.get(name)) if name not in _OPAQUE else None
 
 
 def method(name: str) -> Factory | None:
@@ -39,17 +45,17 @@ def curve(name: str) -> Factory | None:
 
 def factories() -> dict[str, Factory]:
     """All functions that make a schedule, by name."""
-    return _found(factory, jaxsched)
+    return _found(factory, _public)
 
 
 def methods() -> dict[str, Factory]:
     """All methods that make a schedule of one, by name."""
-    return _found(method, Schedule)
+    return _found(method, vars(Schedule))
 
 
 def curves() -> dict[str, Factory]:
     """All functions that a recipe takes as a curve, by name."""
-    return _found(curve, jaxsched)
+    return _found(curve, _public)
 
 
 @functools.cache
@@ -75,7 +81,7 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 def twins(name: str) -> list[str]:
     """Where the twins of a name are."""
-    return _meant.twins(jaxsched.compat, name)
+    return _meant.twins(_public["compat"], name)
 
 
 def _maker(x: Any) -> Factory | None:
@@ -85,5 +91,5 @@ def _maker(x: Any) -> Factory | None:
     return x if getattr(made, "__name__", made) in _MADE else None
 
 
-def _found(look: Callable[[str], Factory | None], where: Any) -> dict[str, Factory]:
-    return {name: found for name in sorted(vars(where)) if (found := look(name)) is not None}
+def _found(look: Callable[[str], Factory | None], where: Iterable[str]) -> dict[str, Factory]:
+    return {name: found for name in sorted(where) if (found := look(name)) is not None}

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from jaxsched._show._tokens import MisreadError, Token, token_at, unquoted
+from jaxsched._text import LONGEST
 
 T = TypeVar("T")
 
-LENGTH = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
 DEPTH = 40  # of brackets, and of methods in a row: each takes ten of Python's 1000 frames
 PARTS = 1000  # calls and operators: each is compiled, and some take the square of them
 DIGITS = 309  # of an integer: no float is as large
@@ -100,10 +100,10 @@ Node = Number | Constant | Name | Items | Call | Signed | Infix
 
 def tree(text: str) -> Node:
     """The tree of a text, or a `MisreadError`."""
-    if len(text) > LENGTH:
+    if len(text) > LONGEST:
         remedy = 'Save a long table by `np.save("a.npy", values)`: `table(np.load("a.npy"))`.'
-        reason = f"a text has at most {LENGTH:_} characters, got {len(text):_}. {remedy}"
-        raise MisreadError(LENGTH, reason)
+        reason = f"a text has at most {LONGEST:_} characters, got {len(text):_}. {remedy}"
+        raise MisreadError(LONGEST, reason)
     reader = _Reader(text)
     node = reader.infix()
     reader.take("end", "an operator or the end")

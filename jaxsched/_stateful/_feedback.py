@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxsched._clock import counted
+from jaxsched._node import choice, node
 from jaxsched._numerics import real
 from jaxsched._require import refuse, require
-from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen
+from jaxsched._stateful._protocol import Rule, chosen
 
 KINDS = (jnp.bool_, jnp.integer, jnp.floating)
 OTHER = len(KINDS)

@@ -23,15 +23,15 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
+from jaxsched._node import choice, length_field, node, number
 from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import Number, length, one_of, positive, refuse, require, within
-from jaxsched._schedule import node
 from jaxsched._stateful import _blocks, _mailbox
 from jaxsched._stateful._better import MODES, lowered
 from jaxsched._stateful._blocks import Blocks
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen, number
+from jaxsched._stateful._protocol import Rule, chosen
 from jaxsched._stateful._rolling import SMALL, parts, small
 
 UNDECIDED, IMPROVING, FLAT = 0, 1, 2
@@ -65,12 +65,12 @@ class ReduceWhenFlat(Listener):
 
     mode: str = choice("min")
     factor: Number = number(0.1)
-    block_size: Length = number(16)
+    block_size: Length = length_field(16)
     blocks: int = choice(32)
     rtol: Number = number(0.05)
     atol: Number = number(0.0)
     sigmas: Number = number(2.0)
-    cooldown: Length = number(0)
+    cooldown: Length = length_field(0)
     min_scale: Number = number(0.0)
     metric: str = choice("value")
     axis_name: Axis = choice(None)

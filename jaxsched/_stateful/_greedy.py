@@ -16,14 +16,14 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, counted, held
+from jaxsched._node import choice, length_field, node, number
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, positive, static_length, within
-from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._better import MODES, beyond
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen, number
+from jaxsched._stateful._protocol import Rule, chosen
 
 POLICIES = ("ignore", "bad")
 
@@ -51,15 +51,15 @@ class Greedy(Listener):
 
     mode: str = choice("min")
     factor: Number = number(0.95)
-    patience: Length = number(10)
+    patience: Length = length_field(10)
     rtol: Number = number(0.0)
     atol: Number = number(1e-6)
-    cooldown: Length = number(0)
-    warmup: Length = number(0)
+    cooldown: Length = length_field(0)
+    warmup: Length = length_field(0)
     min_scale: Number = number(0.0)
     max_scale: Number = number(10.0)
     min_change: Number = number(0.0)
-    reset_after: Length | None = number(None)
+    reset_after: Length | None = length_field(None)
     window_size: int | None = choice(None)
     nonfinite: str = choice("ignore")
     metric: str = choice("value")

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
+from jaxsched._node import choice, node, number
 from jaxsched._numerics import dot, real
 from jaxsched._require import Number, flag, positive, refuse, require, within
-from jaxsched._schedule import node
 from jaxsched._stateful._listener import Axis, axis
-from jaxsched._stateful._protocol import LikeParams, Rule, choice, chosen, number
+from jaxsched._stateful._protocol import LikeParams, Rule, chosen
 
 
 class HypergradientState(NamedTuple):

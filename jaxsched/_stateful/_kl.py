@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
+from jaxsched._node import choice, node, number
 from jaxsched._numerics import real
 from jaxsched._require import Number, one_of, positive, within
-from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, number
+from jaxsched._stateful._protocol import Rule
 
 POLICIES = ("cut", "ignore")
 

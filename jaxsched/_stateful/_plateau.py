@@ -16,14 +16,14 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
+from jaxsched._node import choice, length_field, node, number
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, within
-from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _smoothing
 from jaxsched._stateful._better import MODES, beyond, lowered
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, chosen, number
+from jaxsched._stateful._protocol import Rule, chosen
 from jaxsched._stateful._smoothing import SmoothingState
 
 POLICIES = ("ignore", "bad", "reduce")
@@ -49,13 +49,14 @@ class ReduceOnPlateau(Listener):
 
     mode: str = choice("min")
     factor: Number = number(0.1)
-    patience: Length = number(10)
+    patience: Length = length_field(10)
     rtol: Number = number(1e-4)
     atol: Number = number(0.0)
-    cooldown: Length = number(0)
+    cooldown: Length = length_field(0)
     min_scale: Number = number(0.0)
-    start_after: Length = number(0)
-    accumulation_size: Length | None = number(None)  # None, both: no smoothing, and no state of it
+    start_after: Length = length_field(0)
+    # None, both: no smoothing, and no state of it.
+    accumulation_size: Length | None = length_field(None)
     ema_decay: Number | None = number(None)
     nonfinite: str = choice("ignore")
     metric: str = choice("value")

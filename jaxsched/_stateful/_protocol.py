@@ -11,7 +11,8 @@ tuple, in order.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import operator
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
@@ -19,9 +20,20 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import bounds, clipped, factor, multiplied, require_one_rate, value_at
+from jaxsched._decays import constant
+from jaxsched._node import node, require_unstacked
 from jaxsched._require import Number
-from jaxsched._schedule import Schedule, is_operand, node, require_unstacked
+from jaxsched._schedule import (
+    Schedule,
+    bounds,
+    clipped,
+    factor,
+    is_operand,
+    multiplied,
+    require_one_rate,
+    value_at,
+)
+from jaxsched._text import PRODUCT, Written, infix, options, owner
 
 State = tuple[Any, ...]
 
@@ -32,7 +44,7 @@ class LikeParams(NamedTuple):
     tree: Any  # of the structure of the parameters; None without any
 
 
-class Stateful:
+class Stateful(Written):
     """What has a state: rules, and products of rules and schedules."""
 
     __array_ufunc__: ClassVar[None] = None
@@ -44,6 +56,10 @@ class Stateful:
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         """The value at clock time `t`, from those of the rules."""
+        raise NotImplementedError
+
+    def _at_first(self) -> Any:
+        """A schedule, or a number: what it is worth while nothing acts."""
         raise NotImplementedError
 
     def init(self, params: Any = None) -> State:
@@ -95,17 +111,6 @@ class Stateful:
     __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
     take = shift = faster = hold = stretch = cycle = _only_multiplies
 
-    def __repr__(self) -> str:
-        from jaxsched._show._expression import expression
-
-        return expression(self) if dataclasses.is_dataclass(self) else object.__repr__(self)
-
-    def _repr_html_(self) -> str | None:
-        """What a notebook shows: the curve until something acts, and the expression."""
-        from jaxsched._plot._notebook import page
-
-        return page(self)
-
 
 class Rule(Stateful):
     """A leaf: one state, and what it is worth."""
@@ -116,6 +121,13 @@ class Rule(Stateful):
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         return next(values)
+
+    def _at_first(self) -> Any:
+        return float(self._value(self._start(), jax.numpy.zeros((), jax.numpy.int32)))
+
+    def _said(self) -> str:
+        """What it is worth, in words."""
+        return f"times {self}, {self._at_first():g} until it acts"
 
     def _start(self, params: Any = None) -> Any:
         """The state before the first update: fresh arrays, strongly typed."""
@@ -140,6 +152,8 @@ class StatefulProduct(Stateful):
 
     factors: tuple[Schedule | Stateful | Number, ...]
 
+    _binds = PRODUCT
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         return sum((x.rules for x in self.factors if isinstance(x, Stateful)), start=())
@@ -149,6 +163,12 @@ class StatefulProduct(Stateful):
             return x._combine(values, t) if isinstance(x, Stateful) else value_at(x, t)
 
         return multiplied(map(value, self.factors))
+
+    def _at_first(self) -> Any:
+        return functools.reduce(operator.mul, map(at_first, self.factors))
+
+    def _text(self) -> str:
+        return infix(" * ", PRODUCT, self.factors, Stateful)
 
 
 @node
@@ -166,6 +186,23 @@ class StatefulClip(Stateful):
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         return clipped(self.schedule._combine(values, t), self.low, self.high)
 
+    def _at_first(self) -> Schedule:
+        return still(self.schedule).clip(self.low, self.high)
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
+
+
+def at_first(x: Any) -> Any:
+    """What a schedule is worth, stateful or not, while nothing acts; of a number, itself."""
+    return x._at_first() if isinstance(x, Stateful) else x
+
+
+def still(x: Any) -> Schedule:
+    """The schedule that `x` is, stateful or not, while nothing acts."""
+    quiet = at_first(x)
+    return quiet if isinstance(quiet, Schedule) else constant(quiet)
+
 
 def _product(*factors: Any) -> Stateful:
     if not all(isinstance(x, Stateful) or is_operand(x) for x in factors):
@@ -178,16 +215,6 @@ def _product(*factors: Any) -> Stateful:
         else:
             flat.append(x if isinstance(x, Stateful) else factor(x))
     return StatefulProduct(tuple(flat))
-
-
-def number(default: Any) -> Any:
-    """A field of a rule that is a number."""
-    return dataclasses.field(default=default, kw_only=True)
-
-
-def choice(default: Any) -> Any:
-    """A field of a rule that is structure."""
-    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:

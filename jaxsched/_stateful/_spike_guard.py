@@ -17,13 +17,13 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
+from jaxsched._node import choice, length_field, node, number
 from jaxsched._numerics import blend, fractions, real
 from jaxsched._require import Number, length, one_of, positive, static_length, within
-from jaxsched._schedule import node
 from jaxsched._stateful import _mailbox, _rolling
 from jaxsched._stateful._listener import Axis, Listener, listening
 from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import Rule, choice, number
+from jaxsched._stateful._protocol import Rule
 from jaxsched._stateful._rolling import Window
 
 POLICIES = ("spike", "ignore")
@@ -44,10 +44,10 @@ class SpikeGuard(Listener):
     """low at a spike, then a line to 1 over `recover_steps`."""
 
     factor: Number = number(0.1)
-    recover_steps: Length = number(100)
+    recover_steps: Length = length_field(100)
     sigmas: Number = number(6.0)
     window_size: int = choice(128)
-    min_observations: Length | None = number(None)
+    min_observations: Length | None = length_field(None)
     min_scale: Number = number(0.01)
     nonfinite: str = choice("spike")
     metric: str = choice("value")

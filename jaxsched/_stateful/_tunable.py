@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._compose import Function
+from jaxsched._node import node
 from jaxsched._places import Numbers, numbers_of, places
-from jaxsched._schedule import Schedule, as_schedule, node
+from jaxsched._schedule import Function, Schedule, as_schedule
 from jaxsched._stateful._protocol import Rule
 
 
@@ -39,6 +39,12 @@ class Tunable(Rule):
     def _value(self, state: TunableState, t: jax.Array) -> jax.Array:
         leaves = [state.numbers[place.name] for place in places(self.schedule)]
         return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves)._at(t)
+
+    def _at_first(self) -> Schedule:
+        return self.schedule
+
+    def _said(self) -> str:
+        return f"times {self}, as it is until `retune(opt_state, ...)`"
 
 
 def tunable(schedule: Any) -> Rule:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched import _clock
-from jaxsched._schedule import Schedule, as_schedule, node
+from jaxsched._node import node
+from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._protocol import Rule
 
 
@@ -37,6 +38,12 @@ class Until(Rule):
     def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
         after = self.b._at(_clock.since(t, state.start))
         return jnp.where(state.begun, after, self.a._at(t))
+
+    def _at_first(self) -> Schedule:
+        return self.a
+
+    def _said(self) -> str:
+        return f"times {self}, the first until `trigger(opt_state)`"
 
 
 def until(a: Any, b: Any) -> Rule:

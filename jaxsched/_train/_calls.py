@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxsched._show._evaluate import Scope, arguments_of, unknown
-from jaxsched._show._expression import expression
 from jaxsched._show._parse import reading
 from jaxsched._show._syntax import Call, Name, tree
 from jaxsched._show._tokens import MisreadError
+from jaxsched._text import text
 from jaxsched._train._refused import refusing
 
 
@@ -47,5 +47,5 @@ def read(
 
 def shown(name: str, arguments: Mapping[str, Any]) -> str:
     """A call as it is kept: always written the same way."""
-    texts = ", ".join(f"{key}={expression(x)}" for key, x in arguments.items())
-    return f"{name}({texts})"
+    said = ", ".join(f"{key}={text(x)}" for key, x in arguments.items())
+    return f"{name}({said})"

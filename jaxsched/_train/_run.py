@@ -14,8 +14,7 @@ from jaxsched._extra import extra
 from jaxsched._padded import values_at
 from jaxsched._plot._curve import drawn
 from jaxsched._schedule import Schedule
-from jaxsched._show._still import still
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._protocol import Stateful, still
 from jaxsched._train import _report, _settings
 from jaxsched._train._checkpoint import Checkpoints
 from jaxsched._train._data import digits

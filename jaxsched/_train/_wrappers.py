@@ -8,8 +8,7 @@ from typing import Any
 import optax
 
 from jaxsched._schedule import Schedule
-from jaxsched._show._still import still
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._stateful._protocol import Stateful, still
 from jaxsched._train import _calls
 from jaxsched._train._refused import RefusedError, refusing
 from jaxsched._transforms._keep_best import keep_best

@@ -12,12 +12,17 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from jaxsched._compose import Function
 from jaxsched._require import refuse, require
-from jaxsched._schedule import Schedule
-from jaxsched._show._still import at_first, still
+from jaxsched._schedule import Function, Schedule
 from jaxsched._stateful._listener import GRADIENT_NORM
-from jaxsched._stateful._protocol import Rule, Stateful, StatefulClip, StatefulProduct
+from jaxsched._stateful._protocol import (
+    Rule,
+    Stateful,
+    StatefulClip,
+    StatefulProduct,
+    at_first,
+    still,
+)
 
 
 def require_rate(call: str, argument: str, slot: Any) -> None:

@@ -18,11 +18,10 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._clock import ticked
-from jaxsched._compose import from_function
 from jaxsched._decays import constant
 from jaxsched._numerics import real, wide
 from jaxsched._require import refuse, require
-from jaxsched._schedule import Schedule, is_function
+from jaxsched._schedule import Schedule, from_function, is_function
 from jaxsched._stateful._protocol import LikeParams, Stateful
 
 Slot = Schedule | Stateful

@@ -13,14 +13,12 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._algebra import mark_rate
 from jaxsched._clock import LAST
-from jaxsched._compose import from_function
 from jaxsched._curves import cosine
 from jaxsched._decays import constant
 from jaxsched._numerics import real
 from jaxsched._require import Number, Whole, finite, length, refuse, require
-from jaxsched._schedule import Schedule
+from jaxsched._schedule import Schedule, from_function, mark_rate
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table
 

@@ -15,7 +15,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._curves import cosine, linear, polynomial
-from jaxsched._cycle import cycle as cycled
 from jaxsched._decays import (
     constant,
     exponential_decay,
@@ -27,6 +26,7 @@ from jaxsched._extra import extra
 from jaxsched._piecewise import piecewise_constant
 from jaxsched._require import finite, flag, length, one_of, positive, refuse, require
 from jaxsched._schedule import Schedule, as_stateless
+from jaxsched._schedule import cycle as cycled
 from jaxsched._stateful._plateau import reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful
 from jaxsched._table import table

@@ -1,4 +1,4 @@
-"""Cycles: a schedule that starts again, each time longer, each time lower.
+"""In which cycle a time is, of cycles that are equal, or each longer or shorter than the last.
 
 Which cycle a step is in is decided in integers, by subtracting lengths: the logarithm that inverts
 the geometric sum is off by one at one boundary in four. Where lengths are real it is the guess, and
@@ -7,21 +7,16 @@ the sum itself decides.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._algebra import is_whole
-from jaxsched._clock import LAST, Beyond, Length, held, known
-from jaxsched._numerics import above_zero, growth, log_rate, looked_up, real, saturated
-from jaxsched._powers import LOGARITHM, PARTS, Leaf, power
-from jaxsched._require import length
-from jaxsched._schedule import Schedule, node
+from jaxsched._clock import LAST, Beyond, Length
+from jaxsched._numerics import above_zero, log_rate, looked_up, real, saturated
+from jaxsched._powers import Leaf
 
 # After this many cycles, each at least twice as long as the last, the clock has ended.
 _GROWTHS = 32
@@ -32,97 +27,6 @@ _ROUNDING = 1, 4
 _NEVER = np.uint32(2**32 - 1)
 
 
-@node
-class Cycle(Schedule):
-    """`a.cycle(1, decay, cycles)`: a(t - i * a.steps) * decay**i in cycle i = 0, 1, ..."""
-
-    schedule: Schedule
-    decay: Leaf = power(LOGARITHM)
-    cycles: Length | None = dataclasses.field(kw_only=True)
-
-    @property
-    def steps(self) -> Length | None:
-        return None if self.cycles is None else self._end(known(self.schedule.steps), self.cycles)
-
-    def _at(self, t: jax.Array) -> jax.Array:
-        place = self._place(t, known(self.schedule.steps), _last(self.cycles).astype(t.dtype))
-        value = self._of_length(place.length)._at(place.position)
-        return saturated(value * growth(self.decay, place.number))
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return _among_equal(t, first, last)
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        return _clock.times(first, cycles)
-
-
-@node
-class WholeCycle(Cycle):
-    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for an int mult."""
-
-    mult: Length = dataclasses.field(kw_only=True)
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return _among_whole(t, first, self.mult, last)
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule._stretched(steps)
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        return _end_of_whole(first, self.mult, cycles)
-
-
-@node
-class RealCycle(Cycle):
-    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for a real mult."""
-
-    mult: Leaf = power(PARTS)
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return _among_real(t, _RealCycles.of(first, self.mult), last)
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule._stretched(steps)
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        if isinstance(cycles, int) and cycles == 1:
-            return first
-        if any(isinstance(x, jax.Array) for x in (first, self.mult, cycles)):
-            return _RealCycles.of(first, self.mult).end(cycles)
-        with jax.ensure_compile_time_eval():
-            return int(_RealCycles.of(first, self.mult).end(cycles))
-
-
-def cycle(
-    schedule: Schedule,
-    mult: ArrayLike,
-    decay: ArrayLike,
-    cycles: ArrayLike | None,
-    call: str = "cycle",
-) -> Schedule:
-    """`schedule.cycle(mult, decay, cycles)`, checked."""
-    steps = schedule.steps
-    if steps is None:
-        raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
-    if isinstance(steps, int) and steps == 0:
-        raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
-    rate = LOGARITHM.of(call, decay=decay)
-    number = None if cycles is None else held(length(call, cycles=cycles, least=1))
-    whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
-    if isinstance(whole, int) and whole == 1:
-        return Cycle(schedule, decay=rate, cycles=number)
-    # A whole factor that is longer than the clock is a real number, as such a length is.
-    is_real = whole is None or isinstance(whole, float)
-    parts = PARTS.of(call, mult=mult if whole is None else whole) if is_real else None
-    schedule._stretched(steps)  # raises if it cannot be stretched
-    if parts is None:
-        return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)
-    return RealCycle(schedule, mult=parts, decay=rate, cycles=number)
-
-
 class Place(NamedTuple):
     """Where a time is: in which cycle, how far into it, and how long that cycle is."""
 
@@ -131,7 +35,8 @@ class Place(NamedTuple):
     length: Any  # an array, or what it has beyond the clock
 
 
-def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
+def among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
+    """The place of a time among cycles of one length."""
     place, first = _as_place(t), _unsigned(first)
     first = first.astype(place.dtype)
     # Of times, which are not negative, the quotient that truncates is the floor.
@@ -141,10 +46,11 @@ def _among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
     return Place(index.astype(t.dtype), position.astype(t.dtype), first)
 
 
-def _among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> Place:
+def among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> Place:
+    """The place of a time among cycles, each `mult` times as long as the last, for an int."""
     starts, lengths = _whole_cycles(first, mult)
     # Cycles that do not grow are more than the table holds. Then its first row is every cycle.
-    equal = _among_equal(t, first, jnp.where(_clock.read(mult) <= 1, last, 0))
+    equal = among_equal(t, first, jnp.where(_clock.read(mult) <= 1, last, 0))
     place = _as_place(t) - equal.number.astype(equal.length.dtype) * equal.length
     passed = jnp.expand_dims(place, -1) >= _beside(starts[1:], place)
     row = jnp.minimum(
@@ -204,7 +110,8 @@ def _times(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a > _BEYOND // b, _BEYOND, jnp.minimum(a * b, _BEYOND))
 
 
-def _among_real(t: jax.Array, cycles: _RealCycles, last: jax.Array) -> Place:
+def among_real(t: jax.Array, cycles: RealCycles, last: jax.Array) -> Place:
+    """The place of a time among cycles of real length."""
     last = jnp.minimum(real(last), cycles.last())
 
     def starts_by(t: jax.Array, index: jax.Array) -> jax.Array:
@@ -222,7 +129,7 @@ def _among_real(t: jax.Array, cycles: _RealCycles, last: jax.Array) -> Place:
     return Place(index, position, length)
 
 
-class _RealCycles(NamedTuple):
+class RealCycles(NamedTuple):
     """Cycles of real length: the first, and the factor in the two parts that hold it."""
 
     first: jax.Array
@@ -230,7 +137,7 @@ class _RealCycles(NamedTuple):
     rest: jax.Array
 
     @classmethod
-    def of(cls, first: Length, mult: Leaf) -> _RealCycles:
+    def of(cls, first: Length, mult: Leaf) -> RealCycles:
         parts = real(mult)
         return cls(jnp.maximum(real(first), 1), above_zero(parts[..., 0]), parts[..., 1])
 
@@ -295,7 +202,8 @@ def _first_step(begin: jax.Array) -> jax.Array:
     return _clock.read(jnp.ceil(begin))
 
 
-def _last(cycles: Length | None) -> jax.Array:
+def last_of(cycles: Length | None) -> jax.Array:
+    """The last of so many cycles."""
     return jnp.asarray(LAST) if cycles is None else jnp.maximum(_clock.read(cycles), 1) - 1
 
 
@@ -303,7 +211,7 @@ def _is_real(t: jax.Array) -> bool:
     return jnp.issubdtype(t.dtype, jnp.floating)
 
 
-def _end_of_whole(first: Length, mult: Length, cycles: Length) -> Length:
+def end_of_whole(first: Length, mult: Length, cycles: Length) -> Length:
     """The step at which the last of `cycles` cycles ends."""
     if not any(isinstance(x, jax.Array) for x in (first, mult, cycles)):
         powers = int(mult) ** min(int(cycles), _GROWTHS)

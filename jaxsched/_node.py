@@ -1,0 +1,87 @@
+"""Nodes: frozen pytrees, whose fields say what they hold.
+
+A field is a number or a child, and so a leaf or a part of the tree, unless it is declared as
+something else: a length, a list, structure, or (in `_powers.py`) a number in a form of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, cast, dataclass_transform
+
+import jax
+
+N = TypeVar("N")
+
+
+def number(default: Any) -> Any:
+    """A keyword that is a number."""
+    return dataclasses.field(default=default, kw_only=True)
+
+
+def length_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
+    """A length in optimizer steps, which has no gradient; a float holds one beyond the clock."""
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"length": True})
+
+
+def list_field() -> Any:
+    """A list: one axis more than a number has."""
+    return dataclasses.field(metadata={"rank": 1})
+
+
+def choice(default: Any) -> Any:
+    """A keyword that is structure: hashed, and never traced."""
+    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
+
+
+@dataclass_transform(
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(dataclasses.field, length_field, list_field),
+)
+def node(cls: type[N]) -> type[N]:
+    """Make a class a frozen pytree with identity `==` and `hash`, which is what `jit` needs.
+
+    Fields are leaves or children, unless their metadata says `static`. Nothing is validated here:
+    unflattening rebuilds nodes around tracers. The factories validate.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    static = tuple(f.name for f in fields if f.metadata.get("static"))
+    data = tuple(f.name for f in fields if f.name not in static)
+    keys = tuple(map(jax.tree_util.GetAttrKey, data))
+
+    def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        own = vars(x).__getitem__
+        return tuple(map(own, data)), tuple(map(own, static)) if static else ()
+
+    def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, structure = flatten(x)
+        return tuple(zip(keys, children, strict=True)), structure
+
+    def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
+        new = object.__new__(cls)
+        vars(new).update(zip(data, children, strict=True))
+        vars(new).update(zip(static, structure, strict=True))
+        return new
+
+    # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
+    # fields are, and a compiled program of one is now and then taken for one of the other.
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
+    """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
+    if dataclasses.is_dataclass(x) and not isinstance(x, jax.Array):
+        for field in dataclasses.fields(x):
+            place = f"`{field.name}` of `{type(x).__name__}`"
+            require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
+    elif isinstance(x, tuple):
+        for child in cast(tuple[Any, ...], x):
+            require_unstacked(child, place, rank)
+    elif isinstance(x, jax.Array) and x.ndim != rank:
+        raise ValueError(
+            f"a stacked schedule is called under `jax.vmap`: {place} has shape {x.shape}, "
+            f"one schedule has {'a number' if rank == 0 else 'a list'} there."
+        )
