@@ -19,6 +19,7 @@ from jaxsched._compose import join as join
 from jaxsched._compose import maximum as maximum
 from jaxsched._compose import minimum as minimum
 from jaxsched._compose import select as select
+from jaxsched._curves import Curve as Curve
 from jaxsched._curves import cosine as cosine
 from jaxsched._curves import geometric as geometric
 from jaxsched._curves import k_decay as k_decay
@@ -36,12 +37,17 @@ from jaxsched._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._decays import step_decay as step_decay
 from jaxsched._diagnose import Diagnosis as Diagnosis
 from jaxsched._diagnose import diagnose as diagnose
+from jaxsched._factory import factory as factory
 from jaxsched._graft import graft as graft
 from jaxsched._kept import best_params as best_params
 from jaxsched._kept import snapshot_average as snapshot_average
 from jaxsched._kept import snapshots as snapshots
 from jaxsched._meant import attribute as _attribute
 from jaxsched._meant import explained as _explained
+from jaxsched._node import choice_field as choice_field
+from jaxsched._node import length_field as length_field
+from jaxsched._node import list_field as list_field
+from jaxsched._node import number_field as number_field
 from jaxsched._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear

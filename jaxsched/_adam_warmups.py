@@ -16,30 +16,28 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._curves import Linear
-from jaxsched._node import node
+from jaxsched._node import form_field
 from jaxsched._numerics import above_zero, ratio, real
-from jaxsched._powers import LOGARITHM, Leaf, power
+from jaxsched._powers import LOGARITHM, Leaf
 from jaxsched._require import Number, finite, positive, refuse, require
-from jaxsched._schedule import Endless, Schedule
+from jaxsched._schedule import Schedule
 
 
-@node
-class ExponentialWarmup(Endless):
+class ExponentialWarmup(Schedule):
     """1 - exp(-(t + 1) / timescale)."""
 
     timescale: Number = dataclasses.field(kw_only=True)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return -jnp.expm1(-(real(t) + 1) / above_zero(self.timescale))
 
 
-@node
-class RadamWarmup(Endless):
+class RadamWarmup(Schedule):
     """sqrt((rho-4) (rho-2) rho_inf / ((rho_inf-4) (rho_inf-2) rho)), from the first rho above 4."""
 
-    b2: Leaf = power(LOGARITHM)
+    b2: Leaf = form_field(LOGARITHM)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
         limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
         # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.

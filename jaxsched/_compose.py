@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length
-from jaxsched._node import length_field, node
+from jaxsched._node import length_field
 from jaxsched._require import Number, integer, length, refuse, require, sequence
 from jaxsched._schedule import (
     AnySchedule,
@@ -26,7 +26,6 @@ from jaxsched._schedule import (
 )
 
 
-@node
 class Minimum(Schedule):
     """The smaller of two, each a schedule or a plain number."""
 
@@ -40,11 +39,10 @@ class Minimum(Schedule):
     def _changes(self) -> Iterator[int]:
         return changes_of((self.a, self.b))
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
 
 
-@node
 class Maximum(Schedule):
     """The larger of two, each a schedule or a plain number."""
 
@@ -58,11 +56,10 @@ class Maximum(Schedule):
     def _changes(self) -> Iterator[int]:
         return changes_of((self.a, self.b))
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
 
 
-@node
 class Select(Schedule):
     """schedules[index]."""
 
@@ -76,10 +73,10 @@ class Select(Schedule):
     def _changes(self) -> Iterator[int]:
         return changes_of(self.schedules)
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        value = self.schedules[0]._at(t)
+    def at(self, t: jax.Array) -> jax.Array:
+        value = self.schedules[0].at(t)
         for k, schedule in enumerate(self.schedules[1:], start=1):
-            value = jnp.where(jnp.asarray(self.index) < k, value, schedule._at(t))
+            value = jnp.where(jnp.asarray(self.index) < k, value, schedule.at(t))
         return value
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import Length, held, is_counted, total
-from jaxsched._node import length_field, node
+from jaxsched._node import length_field
 from jaxsched._numerics import (
     above_zero,
     blend,
@@ -29,13 +29,13 @@ from jaxsched._numerics import (
     real,
     whole_if_due,
 )
-from jaxsched._require import Number, finite, length, positive, refuse, require
+from jaxsched._require import Number, finite, positive, refuse, require
+from jaxsched._require import length as length_of
 from jaxsched._schedule import Schedule
 
 Weights = tuple[jax.Array, jax.Array]
 
 
-@node
 class Curve(Schedule):
     """What all curves with an end share: where they are placed, in time and in value."""
 
@@ -43,85 +43,84 @@ class Curve(Schedule):
     end_value: Number
     steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        """The weights of the initial and of the end value."""
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        """The weights of the initial and of the end value, where these parts are done and left."""
         raise NotImplementedError
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        return blend(self.init_value, self.end_value, *self._weights(*fractions(t, self.steps)))
+    @property
+    def length(self) -> jax.Array:
+        """The steps as a real number of at least 1, for a formula that needs them."""
+        return jnp.maximum(real(total(self.steps)), 1)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return blend(self.init_value, self.end_value, *self.weights(*fractions(t, self.steps)))
 
     def _stretched(self, steps: Length) -> Schedule:
         return dataclasses.replace(self, steps=steps)
 
 
-@node
 class Linear(Curve):
     """of_init = left."""
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        value = super()._at(t)
+    def at(self, t: jax.Array) -> jax.Array:
+        value = super().at(t)
         if not is_counted(t, self.steps):
             return value
         return whole_if_due(value, total(self.steps), self.init_value, self.end_value)
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         return left, done
 
 
-@node
 class OneMinusSqrt(Curve):
     """of_init = 1 - sqrt(done)."""
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         root = jnp.where(done > 0, jnp.sqrt(jnp.where(done > 0, done, 1)), 0)
         return left / (1 + root), root
 
 
-@node
 class Rex(Curve):
     """of_init = left / (beta + (1 - beta) * left)."""
 
     beta: Number = dataclasses.field(default=0.5, kw_only=True)
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         beta = above_zero(self.beta)
         scale = beta * done + left
         return left / scale, beta * done / scale
 
 
-@node
 class Tanh(Curve):
     """of_init = (1 - tanh(low * left + high * done)) / 2."""
 
     low: Number = dataclasses.field(default=-7.0, kw_only=True)
     high: Number = dataclasses.field(default=3.0, kw_only=True)
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         z = 2 * (real(self.low) * left + real(self.high) * done)
         ended = left <= 0
         return jnp.where(ended, 0, jax.nn.sigmoid(-z)), jnp.where(ended, 1, jax.nn.sigmoid(z))
 
 
-@node
 class Polynomial(Curve):
     """of_init = (1 - done**k)**power."""
 
     power: Number = dataclasses.field(kw_only=True)
     k: Number | None = dataclasses.field(default=None, kw_only=True)
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         done, left = _delayed(done, left, self.k)
         return raised(left, done, self.power)
 
 
-@node
 class Cosine(Curve):
     """of_init = ((1 + cos(pi * done**k)) / 2)**exponent."""
 
     exponent: Number | None = dataclasses.field(default=None, kw_only=True)
     k: Number | None = dataclasses.field(default=None, kw_only=True)
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> Weights:
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         done, left = _delayed(done, left, self.k)
         of_init, of_end = half_cosine(done, left)
         return (
@@ -129,11 +128,10 @@ class Cosine(Curve):
         )
 
 
-@node
 class Geometric(Curve):
     """init_value**left * end_value**done: the values, not the weights, are multiplied."""
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         done, left = fractions(t, self.steps)
         init, end = real(self.init_value), real(self.end_value)
         rate = log_ratio(jnp.abs(end), jnp.abs(init))
@@ -157,7 +155,7 @@ def _placed(
     return (
         finite(call, init_value=init_value),
         finite(call, end_value=end_value),
-        held(length(call, steps=steps, remedy=remedy)),
+        held(length_of(call, steps=steps, remedy=remedy)),
     )
 
 

@@ -16,21 +16,20 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, held
-from jaxsched._node import choice, length_field, node
+from jaxsched._node import choice_field, form_field, length_field
 from jaxsched._numerics import above_zero, blend, growth, raised, real, saturated
-from jaxsched._powers import LOGARITHM, Leaf, power
+from jaxsched._powers import LOGARITHM, Leaf
 from jaxsched._require import Number, finite, flag, length, positive, refuse, require
-from jaxsched._schedule import Endless, Schedule
+from jaxsched._schedule import Schedule
 
 
-@node
 class Constant(Schedule):
     """value."""
 
     value: Number
     steps: Length | None = length_field(None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         # Like the steps in their sharding too, which a shape alone does not say.
         value = real(self.value)
         return jnp.full_like(t, value, dtype=value.dtype)
@@ -39,28 +38,26 @@ class Constant(Schedule):
         return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)
 
 
-@node
-class InverseSqrt(Endless):
+class InverseSqrt(Schedule):
     """peak_value / sqrt(1 + t / timescale)."""
 
     peak_value: Number
     timescale: Number = dataclasses.field(kw_only=True)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         timescale = above_zero(self.timescale)
         return real(self.peak_value) * jnp.sqrt(timescale / (timescale + real(t)))
 
 
-@node
-class InverseTimeDecay(Endless):
+class InverseTimeDecay(Schedule):
     """init_value / (1 + decay_rate * n), n = t / decay_steps."""
 
     init_value: Number
     decay_rate: Number = dataclasses.field(kw_only=True)
     decay_steps: Length = length_field()
-    staircase: bool = choice(False)
+    staircase: bool = choice_field(False)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
         return real(self.init_value) / (1 + jnp.maximum(real(self.decay_rate), 0) * n)
 
@@ -68,15 +65,14 @@ class InverseTimeDecay(Endless):
         return _stairs(self.decay_steps) if self.staircase else []
 
 
-@node
-class PowerLaw(Endless):
+class PowerLaw(Schedule):
     """peak_value * max(t / timescale, 1)**exponent."""
 
     peak_value: Number
     exponent: Number = dataclasses.field(kw_only=True)
     timescale: Number = dataclasses.field(kw_only=True)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
         # Half of the power twice: it may be below the floats where its product is not.
         half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
@@ -86,17 +82,16 @@ class PowerLaw(Endless):
         return [math.ceil(float(self.timescale))]
 
 
-@node
-class ExponentialDecay(Endless):
+class ExponentialDecay(Schedule):
     """init_value * decay_rate**n, n = t / decay_steps, never past end_value."""
 
     init_value: Number
-    decay_rate: Leaf = power(LOGARITHM)
+    decay_rate: Leaf = form_field(LOGARITHM)
     decay_steps: Length = length_field()
     end_value: Number | None = dataclasses.field(default=None, kw_only=True)
-    staircase: bool = choice(False)
+    staircase: bool = choice_field(False)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
         value = growth(self.decay_rate, n, self.init_value)
         if self.end_value is None:
@@ -108,8 +103,7 @@ class ExponentialDecay(Endless):
         return _stairs(self.decay_steps) if self.staircase else []
 
 
-@node
-class SawtoothPolynomial(Endless):
+class SawtoothPolynomial(Schedule):
     """A polynomial over the steps up to the next multiple of `decay_steps`."""
 
     init_value: Number
@@ -117,7 +111,7 @@ class SawtoothPolynomial(Endless):
     power: Number = dataclasses.field(kw_only=True)
     decay_steps: Length = length_field()
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
         passed = t % period
         # A multiple ends its own tooth, but for step 0, which begins the first one.

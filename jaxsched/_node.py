@@ -1,7 +1,7 @@
 """Nodes: frozen pytrees, whose fields say what they hold.
 
 A field is a number or a child, and so a leaf or a part of the tree, unless it is declared as
-something else: a length, a list, structure, or (in `_powers.py`) a number in a form of its own.
+something else: a length, a list, a number in a form of its own (see `_powers.py`), or structure.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import jax
 N = TypeVar("N")
 
 
-def number(default: Any) -> Any:
-    """A keyword that is a number."""
-    return dataclasses.field(default=default, kw_only=True)
+def number_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
+    """A real number, which may be traced, mapped and learnt."""
+    return dataclasses.field(default=default, kw_only=kw_only)
 
 
 def length_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
@@ -29,15 +29,27 @@ def list_field() -> Any:
     return dataclasses.field(metadata={"rank": 1})
 
 
-def choice(default: Any) -> Any:
-    """A keyword that is structure: hashed, and never traced."""
+def form_field(form: Any) -> Any:
+    """A keyword whose number is held in a form that keeps the digits of its powers."""
+    return dataclasses.field(kw_only=True, metadata={"form": form, "rank": form.rank})
+
+
+def choice_field(default: Any = dataclasses.MISSING) -> Any:
+    """Structure: a keyword that is hashed, and never traced."""
     return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
 
 
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(dataclasses.field, length_field, list_field),
+    field_specifiers=(
+        dataclasses.field,
+        number_field,
+        length_field,
+        list_field,
+        form_field,
+        choice_field,
+    ),
 )
 def node(cls: type[N]) -> type[N]:
     """Make a class a frozen pytree with identity `==` and `hash`, which is what `jit` needs.
@@ -69,6 +81,25 @@ def node(cls: type[N]) -> type[N]:
     # fields are, and a compiled program of one is now and then taken for one of the other.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+@dataclass_transform(
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(
+        dataclasses.field,
+        number_field,
+        length_field,
+        list_field,
+        form_field,
+        choice_field,
+    ),
+)
+class Node:
+    """A class whose subclasses are frozen pytrees by themselves."""
+
+    def __init_subclass__(cls) -> None:
+        node(cls)
 
 
 def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:

@@ -18,41 +18,39 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched import _clock
-from jaxsched._node import list_field, node
+from jaxsched._node import list_field
 from jaxsched._numerics import blend, half_cosine, looked_up, real, whole_if_due
 from jaxsched._require import Number, finite, finite_of, refuse, require, sequence
-from jaxsched._schedule import Endless, Schedule
+from jaxsched._schedule import Schedule
 
 List = np.ndarray | jax.Array
 PLAIN = int, float, np.integer, np.floating
 
 
-@node
-class PiecewiseConstant(Endless):
+class PiecewiseConstant(Schedule):
     """values[number of boundaries <= t]."""
 
     values: List = list_field()
     boundaries: List = list_field()
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return looked_up(real(self.values), _passed(t, self.boundaries))
 
     def _changes(self) -> Iterable[int]:
         return _first_steps(self.boundaries)
 
 
-@node
-class Knots(Endless):
+class Knots(Schedule):
     """What interpolations share: the two knots around t, and the fractions between them."""
 
     values: List = list_field()
     boundaries: List = list_field()
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The weights of the knot before and of the knot after."""
         raise NotImplementedError
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         values, boundaries = real(self.values), jnp.asarray(self.boundaries)
         passed, last = _passed(t, boundaries), values.shape[0] - 1
         before, after = jnp.maximum(passed - 1, 0), jnp.minimum(passed, last)
@@ -61,7 +59,7 @@ class Knots(Endless):
         width = done + left
         outside = (before == after) | (width <= 0)
         width = jnp.where(outside, 1, width)
-        of_before, of_after = self._weights(
+        of_before, of_after = self.weights(
             jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
         )
         ends = looked_up(values, before), looked_up(values, after)
@@ -77,22 +75,20 @@ class Knots(Endless):
         return value
 
 
-@node
 class PiecewiseLinear(Knots):
     """Straight lines between the knots."""
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return left, done
 
     def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
         return whole_if_due(value, width, *ends)
 
 
-@node
 class PiecewiseCosine(Knots):
     """Half a cosine between each two knots."""
 
-    def _weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return half_cosine(done, left)
 
 

@@ -2,7 +2,8 @@
 
 float32 rounds 0.99997 by one part in 2**25, and so its power 30,000 by one part in 1,800. Therefore
 a schedule holds such a number in a form that keeps the digits of its powers. A field says which
-form by its metadata, `power(LOGARITHM)` or `power(PARTS)`. Whatever shows the number to a person,
+form by its metadata, `form_field(LOGARITHM)` or
+`form_field(PARTS)`. Whatever shows the number to a person,
 or takes it from one, decodes and encodes: text, `trainable`, the steps at which a cycle begins.
 """
 
@@ -88,11 +89,6 @@ PARTS = Form(
     lambda number: jnp.stack([number, jnp.zeros_like(number)], axis=-1),
     lambda leaf: leaf[..., 0] + leaf[..., 1],
 )
-
-
-def power(form: Form) -> Any:
-    """A field whose number is held in a form that keeps the digits of its powers."""
-    return dataclasses.field(kw_only=True, metadata={"form": form, "rank": form.rank})
 
 
 def forms(x: Any) -> dict[str, Form]:

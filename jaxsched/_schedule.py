@@ -20,7 +20,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +40,9 @@ from jaxsched._cycles import (
     last_of,
 )
 from jaxsched._marks import MANY_CYCLES, Jump, Phase, moved
-from jaxsched._node import length_field, node, require_unstacked
+from jaxsched._node import form_field, length_field, require_unstacked
 from jaxsched._numerics import above_zero, growth, real, saturated
-from jaxsched._powers import LOGARITHM, PARTS, Leaf, number_in, power
+from jaxsched._powers import LOGARITHM, PARTS, Leaf, number_in
 from jaxsched._require import (
     Number,
     finite,
@@ -69,17 +69,25 @@ from jaxsched._text import (
 )
 from jaxsched._text import operand as operand_text
 
-if TYPE_CHECKING:
-    from jaxsched._stateful._protocol import Stateful
+R_co = TypeVar("R_co", covariant=True)
 
 _RATE = "_whole_rate"  # an attribute of the object alone: whatever is made of it is no longer whole
+
+
+class _Reacting(Protocol[R_co]):
+    """What has rules: it takes a schedule in, and stays what it is."""
+
+    @property
+    def rules(self) -> Any: ...
+    def __rmul__(self, other: Any) -> R_co: ...
 
 
 class Schedule(Written):
     """A pure, total function of the step: integer steps of any shape to floats of that shape.
 
     `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
-    the methods below join schedules; one of your own is `from_function(f)`, not a subclass.
+    the methods below join schedules; one of your own is a subclass, or
+    `from_function(f)` of any function of the step.
 
     Operators bind as everywhere in Python: first methods, then `*` and `/`, then `+` and `-`, and
     `>>` last. So `0.5 * warmup >> decay` halves the warmup alone, and `warmup >> decay + 0.01` and
@@ -100,7 +108,7 @@ class Schedule(Written):
           float32 (float64 under x64) of the shape of `step`.
 
         Raises:
-          TypeError: `step` is not an integer, or the schedule is of a class that is no pytree.
+          TypeError: `step` is not an integer.
           ValueError: the schedule is stacked: call it under `jax.vmap`.
         """
         if isinstance(step, int) and not isinstance(step, bool):
@@ -120,9 +128,11 @@ class Schedule(Written):
         def steps(self) -> Length | None:
             """The step from which the value is held, or None: it never is."""
             ...
+    else:
+        steps = None
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        """The value at clock time `t`, see `_clock.py`."""
+    def at(self, t: jax.Array) -> jax.Array:
+        """The value at time `t`: an int32 array, or a float one between steps; 0 to 2^31 - 1."""
         raise NotImplementedError
 
     def _changes(self) -> Iterable[int]:
@@ -151,7 +161,7 @@ class Schedule(Written):
         return as_schedule(">>", other) >> self
 
     @overload
-    def __mul__(self, other: Stateful) -> Stateful: ...  # pyright: ignore[reportOverlappingOverload]
+    def __mul__(self, other: _Reacting[R_co]) -> R_co: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __mul__(self, other: Any) -> Schedule: ...
     def __mul__(self, other: Any) -> Any:
@@ -270,18 +280,10 @@ class Schedule(Written):
         return {name: x for name, x in vars(self).items() if name != _RESIDENT}
 
 
-class Endless(Schedule):
-    """What never ends."""
-
-    @property
-    def steps(self) -> None:
-        return None
-
-
 @jax.jit
 def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
     require_unstacked(schedule)
-    return schedule._at(_clock.read(step))
+    return schedule.at(_clock.read(step))
 
 
 _config = cast(Any, jax.config)  # its attributes are made at run time
@@ -309,7 +311,6 @@ def _resident(schedule: Schedule) -> Schedule:
     return resident
 
 
-@node
 class Then(Schedule):
     """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); n-ary."""
 
@@ -345,13 +346,13 @@ class Then(Schedule):
             begins.append(_clock.after(begins[-1], _clock.known(piece.steps)))
         return tuple(begins)
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        value = self.pieces[0]._at(t)
+    def at(self, t: jax.Array) -> jax.Array:
+        value = self.pieces[0].at(t)
         for start, piece in zip(self._begins[1:], self.pieces[1:], strict=True):
             # The clock is clamped before the piece sees it: a branch that `where` does not take
             # still has a gradient, and NaN * 0 is NaN.
             since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
-            value = jnp.where(_clock.before(t, start), value, piece._at(since))
+            value = jnp.where(_clock.before(t, start), value, piece.at(since))
         return value
 
     def _stretched(self, steps: Length) -> Schedule:
@@ -384,7 +385,6 @@ class Then(Schedule):
             yield Jump(step, float(a(np.asarray([0, steps]))[-1]), float(b(np.asarray([0, 0]))[-1]))
 
 
-@node
 class Product(Schedule):
     """`a * b`, each a schedule or a plain number; n-ary."""
 
@@ -401,7 +401,7 @@ class Product(Schedule):
     def steps(self) -> Length | None:
         return longest(self.factors)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return multiplied(value_at(x, t) for x in self.factors)
 
     def _stretched(self, steps: Length) -> Schedule:
@@ -423,7 +423,6 @@ class Product(Schedule):
         return _only_joins(self.factors, multiplied)
 
 
-@node
 class Sum(Schedule):
     """`a + b`, each a schedule or a plain number; n-ary."""
 
@@ -440,7 +439,7 @@ class Sum(Schedule):
     def steps(self) -> Length | None:
         return longest(self.terms)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return added(value_at(x, t) for x in self.terms)
 
     def _stretched(self, steps: Length) -> Schedule:
@@ -458,7 +457,6 @@ class Sum(Schedule):
         return _only_joins(self.terms, added)
 
 
-@node
 class Clip(Schedule):
     """`a.clip(low, high)`; None is no bound."""
 
@@ -474,8 +472,8 @@ class Clip(Schedule):
     def steps(self) -> Length | None:
         return self.schedule.steps
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        return clipped(self.schedule._at(t), self.low, self.high)
+    def at(self, t: jax.Array) -> jax.Array:
+        return clipped(self.schedule.at(t), self.low, self.high)
 
     def _stretched(self, steps: Length) -> Schedule:
         return dataclasses.replace(self, schedule=self.schedule._stretched(steps))
@@ -494,15 +492,14 @@ class Clip(Schedule):
             yield join.through(lambda x: float(clipped(real(x), self.low, self.high)))
 
 
-@node
 class Take(Schedule):
     """`a.take(steps)`: a(min(t, steps))."""
 
     schedule: Schedule
     steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        return self.schedule._at(jnp.minimum(t, _clock.read(self.steps).astype(t.dtype)))
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(jnp.minimum(t, _clock.read(self.steps).astype(t.dtype)))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.take({length_text(self.steps)})"
@@ -518,7 +515,6 @@ class Take(Schedule):
         return (join for join in self.schedule._joins() if join.step <= int(self.steps))
 
 
-@node
 class Shift(Schedule):
     """`a.shift(k)`: a(t - k), for k of either sign."""
 
@@ -540,8 +536,8 @@ class Shift(Schedule):
         later, earlier = _clock.read(self.by), _clock.read(jnp.negative(self.by))
         return _clock.add(jnp.maximum(_clock.read(steps) - earlier, 0), later)
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        return self.schedule._at(_clock.since(t, self.by))
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(_clock.since(t, self.by))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.shift({length_text(self.by)})"
@@ -552,7 +548,6 @@ class Shift(Schedule):
         yield from (step for step in moved(self.schedule._changes(), by) if step > 0)
 
 
-@node
 class Faster(Schedule):
     """`a.faster(rate)`: a(t * rate), also between the steps."""
 
@@ -576,7 +571,7 @@ class Faster(Schedule):
             return int(self._first_at(steps))
 
     def _first_at(self, steps: Length) -> jax.Array:
-        """The first step whose time is at least `steps`, by the very product that `_at` forms."""
+        """The first step whose time is at least `steps`, by the very product that `at` forms."""
         steps = _clock.read(steps)
         if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
             rate = jnp.maximum(_clock.read(self.rate), 1)
@@ -593,8 +588,8 @@ class Faster(Schedule):
             return jnp.where(t > LAST // rate, jnp.asarray(LAST, t.dtype), t * rate)
         return jnp.minimum(real(t) * above_zero(self.rate), real(LAST))
 
-    def _at(self, t: jax.Array) -> jax.Array:
-        return self.schedule._at(self._time(t))
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(self._time(t))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.faster({text(self.rate)})"
@@ -607,7 +602,6 @@ class Faster(Schedule):
             yield first
 
 
-@node
 class Hold(Schedule):
     """`a.hold(each)`: a(t // each)."""
 
@@ -622,9 +616,9 @@ class Hold(Schedule):
         known = isinstance(self.each, (int, float))
         return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)
-        return self.schedule._at(t // each)
+        return self.schedule.at(t // each)
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.hold({length_text(self.each)})"
@@ -636,21 +630,20 @@ class Hold(Schedule):
             yield step * int(self.each)
 
 
-@node
 class Cycle(Schedule):
     """`a.cycle(1, decay, cycles)`: a(t - i * a.steps) * decay**i in cycle i = 0, 1, ..."""
 
     schedule: Schedule
-    decay: Leaf = power(LOGARITHM)
+    decay: Leaf = form_field(LOGARITHM)
     cycles: Length | None = length_field()
 
     @property
     def steps(self) -> Length | None:
         return None if self.cycles is None else self._end(known(self.schedule.steps), self.cycles)
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         place = self._place(t, known(self.schedule.steps), last_of(self.cycles).astype(t.dtype))
-        value = self._of_length(place.length)._at(place.position)
+        value = self._of_length(place.length).at(place.position)
         return saturated(value * growth(self.decay, place.number))
 
     def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
@@ -701,7 +694,6 @@ class Cycle(Schedule):
         return [Phase(a, b, f"cycle {n}") for n, (a, b) in enumerate(spans, start=1) if a < b]
 
 
-@node
 class WholeCycle(Cycle):
     """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for an int mult."""
 
@@ -720,11 +712,10 @@ class WholeCycle(Cycle):
         return end_of_whole(first, self.mult, cycles)
 
 
-@node
 class RealCycle(Cycle):
     """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for a real mult."""
 
-    mult: Leaf = power(PARTS)
+    mult: Leaf = form_field(PARTS)
 
     def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
         return among_real(t, RealCycles.of(first, self.mult), last)
@@ -744,13 +735,12 @@ class RealCycle(Cycle):
             return int(RealCycles.of(first, self.mult).end(cycles))
 
 
-@node
-class Function(Endless):
+class Function(Schedule):
     """Somebody else's function of the step; its arrays are leaves if it is a pytree."""
 
     function: Callable[..., Any]
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         if jnp.issubdtype(t.dtype, jnp.floating):
             t = _clock.read(jnp.floor(t))
         # Axis by axis: flattened, steps would lose their sharding.
@@ -903,7 +893,7 @@ def added(values: Iterable[jax.Array]) -> jax.Array:
 
 def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
     """What an operand is worth at clock time `t`."""
-    return x._at(t) if isinstance(x, Schedule) else real(x)
+    return x.at(t) if isinstance(x, Schedule) else real(x)
 
 
 def longest(operands: tuple[Schedule | Number, ...]) -> Length | None:

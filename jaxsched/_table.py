@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._node import list_field, node
+from jaxsched._node import list_field
 from jaxsched._numerics import looked_up, real
 from jaxsched._piecewise import numbers_of
 from jaxsched._require import refuse, require
 from jaxsched._schedule import Schedule
 
 
-@node
 class Table(Schedule):
     """values[t]."""
 
@@ -26,7 +25,7 @@ class Table(Schedule):
     def steps(self) -> int:
         return self.values.shape[-1] - 1
 
-    def _at(self, t: jax.Array) -> jax.Array:
+    def at(self, t: jax.Array) -> jax.Array:
         return looked_up(real(self.values), jnp.minimum(t, self.steps).astype(jnp.int32))
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from jaxsched._node import Node
 from jaxsched._powers import number_in
 
 LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
@@ -24,15 +25,16 @@ LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read 
 CHAIN, SUM, PRODUCT, CALL = range(4)
 
 
-class Written:
+class Written(Node):
     """What is written as the expression that builds it."""
 
     _binds: ClassVar[int] = CALL
-    _repr_html_: Callable[[Any], str | None]  # given by `_plot/_notebook.py`
+    # Given by `_plot/_notebook.py`.
+    _repr_html_: ClassVar[Callable[[Any], str | None]]
 
     def _text(self) -> str:
         """The expression, from which `parse` makes the same again."""
-        return f"{_snake(type(self).__name__)}({_arguments(self)})"
+        return f"{snake(type(self).__name__)}({_arguments(self)})"
 
     def __repr__(self) -> str:
         return self._text() if dataclasses.is_dataclass(self) else object.__repr__(self)
@@ -117,5 +119,6 @@ def whole(x: Any) -> Any:
     return int(x) if isinstance(x, float) else x
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """`SomeName` as `some_name`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -178,7 +178,7 @@ class Own(js.Schedule):
 
     steps = None
 
-    def _at(self, t):
+    def at(self, t):
         return 1.0 / (t + 1)
 
 

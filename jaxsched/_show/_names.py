@@ -16,6 +16,7 @@ Factory = Callable[..., Any]
 OLD_NAMES: dict[str, str] = {}
 
 _public: dict[str, Any] = {}
+_adopted: set[str] = set()  # those of them that are the user's
 
 _MADE = ("Schedule", "Rule", "Stateful")
 _OPAQUE = ("from_function", "feedback")  # what it takes has no text
@@ -25,6 +26,14 @@ _PLACED = ["init_value", "end_value", "steps"]
 def publish(names: Mapping[str, Any]) -> None:
     """Let text know the public names of the package, as the package has them."""
     _public.update(names)
+
+
+def adopt(name: str, function: Factory) -> None:
+    """Let text know a function of the user's; one of the same name that was here is replaced."""
+    if name in _public and name not in _adopted:
+        raise ValueError(f"`jaxsched.{name}` exists. Give your class another name.")
+    _adopted.add(name)
+    _public[name] = function
 
 
 def factory(name: str) -> Factory | None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxsched._clock import counted
-from jaxsched._node import choice, node
+from jaxsched._node import choice_field
 from jaxsched._numerics import real
 from jaxsched._require import refuse, require
 from jaxsched._stateful import _mailbox
@@ -32,15 +32,14 @@ class FeedbackState(NamedTuple):
     raises: jax.Array  # int32: how often it rose
 
 
-@node
 class Feedback(Listener):
     """factor(memory), where memory = react(memory, metric) at every metric."""
 
     react: Callable[[Any, jax.Array], Any] = dataclasses.field(metadata={"static": True})
     init_state: Any = 1.0
-    factor: Callable[[Any], Any] | None = choice(None)
-    metric: str = choice("value")
-    axis_name: Axis = choice(None)
+    factor: Callable[[Any], Any] | None = choice_field(default=None)
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> FeedbackState:
         zeros = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))

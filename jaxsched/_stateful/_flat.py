@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
-from jaxsched._node import choice, length_field, node, number
+from jaxsched._node import choice_field, length_field, number_field
 from jaxsched._numerics import above_zero, real, saturated
 from jaxsched._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._stateful import _blocks, _mailbox
@@ -59,21 +59,20 @@ class FlatState(NamedTuple):
         return self.answer == IMPROVING
 
 
-@node
 class ReduceWhenFlat(Listener):
     """scale, cut by `factor` when the metric is flat."""
 
-    mode: str = choice("min")
-    factor: Number = number(0.1)
+    mode: str = choice_field("min")
+    factor: Number = number_field(0.1)
     block_size: Length = length_field(16)
-    blocks: int = choice(32)
-    rtol: Number = number(0.05)
-    atol: Number = number(0.0)
-    sigmas: Number = number(2.0)
+    blocks: int = choice_field(32)
+    rtol: Number = number_field(0.05)
+    atol: Number = number_field(0.0)
+    sigmas: Number = number_field(2.0)
     cooldown: Length = length_field(0)
-    min_scale: Number = number(0.0)
-    metric: str = choice("value")
-    axis_name: Axis = choice(None)
+    min_scale: Number = number_field(0.0)
+    metric: str = choice_field("value")
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> FlatState:
         def zero() -> jax.Array:

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import LAST, Length, counted, held
-from jaxsched._node import choice, length_field, node, number
+from jaxsched._node import choice_field, length_field, number_field
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, positive, static_length, within
 from jaxsched._stateful import _mailbox
@@ -45,25 +45,24 @@ class GreedyState(NamedTuple):
     raises: jax.Array  # int32: how often it rose
 
 
-@node
 class Greedy(Listener):
     """scale, moved by `factor` up or down."""
 
-    mode: str = choice("min")
-    factor: Number = number(0.95)
+    mode: str = choice_field("min")
+    factor: Number = number_field(0.95)
     patience: Length = length_field(10)
-    rtol: Number = number(0.0)
-    atol: Number = number(1e-6)
+    rtol: Number = number_field(0.0)
+    atol: Number = number_field(1e-6)
     cooldown: Length = length_field(0)
     warmup: Length = length_field(0)
-    min_scale: Number = number(0.0)
-    max_scale: Number = number(10.0)
-    min_change: Number = number(0.0)
+    min_scale: Number = number_field(0.0)
+    max_scale: Number = number_field(10.0)
+    min_change: Number = number_field(0.0)
     reset_after: Length | None = length_field(None)
-    window_size: int | None = choice(None)
-    nonfinite: str = choice("ignore")
-    metric: str = choice("value")
-    axis_name: Axis = choice(None)
+    window_size: int | None = choice_field(None)
+    nonfinite: str = choice_field("ignore")
+    metric: str = choice_field("value")
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> GreedyState:
         def zero() -> jax.Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
-from jaxsched._node import choice, node, number
+from jaxsched._node import choice_field, number_field
 from jaxsched._numerics import dot, real
 from jaxsched._require import Number, flag, positive, refuse, require, within
 from jaxsched._stateful._listener import Axis, axis
@@ -28,16 +28,15 @@ class HypergradientState(NamedTuple):
     judged: jax.Array  # int32: gradients seen so far
 
 
-@node
 class Hypergradient(Rule):
     """scale * exp(rate * cos(gradient, previous)), or scale + rate * (gradient, previous)."""
 
-    rate: Number = number(0.02)
-    normalize: bool = choice(True)
-    init_value: Number = number(1.0)
-    min_scale: Number = number(0.0)
-    max_scale: Number = number(10.0)
-    axis_name: Axis = choice(None)
+    rate: Number = number_field(0.02)
+    normalize: bool = choice_field(True)
+    init_value: Number = number_field(1.0)
+    min_scale: Number = number_field(0.0)
+    max_scale: Number = number_field(10.0)
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> HypergradientState:
         return HypergradientState(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._clock import counted
-from jaxsched._node import choice, node, number
+from jaxsched._node import choice_field, number_field
 from jaxsched._numerics import real
 from jaxsched._require import Number, one_of, positive, within
 from jaxsched._stateful import _mailbox
@@ -35,19 +35,18 @@ class KLAdaptiveState(NamedTuple):
     raises: jax.Array  # int32: how often it rose
 
 
-@node
 class KlAdaptive(Listener):
     """scale, moved by `up` or `down` where the divergence leaves the band around `target`."""
 
     target: Number
-    tolerance: Number = number(2.0)
-    up: Number = number(1.5)
-    down: Number = number(1.5)
-    min_scale: Number = number(0.01)
-    max_scale: Number = number(10.0)
-    nonfinite: str = choice("cut")
-    metric: str = choice("kl")
-    axis_name: Axis = choice(None)
+    tolerance: Number = number_field(2.0)
+    up: Number = number_field(1.5)
+    down: Number = number_field(1.5)
+    min_scale: Number = number_field(0.01)
+    max_scale: Number = number_field(10.0)
+    nonfinite: str = choice_field("cut")
+    metric: str = choice_field("kl")
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> KLAdaptiveState:
         return KLAdaptiveState(

@@ -27,16 +27,19 @@ _TAKEN = ("step", "updates", "state", "params")
 class Listener(Rule):
     """A rule with a mailbox for one metric."""
 
-    metric: str
-    axis_name: Axis
+    @property
+    def _ear(self) -> tuple[str, Axis]:
+        """Which metric it hears, and over which axis: fields of each rule, behind its own."""
+        own = vars(self)
+        return own["metric"], own["axis_name"]
 
     def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
-        return state._replace(mailbox=heard(state.mailbox, self.metric, metrics))
+        return state._replace(mailbox=heard(state.mailbox, self._ear[0], metrics))
 
     def _next(self, state: Any, t: jax.Array) -> Any:
-        seen = _mailbox.read(state.mailbox, self.metric, self.axis_name)
-        state = self._react(state, seen, t)
-        return state._replace(mailbox=_mailbox.emptied(state.mailbox, self.axis_name))
+        metric, axis_name = self._ear
+        state = self._react(state, _mailbox.read(state.mailbox, metric, axis_name), t)
+        return state._replace(mailbox=_mailbox.emptied(state.mailbox, axis_name))
 
     def _react(self, state: Any, seen: Observation, t: jax.Array) -> Any:
         """The state after an update at clock time `t`, in which this was seen or nothing."""

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
-from jaxsched._node import choice, length_field, node, number
+from jaxsched._node import choice_field, length_field, number_field
 from jaxsched._numerics import real
 from jaxsched._require import Number, length, one_of, within
 from jaxsched._stateful import _mailbox, _smoothing
@@ -43,24 +43,23 @@ class PlateauState(NamedTuple):
     smoothing: SmoothingState | tuple[()]  # of the metric; empty if there is none
 
 
-@node
 class ReduceOnPlateau(Listener):
     """scale, cut by `factor` after `patience` bad metrics in a row."""
 
-    mode: str = choice("min")
-    factor: Number = number(0.1)
+    mode: str = choice_field("min")
+    factor: Number = number_field(0.1)
     patience: Length = length_field(10)
-    rtol: Number = number(1e-4)
-    atol: Number = number(0.0)
+    rtol: Number = number_field(1e-4)
+    atol: Number = number_field(0.0)
     cooldown: Length = length_field(0)
-    min_scale: Number = number(0.0)
+    min_scale: Number = number_field(0.0)
     start_after: Length = length_field(0)
     # None, both: no smoothing, and no state of it.
     accumulation_size: Length | None = length_field(None)
-    ema_decay: Number | None = number(None)
-    nonfinite: str = choice("ignore")
-    metric: str = choice("value")
-    axis_name: Axis = choice(None)
+    ema_decay: Number | None = number_field(None)
+    nonfinite: str = choice_field("ignore")
+    metric: str = choice_field("value")
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> PlateauState:
         def zero() -> jax.Array:

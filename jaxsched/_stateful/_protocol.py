@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._decays import constant
-from jaxsched._node import node, require_unstacked
+from jaxsched._node import require_unstacked
 from jaxsched._require import Number
 from jaxsched._schedule import (
     Schedule,
@@ -146,7 +146,6 @@ class Rule(Stateful):
         raise NotImplementedError
 
 
-@node
 class StatefulProduct(Stateful):
     """The product of schedules, rules and numbers; n-ary."""
 
@@ -171,7 +170,6 @@ class StatefulProduct(Stateful):
         return infix(" * ", PRODUCT, self.factors, Stateful)
 
 
-@node
 class StatefulClip(Stateful):
     """`a.clip(low, high)`; None is no bound."""
 

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxsched import _clock
 from jaxsched._clock import Length, counted, held
-from jaxsched._node import choice, length_field, node, number
+from jaxsched._node import choice_field, length_field, number_field
 from jaxsched._numerics import blend, fractions, real
 from jaxsched._require import Number, length, one_of, positive, static_length, within
 from jaxsched._stateful import _mailbox, _rolling
@@ -39,19 +39,18 @@ class SpikeGuardState(NamedTuple):
     spikes: jax.Array  # int32: how many there were
 
 
-@node
 class SpikeGuard(Listener):
     """low at a spike, then a line to 1 over `recover_steps`."""
 
-    factor: Number = number(0.1)
+    factor: Number = number_field(0.1)
     recover_steps: Length = length_field(100)
-    sigmas: Number = number(6.0)
-    window_size: int = choice(128)
+    sigmas: Number = number_field(6.0)
+    window_size: int = choice_field(128)
     min_observations: Length | None = length_field(None)
-    min_scale: Number = number(0.01)
-    nonfinite: str = choice("spike")
-    metric: str = choice("value")
-    axis_name: Axis = choice(None)
+    min_scale: Number = number_field(0.01)
+    nonfinite: str = choice_field("spike")
+    metric: str = choice_field("value")
+    axis_name: Axis = choice_field(None)
 
     def _start(self, params: Any = None) -> SpikeGuardState:
         return SpikeGuardState(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._node import node
 from jaxsched._places import Numbers, numbers_of, places
 from jaxsched._schedule import Function, Schedule, as_schedule
 from jaxsched._stateful._protocol import Rule
@@ -24,7 +23,6 @@ class TunableState(NamedTuple):
     numbers: Numbers
 
 
-@node
 class Tunable(Rule):
     """schedule(t), with the numbers of the state."""
 
@@ -38,7 +36,7 @@ class Tunable(Rule):
 
     def _value(self, state: TunableState, t: jax.Array) -> jax.Array:
         leaves = [state.numbers[place.name] for place in places(self.schedule)]
-        return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves)._at(t)
+        return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves).at(t)
 
     def _at_first(self) -> Schedule:
         return self.schedule

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched import _clock
-from jaxsched._node import node
 from jaxsched._schedule import Schedule, as_schedule
 from jaxsched._stateful._protocol import Rule
 
@@ -21,7 +20,6 @@ class UntilState(NamedTuple):
     start: jax.Array  # int32: its first step, if it has
 
 
-@node
 class Until(Rule):
     """a(t) until triggered, then b(t - start)."""
 
@@ -36,8 +34,8 @@ class Until(Rule):
         return state._replace(start=start, begun=state.begun | state.triggered)
 
     def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
-        after = self.b._at(_clock.since(t, state.start))
-        return jnp.where(state.begun, after, self.a._at(t))
+        after = self.b.at(_clock.since(t, state.start))
+        return jnp.where(state.begun, after, self.a.at(t))
 
     def _at_first(self) -> Schedule:
         return self.a

@@ -76,7 +76,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
-        first = cycles._at(count)
+        first = cycles.at(count)
         ring = SnapshotsState(
             params=jax.tree.map(functools.partial(_empty, size), params),
             steps=jnp.zeros(size, jnp.int32),
@@ -118,7 +118,7 @@ def _watched(
     ring: SnapshotsState, cycles: Schedule, t: jax.Array
 ) -> tuple[SnapshotsState, jax.Array]:
     """Is this step a minimum?"""
-    value, after = cycles._at(t), cycles._at(_clock.read(t + 1))
+    value, after = cycles.at(t), cycles.at(_clock.read(t + 1))
     high = jnp.maximum(ring.high, value)
     low = jnp.where(value >= ring.high, value, jnp.minimum(ring.low, value))
     fell = low < high - _VISIBLE * jnp.abs(high)
