@@ -22,6 +22,7 @@ REFERENCE = {
     "Curves without one": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
     "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
     "Algebra": "Schedule join select minimum maximum from_function trainable Units",
+    "A schedule of your own": "factory Curve number_field length_field list_field choice_field",
     "Recipes": "warmup_constant warmup_linear warmup_cosine warmup_polynomial warmup_exponential "
     "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
     "one_cycle_momentum slanted_triangular noam bert",
@@ -39,10 +40,12 @@ REFERENCE = {
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
     "Batch size": "scale_with_batch scale_adam_with_batch gradual_warmup seesaw",
     "Looking": "plot simulate Simulated describe parse",
-    "What states are made of": "ScheduledState PlateauState FlatState GreedyState KLAdaptiveState "
-    "SpikeGuardState HypergradientState FeedbackState UntilState TunableState SkipSpikesState "
-    "KeepBestState SnapshotsState MonitorState NoiseScaleState",
 }
+STATES = (
+    "ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
+    "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
+    "SnapshotsState MonitorState NoiseScaleState"
+)
 COMPAT = "torch", "transformers", "timm", "keras", "optax"
 
 # What is drawn, as `parse` reads it; the first name in it is what it shows.
@@ -219,6 +222,10 @@ def reference() -> Iterator[str]:
         yield f"\n## compat.{peer}\n\n{(inspect.getdoc(module) or '').partition(chr(10))[0]}\n"
         names = [name for name, x in vars(module).items() if is_own(module, name, x)]
         yield from (directive(module.__name__, name, getattr(module, name)) for name in names)
+    yield "\n## states\n\nThe classes of states, as `jaxsched.states.NAME`.\n"
+    yield from (
+        directive("jaxsched.states", name, getattr(js.states, name)) for name in STATES.split()
+    )
     yield "\n## testing\n"
     names = [name for name, x in vars(js.testing).items() if is_own(js.testing, name, x)]
     yield from (directive("jaxsched.testing", name, getattr(js.testing, name)) for name in names)
@@ -232,7 +239,8 @@ def is_own(module: Any, name: str, x: Any) -> bool:
 def directive(module: str, name: str, x: Any) -> str:
     """What makes Sphinx read a docstring."""
     kind = "autoclass" if inspect.isclass(x) else "autofunction"
-    members = "\n   :members:\n" if name in ("Schedule", "Units", "RangeTest", "Sweep") else "\n"
+    shown = "Schedule", "Curve", "Units", "RangeTest", "Sweep"
+    members = "\n   :members:\n" if name in shown else "\n"
     return f"```{{eval-rst}}\n.. {kind}:: {module}.{name}{members}```\n"
 
 

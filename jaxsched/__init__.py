@@ -1,10 +1,16 @@
-"""Learning-rate and hyperparameter schedules for JAX and Optax."""
+"""Learning-rate and hyperparameter schedules for JAX and Optax.
+
+The names are in the order of the reference.
+"""
 
 import inspect as _inspect
 import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from jaxsched import compat as compat
+from jaxsched import states as states
+
+# Warmups for Adam.
 from jaxsched._adam_warmups import exponential_warmup as exponential_warmup
 from jaxsched._adam_warmups import radam_warmup as radam_warmup
 from jaxsched._adam_warmups import untuned_exponential_warmup as untuned_exponential_warmup
@@ -14,6 +20,8 @@ from jaxsched._batch_ramp import seesaw as seesaw
 from jaxsched._batch_size import gradient_noise_scale as gradient_noise_scale
 from jaxsched._batch_size import gradual_warmup as gradual_warmup
 from jaxsched._batch_size import scale_adam_with_batch as scale_adam_with_batch
+
+# Batch size.
 from jaxsched._batch_size import scale_with_batch as scale_with_batch
 from jaxsched._compose import join as join
 from jaxsched._compose import maximum as maximum
@@ -23,11 +31,15 @@ from jaxsched._curves import Curve as Curve
 from jaxsched._curves import cosine as cosine
 from jaxsched._curves import geometric as geometric
 from jaxsched._curves import k_decay as k_decay
+
+# Curves with an end.
 from jaxsched._curves import linear as linear
 from jaxsched._curves import one_minus_sqrt as one_minus_sqrt
 from jaxsched._curves import polynomial as polynomial
 from jaxsched._curves import rex as rex
 from jaxsched._curves import tanh as tanh
+
+# Curves without one.
 from jaxsched._decays import constant as constant
 from jaxsched._decays import exponential_decay as exponential_decay
 from jaxsched._decays import inverse_sqrt as inverse_sqrt
@@ -37,6 +49,8 @@ from jaxsched._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._decays import step_decay as step_decay
 from jaxsched._diagnose import Diagnosis as Diagnosis
 from jaxsched._diagnose import diagnose as diagnose
+
+# A schedule of your own.
 from jaxsched._factory import factory as factory
 from jaxsched._graft import graft as graft
 from jaxsched._kept import best_params as best_params
@@ -53,6 +67,8 @@ from jaxsched._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._places import trainable as trainable
 from jaxsched._plot import _notebook as _notebook
+
+# Looking.
 from jaxsched._plot._plot import plot as plot
 from jaxsched._plot._simulate import Simulated as Simulated
 from jaxsched._plot._simulate import simulate as simulate
@@ -62,6 +78,8 @@ from jaxsched._recipes import noam as noam
 from jaxsched._recipes import one_cycle as one_cycle
 from jaxsched._recipes import one_cycle_momentum as one_cycle_momentum
 from jaxsched._recipes import slanted_triangular as slanted_triangular
+
+# Recipes.
 from jaxsched._recipes import warmup_constant as warmup_constant
 from jaxsched._recipes import warmup_cosine as warmup_cosine
 from jaxsched._recipes import warmup_cosine_restarts as warmup_cosine_restarts
@@ -70,6 +88,8 @@ from jaxsched._recipes import warmup_inverse_sqrt as warmup_inverse_sqrt
 from jaxsched._recipes import warmup_linear as warmup_linear
 from jaxsched._recipes import warmup_polynomial as warmup_polynomial
 from jaxsched._recipes import warmup_stable_decay as warmup_stable_decay
+
+# Algebra.
 from jaxsched._schedule import Schedule as Schedule
 from jaxsched._schedule import from_function as from_function
 from jaxsched._search._bayesian import bayesian_search as bayesian_search
@@ -81,6 +101,8 @@ from jaxsched._search._learn import Learned as Learned
 from jaxsched._search._learn import learn_schedule as learn_schedule
 from jaxsched._search._optimal import optimal_schedule as optimal_schedule
 from jaxsched._search._optimal import refined_schedule as refined_schedule
+
+# Finding a schedule.
 from jaxsched._search._range._lr_range_test import lr_range_test as lr_range_test
 from jaxsched._search._range._result import RangeTest as RangeTest
 from jaxsched._search._range._suggestions import Suggestions as Suggestions
@@ -98,6 +120,8 @@ from jaxsched._show._parse import parse as parse
 from jaxsched._state import events as events
 from jaxsched._state import exhausted as exhausted
 from jaxsched._state import factors as factors
+
+# The state.
 from jaxsched._state import hyperparams as hyperparams
 from jaxsched._state import observe as observe
 from jaxsched._state import override as override
@@ -105,33 +129,25 @@ from jaxsched._state import retune as retune
 from jaxsched._state import set_step as set_step
 from jaxsched._state import step as step
 from jaxsched._state import trigger as trigger
-from jaxsched._stateful._feedback import FeedbackState as FeedbackState
 from jaxsched._stateful._feedback import feedback as feedback
-from jaxsched._stateful._flat import FlatState as FlatState
 from jaxsched._stateful._flat import reduce_when_flat as reduce_when_flat
-from jaxsched._stateful._greedy import GreedyState as GreedyState
 from jaxsched._stateful._greedy import greedy as greedy
-from jaxsched._stateful._hypergradient import HypergradientState as HypergradientState
 from jaxsched._stateful._hypergradient import hypergradient as hypergradient
-from jaxsched._stateful._kl import KLAdaptiveState as KLAdaptiveState
 from jaxsched._stateful._kl import kl_adaptive as kl_adaptive
-from jaxsched._stateful._plateau import PlateauState as PlateauState
+
+# Rules.
 from jaxsched._stateful._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._stateful._protocol import Stateful as Stateful
-from jaxsched._stateful._spike_guard import SpikeGuardState as SpikeGuardState
 from jaxsched._stateful._spike_guard import spike_guard as spike_guard
-from jaxsched._stateful._tunable import TunableState as TunableState
 from jaxsched._stateful._tunable import tunable as tunable
-from jaxsched._stateful._until import UntilState as UntilState
 from jaxsched._stateful._until import until as until
 from jaxsched._table import table as table
 from jaxsched._transforms._gradient_norm import with_gradient_norm as with_gradient_norm
+
+# In the optimizer.
 from jaxsched._transforms._inject import inject as inject
-from jaxsched._transforms._keep_best import KeepBestState as KeepBestState
 from jaxsched._transforms._keep_best import keep_best as keep_best
-from jaxsched._transforms._monitor import MonitorState as MonitorState
 from jaxsched._transforms._monitor import monitor as monitor
-from jaxsched._transforms._noise_scale import NoiseScaleState as NoiseScaleState
 from jaxsched._transforms._noise_scale import noise_scale as noise_scale
 from jaxsched._transforms._per_group import by_path as by_path
 from jaxsched._transforms._per_group import layerwise as layerwise
@@ -141,19 +157,162 @@ from jaxsched._transforms._scale import scale_by_learning_rate as scale_by_learn
 from jaxsched._transforms._scale import scale_by_plateau as scale_by_plateau
 from jaxsched._transforms._scale import scale_by_schedule as scale_by_schedule
 from jaxsched._transforms._scale import wrap as wrap
-from jaxsched._transforms._scheduled import ScheduledState as ScheduledState
-from jaxsched._transforms._skip_spikes import SkipSpikesState as SkipSpikesState
 from jaxsched._transforms._skip_spikes import skip_spikes as skip_spikes
-from jaxsched._transforms._snapshot import SnapshotsState as SnapshotsState
 from jaxsched._transforms._snapshot import snapshot as snapshot
 from jaxsched._units import Units as Units
+
+__all__ = [
+    # Curves with an end.
+    "linear",
+    "polynomial",
+    "cosine",
+    "geometric",
+    "k_decay",
+    "one_minus_sqrt",
+    "rex",
+    "tanh",
+    # Curves without one.
+    "constant",
+    "exponential_decay",
+    "inverse_time_decay",
+    "inverse_sqrt",
+    "power_law",
+    "step_decay",
+    "piecewise_constant",
+    "piecewise_linear",
+    "piecewise_cosine",
+    "sawtooth_polynomial",
+    "table",
+    # Algebra.
+    "Schedule",
+    "join",
+    "select",
+    "minimum",
+    "maximum",
+    "from_function",
+    "trainable",
+    "Units",
+    # A schedule of your own.
+    "factory",
+    "Curve",
+    "number_field",
+    "length_field",
+    "list_field",
+    "choice_field",
+    # Recipes.
+    "warmup_constant",
+    "warmup_linear",
+    "warmup_cosine",
+    "warmup_polynomial",
+    "warmup_exponential",
+    "warmup_inverse_sqrt",
+    "warmup_stable_decay",
+    "warmup_cosine_restarts",
+    "cyclic",
+    "one_cycle",
+    "one_cycle_momentum",
+    "slanted_triangular",
+    "noam",
+    "bert",
+    # Warmups for Adam.
+    "exponential_warmup",
+    "radam_warmup",
+    "untuned_linear_warmup",
+    "untuned_exponential_warmup",
+    # Rules.
+    "reduce_on_plateau",
+    "reduce_when_flat",
+    "greedy",
+    "kl_adaptive",
+    "spike_guard",
+    "hypergradient",
+    "until",
+    "tunable",
+    "feedback",
+    "Stateful",
+    # In the optimizer.
+    "inject",
+    "wrap",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+    "scale_by_plateau",
+    "per_group",
+    "layerwise",
+    "unfreezing",
+    "by_path",
+    "skip_spikes",
+    "keep_best",
+    "snapshot",
+    "monitor",
+    "noise_scale",
+    "accumulate",
+    "with_gradient_norm",
+    # The state.
+    "hyperparams",
+    "factors",
+    "events",
+    "exhausted",
+    "step",
+    "set_step",
+    "observe",
+    "override",
+    "retune",
+    "trigger",
+    "graft",
+    "best_params",
+    "snapshots",
+    "snapshot_average",
+    "diagnose",
+    "Diagnosis",
+    "gradient_noise_scale",
+    # Finding a schedule.
+    "lr_range_test",
+    "RangeTest",
+    "suggestions",
+    "Suggestions",
+    "stack",
+    "grid",
+    "random_search",
+    "uniform",
+    "log_uniform",
+    "sweep",
+    "Sweep",
+    "successive_halving",
+    "bayesian_search",
+    "convex_bound",
+    "transfer_rate",
+    "optimal_schedule",
+    "refined_schedule",
+    "learn_schedule",
+    "Learned",
+    "checkpointed_scan",
+    # Batch size.
+    "scale_with_batch",
+    "scale_adam_with_batch",
+    "gradual_warmup",
+    "seesaw",
+    # Looking.
+    "plot",
+    "simulate",
+    "Simulated",
+    "describe",
+    "parse",
+    # By peer; the classes of states.
+    "compat",
+    "states",
+]
 
 # A wrong call says what was meant, and is known by the name that the user wrote.
 for _name, _x in list(globals().items()):
     if not _name.startswith("_") and _inspect.isfunction(_x):
         globals()[_name] = _explained(_x, __name__)
 
-_publish({_name: _x for _name, _x in globals().items() if not _name.startswith("_")})
+_publish(globals())
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 if not _TYPE_CHECKING:  # a type checker knows the names that there are
 

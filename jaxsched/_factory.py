@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from jaxsched import _meant
 from jaxsched._clock import held
@@ -58,21 +58,21 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     """
     if not _is_schedule(cls):
         raise ValueError(refuse("factory", "cls", "be a subclass of `Schedule`", cls))
-    name = snake(cls.__name__)
+    made, name = cast(Any, cls), snake(cls.__name__)
     signature = inspect.signature(cls).replace(return_annotation=Schedule)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(made)}
 
     def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
         given = signature.bind(*args, **kwargs).arguments
-        return cls(**{key: _checked(name, fields[key], x) for key, x in given.items()})
+        return made(**{key: _checked(name, fields[key], x) for key, x in given.items()})
 
     make.__name__ = make.__qualname__ = name
     make.__doc__, make.__module__ = cls.__doc__, cls.__module__
     make.__annotations__["return"] = Schedule
     vars(make)["__signature__"] = signature
-    made = _meant.explained(make, cls.__module__)
-    _names.adopt(name, made)
-    return made
+    function = _meant.explained(make, cls.__module__)
+    _names.adopt(name, function)
+    return function
 
 
 def _is_schedule(cls: Any) -> bool:

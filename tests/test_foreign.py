@@ -10,6 +10,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
+from jaxsched._show import _names
 
 
 class Logarithmic(js.Curve):
@@ -54,6 +55,16 @@ class Breathing(js.Schedule):
 
 
 logarithmic, pchip, breathing = map(js.factory, (Logarithmic, Pchip, Breathing))
+OWN = {
+    made.__name__: _names._adopted.pop(made.__name__) for made in (logarithmic, pchip, breathing)
+}
+
+
+@pytest.fixture(autouse=True)
+def known_here_alone(monkeypatch):
+    monkeypatch.setattr(_names, "_adopted", dict(OWN))
+    monkeypatch.setattr(_names, "_namespaces", [vars(js), _names._adopted])
+
 
 FOREIGN = {
     "logarithmic": logarithmic(0.0, 0.1, 100),

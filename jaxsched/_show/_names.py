@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +16,8 @@ Factory = Callable[..., Any]
 # Names that functions and methods had once, and have for ever: what was read will be read.
 OLD_NAMES: dict[str, str] = {}
 
-_public: dict[str, Any] = {}
-_adopted: set[str] = set()  # those of them that are the user's
+_adopted: dict[str, Factory] = {}  # the user's
+_namespaces: list[Mapping[str, Any]] = [_adopted]
 
 _MADE = ("Schedule", "Rule", "Stateful")
 _OPAQUE = ("from_function", "feedback")  # what it takes has no text
@@ -24,21 +25,20 @@ _PLACED = ["init_value", "end_value", "steps"]
 
 
 def publish(names: Mapping[str, Any]) -> None:
-    """Let text know the public names of the package, as the package has them."""
-    _public.update(names)
+    """Let text know the names of the package: the package gives its own namespace."""
+    _namespaces.insert(0, names)
 
 
 def adopt(name: str, function: Factory) -> None:
     """Let text know a function of the user's; one of the same name that was here is replaced."""
-    if name in _public and name not in _adopted:
+    if name in _namespaces[0]:
         raise ValueError(f"`jaxsched.{name}` exists. Give your class another name.")
-    _adopted.add(name)
-    _public[name] = function
+    _adopted[name] = function
 
 
 def factory(name: str) -> Factory | None:
     """The public function of this name, if it makes a schedule, stateful or not."""
-    return _maker(_public.get(name)) if name not in _OPAQUE else None
+    return _maker(_known().get(name)) if name not in _OPAQUE else None
 
 
 def method(name: str) -> Factory | None:
@@ -54,7 +54,7 @@ def curve(name: str) -> Factory | None:
 
 def factories() -> dict[str, Factory]:
     """All functions that make a schedule, by name."""
-    return _found(factory, _public)
+    return _found(factory, _known())
 
 
 def methods() -> dict[str, Factory]:
@@ -64,7 +64,7 @@ def methods() -> dict[str, Factory]:
 
 def curves() -> dict[str, Factory]:
     """All functions that a recipe takes as a curve, by name."""
-    return _found(curve, _public)
+    return _found(curve, _known())
 
 
 @functools.cache
@@ -90,7 +90,11 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 def twins(name: str) -> list[str]:
     """Where the twins of a name are."""
-    return _meant.twins(_public["compat"], name)
+    return _meant.twins(_known()["compat"], name)
+
+
+def _known() -> Mapping[str, Any]:
+    return collections.ChainMap(*_namespaces)  # pyright: ignore[reportArgumentType]
 
 
 def _maker(x: Any) -> Factory | None:
