@@ -7,11 +7,18 @@ something else: a length, a list, a number in a form of its own (see `_powers.py
 from __future__ import annotations
 
 import dataclasses
+import struct
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
+import numpy as np
+from jax.core import Tracer
 
 N = TypeVar("N")
+
+# Attributes beside the fields, so that they are no part of the tree.
+RESIDENT = "_resident"
+HASH = "_hash"
 
 
 def number_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
@@ -52,7 +59,7 @@ def choice_field(default: Any = dataclasses.MISSING) -> Any:
     ),
 )
 def node(cls: type[N]) -> type[N]:
-    """Make a class a frozen pytree with identity `==` and `hash`, which is what `jit` needs.
+    """Make a class a frozen pytree. Its `==` and `hash` are those that it inherits.
 
     Fields are leaves or children, unless their metadata says `static`. Nothing is validated here:
     unflattening rebuilds nodes around tracers. The factories validate.
@@ -96,10 +103,72 @@ def node(cls: type[N]) -> type[N]:
     ),
 )
 class Node:
-    """A class whose subclasses are frozen pytrees by themselves."""
+    """A class whose subclasses are frozen pytrees by themselves.
+
+    Two nodes are equal, and hash alike, if they are the same: the same tree, with the same numbers
+    to the last bit. So a frozen configuration that holds one is traced once. A node with a tracer
+    in it is equal to itself alone.
+    """
 
     def __init_subclass__(cls) -> None:
+        if "__init__" in vars(cls):
+            raise TypeError(
+                f"`{cls.__name__}` has an `__init__`, and a node is made of its fields. Write each "
+                "as an annotation in the class, such as `rate: float`, and no `__init__`."
+            )
         node(cls)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Node) and _same(self, other))
+
+    def __hash__(self) -> int:
+        kept = vars(self).get(HASH)
+        if kept is None:
+            kept = vars(self)[HASH] = _hash(self)
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the fields, and nothing that is of this process alone."""
+        return {name: x for name, x in vars(self).items() if name not in (HASH, RESIDENT)}
+
+
+def _hash(x: Node) -> int:
+    leaves, tree = jax.tree.flatten(x)
+    try:
+        return hash((tree, *map(_key, leaves)))
+    except TypeError:  # a tracer, or structure that has no hash
+        return id(x)
+
+
+def _key(leaf: Any) -> Any:
+    """What of a leaf enters the hash: of an array no number, which would be awaited."""
+    if isinstance(leaf, Tracer):
+        raise TypeError
+    if isinstance(leaf, (np.ndarray, jax.Array)):
+        return leaf.shape, leaf.dtype
+    return struct.pack("d", leaf) if isinstance(leaf, float) else leaf
+
+
+def _same(a: Node, b: Node) -> bool:
+    if type(a) is not type(b) or hash(a) != hash(b):
+        return False
+    (xs, tree), (ys, other) = jax.tree.flatten(a), jax.tree.flatten(b)
+    return tree == other and all(map(_same_leaf, xs, ys))
+
+
+def _same_leaf(x: Any, y: Any) -> bool:
+    if x is y or isinstance(x, Tracer) or isinstance(y, Tracer):
+        return x is y
+    if isinstance(x, (np.ndarray, jax.Array)):
+        return isinstance(y, (np.ndarray, jax.Array)) and _bits(x) == _bits(y) is not None
+    return type(x) is type(y) and _key(x) == _key(y)
+
+
+def _bits(x: np.ndarray | jax.Array) -> tuple[Any, ...] | None:
+    """An array as what can be compared; None of one that this process cannot read."""
+    if isinstance(x, jax.Array) and (x.is_deleted() or not x.is_fully_addressable):
+        return None
+    return x.shape, x.dtype, np.asarray(x).tobytes()
 
 
 def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:

@@ -40,7 +40,7 @@ from jaxsched._cycles import (
     last_of,
 )
 from jaxsched._marks import MANY_CYCLES, Jump, Phase, moved
-from jaxsched._node import form_field, length_field, require_unstacked
+from jaxsched._node import RESIDENT, form_field, length_field, require_unstacked
 from jaxsched._numerics import above_zero, growth, real, saturated
 from jaxsched._powers import LOGARITHM, PARTS, Leaf, number_in
 from jaxsched._require import (
@@ -275,10 +275,6 @@ class Schedule(Written):
         """
         return cycle(self, mult, decay, cycles)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: the fields, and nothing that is on a device."""
-        return {name: x for name, x in vars(self).items() if name != _RESIDENT}
-
 
 @jax.jit
 def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
@@ -287,7 +283,6 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
 
 
 _config = cast(Any, jax.config)  # its attributes are made at run time
-_RESIDENT = "_resident"  # beside the fields, so that it is no part of the tree
 
 
 def _resident(schedule: Schedule) -> Schedule:
@@ -300,14 +295,14 @@ def _resident(schedule: Schedule) -> Schedule:
     except ValueError:  # in what is being traced, where numbers are constants
         return schedule
     place = mesh, _config.jax_default_device, _config.jax_enable_x64
-    kept = vars(schedule).get(_RESIDENT, {})
+    kept = vars(schedule).get(RESIDENT, {})
     if place in kept:
         return kept[place]
     if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
         return schedule
     with jax.ensure_compile_time_eval():
         resident = jax.tree.map(jnp.asarray, schedule)
-    vars(schedule)[_RESIDENT] = {**kept, place: resident}
+    vars(schedule)[RESIDENT] = {**kept, place: resident}
     return resident
 
 

@@ -20,8 +20,8 @@ _LONGEST = 2000  # of what is said of a text: it may quote a table
 def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
     """The schedule that a text says; `parse(repr(schedule))` is the same as `schedule`.
 
-    The same: the same tree with the same numbers, which `testing.assert_same` tells. `==` is
-    identity, which `jit` needs; two texts can be compared.
+    The same: the same tree with the same numbers, which `==` tells, or `testing.assert_same` with
+    the place of the first difference.
 
     A text is written as in Python: calls of the functions here and of the methods of a schedule,
     numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers is an array. With
