@@ -24,7 +24,8 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     The class is a subclass of `Schedule`, with the value as `at(t)`, or of `Curve`, with the two
     weights as `weights(done, left)`. Each annotation in it is a field. One without a declaration is
     a real number; `length_field()` declares a length in steps, `list_field()` a list of numbers,
-    and `choice_field()` structure. A class that has a field or a property `steps` ends there.
+    and `choice_field()` structure. A class that has a field or a property `steps` ends there;
+    such a field is a `length_field()`.
 
     The function has the class's name in lower case, its docstring, and its fields as arguments.
     A class that is defined again under its name replaces the first one.

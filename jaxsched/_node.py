@@ -116,7 +116,12 @@ class Node:
                 f"`{cls.__name__}` has an `__init__`, and a node is made of its fields. Write each "
                 "as an annotation in the class, such as `rate: float`, and no `__init__`."
             )
-        node(cls)
+        fields: dict[str, dataclasses.Field[Any]] = node(cls).__dict__["__dataclass_fields__"]
+        if "steps" in fields and not fields["steps"].metadata.get("length"):
+            raise TypeError(
+                f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it as "
+                "`steps: int = length_field()`."
+            )
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Node) and _same(self, other))

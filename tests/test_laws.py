@@ -195,6 +195,21 @@ def test_a_subclass_with_an_init_is_told_to_have_fields():
                 self.rate = rate
 
 
+def test_a_subclass_with_an_end_declares_it_as_a_length():
+    with pytest.raises(TypeError, match=r"`steps` of `Mine` is a length.*length_field"):
+
+        class Mine(js.Schedule):
+            steps: int
+
+    class Ends(js.Schedule):
+        steps: int = js.length_field()
+
+        def at(self, t):
+            return jnp.minimum(t, jnp.asarray(self.steps)).astype(float)
+
+    assert (Ends(steps=3) >> js.constant(7.0))(jnp.arange(5)).tolist() == [0, 1, 2, 7, 7]
+
+
 def test_steps_are_documented():
     assert "schedule.steps" in inspect.getdoc(js.Schedule)
 
