@@ -9,7 +9,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched._show._readable import readable
-from jaxsched._show._syntax import LENGTH
+from jaxsched._text import LONGEST
 from jaxsched._train import _settings
 from jaxsched._train._refused import RefusedError
 
@@ -81,7 +81,7 @@ def test_text_ends_where_it_cannot_be_read():
     with pytest.raises(ValueError, match=r"too long for one.*table\(np\.load\(\.\.\.\)\)"):
         js.parse(repr(long))
     with pytest.raises(ValueError, match=r"at most 4_000_000 characters.*np\.load"):
-        js.parse(f"table([{'1, ' * LENGTH}])")
+        js.parse(f"table([{'1, ' * LONGEST}])")
     assert "4,000,000 characters" in js.table.__doc__
 
 
@@ -97,7 +97,7 @@ LONG = js.join([js.table(np.linspace(1.0, 0.0, 150_000))] * 2, [150_000])  # eac
 
 def test_a_run_that_could_not_be_resumed_is_not_begun():
     """The text that is given can be read, and the longer one that would be kept could not."""
-    text = f"table([{'1,' * (LENGTH // 3)}1])"
+    text = f"table([{'1,' * (LONGEST // 3)}1])"
     options = {"epochs": 1, "batch_size": 512, "seed": 0, "optimizer": None, "with": None}
     with pytest.raises(RefusedError, match=r"--schedule: `train` writes .* cannot be read back"):
         _settings.spoken({**options, "schedule": [text], "plateau": None})
