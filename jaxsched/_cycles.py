@@ -1,8 +1,8 @@
 """In which cycle a time is, of cycles that are equal, or each longer or shorter than the last.
 
 Which cycle a step is in is decided in integers, by subtracting lengths: the logarithm that inverts
-the geometric sum is off by one at one boundary in four. Where lengths are real it is the guess, and
-the sum itself decides.
+the geometric sum is off by one at one boundary in four. For real lengths the logarithm only guesses
+the cycle, and comparing with the sum corrects it.
 """
 
 from __future__ import annotations

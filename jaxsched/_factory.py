@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, cast
 
+import numpy as np
+
 from jaxsched import _meant
 from jaxsched._clock import held
 from jaxsched._piecewise import numbers_of
-from jaxsched._require import finite_of, length, refuse
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._require import finite_of, integer, refuse, require
+from jaxsched._schedule import Schedule
 from jaxsched._show import _names
 from jaxsched._text import snake
 
@@ -27,8 +29,9 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     and `choice_field()` structure. A class that has a field or a property `steps` ends there;
     such a field is a `length_field()`.
 
-    The function has the class's name in lower case, its docstring, and its fields as arguments.
-    A class that is defined again under its name replaces the first one.
+    The function is named after the class: `SomeName` makes `some_name`. It has the docstring of the
+    class, and its fields as arguments. Call `factory` below the class, not as its decorator, so
+    that schedules can be pickled. A class that is defined again replaces the first one of its name.
 
     Args:
       cls: the class.
@@ -38,7 +41,8 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
 
     Raises:
       ValueError: it is no subclass of `Schedule`, or `jaxsched` has a function of this name; or,
-        from the function, a number is not finite, or a length is negative or not an integer.
+        from the function, a number is not finite, a length is too small or not an integer, or
+        structure cannot be hashed.
 
     Example:
       >>> class Logarithmic(Curve):
@@ -60,12 +64,18 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     if not _is_schedule(cls):
         raise ValueError(refuse("factory", "cls", "be a subclass of `Schedule`", cls))
     made, name = cast(Any, cls), snake(cls.__name__)
+    if name.startswith("_"):
+        raise ValueError(refuse("factory", "cls", "have a public name", cls))
     signature = inspect.signature(cls).replace(return_annotation=Schedule)
     fields = {field.name: field for field in dataclasses.fields(made)}
+    for key, field in fields.items():
+        if field.default is not dataclasses.MISSING:
+            _checked(name, fields[key], field.default)
 
     def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        given = signature.bind(*args, **kwargs).arguments
-        return made(**{key: _checked(name, fields[key], x) for key, x in given.items()})
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        return made(**{key: _checked(name, fields[key], x) for key, x in given.arguments.items()})
 
     make.__name__ = make.__qualname__ = name
     make.__doc__, make.__module__ = cls.__doc__, cls.__module__
@@ -73,6 +83,7 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     vars(make)["__signature__"] = signature
     function = _meant.explained(make, cls.__module__)
     _names.adopt(name, function)
+    made._has_function = True
     return function
 
 
@@ -83,13 +94,29 @@ def _is_schedule(cls: Any) -> bool:
 def _checked(call: str, field: dataclasses.Field[Any], value: Any) -> Any:
     """An argument as the field holds it."""
     kind, name = field.metadata, field.name
-    if kind.get("static") or (value is None and field.default is None):
-        return value
+    if kind.get("static"):
+        return _structure(call, name, value)
+    if value is None and field.default is None:
+        return None
     argument: dict[str, Any] = {name: value}
     if kind.get("length"):
-        return held(length(call, **argument))
+        steps, least = integer(call, **argument), kind["least"]
+        must = f"be at least {least}" if least else "not be negative"
+        require(steps >= least, refuse(call, name, must, value))
+        return held(steps)
     if "form" in kind:
         return kind["form"].of(call, **argument)
-    if kind.get("rank"):
-        return numbers_of(call, **argument)
-    return as_schedule(call, value) if callable(value) else finite_of(call, name, argument[name])
+    return (
+        numbers_of(call, **argument) if kind.get("rank") else finite_of(call, name, argument[name])
+    )
+
+
+def _structure(call: str, name: str, value: Any) -> Any:
+    """Structure as it is hashed: a list of a text is a tuple."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    value = tuple(cast(list[Any], value)) if isinstance(value, list) else value
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError(refuse(call, name, "be hashable", value)) from None
+    return value

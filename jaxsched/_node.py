@@ -7,10 +7,12 @@ something else: a length, a list, a number in a form of its own (see `_powers.py
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import struct
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -26,9 +28,15 @@ def number_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) ->
     return dataclasses.field(default=default, kw_only=kw_only)
 
 
-def length_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
-    """A length in optimizer steps, which has no gradient; a float holds one beyond the clock."""
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"length": True})
+def length_field(
+    default: Any = dataclasses.MISSING, *, least: int = 0, kw_only: bool = True
+) -> Any:
+    """A length in optimizer steps, at least `least`, which has no gradient.
+
+    A float holds a length that is beyond the clock.
+    """
+    metadata = {"length": True, "least": least}
+    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
 
 
 def list_field() -> Any:
@@ -72,7 +80,9 @@ def node(cls: type[N]) -> type[N]:
 
     def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         own = vars(x).__getitem__
-        return tuple(map(own, data)), tuple(map(own, static)) if static else ()
+        structure = tuple(map(own, static))
+        # With their types: 1 and True are equal, and are not the same structure.
+        return tuple(map(own, data)), (structure, tuple(map(type, structure))) if static else ()
 
     def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         children, structure = flatten(x)
@@ -81,7 +91,7 @@ def node(cls: type[N]) -> type[N]:
     def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
         new = object.__new__(cls)
         vars(new).update(zip(data, children, strict=True))
-        vars(new).update(zip(static, structure, strict=True))
+        vars(new).update(zip(static, structure[0] if static else (), strict=True))
         return new
 
     # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
@@ -110,21 +120,15 @@ class Node:
     in it is equal to itself alone.
     """
 
-    def __init_subclass__(cls) -> None:
-        if "__init__" in vars(cls):
-            raise TypeError(
-                f"`{cls.__name__}` has an `__init__`, and a node is made of its fields. Write each "
-                "as an annotation in the class, such as `rate: float`, and no `__init__`."
-            )
-        fields: dict[str, dataclasses.Field[Any]] = node(cls).__dict__["__dataclass_fields__"]
-        if "steps" in fields and not fields["steps"].metadata.get("length"):
-            raise TypeError(
-                f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it as "
-                "`steps: int = length_field()`."
-            )
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _require_fields(cls)
+        node(cls)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Node) and _same(self, other))
+        if not isinstance(other, Node):
+            return NotImplemented
+        return self is other or _same(self, other)
 
     def __hash__(self) -> int:
         kept = vars(self).get(HASH)
@@ -137,6 +141,36 @@ class Node:
         return {name: x for name, x in vars(self).items() if name not in (HASH, RESIDENT)}
 
 
+def _require_fields(cls: type) -> None:
+    """Raise for a class whose declarations are not fields, or hide something."""
+    if "__init__" in vars(cls):
+        raise TypeError(
+            f"`{cls.__name__}` has an `__init__`, and a node is made of its fields. Write each as "
+            "an annotation in the class, such as `rate: float`, and no `__init__`."
+        )
+    bases = cls.__mro__[1:]
+    inherited = {name for base in bases for name in vars(base)}
+    fields = {f.name for base in bases if dataclasses.is_dataclass(base) for f in _fields(base)}
+    own = {name for name, x in inspect.get_annotations(cls).items() if "ClassVar" not in str(x)}
+    hidden = own & (inherited - fields - {"steps"}) | {*vars(cls)} & fields - own
+    for name in sorted(hidden):
+        raise TypeError(
+            f"`{name}` of `{cls.__name__}` hides what a base class has under that name. Choose "
+            "another name."
+        )
+    steps = vars(cls).get("steps")
+    is_length = isinstance(steps, dataclasses.Field) and steps.metadata.get("length")
+    if "steps" in own and not is_length:
+        raise TypeError(
+            f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it as "
+            "`steps: int = length_field()`."
+        )
+
+
+def _fields(x: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(x)
+
+
 def _hash(x: Node) -> int:
     leaves, tree = jax.tree.flatten(x)
     try:
@@ -147,41 +181,58 @@ def _hash(x: Node) -> int:
 
 def _key(leaf: Any) -> Any:
     """What of a leaf enters the hash: of an array no number, which would be awaited."""
-    if isinstance(leaf, Tracer):
-        raise TypeError
-    if isinstance(leaf, (np.ndarray, jax.Array)):
-        return leaf.shape, leaf.dtype
-    return struct.pack("d", leaf) if isinstance(leaf, float) else leaf
+    match leaf:
+        case Tracer():
+            raise TypeError
+        case np.ndarray() | jax.Array():
+            return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+        case np.generic():
+            return leaf.dtype, leaf.tobytes()
+        case float():
+            return struct.pack("d", leaf)
+        case _:
+            return leaf
 
 
 def _same(a: Node, b: Node) -> bool:
     if type(a) is not type(b) or hash(a) != hash(b):
         return False
     (xs, tree), (ys, other) = jax.tree.flatten(a), jax.tree.flatten(b)
-    return tree == other and all(map(_same_leaf, xs, ys))
+    xs, ys = [*xs, *_marks(a)], [*ys, *_marks(b)]
+    return tree == other and len(xs) == len(ys) and all(map(same_leaf, xs, ys))
 
 
-def _same_leaf(x: Any, y: Any) -> bool:
+def _marks(x: Node) -> list[Any]:
+    """What is noted on an object beside its fields, and is no memory of this process."""
+    known = {HASH, RESIDENT, *(field.name for field in _fields(x))}
+    noted = {name: value for name, value in vars(x).items() if name not in known}
+    return [*sorted(noted), *(noted[name] for name in sorted(noted))]
+
+
+def same_leaf(x: Any, y: Any) -> bool:
+    """Are two leaves the same to the last bit? Of tracers, the same object."""
     if x is y or isinstance(x, Tracer) or isinstance(y, Tracer):
         return x is y
     if isinstance(x, (np.ndarray, jax.Array)):
         return isinstance(y, (np.ndarray, jax.Array)) and _bits(x) == _bits(y) is not None
-    return type(x) is type(y) and _key(x) == _key(y)
+    return type(x) is type(y) and bool(_key(x) == _key(y))
 
 
 def _bits(x: np.ndarray | jax.Array) -> tuple[Any, ...] | None:
     """An array as what can be compared; None of one that this process cannot read."""
     if isinstance(x, jax.Array) and (x.is_deleted() or not x.is_fully_addressable):
         return None
-    return x.shape, x.dtype, np.asarray(x).tobytes()
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return *_key(x), np.asarray(jax.random.key_data(x) if is_key else x).tobytes()
 
 
 def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
     """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
-    if dataclasses.is_dataclass(x) and not isinstance(x, jax.Array):
-        for field in dataclasses.fields(x):
-            place = f"`{field.name}` of `{type(x).__name__}`"
-            require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
+    if isinstance(x, Node):
+        for field in _fields(x):
+            if not field.metadata.get("static"):
+                place = f"`{field.name}` of `{type(x).__name__}`"
+                require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
     elif isinstance(x, tuple):
         for child in cast(tuple[Any, ...], x):
             require_unstacked(child, place, rank)

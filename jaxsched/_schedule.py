@@ -279,7 +279,14 @@ class Schedule(Written):
 @jax.jit
 def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
     require_unstacked(schedule)
-    return schedule.at(_clock.read(step))
+    value = schedule.at(_clock.read(step))
+    if jnp.shape(value) != step.shape:
+        raise ValueError(
+            f"`{type(schedule).__name__}.at(t)` must return a value for each time: of a time of "
+            f"shape {step.shape} it returns one of shape {jnp.shape(value)}. Use "
+            "`jnp.full_like(t, value, dtype=float)`."
+        )
+    return real(value)
 
 
 _config = cast(Any, jax.config)  # its attributes are made at run time

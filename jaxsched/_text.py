@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxsched._node import Node
+from jaxsched._node import Node, same_leaf
 from jaxsched._powers import number_in
 
 LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
@@ -29,15 +29,21 @@ class Written(Node):
     """What is written as the expression that builds it."""
 
     _binds: ClassVar[int] = CALL
+    _has_function: ClassVar[bool]  # is there a function of its name, so that `parse` can read it?
     # Given by `_plot/_notebook.py`.
     _repr_html_: ClassVar[Callable[[Any], str | None]]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._has_function = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
     def _text(self) -> str:
         """The expression, from which `parse` makes the same again."""
-        return f"{snake(type(self).__name__)}({_arguments(self)})"
+        call = f"{snake(type(self).__name__)}({_arguments(self)})"
+        return call if self._has_function else f"<{call}>"
 
     def __repr__(self) -> str:
-        return self._text() if dataclasses.is_dataclass(self) else object.__repr__(self)
+        return self._text()
 
 
 def text(x: Any) -> str:
@@ -81,8 +87,8 @@ def owner(x: Any) -> str:
 def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
     """`a * b * c`, with `2 * (3 * a)` in parentheses: Python would make `2 * 3 * a` out as 6 * a.
 
-    The node begins with the first operand of type `maker`; those before it are taken in from right
-    to left.
+    The node begins with the first operand of type `maker`. The operands before it are wrapped
+    around it, the nearest first.
     """
     texts = [operand(x, binds) for x in operands]
     first = next((i for i, x in enumerate(operands) if isinstance(x, maker)), 0)
@@ -95,16 +101,21 @@ def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
 
 def is_default(value: Any, default: Any) -> bool:
     """Is a value the default, so that it need not be written?"""
-    return type(value) is type(default) and bool(value == default)
+    return same_leaf(value, default)
 
 
 def _arguments(x: Any) -> str:
-    texts: list[str] = []
-    for f in dataclasses.fields(x):
+    """The arguments of a call: those given by their place, and then those given by name."""
+    fields = sorted(dataclasses.fields(x), key=lambda f: f.kw_only is True)
+    texts, by_name = list[str](), False
+    for f in fields:
         value = number_in(x, f.name)
-        if not is_default(value, f.default):
-            said = length_text(value) if f.metadata.get("length") else text(value)
-            texts.append(f"{f.name}={said}" if f.kw_only else said)
+        by_name = by_name or f.kw_only
+        if is_default(value, f.default):
+            by_name = True  # what comes after one that is left out has no place
+            continue
+        said = length_text(value) if f.metadata.get("length") else text(value)
+        texts.append(f"{f.name}={said}" if by_name else said)
     return ", ".join(texts)
 
 
@@ -120,5 +131,5 @@ def whole(x: Any) -> Any:
 
 
 def snake(name: str) -> str:
-    """`SomeName` as `some_name`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    """`SomeName` as `some_name`, and `WSDecay` as `ws_decay`."""
+    return re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

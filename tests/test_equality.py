@@ -11,6 +11,8 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
+from jaxsched._node import same_leaf
+from jaxsched._schedule import mark_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,3 +122,40 @@ def test_a_new_number_is_another_hash():
     other = jax.tree.map(lambda x: x * 2, schedule)
     assert other != schedule and hash(other) != hash(schedule)
     assert jax.tree.map(lambda x: x, schedule) == schedule
+
+
+def test_numbers_of_numpy_are_compared_to_the_last_bit():
+    zero, minus, nan = map(np.float32, (0.0, -0.0, np.nan))
+    assert same_leaf(zero, np.float32(0.0)) and not same_leaf(zero, minus)
+    assert same_leaf(nan, np.float32(np.nan)) and not same_leaf(zero, 0.0)
+
+
+def test_weak_types_and_random_keys():
+    weak = jax.jit(lambda: 1.0 * 2)()
+    assert js.constant(weak) != js.constant(jnp.float32(2.0)) or not weak.weak_type
+
+    def drawn(key, t):
+        return jax.random.uniform(jax.random.fold_in(key, t))
+
+    def made(seed):
+        return js.from_function(jax.tree_util.Partial(drawn, jax.random.key(seed)))
+
+    assert made(0) == made(0) != made(1)
+
+
+def test_a_module_that_is_a_dataclass_is_a_function():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Net:
+        w: jax.Array
+
+        def __call__(self, t):
+            return (self.w * t.astype(float)).sum()
+
+    assert js.from_function(Net(jnp.ones(3)))(2) == 6.0
+
+
+def test_a_marked_rate_is_not_the_rate_without_its_mark():
+    plain, marked = js.constant(0.1), js.constant(0.1)
+    mark_rate(marked, 0.1, 0.01)
+    assert plain != marked and marked == copy.deepcopy(marked)

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from typing import ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -201,3 +202,103 @@ def test_it_is_traced_once_for_any_numbers():
     for peak in (0.1, 0.2, 0.3):
         called(logarithmic(0.0, peak, 100))
     assert len(traces) == 1
+
+
+def defined(**fields):
+    """A class with these fields, worth the sum of its numbers, and its function."""
+    kinds = dict.fromkeys(fields, float)
+    given = {key: x for key, x in fields.items() if x is not ...}
+
+    def at(self, t):
+        numbers = [getattr(self, key) for key in fields if isinstance(getattr(self, key), float)]
+        return jnp.full_like(t, sum(numbers), dtype=float)
+
+    body = {"__annotations__": kinds, "at": at, "__module__": __name__, **given}
+    return js.factory(type("Defined", (js.Schedule,), body))
+
+
+def test_an_argument_after_one_that_is_left_out_is_written_by_its_name():
+    make = defined(a=1.0, b=2.0)
+    assert repr(make(1.0, 5.0)) == "defined(b=5.0)" and repr(make(3.0, 5.0)) == "defined(3.0, 5.0)"
+    assert js.parse(repr(make(1.0, 5.0))) == make(1.0, 5.0)
+    mixed = defined(x=js.number_field(default=0.1), y=...)
+    assert repr(mixed(1.0, x=0.5)) == "defined(1.0, x=0.5)"
+    assert js.parse(repr(mixed(1.0, x=0.5))) == mixed(1.0, x=0.5)
+
+
+def test_minus_zero_is_not_the_default():
+    make = defined(x=js.number_field(default=0.0))
+    assert js.parse(repr(make(x=-0.0))) == make(x=-0.0) != make(x=0.0)
+
+
+def test_defaults_are_arguments_too():
+    make = defined(rate=js.number_field(default=1))
+    assert make() == make(rate=1) and [*js.trainable(make())[0]] == ["Defined.rate"]
+    with pytest.raises(ValueError, match=r"`defined\(length=\.\.\.\)` must not be negative"):
+        defined(length=js.length_field(default=-4))
+
+
+def test_fields_may_have_the_names_of_our_own_arguments():
+    make = defined(least=js.length_field(), remedy=js.length_field(least=2))
+    assert repr(make(least=4, remedy=3)) == "defined(least=4, remedy=3)"
+    with pytest.raises(ValueError, match=r"`defined\(remedy=\.\.\.\)` must be at least 2"):
+        make(least=4, remedy=1)
+
+
+def test_structure_goes_through_text():
+    make = defined(mode=js.choice_field(default=()))
+    for mode in ((1, 2), ("a", "b"), "a", True, 1):
+        assert js.parse(repr(make(mode=mode))) == make(mode=mode)
+    assert make(mode=1) != make(mode=True)
+    with pytest.raises(ValueError, match=r"`defined\(mode=\.\.\.\)` must be hashable"):
+        make(mode={})
+
+
+def test_a_schedule_is_no_number():
+    with pytest.raises(ValueError, match=r"`defined\(a=\.\.\.\)` must be a finite number"):
+        defined(a=...)(js.constant(1.0))
+
+
+def test_a_class_without_a_function_is_not_taken_for_another():
+    class Linear(js.Curve):
+        def weights(self, done, left):
+            return left**2, 1 - left**2
+
+    assert repr(Linear(1.0, 0.0, 4)) == "<linear(1.0, 0.0, 4)>"
+    with pytest.raises(ValueError, match="linear"):
+        js.parse(repr(Linear(1.0, 0.0, 4)))
+
+
+def test_what_would_hide_a_method_is_refused():
+    for name in ("clip", "cycle", "at"):
+        with pytest.raises(TypeError, match=f"`{name}` of `Hides` hides"):
+            type("Hides", (js.Schedule,), {"__annotations__": {name: float}})
+    with pytest.raises(TypeError, match="`length` of `Hides` hides"):
+        type("Hides", (js.Curve,), {"__annotations__": {"length": float}})
+    with pytest.raises(TypeError, match="`steps` of `Hides` hides"):
+        type("Hides", (js.Curve,), {"steps": property(lambda self: 3)})
+
+
+def test_a_value_has_the_shape_of_its_time():
+    class Scalar(js.Schedule):
+        value: float
+
+        def at(self, t):
+            return jnp.asarray(self.value)
+
+    with pytest.raises(ValueError, match=r"`Scalar.at\(t\)` must return a value for each time"):
+        Scalar(0.5)(jnp.arange(3))
+    assert not Scalar(0.5)(3).weak_type
+
+
+def test_a_generic_class_and_a_constant_of_the_class_are_no_fields():
+    T = TypeVar("T")
+
+    class Base(js.Schedule, Generic[T]):
+        steps: ClassVar[int] = 100
+        value: float
+
+        def at(self, t):
+            return jnp.full_like(t, self.value, dtype=float)
+
+    assert Base[int] and (Base(0.5) >> js.constant(1.0))(100) == 1.0

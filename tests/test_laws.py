@@ -184,7 +184,7 @@ class Own(js.Schedule):
 def test_a_subclass_with_a_formula_alone_is_a_schedule(step):
     assert Own()(step) == jax.jit(Own())(step) == 0.25
     assert (0.5 * Own())(step) == 0.125 and Own().steps is None
-    assert repr(Own() * js.linear(1.0, 0.0, 4)) == "own() * linear(1.0, 0.0, 4)"
+    assert repr(Own() * js.linear(1.0, 0.0, 4)) == "<own()> * linear(1.0, 0.0, 4)"
 
 
 def test_a_subclass_with_an_init_is_told_to_have_fields():

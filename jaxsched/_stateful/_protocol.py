@@ -67,7 +67,7 @@ class Stateful(Written):
         return tuple(rule._start(params) for rule in self.rules)
 
     def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
-        """The state after an update at `step` that saw `metrics`, and what was observed before."""
+        """The state after an update at `step`, which reads `metrics` and what was observed."""
         t = self._clock(step)
         pairs = zip(self.rules, state, strict=True)
         return tuple(rule._next(rule._hear(own, metrics), t) for rule, own in pairs)
