@@ -587,7 +587,7 @@ class CycleReal(Cycle):
             return end
         start = self._start(last + 1)
         if not fits(start):
-            near = {math.ceil(x) for x in around(start, 8 * ROUNDING)}
+            near = {math.ceil(x) for x in around(start, EXACT)}
             if len(near) > 1:
                 raise AmbiguousError("cycle")
         return end
@@ -597,11 +597,13 @@ class CycleReal(Cycle):
         known = i if last is None else min(i, last)
         if all(map(fits, (t, self._start(known), self._start(known + 1), self._length(known)))):
             return super().at(t)
-        # The start of a cycle is resolved as any real time is. Where it may begin a step earlier or
-        # later, both its first value and the last one before it are right.
-        foldings = max(1.0, known * abs(math.log(self.mult)))
-        blur = Fraction(min(8 * ROUNDING * foldings, EXACT)) * t
-        shifts = [0, *(blur * k / 6 for k in range(-6, 7))] if blur > 1 else [0, -blur, blur]
+        # The law gives the start of a cycle a tolerance. Where it may begin a step earlier or later,
+        # both its first value and the last one before it are right. Where it may begin several
+        # steps earlier or later, so many values are right that none is decided.
+        blur = Fraction(EXACT) * t
+        if blur > 1:
+            return UNDECIDED
+        shifts = [0, *(blur * k / 6 for k in range(-6, 7))]
         starts = {self._begun(t, early) for early in shifts}
         edges = [x for j in range(min(starts) + 1, max(starts) + 1) for x in self._edge(j)]
         return any_of(*(self._placed(t, early) for early in shifts), *edges)
