@@ -597,9 +597,9 @@ class CycleReal(Cycle):
         known = i if last is None else min(i, last)
         if all(map(fits, (t, self._start(known), self._start(known + 1), self._length(known)))):
             return super().at(t)
-        # The law gives the start of a cycle a tolerance. Where it may begin a step earlier or later,
-        # both its first value and the last one before it are right. Where it may begin several
-        # steps earlier or later, so many values are right that none is decided.
+        # The law gives the start of a cycle a tolerance. Where it may begin a step earlier or
+        # later, both its first value and the last one before it are right. Where it may begin
+        # several steps earlier or later, so many values are right that none is decided.
         blur = Fraction(EXACT) * t
         if blur > 1:
             return UNDECIDED
