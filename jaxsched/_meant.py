@@ -94,7 +94,8 @@ def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
             reason = _misfit(function, args, kwargs)
             if reason is None:  # it was called rightly, and the error is from within
                 raise
-            raise TypeError(f"{error}. {reason}") from None
+            said = str(error).partition(". Did you mean")[0]  # Python's own guess, from 3.13 on
+            raise TypeError(f"{said}. {reason}") from None
 
     called.__module__ = module
     return called

@@ -170,3 +170,9 @@ def test_a_picture_tells_it_too():
     (panel,) = js.plot(halved).axes
     assert "0.05 → 0.1" in [text.get_text() for text in panel.texts]
     assert "0.05 → 0.1" in halved._repr_html_()
+
+
+def test_a_wrong_keyword_is_guessed_once():
+    with pytest.raises(TypeError) as caught:
+        js.cosine(0.1, 0.0, stepss=3)
+    assert str(caught.value).count("Did you mean") == 1
