@@ -1,4 +1,4 @@
-"""In which cycle a time is, of cycles that are equal, or each longer or shorter than the last.
+"""Finds the cycle that a time lies in. All cycles are equal, or each is longer or shorter.
 
 Which cycle a step is in is decided in integers, by subtracting lengths: the logarithm that inverts
 the geometric sum is off by one at one boundary in four. For real lengths the logarithm only guesses
@@ -18,7 +18,7 @@ from jaxsched._clock import LAST, Beyond, Length
 from jaxsched._numerics import above_zero, log_rate, looked_up, real, saturated
 from jaxsched._powers import Leaf
 
-# After this many cycles, each at least twice as long as the last, the clock has ended.
+# If each cycle is at least twice as long as the last, the clock ends within this many.
 _GROWTHS = 32
 _BEYOND = np.uint32(2**31)  # the first step that is not on the clock
 # By how many of its last digits a computed start may be off: of a factor whose digits float32 has

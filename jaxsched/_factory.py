@@ -12,7 +12,7 @@ import numpy as np
 from jaxsched import _meant
 from jaxsched._clock import held
 from jaxsched._piecewise import numbers_of
-from jaxsched._require import finite_of, integer, refuse, require
+from jaxsched._require import finite_of, length_of, refuse
 from jaxsched._schedule import Schedule
 from jaxsched._show import _names
 from jaxsched._text import snake
@@ -21,13 +21,13 @@ P = ParamSpec("P")
 
 
 def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """The function that makes a schedule of your class: checked, documented, known to `parse`.
+    """Makes the function that builds schedules of your class. `parse` knows it by its name.
 
     The class is a subclass of `Schedule`, with the value as `at(t)`, or of `Curve`, with the two
     weights as `weights(done, left)`. Each annotation in it is a field. One without a declaration is
     a real number; `length_field()` declares a length in steps, `list_field()` a list of numbers,
     and `choice_field()` structure. A class that has a field or a property `steps` ends there;
-    such a field is a `length_field()`.
+    a field `steps` must be a `length_field()`.
 
     The function is named after the class: `SomeName` makes `some_name`. It has the docstring of the
     class, and its fields as arguments. Call `factory` below the class, not as its decorator, so
@@ -68,9 +68,9 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
         raise ValueError(refuse("factory", "cls", "have a public name", cls))
     signature = inspect.signature(cls).replace(return_annotation=Schedule)
     fields = {field.name: field for field in dataclasses.fields(made)}
-    for key, field in fields.items():
+    for field in fields.values():
         if field.default is not dataclasses.MISSING:
-            _checked(name, fields[key], field.default)
+            _checked(name, field, field.default)
 
     def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
         given = signature.bind(*args, **kwargs)
@@ -98,17 +98,14 @@ def _checked(call: str, field: dataclasses.Field[Any], value: Any) -> Any:
         return _structure(call, name, value)
     if value is None and field.default is None:
         return None
-    argument: dict[str, Any] = {name: value}
+    given: Any = value
     if kind.get("length"):
-        steps, least = integer(call, **argument), kind["least"]
-        must = f"be at least {least}" if least else "not be negative"
-        require(steps >= least, refuse(call, name, must, value))
-        return held(steps)
+        return held(length_of(call, name, given, least=kind["least"]))
     if "form" in kind:
-        return kind["form"].of(call, **argument)
-    return (
-        numbers_of(call, **argument) if kind.get("rank") else finite_of(call, name, argument[name])
-    )
+        return kind["form"].of(call, **{name: given})
+    if kind.get("rank"):
+        return numbers_of(call, **{name: given})
+    return finite_of(call, name, given)
 
 
 def _structure(call: str, name: str, value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Nodes: frozen pytrees, whose fields say what they hold.
+"""Nodes are frozen pytrees, and each field says what it holds.
 
-A field is a number or a child, and so a leaf or a part of the tree, unless it is declared as
-something else: a length, a list, a number in a form of its own (see `_powers.py`), or structure.
+A field is a number or a child unless it is declared as something else: a length, a list, a number
+in a form of its own (see `_powers.py`), or structure.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import struct
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, cast, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-
-N = TypeVar("N")
 
 # Attributes beside the fields, so that they are no part of the tree.
 RESIDENT = "_resident"
@@ -31,16 +29,16 @@ def number_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) ->
 def length_field(
     default: Any = dataclasses.MISSING, *, least: int = 0, kw_only: bool = True
 ) -> Any:
-    """A length in optimizer steps, at least `least`, which has no gradient.
+    """A length of at least `least` optimizer steps. It has no gradient.
 
-    A float holds a length that is beyond the clock.
+    A length that is beyond the clock is held as a float.
     """
     metadata = {"length": True, "least": least}
     return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
 
 
 def list_field() -> Any:
-    """A list: one axis more than a number has."""
+    """A list of numbers, which has one axis more than a number."""
     return dataclasses.field(metadata={"rank": 1})
 
 
@@ -50,54 +48,8 @@ def form_field(form: Any) -> Any:
 
 
 def choice_field(default: Any = dataclasses.MISSING) -> Any:
-    """Structure: a keyword that is hashed, and never traced."""
+    """A keyword that is structure: it is hashed, and never traced."""
     return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
-
-
-@dataclass_transform(
-    frozen_default=True,
-    eq_default=False,
-    field_specifiers=(
-        dataclasses.field,
-        number_field,
-        length_field,
-        list_field,
-        form_field,
-        choice_field,
-    ),
-)
-def node(cls: type[N]) -> type[N]:
-    """Make a class a frozen pytree. Its `==` and `hash` are those that it inherits.
-
-    Fields are leaves or children, unless their metadata says `static`. Nothing is validated here:
-    unflattening rebuilds nodes around tracers. The factories validate.
-    """
-    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
-    static = tuple(f.name for f in fields if f.metadata.get("static"))
-    data = tuple(f.name for f in fields if f.name not in static)
-    keys = tuple(map(jax.tree_util.GetAttrKey, data))
-
-    def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        own = vars(x).__getitem__
-        structure = tuple(map(own, static))
-        # With their types: 1 and True are equal, and are not the same structure.
-        return tuple(map(own, data)), (structure, tuple(map(type, structure))) if static else ()
-
-    def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        children, structure = flatten(x)
-        return tuple(zip(keys, children, strict=True)), structure
-
-    def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
-        new = object.__new__(cls)
-        vars(new).update(zip(data, children, strict=True))
-        vars(new).update(zip(static, structure[0] if static else (), strict=True))
-        return new
-
-    # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
-    # fields are, and a compiled program of one is now and then taken for one of the other.
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
 
 
 @dataclass_transform(
@@ -123,7 +75,7 @@ class Node:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _require_fields(cls)
-        node(cls)
+        _register(cls)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):
@@ -139,6 +91,38 @@ class Node:
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the fields, and nothing that is of this process alone."""
         return {name: x for name, x in vars(self).items() if name not in (HASH, RESIDENT)}
+
+
+def _register(cls: type) -> None:
+    """Make a class a frozen pytree: fields are leaves or children, unless they are structure.
+
+    Nothing is validated here, since unflattening rebuilds nodes around tracers.
+    """
+    dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    fields = _fields(cls)
+    static = tuple(f.name for f in fields if f.metadata.get("static"))
+    data = tuple(f.name for f in fields if f.name not in static)
+    keys = tuple(map(jax.tree_util.GetAttrKey, data))
+
+    def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        own = vars(x).__getitem__
+        structure = tuple(map(own, static))
+        # With their types: 1 and True are equal, and are not the same structure.
+        return tuple(map(own, data)), (structure, tuple(map(type, structure))) if static else ()
+
+    def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, structure = flatten(x)
+        return tuple(zip(keys, children, strict=True)), structure
+
+    def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
+        new = object.__new__(cls)
+        vars(new).update(zip(data, children, strict=True))
+        vars(new).update(zip(static, structure[0] if static else (), strict=True))
+        return new
+
+    # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
+    # fields are, and a compiled program of one is now and then taken for one of the other.
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
 def _require_fields(cls: type) -> None:
@@ -158,13 +142,6 @@ def _require_fields(cls: type) -> None:
             f"`{name}` of `{cls.__name__}` hides what a base class has under that name. Choose "
             "another name."
         )
-    steps = vars(cls).get("steps")
-    is_length = isinstance(steps, dataclasses.Field) and steps.metadata.get("length")
-    if "steps" in own and not is_length:
-        raise TypeError(
-            f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it as "
-            "`steps: int = length_field()`."
-        )
 
 
 def _fields(x: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -180,7 +157,7 @@ def _hash(x: Node) -> int:
 
 
 def _key(leaf: Any) -> Any:
-    """What of a leaf enters the hash: of an array no number, which would be awaited."""
+    """What enters the hash of a leaf. The numbers of an array do not: reading them would wait."""
     match leaf:
         case Tracer():
             raise TypeError
@@ -203,7 +180,7 @@ def _same(a: Node, b: Node) -> bool:
 
 
 def _marks(x: Node) -> list[Any]:
-    """What is noted on an object beside its fields, and is no memory of this process."""
+    """What was noted on an object beside its fields, without what only this process needs."""
     known = {HASH, RESIDENT, *(field.name for field in _fields(x))}
     noted = {name: value for name, value in vars(x).items() if name not in known}
     return [*sorted(noted), *(noted[name] for name in sorted(noted))]

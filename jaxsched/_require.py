@@ -130,7 +130,12 @@ def name(call: str, /, **argument: Any) -> str:
 def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
     """A length in optimizer steps: a Python int of any size, or an integer array."""
     ((name, value),) = argument.items()
-    steps = integer(call, **argument)
+    return length_of(call, name, value, remedy, least)
+
+
+def length_of(call: str, name: str, value: ArrayLike, remedy: str = "", least: int = 0) -> Whole:
+    """`length` for an argument whose name is anybody's."""
+    steps = integer(call, **{name: value})
     must = "not be negative" if least == 0 else f"be at least {least}"
     require(steps >= least, refuse(call, name, must, value, remedy))
     return steps

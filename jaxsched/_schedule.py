@@ -5,9 +5,9 @@ are the leaves, its structure is static. So the same object is called like any `
 passes through `jit` as an argument, through `vmap` as a population and through `grad` in its
 floats, and prints as the expression that builds it.
 
-This file holds what all schedules share, the operators that join them, and the nodes which the
-operators build. A node knows itself, and every node answers the same questions by asking its
-children: when does it end, what is it worth, where does it change, how is it written?
+This file holds what all schedules share, the operators that join them, and the nodes that the
+operators build. Every node answers the same questions, and asks its children for their part: When
+does it end? What is its value? Where does it change? How is it written?
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from jaxsched._cycles import (
     last_of,
 )
 from jaxsched._marks import MANY_CYCLES, Jump, Phase, moved
-from jaxsched._node import RESIDENT, form_field, length_field, require_unstacked
+from jaxsched._node import RESIDENT, form_field, length_field, require_unstacked, same_leaf
 from jaxsched._numerics import above_zero, growth, real, saturated
 from jaxsched._powers import LOGARITHM, PARTS, Leaf, number_in
 from jaxsched._require import (
@@ -60,7 +60,6 @@ from jaxsched._text import (
     SUM,
     Written,
     infix,
-    is_default,
     length_text,
     options,
     owner,
@@ -86,8 +85,8 @@ class Schedule(Written):
     """A pure, total function of the step: integer steps of any shape to floats of that shape.
 
     `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
-    the methods below join schedules; one of your own is a subclass, or
-    `from_function(f)` of any function of the step.
+    the methods below join schedules. A schedule of your own is a subclass with a formula, see
+    `factory`, or `from_function(f)` for any function of the step.
 
     Operators bind as everywhere in Python: first methods, then `*` and `/`, then `+` and `-`, and
     `>>` last. So `0.5 * warmup >> decay` halves the warmup alone, and `warmup >> decay + 0.01` and
@@ -96,6 +95,15 @@ class Schedule(Written):
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+            if field.name == "steps" and not field.metadata.get("length"):
+                raise TypeError(
+                    f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it "
+                    "as `steps: int = length_field()`."
+                )
 
     def __call__(self, step: ArrayLike) -> jax.Array:
         """The value at `step`.
@@ -660,7 +668,7 @@ class Cycle(Schedule):
     def _text(self) -> str:
         decay, cycles = number_in(self, "decay"), whole(self.cycles)
         mult = None if type(self) is Cycle else self._mult()
-        decay = None if is_default(decay, 1.0) else decay
+        decay = None if same_leaf(decay, 1.0) else decay
         return f"{owner(self.schedule)}.cycle({options(mult=mult, decay=decay, cycles=cycles)})"
 
     def _mult(self) -> Any:
@@ -668,27 +676,27 @@ class Cycle(Schedule):
         return 1
 
     def _begins(self) -> Iterator[int]:
-        """Where each cycle begins; at last, the end if there is one."""
+        """Where each cycle begins, and then where the last one ends, if there is a last one."""
         yield 0
+        mult, first = self._mult(), int(known(self.schedule.steps))
         for n in itertools.count(1):
-            yield int(known(dataclasses.replace(self, cycles=n).steps))
-            if n == self.cycles:
+            step = int(known(dataclasses.replace(self, cycles=n).steps))
+            yield step
+            # Below 1 a `mult` leaves no step to a cycle some day.
+            if n == self.cycles or step >= LAST or first * mult**n < 1:
                 return
 
     def _changes(self) -> Iterator[int]:
-        mult, first = self._mult(), int(known(self.schedule.steps))
-        for i, (start, end) in enumerate(itertools.pairwise(self._begins())):
+        first, end = int(known(self.schedule.steps)), 0
+        for start, end in itertools.pairwise(self._begins()):
             yield start
-            # Below 1 a `mult` leaves no step to a cycle some day.
-            if start >= LAST or first * mult**i < 1:
-                return
             inside = itertools.takewhile(lambda step: step < first, self.schedule._changes())
             yield from moved(inside, start, end)
-            if i + 1 == self.cycles:
-                yield end
+        yield end
 
     def _phases(self, total: int) -> list[Phase]:
-        begun = itertools.takewhile(lambda step: step < total, self._begins())
+        starts = (start for start, _ in itertools.pairwise(self._begins()))
+        begun = itertools.takewhile(lambda step: step < total, starts)
         edges = [*itertools.islice(begun, MANY_CYCLES + 1), total]
         if len(edges) > MANY_CYCLES + 1:
             return []

@@ -1,7 +1,8 @@
-"""Nodes as text: a schedule is written as the expression that builds it.
+"""Writes a node as the expression that builds it.
 
-A node whose class is `SomeName` is the call `some_name(...)`: its fields as the function takes
-them, those at their default left out. The nodes that operators build write themselves otherwise.
+A node of the class `SomeName` is written as the call `some_name(...)`. Its arguments are the
+fields, without those that have their default. The nodes that operators build are written with these
+operators.
 """
 
 from __future__ import annotations
@@ -99,11 +100,6 @@ def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
     return sign.join([written, *texts[first + 1 :]])
 
 
-def is_default(value: Any, default: Any) -> bool:
-    """Is a value the default, so that it need not be written?"""
-    return same_leaf(value, default)
-
-
 def _arguments(x: Any) -> str:
     """The arguments of a call: those given by their place, and then those given by name."""
     fields = sorted(dataclasses.fields(x), key=lambda f: f.kw_only is True)
@@ -111,7 +107,7 @@ def _arguments(x: Any) -> str:
     for f in fields:
         value = number_in(x, f.name)
         by_name = by_name or f.kw_only
-        if is_default(value, f.default):
+        if same_leaf(value, f.default):
             by_name = True  # what comes after one that is left out has no place
             continue
         said = length_text(value) if f.metadata.get("length") else text(value)

@@ -85,6 +85,14 @@ def test_the_pieces_of_a_chain_are_named():
     assert [*map(tuple, curve(CHAIN.clip(0.01) * 0.5).phases)] == phases
     cycles = [(0, 50, "cycle 1"), (50, 150, "cycle 2"), (150, 349, "cycle 3")]
     assert [*map(tuple, curve(RESTARTS).phases)] == cycles
+    three = js.cosine(0.1, 0.0, 100).cycle(cycles=3)
+    held = [(0, 100, "cycle 1"), (100, 200, "cycle 2"), (200, 400, "cycle 3")]
+    assert [*map(tuple, three._phases(400))] == held
+    assert three.cycle()._phases(250) == [(0, 250, "cycle 1")]
+    assert len(js.cosine(0.1, 0.0, 10).cycle()._phases(160)) == 16
+    assert js.cosine(0.1, 0.0, 10).cycle()._phases(161) == []
+    shrinking = js.cosine(0.1, 0.0, 8).cycle(mult=0.5)  # of 8, 4, 2 and 1 steps
+    assert shrinking._phases(1000)[-1] == (14, 1000, "cycle 4")
 
 
 @pytest.mark.parametrize(

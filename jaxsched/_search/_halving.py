@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxsched._node import node
+from jaxsched._node import Node
 from jaxsched._numerics import real
 from jaxsched._require import length, one_of, refuse, require, sequence
 from jaxsched._search._contract import (
@@ -116,8 +116,7 @@ def successive_halving(
     return Sweep(tuple(members), scores, None, mode, trained)
 
 
-@node
-class _Advance:
+class _Advance(Node):
     """A part of a run: those of the same length are one program."""
 
     function: Callable[..., Any]

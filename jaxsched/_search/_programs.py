@@ -16,13 +16,12 @@ from typing import Any
 import jax
 from jax.tree_util import Partial, all_leaves
 
-from jaxsched._node import node
+from jaxsched._node import Node
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-@node
-class Weakly:
+class Weakly(Node):
     """A function that is not kept alive."""
 
     function: weakref.ref[Callable[..., Any]] = dataclasses.field(metadata={"static": True})

@@ -15,15 +15,15 @@ ROUNDING = 1e-5  # relative: what is no jump
 def boundaries(schedule: Schedule, until: int) -> Iterator[int]:
     """The steps in (0, until] at which something changes, each once, in order.
 
-    Where a piece or a cycle begins, a knot lies, a stair falls, where all is over. They come one at
-    a time: those of an endless cycle have no end.
+    There a piece or a cycle begins, a knot lies, a stair falls, or the schedule ends. The steps are
+    computed one at a time, because an endless cycle has no last one.
     """
     inside = itertools.takewhile(lambda step: step <= until, schedule._changes())
     return (step for step, _ in itertools.groupby(inside) if step > 0)
 
 
 def jumps(schedule: Schedule) -> list[Jump]:
-    """The joins of a chain at which the two pieces do not meet, the first few.
+    """The first few joins of a chain at which the two pieces do not meet.
 
     Often a jump is meant. Often it is a slip of precedence: `0.5 * a >> b` halves only `a`, and in
     `a >> b + 0.01` only `b` is raised.
