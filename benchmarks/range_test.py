@@ -24,9 +24,9 @@ import optax
 from measure import Aim, Table, against, run
 
 import jaxsched as js
-from jaxsched._find._tasks import Task, task
-from jaxsched._search._range._verdict import FINE, verdict
-from jaxsched._train._data import digits
+from jaxsched._commands._finding._tasks import Task, task
+from jaxsched._commands._training._data import digits
+from jaxsched._search._range_test._verdict import FINE, verdict
 
 STEPS, BATCH = 100, 32
 OPTIMIZERS = {

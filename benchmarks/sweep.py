@@ -24,10 +24,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from measure import Table, size, unit
 
 import jaxsched as js
+from jaxsched._commands._training._data import Digits, digits
+from jaxsched._commands._training._model import Network, loss_of
 from jaxsched._search import _runs, _sweep
 from jaxsched._search._programs import as_tree
-from jaxsched._train._data import Digits, digits
-from jaxsched._train._model import Network, loss_of
 
 PEAKS = np.geomspace(0.003, 3.0, 8)
 BATCH = 32

@@ -13,8 +13,8 @@ import numpy as np
 
 import jaxsched as js
 import jaxsched.testing
-from jaxsched._plot._curve import drawn
-from jaxsched._plot._svg import svg
+from jaxsched._look._curve import drawn
+from jaxsched._look._svg import svg
 
 # Everything public, by what it is for. A test holds that nothing is left out.
 REFERENCE = {

@@ -7,10 +7,10 @@ import io
 import sys
 from collections.abc import Sequence
 
-from jaxsched._cli import _describe, _find, _list, _plot, _report, _train
-from jaxsched._cli._options import Parser
-from jaxsched._extra import MissingExtraError
-from jaxsched._train._refused import RefusedError, StoppedError
+from jaxsched._commands import _describe, _find, _list, _plot, _report, _train
+from jaxsched._commands._options import Parser
+from jaxsched._commands._training._refused import RefusedError, StoppedError
+from jaxsched._core._extra import MissingExtraError
 
 COMMANDS = (_train, _report, _find, _plot, _describe, _list)
 
@@ -55,7 +55,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if getattr(options, "config", None) is None:
         return options
-    from jaxsched._train._config import said
+    from jaxsched._commands._training._config import said
 
     parser, trains = _parsers()
     trains.set_defaults(**said(options.config, trains._actions))

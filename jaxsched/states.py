@@ -1,16 +1,16 @@
 """The classes of states, for annotations and for whoever looks into an optimizer's state."""
 
-from jaxsched._stateful._feedback import FeedbackState as FeedbackState
-from jaxsched._stateful._flat import FlatState as FlatState
-from jaxsched._stateful._greedy import GreedyState as GreedyState
-from jaxsched._stateful._hypergradient import HypergradientState as HypergradientState
-from jaxsched._stateful._kl import KLAdaptiveState as KLAdaptiveState
-from jaxsched._stateful._plateau import PlateauState as PlateauState
-from jaxsched._stateful._spike_guard import SpikeGuardState as SpikeGuardState
-from jaxsched._stateful._tunable import TunableState as TunableState
-from jaxsched._stateful._until import UntilState as UntilState
+from jaxsched._diagnose._monitor import MonitorState as MonitorState
+from jaxsched._rules._feedback import FeedbackState as FeedbackState
+from jaxsched._rules._flat import FlatState as FlatState
+from jaxsched._rules._greedy import GreedyState as GreedyState
+from jaxsched._rules._hypergradient import HypergradientState as HypergradientState
+from jaxsched._rules._kl import KLAdaptiveState as KLAdaptiveState
+from jaxsched._rules._plateau import PlateauState as PlateauState
+from jaxsched._rules._spike_guard import SpikeGuardState as SpikeGuardState
+from jaxsched._rules._tunable import TunableState as TunableState
+from jaxsched._rules._until import UntilState as UntilState
 from jaxsched._transforms._keep_best import KeepBestState as KeepBestState
-from jaxsched._transforms._monitor import MonitorState as MonitorState
 from jaxsched._transforms._noise_scale import NoiseScaleState as NoiseScaleState
 from jaxsched._transforms._scheduled import ScheduledState as ScheduledState
 from jaxsched._transforms._skip_spikes import SkipSpikesState as SkipSpikesState

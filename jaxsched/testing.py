@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._clock import LAST
-from jaxsched._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._core._clock import LAST
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 # What XLA calls a branch, and what leaves the device.
 _FORBIDDEN = re.compile(r"\b(conditional|custom-call|infeed|outfeed|send|recv|case)\(")

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsched._train import _settings
-from jaxsched._train._checkpoint import Checkpoints
-from jaxsched._train._data import digits
-from jaxsched._train._folder import Folder
-from jaxsched._train._history import History
-from jaxsched._train._loop import start
-from jaxsched._train._refused import RefusedError
+from jaxsched._commands._training import _settings
+from jaxsched._commands._training._checkpoint import Checkpoints
+from jaxsched._commands._training._data import digits
+from jaxsched._commands._training._folder import Folder
+from jaxsched._commands._training._history import History
+from jaxsched._commands._training._loop import start
+from jaxsched._commands._training._refused import RefusedError
 
 
 def bit(content: bytes, rng: random.Random) -> bytes:

@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from zygote import Ended, Process, Zygote
 
-from jaxsched._train._checkpoint import HALF
-from jaxsched._train._folder import Folder
+from jaxsched._commands._training._checkpoint import HALF
+from jaxsched._commands._training._folder import Folder
 
 EPOCHS = 36
 RUN = [
@@ -114,11 +114,11 @@ def _wait(happened: Callable[[], Any], process: Process) -> float:
 
 
 # Where a run is killed, and at which call: in this order all of them are on the way of one run.
-SAVE, COMMIT = "jaxsched._train._checkpoint:Checkpoints", "orbax.checkpoint"
+SAVE, COMMIT = "jaxsched._commands._training._checkpoint:Checkpoints", "orbax.checkpoint"
 STAGES: dict[str, tuple[str, int]] = {
-    "before settings.json": ("jaxsched._train._folder:Folder.write_settings", 1),
+    "before settings.json": ("jaxsched._commands._training._folder:Folder.write_settings", 1),
     "settings.json not yet in its place": ("os:replace", 1),
-    "after settings.json, before an epoch": ("jaxsched._train._run:epoch", 1),
+    "after settings.json, before an epoch": ("jaxsched._commands._training._run:epoch", 1),
     "before the first checkpoint is written": (f"{SAVE}.save", 1),
     "in the writing of the first checkpoint": (f"{COMMIT}:StandardCheckpointHandler.finalize", 1),
     "before a checkpoint is written": (f"{SAVE}.save", 3),
@@ -129,7 +129,7 @@ STAGES: dict[str, tuple[str, int]] = {
     "half of metrics.csv": ("csv:DictWriter.writerows", 1),
     "metrics.csv whole, no picture": ("matplotlib.figure:Figure.savefig", 1),
     "picture.png not yet in its place": ("os:replace", 3),
-    "all written, nothing told": ("jaxsched._train._report:summary", 1),
+    "all written, nothing told": ("jaxsched._commands._training._report:summary", 1),
 }
 
 
@@ -149,7 +149,9 @@ def signalled(run: Run) -> dict[str, list[str]]:
     found = {}
     for sent, code, saved in ((signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 0)):
         newest = run.newest
-        ended = run.start(every=5, at=("jaxsched._train._run:epoch", 2), sends=sent).wait()
+        ended = run.start(
+            every=5, at=("jaxsched._commands._training._run:epoch", 2), sends=sent
+        ).wait()
         found[sent.name] = [] if ended.code == code else [f"it ended with {ended.code}"]
         found[sent.name] += [] if len(ended.lines) == 1 else [f"it told {ended.lines}"]
         found[sent.name] += [] if run.newest == newest + saved else ["what was done is not saved"]

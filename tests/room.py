@@ -10,7 +10,7 @@ from pathlib import Path
 from kills import EPOCHS, Run, differences
 from zygote import Ended, Zygote
 
-from jaxsched._train._folder import Folder
+from jaxsched._commands._training._folder import Folder
 
 DISK_SIZES = {"the first checkpoint": "120k", "a later checkpoint": "560k"}
 

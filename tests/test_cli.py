@@ -7,8 +7,8 @@ import jax
 import pytest
 
 import jaxsched as js
-from jaxsched._show import _names
-from jaxsched._train import _settings
+from jaxsched._commands._training import _settings
+from jaxsched._text import _names
 from jaxsched.cli import _options, main
 
 

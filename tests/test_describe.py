@@ -12,8 +12,8 @@ from hypothesis import given
 from test_properties import build, ends, few, grown, lengths, values
 
 import jaxsched as js
-from jaxsched._clock import LAST
-from jaxsched._show._boundaries import boundaries
+from jaxsched._core._clock import LAST
+from jaxsched._look._boundaries import boundaries
 
 LINE = js.linear(1.0, 0.0, 4)
 WAVE = js.cosine(0.5, 0.1, 10)

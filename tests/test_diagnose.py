@@ -10,9 +10,9 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._advice import WORDS
-from jaxsched._train._data import digits
-from jaxsched._train._model import Network
+from jaxsched._commands._training._data import digits
+from jaxsched._commands._training._model import Network
+from jaxsched._diagnose._advice import WORDS
 
 STEPS = 300
 T = np.arange(STEPS)

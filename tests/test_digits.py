@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsched as js
-from jaxsched._powers import LOGARITHM, PARTS
+from jaxsched._core._powers import LOGARITHM, PARTS
 from jaxsched.testing import assert_same
 
 NEAR = 0.99997

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import jaxsched
-from jaxsched._show import _names
+from jaxsched._text import _names
 from jaxsched.cli import _options, main
 
 ROOT = Path(__file__).parent.parent

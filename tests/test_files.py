@@ -12,10 +12,10 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched import _files
-from jaxsched._train import _summary
-from jaxsched._train._folder import Folder
-from jaxsched._train._settings import Settings
+from jaxsched._commands._training import _summary
+from jaxsched._commands._training._folder import Folder
+from jaxsched._commands._training._settings import Settings
+from jaxsched._core import _files
 from jaxsched.cli import main
 
 SECRET = "not to be touched"

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._train import _settings
+from jaxsched._commands._training import _settings
 from jaxsched.cli import _options, main
 
 TASKS = """

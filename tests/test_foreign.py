@@ -11,7 +11,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._show import _names
+from jaxsched._text import _names
 
 
 class Logarithmic(js.Curve):

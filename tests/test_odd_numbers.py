@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._numerics import dot, norm, wide
+from jaxsched._core._numerics import dot, norm, wide
 
 PARAMS = {"weights": jnp.ones(2), "counts": jnp.arange(3)}
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jaxsched as js
-from jaxsched import _extra
-from jaxsched._plot._axis import Axis, number
-from jaxsched._plot._curve import POINTS, drawn, horizon, labelled
-from jaxsched._plot._svg import svg
-from jaxsched._plot._terminal import draw
+from jaxsched._core import _extra
+from jaxsched._look._axis import Axis, number
+from jaxsched._look._curve import POINTS, drawn, horizon, labelled
+from jaxsched._look._svg import svg
+from jaxsched._look._terminal import draw
 from jaxsched.cli import main
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,7 +6,7 @@ import processes
 import pytest
 from processes import FAULTS, OUTLIERS, RTOL, STYLES
 
-from jaxsched._transforms._walk import EVENTS
+from jaxsched._rules._events import EVENTS
 
 
 @pytest.fixture(scope="module")

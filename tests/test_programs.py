@@ -10,9 +10,9 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._padded import size
-from jaxsched._plot._compare import compared
-from jaxsched._plot._notebook import page
+from jaxsched._commands._compare import compared
+from jaxsched._core._padded import size
+from jaxsched._look._notebook import page
 
 LENGTHS = [*range(90, 2090, 20)]  # a hundred, of three powers of two
 COMPILED = "/jax/core/compile/backend_compile_duration"

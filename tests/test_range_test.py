@@ -19,8 +19,16 @@ from flax.training.train_state import TrainState
 import jaxsched as js
 from jaxsched import testing
 from jaxsched._search import _programs
-from jaxsched._search._range import _lr_range_test, _steps
-from jaxsched._search._range._verdict import BROKEN, FINE, FLAT, RISING, SHORT, UNLEARNED, verdict
+from jaxsched._search._range_test import _lr_range_test, _steps
+from jaxsched._search._range_test._verdict import (
+    BROKEN,
+    FINE,
+    FLAT,
+    RISING,
+    SHORT,
+    UNLEARNED,
+    verdict,
+)
 
 VECTORS = json.loads((peers.VECTORS / "lr_finder.json").read_text())
 CURVES = [pytest.param(case, id=case["curve"]) for case in VECTORS if "curve" in case]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import jaxsched as js
-from jaxsched._plot._colours import EVENTS
-from jaxsched._report._log import log
-from jaxsched._report._packed import packed
-from jaxsched._report._page import page as page_of
-from jaxsched._report._panels import happened, kind, panels
-from jaxsched._transforms._walk import EVENTS as COUNTED
+from jaxsched._commands._reporting._log import log
+from jaxsched._commands._reporting._packed import packed
+from jaxsched._commands._reporting._page import page as page_of
+from jaxsched._commands._reporting._panels import happened, kind, panels
+from jaxsched._look._colours import EVENTS
+from jaxsched._rules._events import EVENTS as COUNTED
 from jaxsched.cli import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

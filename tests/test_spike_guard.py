@@ -14,7 +14,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._stateful import _rolling
+from jaxsched._rules import _rolling
 
 NAN, INF = float("nan"), float("inf")
 LARGEST = float(np.finfo(np.float32).max)

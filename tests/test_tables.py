@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import jaxsched as js
-from jaxsched._show._readable import readable
-from jaxsched._text import LONGEST
-from jaxsched._train import _settings
-from jaxsched._train._refused import RefusedError
+from jaxsched._commands._training import _settings
+from jaxsched._commands._training._refused import RefusedError
+from jaxsched._core._writing import LONGEST
+from jaxsched._text._readable import readable
 
 MANY = 1_000_000
 FORMS = {

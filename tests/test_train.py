@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import jaxsched
-from jaxsched import _extra
-from jaxsched._stateful._protocol import still
-from jaxsched._train import _optimizer, _picture, _run, _settings, _words
-from jaxsched._train._checkpoint import Checkpoints
-from jaxsched._train._data import digits
-from jaxsched._train._folder import Folder
-from jaxsched._train._history import COLUMNS
-from jaxsched._train._loop import start
-from jaxsched._train._settings import Settings
-from jaxsched._transforms._walk import EVENTS
+from jaxsched._commands._training import _optimizer, _picture, _run, _settings, _words
+from jaxsched._commands._training._checkpoint import Checkpoints
+from jaxsched._commands._training._data import digits
+from jaxsched._commands._training._folder import Folder
+from jaxsched._commands._training._history import COLUMNS
+from jaxsched._commands._training._loop import start
+from jaxsched._commands._training._settings import Settings
+from jaxsched._core import _extra
+from jaxsched._rules._events import EVENTS
+from jaxsched._rules._stateful import still
 from jaxsched.cli import _options, main
 
 EPOCHS, BATCH = 6, 128

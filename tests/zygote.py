@@ -27,7 +27,12 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds that no run may take
 MODULES = (
-    *("jaxsched._train._run", "jaxsched._train._settings", "sklearn.datasets", "matplotlib.pyplot"),
+    *(
+        "jaxsched._commands._training._run",
+        "jaxsched._commands._training._settings",
+        "sklearn.datasets",
+        "matplotlib.pyplot",
+    ),
     *("orbax.checkpoint", "rich.console", "rich.progress", "rich.table"),
 )
 

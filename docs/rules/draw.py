@@ -20,11 +20,12 @@ import numpy as np
 import optax
 
 import jaxsched as js
-from jaxsched._plot._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from jaxsched._plot._colours import EVENTS as COLOURS
-from jaxsched._train._data import Digits, Images, digits
-from jaxsched._train._model import Network
-from jaxsched._transforms._walk import EVENTS, listened
+from jaxsched._commands._training._data import Digits, Images, digits
+from jaxsched._commands._training._model import Network
+from jaxsched._look._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._look._colours import EVENTS as COLOURS
+from jaxsched._rules._events import EVENTS
+from jaxsched._rules._mailbox import listened
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -1,1 +1,1 @@
-"""Finding a schedule: range test, populations, and the bound that ranks without training."""
+"""Finding a schedule: the range test, populations, and the bound that ranks without training."""

@@ -12,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxsched._extra import extra
-from jaxsched._require import length, one_of, refuse, require
+from jaxsched._core._extra import extra
+from jaxsched._core._require import length, one_of, refuse, require
 from jaxsched._search._leaderboard import Sweep
 from jaxsched._search._space import Range, drawn_from, shortest
 from jaxsched._search._sweep import sweep

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from jaxsched._require import length, refuse, require
+from jaxsched._core._require import length, refuse, require
 
 ARRAYS = (jax.Array, np.ndarray, np.generic, int, float, complex)
 

@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxsched._node import Node
-from jaxsched._numerics import real
-from jaxsched._require import length, one_of, refuse, require, sequence
+from jaxsched._core._node import Node
+from jaxsched._core._numerics import real
+from jaxsched._core._require import length, one_of, refuse, require, sequence
 from jaxsched._search._contract import (
     is_score,
     require_devices,

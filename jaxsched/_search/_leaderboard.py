@@ -94,7 +94,7 @@ class Sweep:
         Returns:
           The figure, of matplotlib.
         """
-        from jaxsched._plot._sweep_picture import draw
+        from jaxsched._search._sweep_picture import draw
 
         return draw(self, path, top)
 

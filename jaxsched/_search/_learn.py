@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import norm, real
-from jaxsched._padded import shortened, size
-from jaxsched._places import Numbers, trainable
-from jaxsched._require import length, refuse, require
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._core._numerics import norm, real
+from jaxsched._core._padded import shortened, size
+from jaxsched._core._require import length, refuse, require
+from jaxsched._schedules._schedule import Schedule, as_schedule
+from jaxsched._schedules._trainable import Numbers, trainable
 from jaxsched._search._contract import is_score, require_key, returned
 from jaxsched._search._programs import as_tree, program
 from jaxsched._search._space import plain

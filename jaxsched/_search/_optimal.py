@@ -12,12 +12,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import above_zero
-from jaxsched._padded import lengthened, shortened, size
-from jaxsched._require import one_of, refuse, require, within
-from jaxsched._schedule import Schedule
+from jaxsched._core._numerics import above_zero
+from jaxsched._core._padded import lengthened, shortened, size
+from jaxsched._core._require import one_of, refuse, require, within
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._table import Table
 from jaxsched._search._convex_bound import norms_of
-from jaxsched._table import Table
 
 NORMS = {"l2": 2, "l1": 1}
 

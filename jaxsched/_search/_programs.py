@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial, all_leaves
 
-from jaxsched._node import Node
+from jaxsched._core._node import Node
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._padded import size
-from jaxsched._require import finite, length, positive, refuse, require
+from jaxsched._core._padded import size
+from jaxsched._core._require import finite, length, positive, refuse, require
 from jaxsched._search._contract import require_key
 
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxsched._compose import Select
-from jaxsched._decays import constant
-from jaxsched._require import finite, refuse, require, sequence
-from jaxsched._schedule import Product, Schedule, as_schedule, is_function
-from jaxsched._stateful._protocol import Stateful, StatefulClip, StatefulProduct
+from jaxsched._core._require import finite, refuse, require, sequence
+from jaxsched._rules._stateful import Stateful, StatefulClip, StatefulProduct
+from jaxsched._schedules._compose import Select
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._schedule import Product, Schedule, as_schedule, is_function
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)
 

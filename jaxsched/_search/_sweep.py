@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxsched._numerics import real
-from jaxsched._require import one_of, refuse, require
+from jaxsched._core._numerics import real
+from jaxsched._core._require import one_of, refuse, require
 from jaxsched._search._contract import (
     is_score,
     require_devices,

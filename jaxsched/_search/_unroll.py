@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._require import length as whole
-from jaxsched._require import refuse, require
+from jaxsched._core._require import length as whole
+from jaxsched._core._require import refuse, require
 
 
 def checkpointed_scan(

@@ -1,1 +1,1 @@
-"""Schedules as `optax.GradientTransformation`s."""
+"""Schedules and rules as `optax.GradientTransformation`s."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import optax
 
-from jaxsched._numerics import norm
-from jaxsched._stateful._listener import GRADIENT_NORM
+from jaxsched._core._numerics import norm
+from jaxsched._rules._rule import GRADIENT_NORM
 from jaxsched._transforms._scheduled import require_transform, with_extra_args
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax.extend.core.primitives import convert_element_type_p
 
-from jaxsched._numerics import real
-from jaxsched._require import refuse, require
+from jaxsched._core._numerics import real
+from jaxsched._core._require import refuse, require
 from jaxsched._transforms._rates import require_rate
 from jaxsched._transforms._scheduled import Values, as_slot, scheduled, with_extra_args
 

@@ -11,21 +11,22 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import counted
-from jaxsched._numerics import norm, real, wide
-from jaxsched._require import flag, one_of, require, within
-from jaxsched._stateful import _mailbox
-from jaxsched._stateful._better import MODES, beyond
-from jaxsched._stateful._listener import Axis, heard, listening
-from jaxsched._stateful._mailbox import Mailbox, Observation
-from jaxsched._stateful._protocol import chosen
+from jaxsched._core._clock import counted
+from jaxsched._core._numerics import norm, real, wide
+from jaxsched._core._require import flag, one_of, require, within
+from jaxsched._rules import _mailbox
+from jaxsched._rules._better import MODES, beyond
+from jaxsched._rules._events import counts
+from jaxsched._rules._mailbox import Mailbox, Observation
+from jaxsched._rules._rule import Axis, heard, listening
+from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import (
+    require_own_steps,
     require_params,
     require_state,
     require_transform,
     with_extra_args,
 )
-from jaxsched._transforms._walk import counts, require_own_steps
 
 
 class KeepBestState(NamedTuple):

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import counted
-from jaxsched._numerics import dot, real, wide
-from jaxsched._require import length, refuse, require, within
-from jaxsched._stateful._listener import Axis, axis
+from jaxsched._core._clock import counted
+from jaxsched._core._numerics import dot, real, wide
+from jaxsched._core._require import length, refuse, require, within
+from jaxsched._core._trees import all_of
+from jaxsched._rules._rule import Axis, axis
 from jaxsched._transforms._scheduled import require_state, require_transform, with_extra_args
-from jaxsched._transforms._walk import all_of
 
 
 class NoiseScaleState(NamedTuple):

@@ -9,13 +9,13 @@ import jax
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._decays import constant
-from jaxsched._piecewise import piecewise_constant
-from jaxsched._require import flag, length, positive, refuse, require
-from jaxsched._require import name as name_one
+from jaxsched._core._require import flag, length, positive, refuse, require
+from jaxsched._core._require import name as name_one
+from jaxsched._core._trees import text_of
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import AnyRate, Slot, Values, as_slot, scheduled, times
-from jaxsched._transforms._walk import text_of
 
 Labels = Any  # a tree of names, of which each stands for all that is below it
 Layer = str | tuple[str, ...]

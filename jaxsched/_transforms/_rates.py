@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from jaxsched._require import refuse, require
-from jaxsched._schedule import Function, Schedule
-from jaxsched._stateful._listener import GRADIENT_NORM
-from jaxsched._stateful._protocol import (
+from jaxsched._core._require import refuse, require
+from jaxsched._rules._rule import GRADIENT_NORM
+from jaxsched._rules._stateful import (
     Rule,
     Stateful,
     StatefulClip,
@@ -23,6 +22,7 @@ from jaxsched._stateful._protocol import (
     at_first,
     still,
 )
+from jaxsched._schedules._schedule import Function, Schedule
 
 
 def require_rate(call: str, argument: str, slot: Any) -> None:

@@ -12,20 +12,20 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import optax
 
-from jaxsched import _require
-from jaxsched._stateful._plateau import reduce_on_plateau
+from jaxsched._core import _require
+from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import (
     AnyRate,
     Slot,
     Values,
     as_slot,
+    require_own_steps,
     require_transform,
     scheduled,
     times,
     with_extra_args,
 )
-from jaxsched._transforms._walk import require_own_steps
 
 P = ParamSpec("P")
 R = TypeVar("R")

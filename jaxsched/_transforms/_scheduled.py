@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jax.typing import ArrayLike
 
-from jaxsched._clock import ticked
-from jaxsched._decays import constant
-from jaxsched._numerics import real, wide
-from jaxsched._require import refuse, require
-from jaxsched._schedule import Schedule, from_function, is_function
-from jaxsched._stateful._protocol import LikeParams, Stateful
+from jaxsched._core._clock import ticked
+from jaxsched._core._numerics import real, wide
+from jaxsched._core._require import refuse, require
+from jaxsched._core._trees import all_of
+from jaxsched._rules._stateful import LikeParams, Stateful
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._schedule import Schedule, from_function, is_function
 
 Slot = Schedule | Stateful
 AnyRate = ArrayLike | Slot | optax.Schedule
@@ -217,3 +219,13 @@ def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
     shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state[0])
     if shape != ():
         raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")
+
+
+def require_own_steps(call: str, opt_state: Any) -> None:
+    """Raise for schedule-free, which tells its average from where its own updates have led."""
+    require(
+        not all_of(optax.contrib.ScheduleFreeState, opt_state),
+        f"`{call}` changes the updates of `optax.contrib.schedule_free`, whose average would be "
+        "wrong. What multiplies them belongs into its rate: "
+        "`inject(optax.contrib.schedule_free_adamw, learning_rate=rate * factor)`.",
+    )

@@ -12,21 +12,21 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._clock import counted, ticked
-from jaxsched._numerics import norm
-from jaxsched._require import flag, positive, static_length
-from jaxsched._stateful import _mailbox, _rolling
-from jaxsched._stateful._listener import GRADIENT_NORM, Axis, heard, listening
-from jaxsched._stateful._mailbox import Mail, Mailbox
-from jaxsched._stateful._protocol import chosen
-from jaxsched._stateful._rolling import Window
+from jaxsched._core._clock import counted, ticked
+from jaxsched._core._numerics import norm
+from jaxsched._core._require import flag, positive, static_length
+from jaxsched._core._trees import replaced
+from jaxsched._rules import _mailbox, _rolling
+from jaxsched._rules._mailbox import Mail, Mailbox
+from jaxsched._rules._rolling import Window
+from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
+from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import (
     ScheduledState,
     require_state,
     require_transform,
     with_extra_args,
 )
-from jaxsched._transforms._walk import each_clock
 
 
 class SkipSpikesState(NamedTuple):
@@ -146,11 +146,7 @@ def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
 
 def _waiting(state: optax.OptState, axis_name: Axis) -> optax.OptState:
     """The state with its mail the same on every device, for it is not read in this step."""
-
-    def agreed(x: Any) -> Any:
-        return _mailbox.agreed(x, axis_name) if isinstance(x, Mail) else x
-
-    return jax.tree.map(agreed, state, is_leaf=lambda x: isinstance(x, Mail))
+    return replaced(Mail, state, lambda _, mail: _mailbox.agreed(mail, axis_name))
 
 
 def _ticked(state: optax.OptState) -> optax.OptState:
@@ -161,7 +157,7 @@ def _ticked(state: optax.OptState) -> optax.OptState:
 
     def later(x: Any) -> Any:
         # What is in `MultiSteps` is at the next step when that has all its gradients.
-        return x if isinstance(x, optax.MultiStepsState) else each_clock(x, tick)
+        return x if isinstance(x, optax.MultiStepsState) else replaced(ScheduledState, x, tick)
 
     kinds = (optax.MultiStepsState, ScheduledState)
     return jax.tree.map(later, state, is_leaf=lambda x: isinstance(x, kinds))

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched import _clock
-from jaxsched._clock import counted, ticked
-from jaxsched._numerics import real
-from jaxsched._require import require, static_length
-from jaxsched._schedule import Schedule, as_schedule
+from jaxsched._core import _clock
+from jaxsched._core._clock import counted, ticked
+from jaxsched._core._numerics import real
+from jaxsched._core._require import require, static_length
+from jaxsched._schedules._schedule import Schedule, as_schedule
 from jaxsched._transforms._scheduled import ScheduledState, require_params, require_state
 
 # A schedule is within 1e-6 of its formula: a move by less may be none.

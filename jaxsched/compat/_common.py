@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._clock import LAST
-from jaxsched._curves import cosine
-from jaxsched._decays import constant
-from jaxsched._numerics import real
-from jaxsched._require import Number, Whole, finite, length, refuse, require
-from jaxsched._schedule import Schedule, from_function, mark_rate
-from jaxsched._stateful._protocol import Stateful
-from jaxsched._table import table
+from jaxsched._core._clock import LAST
+from jaxsched._core._numerics import real
+from jaxsched._core._require import Number, Whole, finite, length, refuse, require
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._curves import cosine
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._schedule import Schedule, from_function, mark_rate
+from jaxsched._schedules._table import table
 
 F = TypeVar("F", bound=Callable[..., Any])
 

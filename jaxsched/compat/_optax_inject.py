@@ -15,11 +15,11 @@ import optax
 from jax.typing import ArrayLike
 from optax.schedules import StatefulSchedule
 
-from jaxsched import _clock
-from jaxsched._numerics import real
-from jaxsched._require import refuse, require
-from jaxsched._schedule import as_schedule
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._core import _clock
+from jaxsched._core._numerics import real
+from jaxsched._core._require import refuse, require
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._schedule import as_schedule
 from jaxsched._transforms._inject import weak
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._numerics import real
-from jaxsched._require import require
-from jaxsched._stateful import _mailbox, _plateau
-from jaxsched._stateful._plateau import PlateauState
-from jaxsched._stateful._smoothing import SmoothingState
+from jaxsched._core._numerics import real
+from jaxsched._core._require import require
+from jaxsched._rules import _mailbox, _plateau
+from jaxsched._rules._plateau import PlateauState
+from jaxsched._rules._smoothing import SmoothingState
 
 
 class ReduceLROnPlateauState(NamedTuple):

@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._curves import cosine, linear, polynomial
-from jaxsched._decays import (
+from jaxsched._core._extra import extra
+from jaxsched._core._require import finite, flag, length, one_of, positive, refuse, require
+from jaxsched._rules._plateau import reduce_on_plateau
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._curves import cosine, linear, polynomial
+from jaxsched._schedules._decays import (
     constant,
     exponential_decay,
     inverse_time_decay,
     sawtooth_polynomial,
     step_decay,
 )
-from jaxsched._extra import extra
-from jaxsched._piecewise import piecewise_constant
-from jaxsched._require import finite, flag, length, one_of, positive, refuse, require
-from jaxsched._schedule import Schedule, as_stateless
-from jaxsched._schedule import cycle as cycled
-from jaxsched._stateful._plateau import reduce_on_plateau
-from jaxsched._stateful._protocol import Stateful
-from jaxsched._table import table
+from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._schedules._schedule import Schedule, as_stateless
+from jaxsched._schedules._schedule import cycle as cycled
+from jaxsched._schedules._table import table
 from jaxsched.compat._common import concrete, rated, scaled, whole
 
 
@@ -345,8 +345,8 @@ class NoConfigError(ValueError, NotImplementedError):
 
 @functools.cache
 def _keras_class() -> type:
-    from jaxsched._show._parse import parse
-    from jaxsched._show._readable import readable
+    from jaxsched._text._parse import parse
+    from jaxsched._text._readable import readable
 
     keras = extra("keras", "keras")
 

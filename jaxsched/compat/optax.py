@@ -18,15 +18,15 @@ from jax.typing import ArrayLike
 from optax.schedules import Schedule as Schedule
 from optax.schedules import StatefulSchedule as StatefulSchedule
 
-from jaxsched import _clock
-from jaxsched._compose import join
-from jaxsched._curves import cosine, linear, polynomial
-from jaxsched._decays import constant
-from jaxsched._decays import exponential_decay as decaying
-from jaxsched._numerics import ratio
-from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
-from jaxsched._require import finite, integer, length, one_of, refuse, require
-from jaxsched._schedule import Schedule as Curve
+from jaxsched._core import _clock
+from jaxsched._core._numerics import ratio
+from jaxsched._core._require import finite, integer, length, one_of, refuse, require
+from jaxsched._schedules._compose import join
+from jaxsched._schedules._curves import cosine, linear, polynomial
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._decays import exponential_decay as decaying
+from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
+from jaxsched._schedules._schedule import Schedule as Curve
 from jaxsched.compat._common import scaled, unless_empty
 from jaxsched.compat._optax_inject import InjectHyperparamsState as InjectHyperparamsState
 from jaxsched.compat._optax_inject import (

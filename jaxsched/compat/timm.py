@@ -20,16 +20,26 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._clock import plus
-from jaxsched._compose import maximum
-from jaxsched._curves import cosine, geometric, linear, one_minus_sqrt, polynomial, tanh
-from jaxsched._decays import constant, inverse_sqrt, power_law, step_decay
-from jaxsched._numerics import real
-from jaxsched._piecewise import piecewise_constant
-from jaxsched._require import Whole, finite, flag, length, one_of, positive, refuse, require, within
-from jaxsched._schedule import Schedule
-from jaxsched._stateful._plateau import reduce_on_plateau
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._core._clock import plus
+from jaxsched._core._numerics import real
+from jaxsched._core._require import (
+    Whole,
+    finite,
+    flag,
+    length,
+    one_of,
+    positive,
+    refuse,
+    require,
+    within,
+)
+from jaxsched._rules._plateau import reduce_on_plateau
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._compose import maximum
+from jaxsched._schedules._curves import cosine, geometric, linear, one_minus_sqrt, polynomial, tanh
+from jaxsched._schedules._decays import constant, inverse_sqrt, power_law, step_decay
+from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._schedules._schedule import Schedule
 from jaxsched.compat._common import concrete, is_zero, lowest_scale, rated, traced, whole
 
 Noise = Any

@@ -16,17 +16,17 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from jaxsched._compose import join
-from jaxsched._curves import cosine, linear, polynomial
-from jaxsched._decays import constant, exponential_decay, step_decay
-from jaxsched._extra import extra
-from jaxsched._numerics import ratio
-from jaxsched._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
-from jaxsched._recipes import cyclic
-from jaxsched._require import finite, flag, length, one_of, positive, refuse, require, within
-from jaxsched._schedule import Schedule, as_schedule, as_stateless, cycle
-from jaxsched._stateful._plateau import reduce_on_plateau
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._core._extra import extra
+from jaxsched._core._numerics import ratio
+from jaxsched._core._require import finite, flag, length, one_of, positive, refuse, require, within
+from jaxsched._rules._plateau import reduce_on_plateau
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._compose import join
+from jaxsched._schedules._curves import cosine, linear, polynomial
+from jaxsched._schedules._decays import constant, exponential_decay, step_decay
+from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
+from jaxsched._schedules._recipes import cyclic
+from jaxsched._schedules._schedule import Schedule, as_schedule, as_stateless, cycle
 from jaxsched.compat._common import (
     TABULATE,
     concrete,

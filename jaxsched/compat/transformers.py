@@ -11,14 +11,14 @@ from typing import Any
 
 from jax.typing import ArrayLike
 
-from jaxsched._clock import between, plus
-from jaxsched._curves import cosine, linear, one_minus_sqrt, polynomial
-from jaxsched._decays import constant, inverse_sqrt
-from jaxsched._numerics import ratio
-from jaxsched._require import Whole, finite, length, one_of, positive, refuse, require, within
-from jaxsched._schedule import Schedule
-from jaxsched._stateful._greedy import greedy
-from jaxsched._stateful._protocol import Stateful
+from jaxsched._core._clock import between, plus
+from jaxsched._core._numerics import ratio
+from jaxsched._core._require import Whole, finite, length, one_of, positive, refuse, require, within
+from jaxsched._rules._greedy import greedy
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
+from jaxsched._schedules._decays import constant, inverse_sqrt
+from jaxsched._schedules._schedule import Schedule
 from jaxsched.compat import torch
 from jaxsched.compat._common import (
     concrete,

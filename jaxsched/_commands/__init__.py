@@ -1,0 +1,1 @@
+"""The commands: one a file, with its description and its options."""

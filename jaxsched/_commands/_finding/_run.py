@@ -1,0 +1,145 @@
+"""From the options to the table and the picture."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsched._commands._finding._tasks import DIGITS, task
+from jaxsched._commands._training import _calls
+from jaxsched._commands._training._optimizer import optimizers, rehearsed
+from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._commands._training._words import text_of
+from jaxsched._core._extra import extra
+from jaxsched._core._files import written
+from jaxsched._search._range_test._lr_range_test import lr_range_test
+from jaxsched._search._range_test._result import RangeTest
+from jaxsched._search._range_test._suggestions import Suggestions
+from jaxsched._transforms._inject import inject
+
+Optimizer = functools.partial[Any]
+
+RATE = "learning_rate"
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def run(options: Mapping[str, Any]) -> int:
+    """Find, print and draw.
+
+    Returns:
+      The exit code: 0, or 1 if the test found nothing.
+    """
+    for module in ("rich", "matplotlib"):
+        extra(module)
+    out, hyperparameter = _file(options["out"]), options["hyperparameter"]
+    numbers = {name: options[name] for name in ("low", "high", "steps", "mode")}
+    _require_limits(**numbers)
+    optimizer = _optimizer(text_of("--optimizer", options["optimizer"]), hyperparameter)
+    band = _band(options, optimizer, hyperparameter=hyperparameter, **numbers)
+    _draw(band, out, hyperparameter)
+    _report(band, options, optimizer)
+    print(f"picture: {out}")
+    return 0 if band.ok else 1
+
+
+def _band(options: Mapping[str, Any], optimizer: Optimizer, **more: Any) -> RangeTest:
+    """All seeds as one program."""
+    said = options["task"]
+    try:
+        found = task(said, options["seeds"], more["steps"], options["batch_size"])
+        one = functools.partial(_one, found.loss, optimizer, more)
+        return jax.jit(jax.vmap(one))(found.params, found.batches)
+    except ValueError as error:
+        # What is the task's own mistake has a traceback.
+        if not str(error).startswith("`lr_range_test("):
+            raise
+        raise RefusedError(f"--task {said}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _one(loss: Any, optimizer: Optimizer, more: dict[str, Any], params: Any, batches: Any) -> Any:
+    return lr_range_test(loss, params, batches, optimizer, **more)
+
+
+def _optimizer(text: str, hyperparameter: str) -> Optimizer:
+    """The optimizer that a text says, with what is tried left open."""
+
+    def own(name: str) -> dict[str, str]:
+        known = inspect.signature(optimizers()[name]).parameters
+        if hyperparameter not in known:
+            raise RefusedError(
+                f"--hyperparameter: {name} has no {hyperparameter!r}, but {', '.join(known)}"
+            )
+        return {hyperparameter: f"{hyperparameter} is what is tried: from --low to --high."}
+
+    name, constants = _calls.read("--optimizer", text, "optimizer", optimizers(), own)
+    factory = functools.partial(optimizers()[name], **constants)
+    with refusing(f"--optimizer {name}", TypeError, NameError):
+        rehearsed(inject(factory, **{hyperparameter: 1.0}))
+    return factory
+
+
+def _require_limits(low: float, high: float, steps: int, mode: str) -> None:
+    if low < 0 or (low == 0 and mode == "geometric"):
+        least = "above 0; from 0 on it is --mode linear" if mode == "geometric" else "0 or above"
+        raise RefusedError(f"--low: must be {least}, got {low:g}")
+    if not low < high:
+        raise RefusedError(f"--high: must be above --low, which is {low:g}, got {high:g}")
+
+
+def _file(path: Path) -> Path:
+    """Where the picture will be, known to be possible before there is one."""
+    if path.is_dir():
+        raise RefusedError(f"--out {path} is a directory: name the picture in it")
+    if path.suffix not in SUFFIXES:
+        raise RefusedError(f"--out: must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _draw(band: RangeTest, file: Path, hyperparameter: str) -> None:
+    axes = band.plot()
+    axes.set_xlabel(hyperparameter)
+    format = file.suffix[1:]
+    written(file, lambda stream: axes.figure.savefig(stream, dpi=120, format=format))
+
+
+def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer) -> None:
+    name = options["hyperparameter"]
+    seeds = f"{options['seeds']} seed{'s' * (options['seeds'] > 1)}"
+    print(
+        f"{options['task']}, {' '.join(options['optimizer'])}, {seeds}: "
+        f"{options['steps']} values of {name} from {options['low']:g} to {options['high']:g}, "
+        f"{options['mode']}"
+    )
+    if not band.ok:
+        print(f"no suggestion: {band.reason}")
+        return
+    table = extra("rich.table").Table(box=extra("rich.box").SIMPLE_HEAVY)
+    for column in ("rule", name, "lowest", "highest"):
+        table.add_column(column, justify="left" if column == "rule" else "right", no_wrap=True)
+    lowest, highest = band.spread
+    for rule in Suggestions._fields:
+        row = (getattr(x, rule) for x in (band.suggestions, lowest, highest))
+        table.add_row(rule, *(f"{x:.2g}" for x in row))
+    extra("rich.console").Console().print(table)
+    low, high = band.range
+    print(f"range:   {low:.2g} to {high:.2g}")
+    print(f"next:    {_next(options, optimizer, f'{high:.2g}')}")
+
+
+def _next(options: Mapping[str, Any], optimizer: Optimizer, value: str) -> str:
+    """What to type now."""
+    name, words = options["hyperparameter"], shlex.join(options["optimizer"])
+    if name != RATE:
+        bound = "".join(f", {key}={x!r}" for key, x in optimizer.keywords.items())
+        return f"inject(partial(optax.{optimizer.func.__name__}{bound}), {name}={value})"
+    if options["task"] != DIGITS:
+        return f"jaxsched describe 'warmup_cosine({value}, warmup_steps=5%)' --total-steps 1000"
+    schedule = f"warmup_cosine peak_value={value} warmup_steps=5%"
+    return f"jaxsched train --optimizer {words} --schedule {schedule}"

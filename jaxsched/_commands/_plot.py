@@ -1,0 +1,187 @@
+"""`jaxsched plot` and `jaxsched compare`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsched._commands._options import added, count, positive
+from jaxsched._commands._schedules import add_units, spoken
+from jaxsched._commands._training._refused import RefusedError, refusing
+
+PLOT = """\
+Draw schedules: in the terminal, or into a file by its name, .svg, or .png and what else matplotlib
+writes. Lengths are optimizer steps, or 5%, 3ep, 5000ex, with the options that say of what."""
+
+PLOT_MORE = """\
+A stateful schedule is drawn as it is until something acts; or as the metrics of a run make it. Each
+--metric is the name that a rule listens to, a CSV or JSONL file with steps, and a column of it; a
+column that is mostly empty is heard by the update after its row, any other by that of its row.
+
+examples:
+  jaxsched plot 'warmup_cosine(0.1, total_steps=1000, warmup_steps=50)'
+  jaxsched plot 'warmup_cosine(3e-4, warmup_steps=5%)' --total-steps 10000 -o rate.svg
+  jaxsched plot 'one_cycle(0.1)' 'cosine(0.1, 0.0, 100%)' --total-steps 1000
+  jaxsched plot cosine init_value=0.1 end_value=0.001 steps=100 --log
+  jaxsched plot 'constant(0.01) * reduce_on_plateau(patience=4, factor=0.5)' \\
+    --metric value=runs/digits/metrics.csv:val_loss
+"""
+
+COMPARE = """\
+Draw schedules over each other, and set their numbers side by side: where each is highest, its mean,
+its end, and the convex bound: what the shape alone is worth, each at its best height."""
+
+COMPARE_MORE = """\
+The bound is that of `convex_bound` for gradients of equal norms, each schedule at the peak that is
+best for it, relative to the best of those compared: 1.20 is a fifth worse. It says nothing of
+rules, which are compared as they are until they act.
+
+examples:
+  jaxsched compare 'cosine(0.1, 0.0, 1000)' 'linear(0.1, 0.0, 1000)' 'constant(0.1)'
+  jaxsched compare 'warmup_cosine(0.1, warmup_steps=5%)' \\
+    'warmup_stable_decay(0.1, warmup_steps=5%, decay_steps=20%)' --total-steps 10000
+"""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw."""
+    _shown(options, _each(options))
+
+
+def _shown(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
+    with refusing(options.command):
+        if options.out is not None:
+            _written(options, schedules)
+        else:
+            print(_drawn(options, schedules))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Draw, and print the table."""
+    from jaxsched._commands._compare import compared
+
+    schedules = _each(options)
+    _shown(options, schedules)
+    with refusing("compare"):
+        print(compared(schedules, options.total_steps))
+
+
+def add(commands: Any) -> None:
+    """The options of both."""
+    brief = "draw a schedule in the terminal or into a file"
+    parser = added(commands, "plot", run, brief, description=PLOT, epilog=PLOT_MORE)
+    _add(parser, "plot")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        metavar="NAME=FILE:COLUMN",
+        help="what the rules hear; see below; may be said again for another",
+    )
+    parser.add_argument("--trigger-at", type=count, metavar="N", help="the step that ends an until")
+    brief = "draw schedules over each other, and compare their numbers"
+    parser = added(commands, "compare", compare, brief, description=COMPARE, epilog=COMPARE_MORE)
+    _add(parser, "compare")
+
+
+def _add(parser: Any, command: str) -> None:
+    parser.set_defaults(command=command, metric=None, trigger_at=None)
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write there")
+    parser.add_argument("--log", action="store_true", help="values in equal ratios")
+    parser.add_argument(
+        "--height", type=positive, default=16, metavar="N", help="lines; default: 16"
+    )
+    add_units(parser)
+
+
+def _each(options: argparse.Namespace) -> dict[str, Any]:
+    """The schedules, by what was said."""
+    from jaxsched._look._curve import distinct
+
+    said: list[list[str]] = []
+    for word in options.text:
+        if said and _is_argument(word):
+            said[-1].append(word)
+        else:
+            said.append([word])
+    return distinct((" ".join(words), spoken(options.command, words, options)) for words in said)
+
+
+def _is_argument(word: str) -> bool:
+    key, equals, _ = word.partition("=")
+    return bool(equals) and key.isidentifier()
+
+
+def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
+    from jaxsched._core._files import write_text
+    from jaxsched._look._plot import plot
+    from jaxsched._look._svg import svg
+
+    if options.out.is_dir() or not options.out.suffix:
+        raise RefusedError(f"-o: a file has a name with .svg, .png or .pdf, got {options.out}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.suffix.lower() == ".svg" and not options.metric:  # no panel of metrics in ours
+        text = svg(_curves(options, schedules), log=options.log, page=False)
+        write_text(options.out, f"{text}\n")
+    else:
+        plot(schedules, options.out, log=options.log, **_said(options))
+    print(options.out)
+
+
+def _drawn(options: argparse.Namespace, schedules: Mapping[str, Any]) -> str:
+    from jaxsched._look._terminal import draw
+
+    width = shutil.get_terminal_size().columns
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    curves = _curves(options, schedules)
+    return draw(curves, width=width, height=options.height, log=options.log, colour=colour)
+
+
+def _curves(options: argparse.Namespace, schedules: Mapping[str, Any]) -> list[Any]:
+    from jaxsched._look._curve import drawn
+
+    [curves] = drawn([schedules], **_said(options))
+    return curves
+
+
+def _said(options: argparse.Namespace) -> dict[str, Any]:
+    """How far, and what the rules hear."""
+    return {
+        "total_steps": options.total_steps,
+        "metrics": _metrics(options.metric or ()),
+        "trigger_at": options.trigger_at,
+    }
+
+
+def _metrics(words: Sequence[str]) -> dict[str, Any]:
+    """The metrics that are said, by name."""
+    pairs = [*map(_metric, words)]
+    if len(dict(pairs)) < len(pairs):
+        raise RefusedError("--metric: a name is said twice")
+    return dict(pairs)
+
+
+def _metric(word: str) -> tuple[str, Any]:
+    from jaxsched._commands._reporting._log import read
+
+    name, equals, place = word.partition("=")
+    file, colon, header = place.rpartition(":")
+    if not (equals and colon and name and file):
+        raise RefusedError(f"--metric: say NAME=FILE:COLUMN, got {word!r}")
+    with refusing("--metric"):
+        log = read(Path(file))
+        if header not in log.columns:
+            known = ", ".join(log.columns) or "none"
+            raise RefusedError(f"--metric: {file} has no numbers {header!r}, but {known}")
+        steps, values = log.columns[header]
+        if not ((steps >= 0) & (steps < 2**31 - 1) & (steps == np.floor(steps))).all():
+            raise RefusedError(f"--metric: the steps of {file} must be integers from 0 on")
+        later = 2 * len(steps) < len(log.steps)  # measured now and then, after the step of its row
+        return name, (steps.astype(int) + later, values)

@@ -1,0 +1,1 @@
+"""`jaxsched report`: what a log holds, and the page that shows it."""

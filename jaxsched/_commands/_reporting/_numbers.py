@@ -1,0 +1,90 @@
+"""A run in numbers: a few that matter, and a row for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxsched._commands._reporting._log import Column
+from jaxsched._commands._reporting._panels import (
+    ACCURACY,
+    EVENTS,
+    LOSS,
+    RATE,
+    UNSEEN,
+    Happened,
+    kind,
+)
+from jaxsched._commands._reporting._run import Run, diagnosis
+
+HEADS = "curve", "first", "lowest", "highest", "last"
+
+
+def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
+    """What one wants to know first."""
+    columns, steps = run.log.columns, run.log.steps
+    found: dict[str, str] = {}
+    if len(steps):
+        found["steps"] = f"{len(steps)} ({number(steps[0])} to {number(steps[-1])})"
+    if epochs := columns.get("epoch"):
+        found["epochs"] = _highest(epochs, number)
+    if verdict := diagnosis(run.summary).get("verdict"):
+        found["diagnosis"] = str(verdict)
+    if rate := _of(RATE, columns):
+        x = columns[rate]
+        ends = _brief(x.values[0]), _highest(x, _brief), _brief(x.values[-1])
+        found[f"{rate}: first / peak / last"] = " / ".join(ends)
+    for what, best, low in ((LOSS, np.argmin, "lowest"), (ACCURACY, np.argmax, "highest")):
+        if name := _of(what, columns):
+            at = _extreme(columns[name], best, _brief)
+            last = _brief(columns[name].values[-1])
+            found[f"{name}: {low} / last"] = f"{at} / {last}"
+    if happened:
+        found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
+    return found
+
+
+def _highest(column: Column, shown: Callable[[Any], str]) -> str:
+    values = column.values[~np.isnan(column.values)]
+    return shown(values.max()) if len(values) else "–"
+
+
+def _of(what: str, columns: Mapping[str, Column]) -> str | None:
+    """Of what kind there is several, the one of the validation, or else the first."""
+    names = [name for name in columns if kind(name) == what]
+    return min(names, key=lambda name: not {"val", "valid"} & {*_words(name)}, default=None)
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("/", "_").replace("validation", "val").split("_")
+
+
+def rows(columns: Mapping[str, Column]) -> list[tuple[str, ...]]:
+    """The ends and the extremes of each curve."""
+    return [
+        (name, number(x.values[0]), _extreme(x, np.argmin), _extreme(x, np.argmax),
+         number(x.values[-1]))
+        for name, x in columns.items()
+        if name not in UNSEEN and kind(name) not in EVENTS
+    ]  # fmt: skip
+
+
+def _extreme(
+    column: Column, best: Callable[[np.ndarray], Any], shown: Callable[[Any], str] | None = None
+) -> str:
+    finite = np.isfinite(column.values)
+    if not finite.any():
+        return "–"
+    at = int(best(column.values[finite]))
+    return f"{(shown or number)(column.values[finite][at])} at {number(column.steps[finite][at])}"
+
+
+def number(x: float) -> str:
+    """A number to be read: six digits, or all of an integer."""
+    return f"{x:.15g}" if float(x).is_integer() and abs(x) < 1e15 else f"{x:.6g}"
+
+
+def _brief(x: float) -> str:
+    return f"{x:.3g}" if abs(x) < 1e3 else number(x)

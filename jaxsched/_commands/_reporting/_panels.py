@@ -1,0 +1,100 @@
+"""What a column is, by its name, and which of them share a panel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxsched._commands._reporting._log import Column
+from jaxsched._look._colours import BLUE, EVENTS, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+
+RESTARTS = "restarts"
+RATE, LOSS, ACCURACY = "learning rate", "loss", "accuracy"
+LINES = BLUE, SKY, VERMILION, GREEN, PURPLE, ORANGE, GREY
+UNSEEN = {"epoch"}  # of which a curve says nothing
+OTHER_RATES = {"error", "dropout", "success", "decay"}
+PLACES = re.compile(r"^(train|training|val|valid|validation|eval|test)(?=[_.\- ])[_.\- ]")
+
+
+class Series(NamedTuple):
+    """A curve."""
+
+    name: str
+    column: Column
+    colour: str
+    dashed: bool = False
+
+
+class Panel(NamedTuple):
+    """Curves over one vertical axis."""
+
+    name: str
+    log: bool  # are its values in equal ratios at first?
+    series: list[Series]
+
+
+class Happened(NamedTuple):
+    """What happened, and how often at each step."""
+
+    name: str
+    kind: str
+    steps: np.ndarray
+    counts: np.ndarray
+
+
+def kind(name: str) -> str:
+    """What a column is: one of `EVENTS`, the three panels that are known, or its own group."""
+    last = name.rpartition("/")[2]
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if last in EVENTS:
+        return last
+    if "loss" in name.lower():
+        return LOSS
+    if {"accuracy", "acc"} & {*words}:
+        return ACCURACY
+    if {"rate", "rates", "lr"} & {*words} and not OTHER_RATES & {*words}:
+        return RATE
+    return PLACES.sub("", last) or name
+
+
+def panels(columns: Mapping[str, Column], schedule: Column | None) -> list[Panel]:
+    """The panels, with the schedule alone beside the rate; the known ones first."""
+    groups: dict[str, list[str]] = {RATE: [], LOSS: [], ACCURACY: []}
+    for name in columns:
+        if name not in UNSEEN and kind(name) not in EVENTS:
+            groups.setdefault(kind(name), []).append(name)
+    alone = [Series("schedule alone", schedule, GREY, dashed=True)] if schedule else []
+    found = [
+        Panel(group, group == LOSS, alone * (group == RATE) + _coloured(names, columns))
+        for group, names in groups.items()
+    ]
+    return [panel for panel in found if panel.series]
+
+
+def _coloured(names: Iterable[str], columns: Mapping[str, Column]) -> list[Series]:
+    """Curves in their colours; the ones with few points last, which is on top, and in the first."""
+    order = sorted(names, key=lambda name: len(columns[name].steps))
+    coloured = [
+        Series(name, columns[name], LINES[n % len(LINES)], dashed=n >= len(LINES))
+        for n, name in enumerate(order)
+    ]
+    return coloured[::-1]
+
+
+def happened(columns: Mapping[str, Column], restarts: np.ndarray) -> list[Happened]:
+    """What has happened at all, in the order of `EVENTS`."""
+    found = [_rises(name, kind(name), x) for name, x in columns.items() if kind(name) in EVENTS]
+    found.append(Happened(RESTARTS, RESTARTS, restarts, np.ones(len(restarts))))
+    order = [*EVENTS]
+    return sorted((x for x in found if len(x.steps)), key=lambda x: order.index(x.kind))
+
+
+def _rises(name: str, kind: str, column: Column) -> Happened:
+    """Where a count rises, and by how much: a count that falls was begun anew."""
+    steps, counts = (x[np.isfinite(column.values)] for x in column)
+    with np.errstate(over="ignore"):  # from the lowest float to the highest: infinitely much
+        more = np.diff(counts, prepend=0)
+    return Happened(name.removeprefix("events/"), kind, steps[more > 0], more[more > 0])

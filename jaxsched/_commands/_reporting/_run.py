@@ -1,0 +1,109 @@
+"""What there is of a run in its folder: the log, what was asked for, and what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsched._commands._reporting._log import Column, Log, log
+from jaxsched._commands._training._refused import first_line
+from jaxsched._core._files import read_json, shown
+from jaxsched._look._curve import drawn
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._text._parse import parse
+
+RATES = "learning_rate", "schedule", "rate", "lr"  # settings that may be the text of a schedule
+
+
+class Run(NamedTuple):
+    """A run, as far as it has written itself down."""
+
+    name: str
+    log: Log
+    settings: dict[str, Any]
+    rate: str | None  # the setting that is a schedule
+    schedule: Schedule | Stateful | None
+    alone: Column | None  # what the schedule is worth at the steps of the log
+    restarts: np.ndarray  # the steps at which it starts again
+    summary: dict[str, Any]  # of `jaxsched train`
+    notes: list[str]
+
+
+def run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+      ValueError: there is no log in it.
+    """
+    found, notes = log(folder), list[str]()
+    settings, summary = (_read(folder / f"{name}.json", notes) for name in ("settings", "summary"))
+    read = {name: _schedule(settings.get(name)) for name in RATES}
+    rate = next((name for name, x in read.items() if x is not None), None)
+    schedule = None if rate is None else read[rate]
+    try:
+        alone, restarts = _alone(schedule, found.steps)
+    except ValueError as error:  # such as a stacked one
+        notes.append(f"The {rate} of settings.json cannot be drawn: {first_line(error)}")
+        rate, schedule, alone, restarts = None, None, None, np.zeros(0)
+    notes = [*_staleness(summary, found), *found.notes, *notes]
+    name = folder.resolve().name
+    return Run(name, found, settings, rate, schedule, alone, restarts, summary, notes)
+
+
+def _read(file: Path, notes: list[str]) -> dict[str, Any]:
+    """The object in a file; nothing if there is none."""
+    try:
+        found = read_json(file)
+        if not isinstance(found, dict):
+            raise ValueError(f"it must be an object, got {shown(found)}")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError) as error:
+        notes.append(f"{file.name} is damaged, and left out: {first_line(error)}.")
+        return {}
+    return found
+
+
+def _schedule(text: Any) -> Schedule | Stateful | None:
+    try:
+        return parse(text) if isinstance(text, str) else None
+    except ValueError:  # it is something else
+        return None
+
+
+def _alone(
+    schedule: Schedule | Stateful | None, steps: np.ndarray
+) -> tuple[Column | None, np.ndarray]:
+    """The values of a schedule that nothing acts on, and where it starts again."""
+    if schedule is None or not len(steps) or not 0 <= steps[-1] < 2**31 - 1:
+        return None, np.zeros(0)
+    [[curve]] = drawn([{"": schedule}], total_steps=int(steps[-1]) + 1)
+    within = (curve.steps >= steps[0]) & (curve.steps <= steps[-1])
+    again = curve.restarts[(curve.restarts >= steps[0]) & (curve.restarts <= steps[-1])]
+    return Column(curve.steps[within].astype(float), curve.values[within]), again
+
+
+def sessions(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The times that somebody has started or resumed it."""
+    found = summary.get("sessions")
+    return [x for x in found if isinstance(x, dict)] if isinstance(found, list) else []
+
+
+def diagnosis(summary: dict[str, Any]) -> dict[str, Any]:
+    """What was wrong with it when it last looked."""
+    found = summary.get("diagnosis")
+    return found if isinstance(found, dict) else {}
+
+
+def _staleness(summary: dict[str, Any], log: Log) -> list[str]:
+    said: list[str] = []
+    now = sessions(summary)
+    if now and not now[-1].get("ended"):
+        said.append("The run has not ended, or was killed: this is as far as it had written.")
+    steps, last = diagnosis(summary).get("steps"), log.steps[-1] if len(log.steps) else -1
+    if isinstance(steps, int) and steps != last + 1:
+        said.append(f"The diagnosis is that after {steps} steps; the log ends at step {last:.15g}.")
+    return said

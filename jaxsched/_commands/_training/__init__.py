@@ -1,0 +1,1 @@
+"""`jaxsched train`: the run, its settings, its checkpoints and its folder."""

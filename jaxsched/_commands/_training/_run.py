@@ -1,0 +1,121 @@
+"""A run, from its settings to its files."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+import jax
+import numpy as np
+from flax.training.train_state import TrainState
+
+from jaxsched._commands._training import _report, _settings
+from jaxsched._commands._training._checkpoint import Checkpoints
+from jaxsched._commands._training._data import digits
+from jaxsched._commands._training._folder import Folder
+from jaxsched._commands._training._history import COLUMNS, History
+from jaxsched._commands._training._loop import epoch, start
+from jaxsched._commands._training._picture import draw
+from jaxsched._commands._training._refused import RefusedError, StoppedError, warn
+from jaxsched._commands._training._settings import Settings
+from jaxsched._commands._training._stop import heard
+from jaxsched._commands._training._summary import Summary
+from jaxsched._core._extra import extra
+from jaxsched._core._padded import values_at
+from jaxsched._diagnose._diagnose import diagnose
+from jaxsched._look._curve import drawn
+from jaxsched._rules._stateful import Stateful, still
+from jaxsched._schedules._schedule import Schedule
+
+EXTRAS = ("sklearn", "matplotlib", "orbax.checkpoint", "rich")
+
+
+def require_extras() -> None:
+    """Fail before the training, not after it."""
+    for module in EXTRAS:
+        extra(module)
+
+
+def run(
+    settings: Settings,
+    learning_rate: Schedule | Stateful,
+    folder: Folder,
+    *,
+    resume: bool = False,
+    until: int | None = None,
+    checkpoint_every: int = 5,
+) -> None:
+    """Train, and write down what happened.
+
+    Args:
+      settings: what to compute; the text of the learning rate in it is not read.
+      learning_rate: the schedule, stateful or not, used as it is.
+      folder: where to write.
+      resume: continue from the newest checkpoint that can be used; if there is none yet, begin.
+      until: stop after this many epochs, of the settings' own at most; None is all of them.
+      checkpoint_every: epochs from one checkpoint to the next; there is always one at the end.
+
+    Raises:
+      StoppedError: SIGTERM has come; the epoch that was under way is saved.
+    """
+    folder.remove_partial()
+    data = digits()
+    first_key, key = jax.random.split(jax.random.key(settings.seed))
+    tx = _settings.transform(settings, learning_rate)
+    state, history = start(tx, data, first_key), History.empty()
+    last, began = settings.last_epoch or settings.epochs, time.perf_counter()
+    until = min(until or last, last)
+    with Checkpoints(folder.checkpoints, settings) as checkpoints:
+        if resume:
+            state, history = checkpoints.newest(state) or _from_the_start(folder, state)
+        summary = Summary(folder, history.steps)
+        with _report.progress(history.epochs, last) as show, heard() as asked_to_end:
+            for done in range(history.epochs + 1, until + 1):
+                state, steps, judged = epoch(
+                    state, data, key, learning_rate, batch_size=settings.batch_size
+                )
+                history = history.then(*jax.tree.leaves(steps), *judged)
+                show(history)
+                ending = asked_to_end() and done < until
+                if done % checkpoint_every == 0 or done == until or ending:
+                    checkpoints.save(done, state, history)
+                    folder.write_metrics(history.rows(), COLUMNS)
+                    summary.note(state, history.steps)
+                if ending:
+                    raise StoppedError(f"ended by SIGTERM at epoch {done}: go on by --resume")
+    folder.write_metrics(history.rows(), COLUMNS)
+    kept = _report.kept(state, data)
+    summary.end(kept)
+    _report.summary(
+        {
+            "schedule": str(learning_rate),
+            "optimizer": settings.optimizer,
+            "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
+            **_report.measured(history, _pictured(folder, learning_rate, history)),
+            **kept,
+            "diagnosis": str(diagnose(state)),
+            "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
+            "files": "\n".join(map(str, (folder.metrics, folder.picture, folder.checkpoints))),
+            "a page": f"jaxsched report {shlex.quote(str(folder.path))}",
+        }
+    )
+
+
+def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: History) -> np.ndarray:
+    """Draw the run; the steps at which its schedule started again."""
+    [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
+    restarts = curve.restarts[curve.restarts < history.steps]
+    scheduled = values_at(still(learning_rate), np.arange(history.steps))
+    draw(folder.picture, history, scheduled, restarts)
+    return restarts
+
+
+def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, History]:
+    """What to resume of a run that ended before its first checkpoint."""
+    if folder.metrics.exists():
+        raise RefusedError(
+            f"there is no checkpoint in {folder.checkpoints} any more: nothing to resume. "
+            "Start the run again with --force"
+        )
+    warn(f"there is no checkpoint in {folder.checkpoints} yet: the run begins")
+    return state, History.empty()

@@ -1,0 +1,57 @@
+"""What can be around an optimizer, by its text: `skip_spikes(sigmas=4)`, `snapshot(keep=5)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optax
+
+from jaxsched._commands._training import _calls
+from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._rules._stateful import Stateful, still
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._transforms._keep_best import keep_best
+from jaxsched._transforms._per_group import layerwise
+from jaxsched._transforms._skip_spikes import skip_spikes
+from jaxsched._transforms._snapshot import snapshot
+
+Transform = optax.GradientTransformation
+
+AROUND = {"skip_spikes": skip_spikes, "keep_best": keep_best}
+BEHIND = {"layerwise": layerwise, "snapshot": snapshot}
+ONCE = ("keep_best", "snapshot")
+WRAPPERS: dict[str, Callable[..., Any]] = AROUND | BEHIND
+
+
+def spoken(texts: Sequence[str]) -> list[str]:
+    """The texts of wrappers as they are kept: checked, and always written the same way."""
+    read = [_read(text) for text in texts]
+    for name in ONCE:
+        if [name for name, _ in read].count(name) > 1:
+            raise RefusedError(f"--with: {name} once: what it keeps is reported by its name")
+    kept = [_calls.shown(name, arguments) for name, arguments in read]
+    for text in kept:
+        _read(text)  # a resumed run reads it
+    return kept
+
+
+def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Transform:
+    """An optimizer with one more around it, or behind it."""
+    name, arguments = _read(text)
+    with refusing(f"--with {name}", TypeError):
+        if name in AROUND:
+            return AROUND[name](tx, **arguments)
+        given = {"schedule": still(learning_rate)} if name == "snapshot" else {}
+        return optax.chain(tx, BEHIND[name](**given, **arguments))
+
+
+def _read(text: str) -> tuple[str, dict[str, Any]]:
+    """Its name, and its arguments but for the optimizer and the schedule."""
+    return _calls.read("--with", text, "wrapper", WRAPPERS, _own)
+
+
+def _own(name: str) -> dict[str, str]:
+    """What the run gives to a wrapper."""
+    given = ("tx",) if name in AROUND else ("schedule",) if name == "snapshot" else ()
+    return {argument: f"the {argument} is the run's own." for argument in given}

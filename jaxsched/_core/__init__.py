@@ -1,0 +1,1 @@
+"""What every room stands on: integer time, digits, nodes and their fields, validation, messages."""

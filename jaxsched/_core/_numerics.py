@@ -1,0 +1,161 @@
+"""Formulas that keep their digits, and their gradients, where the textbook ones lose them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+
+
+def real(x: ArrayLike) -> jax.Array:
+    """`x` in the default float type: float32, or float64 under x64."""
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def wide(x: ArrayLike) -> jax.Array:
+    """`x` in float32 at least, or a complex type as wide; integers in the default float type."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return real(x)  # NumPy would ask for float64
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[index], sharded as the index is where shardings are types, which a gather asks."""
+    sharding = jax.typeof(index).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return values[index]
+    return values.at[index].get(mode="clip", out_sharding=sharding)
+
+
+def dot(a: Any, b: Any) -> jax.Array:
+    """The product of two trees of arrays, summed in float32 at least."""
+    # Not `vdot`, which flattens: a sharded array would be gathered for it.
+    products = jax.tree.map(lambda x, y: real((jnp.conj(wide(x)) * wide(y)).real.sum()), a, b)
+    return jax.tree.reduce(jnp.add, products, real(0.0))
+
+
+def norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of a tree of arrays, whose gradient is finite at zero too."""
+    square = dot(tree, tree)
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
+    """a / b for b > 0: of Python numbers a Python number, so that recipes are made of them."""
+    if isinstance(a, jax.Array) or isinstance(b, jax.Array):
+        return saturated(real(a) / above_zero(b))
+    return a / b
+
+
+def saturated(x: jax.Array) -> jax.Array:
+    """`x`, or where it overflows the largest float of its sign."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)
+
+
+def above_zero(x: ArrayLike) -> jax.Array:
+    """`x` as a positive real: a traced number at or below zero is read as the smallest above it."""
+    x = real(x)
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
+
+def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
+    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
+
+    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
+    near the end of a curve, and `1 - left` none near its start.
+    """
+    more = real(0.0)
+    if isinstance(steps, _clock.Beyond):
+        steps, more = steps
+    steps = jnp.asarray(steps)
+    if jnp.issubdtype(steps.dtype, jnp.floating):
+        steps, t = jnp.maximum(real(steps), 0), real(t)
+    else:
+        steps = _clock.read(steps)
+    left = _clock.remaining(t, steps)
+    steps = steps.astype(t.dtype)
+    done = jnp.minimum(t, steps)
+    whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
+    length = real(whole) + more
+    # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
+    return (
+        jnp.where((left <= 0) & (more <= 0), 1, real(done) / length),
+        jnp.where(left >= whole, 1, (real(left) + more) / length),
+    )
+
+
+def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """(a**p, 1 - a**p) for a + b = 1, without forming 1 - a**p where a**p is near 1."""
+    power = above_zero(power)
+    # log(a) from whichever of a and b = 1 - a is small; a = 0 is kept off the log's pole.
+    near_one = jnp.log1p(-jnp.minimum(b, 0.5))
+    log_a = jnp.where(b < 0.5, near_one, jnp.log(above_zero(a)))
+    inside = a > 0
+    a_power = jnp.where(inside, jnp.where(inside, a, 1) ** power, 0)
+    return a_power, jnp.where(a_power > 0.5, -jnp.expm1(power * log_a), 1 - a_power)
+
+
+def half_cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """((1 + cos(pi * done)) / 2, (1 - cos(pi * done)) / 2) for done + left = 1."""
+    return jnp.sin(jnp.pi / 2 * left) ** 2, jnp.sin(jnp.pi / 2 * done) ** 2
+
+
+def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.Array:
+    """a * of_a + b * of_b for of_a + of_b = 1.
+
+    Formed from the weight w of the larger value alone: large * w + small * (1 - w). What 1 - w
+    rounds away is small beside `small`, and of two constants XLA computes the one weight.
+    """
+    a, b = real(a), real(b)
+    falls = jnp.abs(a) >= jnp.abs(b)
+    w = jnp.where(falls, of_a, of_b)
+    return jnp.where(falls, a, b) * w + jnp.where(falls, b, a) * (1 - w)
+
+
+def whole_if_due(value: jax.Array, steps: ArrayLike, *ends: ArrayLike) -> jax.Array:
+    """A value on a straight line at a whole step, exact where it is a whole number.
+
+    Between whole ends a value is a multiple of 1 / steps. So where it is nearer to a whole number
+    than half of that, it is this number, but for rounding: 7.9999995 would be cut off to 7.
+    """
+    nearest = jnp.round(value)
+    due = jnp.abs(value - nearest) * real(steps) < 0.5
+    for end in map(real, ends):
+        due = due & (end == jnp.round(end))
+    return value + jax.lax.stop_gradient(jnp.where(due, nearest - value, 0))
+
+
+def log_rate(rate: ArrayLike) -> jax.Array:
+    """log(rate) for rate > 0, to full relative precision near 1 too."""
+    rate = above_zero(rate)
+    # rate - 1 is exact from 1/2 on (Sterbenz), and would lose the digits of a small rate below.
+    near_one = rate >= 0.5
+    return jnp.where(
+        near_one, jnp.log1p(jnp.where(near_one, rate, 1) - 1), jnp.log(jnp.where(near_one, 1, rate))
+    )
+
+
+def log_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(a / b) for a, b > 0, where a / b overflows too."""
+    a, b = above_zero(a), above_zero(b)
+    near = (a < 2 * b) & (b < 2 * a)
+    return jnp.where(
+        near, log_rate(jnp.where(near, a, 1) / jnp.where(near, b, 1)), jnp.log(a) - jnp.log(b)
+    )
+
+
+def growth(log_rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Array:
+    """scale * rate**n for n >= 0; where that overflows, about the largest float."""
+    scale = real(scale)
+    largest = jnp.finfo(scale.dtype).max
+    room = jnp.log(largest) - jnp.log(above_zero(jnp.abs(scale))) - 1e-3
+    # Half of the exponent twice: a power may be beyond the floats where its product is not.
+    half = jnp.exp(jnp.minimum(real(n) * real(log_rate), room) / 2)
+    return scale * half * half

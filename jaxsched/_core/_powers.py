@@ -1,0 +1,102 @@
+"""Numbers that are raised to a large power, and how a schedule holds them.
+
+float32 rounds 0.99997 by one part in 2**25, and so its power 30,000 by one part in 1,800. Therefore
+a schedule holds such a number in a form that keeps the digits of its powers. A field says which
+form by its metadata, `form_field(LOGARITHM)` or
+`form_field(PARTS)`. Whatever shows the number to a person,
+or takes it from one, decodes and encodes: text, `trainable`, the steps at which a cycle begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._core._numerics import log_rate, real
+from jaxsched._core._require import positive_of
+
+Leaf = float | np.ndarray | jax.Array
+
+
+class Form(NamedTuple):
+    """A way to hold a positive number."""
+
+    rank: int  # how many axes the leaf of one number has
+    of_known: Callable[[Any], Any]  # the leaf of a float or a NumPy array, in float64
+    of_traced: Callable[[jax.Array], jax.Array]  # the leaf of a JAX array, in its own type
+    value: Callable[[Any], Any]  # the number that a leaf holds, up to a rounding
+
+    def of(self, call: str, /, **argument: ArrayLike) -> Leaf:
+        """The leaf of an argument, which must be a positive number."""
+        ((name, value),) = argument.items()
+        number = positive_of(call, name, value)
+        return self.encode(value if isinstance(value, np.ndarray) else number)
+
+    def encode(self, number: ArrayLike) -> Leaf:
+        """The leaf that holds a number."""
+        if isinstance(number, (float, np.ndarray)):
+            return self.of_known(number)
+        return self.of_traced(real(number))
+
+    def decode(self, leaf: Any) -> Any:
+        """The number that a leaf holds: of a known leaf, the shortest decimal that it can be."""
+        if isinstance(leaf, Tracer):
+            return self.value(leaf)
+        held = np.asarray(leaf)
+        if held.ndim > self.rank:  # of a stack
+            return np.asarray([self.decode(one) for one in held])
+        return self._shortest(held)
+
+    def _shortest(self, held: np.ndarray) -> float:
+        number = float(self.value(held.astype(np.float64)))
+        for digits in range(17):
+            candidate = float(f"{number:.{digits}e}")
+            if candidate > 0 and np.all(np.asarray(self.of_known(candidate), held.dtype) == held):
+                return candidate
+        return number
+
+
+def _logarithm(rate: Any) -> Any:
+    # rate - 1 is exact from 1/2 on (Sterbenz), and would lose the digits of a small rate below.
+    log = np.where(rate >= 0.5, np.log1p(np.maximum(rate, 0.5) - 1), np.log(rate))
+    return log if isinstance(rate, np.ndarray) else float(log)
+
+
+def _parts(number: Any) -> np.ndarray:
+    rounded = np.asarray(number, np.float32).astype(np.float64)
+    return np.stack([rounded, number - rounded], axis=-1)
+
+
+# A decay is held by its logarithm. The power n is then off by one part in 2**24 an e-folding.
+LOGARITHM = Form(
+    0,
+    _logarithm,
+    log_rate,
+    lambda leaf: (jnp if isinstance(leaf, Tracer) else np).exp(leaf),
+)
+# Where the power itself must stay exact, as 1.5**3 does, a number is held as what float32 makes of
+# it, and the rest.
+PARTS = Form(
+    1,
+    _parts,
+    lambda number: jnp.stack([number, jnp.zeros_like(number)], axis=-1),
+    lambda leaf: leaf[..., 0] + leaf[..., 1],
+)
+
+
+def forms(x: Any) -> dict[str, Form]:
+    """The fields of a node that are held in a form, by name."""
+    return {f.name: f.metadata["form"] for f in dataclasses.fields(x) if "form" in f.metadata}
+
+
+def number_in(x: Any, name: str) -> Any:
+    """The number in a field of a node, whatever its form."""
+    value, form = getattr(x, name), forms(x).get(name)
+    return value if form is None else form.decode(value)

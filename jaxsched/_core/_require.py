@@ -1,0 +1,206 @@
+"""Validation: what is known to be wrong is an error, at construction.
+
+Transformed code cannot raise on a value, so only concrete numbers are refused; the schedules give
+every traced number a meaning. An argument is passed by its name, `finite("cosine", end_value=0.1)`,
+so that the message can show the call.
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._numerics import real
+
+Number = float | jax.Array
+Whole = int | jax.Array
+
+# Arguments that are counted in optimizer steps, besides those whose names end in `steps`.
+_LENGTHS = ("boundaries", "every", "start_after", "timescale")
+
+
+_NO_OPTIMIZER = (
+    "A schedule takes no optimizer: give it the rate, and the schedule to `inject(...)` or "
+    "`scale_by_learning_rate(...)`."
+)
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise `ValueError(message)` if `condition` is known to be false; a traced one passes."""
+    if isinstance(condition, Tracer):
+        return
+    if not (condition if isinstance(condition, bool) else bool(np.all(condition))):
+        raise ValueError(message)
+
+
+def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") -> str:
+    """The one shape of an error: function, argument, condition, value, remedy."""
+    named = call.replace(".", "_").isidentifier()
+    place = f"`{call}({argument}=...)`" if named else f"`{argument}` in `{call}`"
+    return f"{place} must {must}, got {argument}={value!r}. {remedy}".rstrip()
+
+
+def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite real number: a Python float, or an array of floats."""
+    ((name, value),) = argument.items()
+    return finite_of(call, name, value, remedy)
+
+
+def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
+    """`finite` for an argument whose name is anybody's."""
+
+    def message() -> str:  # not before it is needed: to show an array waits for its device
+        hint = remedy or (_NO_OPTIMIZER if hasattr(value, "update") else "")
+        return refuse(call, name, "be a finite number", value, hint)
+
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        # What float32 cannot hold is infinite where it is used.
+        if not abs(value) <= float(jnp.finfo(jnp.result_type(float)).max):
+            raise ValueError(message())
+        return float(value)
+    if _array_of(value, np.floating, np.integer) is None:
+        raise ValueError(message())
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(value)
+    finite = jnp.all(jnp.isfinite(array))
+    if not isinstance(finite, Tracer) and not finite:
+        raise ValueError(message())
+    return real(array) if jnp.issubdtype(array.dtype, jnp.integer) else array
+
+
+def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite number above zero."""
+    ((name, value),) = argument.items()
+    return positive_of(call, name, value, remedy)
+
+
+def positive_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
+    """`positive` for an argument whose name is anybody's."""
+    number = finite_of(call, name, value, remedy)
+    require(number > 0, refuse(call, name, "be positive", value, remedy))
+    return number
+
+
+def within(
+    call: str, must: str, holds: Callable[[Any], Any], /, *, remedy: str = "", **argument: ArrayLike
+) -> Number:
+    """A finite number of which `holds` is true."""
+    number = finite(call, remedy=remedy, **argument)
+    ((name, value),) = argument.items()
+    require(holds(number), refuse(call, name, must, value, remedy))
+    return number
+
+
+def one_of(call: str, choices: tuple[str, ...], /, **argument: Any) -> None:
+    """A name among several."""
+    ((name, value),) = argument.items()
+    names = ", ".join(map(repr, choices))
+    require(value in choices, refuse(call, name, f"be one of {names}", value))
+
+
+def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+    """A finite number that is not zero."""
+    number = finite(call, remedy=remedy, **argument)
+    ((name, value),) = argument.items()
+    require(number != 0, refuse(call, name, "not be zero", value, remedy))
+    return number
+
+
+def flag(call: str, /, **argument: Any) -> bool:
+    """True or False, and nothing that is merely true."""
+    ((name, value),) = argument.items()
+    require(isinstance(value, bool), refuse(call, name, "be True or False", value))
+    return value
+
+
+def name(call: str, /, **argument: Any) -> str:
+    """A name that is not empty."""
+    ((key, value),) = argument.items()
+    named = isinstance(value, str) and value != ""
+    require(named, refuse(call, key, "be a name", value))
+    return value
+
+
+def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
+    """A length in optimizer steps: a Python int of any size, or an integer array."""
+    ((name, value),) = argument.items()
+    return length_of(call, name, value, remedy, least)
+
+
+def length_of(call: str, name: str, value: ArrayLike, remedy: str = "", least: int = 0) -> Whole:
+    """`length` for an argument whose name is anybody's."""
+    steps = integer(call, **{name: value})
+    must = "not be negative" if least == 0 else f"be at least {least}"
+    require(steps >= least, refuse(call, name, must, value, remedy))
+    return steps
+
+
+def static_length(
+    call: str, /, *, least: int = 1, why: str = "it is the length of an array", **argument: Any
+) -> int:
+    """A length that is structure: a Python int, and no array, which may be traced."""
+    ((name, value),) = argument.items()
+    number = length(call, least=least, **argument)
+    if not isinstance(number, int):
+        raise ValueError(refuse(call, name, f"be an int: {why}", value))
+    return number
+
+
+def integer(call: str, /, **argument: ArrayLike) -> Whole:
+    """A whole number of steps: a Python int of any size, or an integer array."""
+    ((name, value),) = argument.items()
+    if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
+        return int(value)
+    array = _array_of(value, np.integer)
+    if array is None:
+        raise ValueError(refuse(call, name, "be an integer", value, _in_steps(name, value)))
+    return _clock.signed(array)
+
+
+def is_whole(x: Any) -> bool:
+    """Is a number an integer by its type, of which exact things can be said?"""
+    if isinstance(x, (jax.Array, np.ndarray)):
+        return jnp.issubdtype(x.dtype, jnp.integer)
+    return isinstance(x, numbers.Integral) and x is not True
+
+
+def is_length(name: str) -> bool:
+    """Is the argument of this name counted in optimizer steps?"""
+    return name.endswith("steps") or name in _LENGTHS
+
+
+def _in_steps(name: str, value: Any) -> str:
+    """What to write for a real number in an integer's place."""
+    if isinstance(value, str):
+        return "`parse(...)` reads units; in Python they are `Units(...).epochs(...)`."
+    if not isinstance(value, (float, np.floating)):
+        return ""
+    whole = f"Write {name}={int(value):_}." if value % 1 == 0 else ""
+    units = "Lengths are optimizer steps; `Units(...).epochs(...)` makes them of other units."
+    part = f"`Units(total_steps=...).fraction({value!r})`, and `{value * 100:g}%` in a text"
+    share = f" A part of a run is {part}." if 0 < value < 1 else ""
+    return f"{whole} {units + share if is_length(name) else ''}".strip()
+
+
+def sequence(call: str, /, **argument: Any) -> list[Any]:
+    """A list, a tuple, or the last axis of an array: the axes before it are those of a stack."""
+    ((name, value),) = argument.items()
+    if isinstance(value, (jax.Array, np.ndarray)) and value.ndim > 1:
+        axes = (value.ndim - 1, *range(value.ndim - 1))
+        value = value.transpose(axes)
+    try:
+        return list(value)
+    except TypeError:
+        raise ValueError(refuse(call, name, "be a list", value)) from None
+
+
+def _array_of(value: Any, *kinds: Any) -> np.ndarray | jax.Array | None:
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        return None
+    return value if any(jnp.issubdtype(value.dtype, kind) for kind in kinds) else None

@@ -1,0 +1,44 @@
+"""What a whole optimizer state says of its rules: is their warmup over, and do they hear?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core._trees import all_of, found, opened
+from jaxsched._diagnose._monitor import MonitorState
+from jaxsched._rules._mailbox import Mail
+from jaxsched._rules._rule import GRADIENT_NORM
+from jaxsched._transforms._scheduled import ScheduledState
+
+
+def is_warm(tree: Any) -> jax.Array:
+    """Is the warmup of every clock over? It is, where there is none."""
+    clocks = all_of(ScheduledState, tree)
+    return functools.reduce(jnp.logical_and, [x.warm for x in clocks], jnp.ones((), bool))
+
+
+def astray(tree: Any) -> tuple[dict[str, jax.Array], jax.Array]:
+    """By metric, how long a rule has waited for its first one; and how often one came twice.
+
+    The norm of the gradients comes by itself, and a monitor's validation loss need not come.
+    """
+    waits: dict[str, jax.Array] = {}
+    twice = jnp.zeros((), jnp.int32)
+    for name, mail, optional in _mails(opened(tree)):
+        twice = twice + mail.mixed
+        if not optional and name != GRADIENT_NORM:
+            silent = jnp.where(mail.heard == 0, mail.silent, 0)
+            waits[name] = jnp.maximum(waits.get(name, silent), silent)
+    return waits, twice
+
+
+def _mails(tree: Any) -> Iterator[tuple[str, Mail, bool]]:
+    """Every mailbox: its metric, what is in it, and whether it belongs to a monitor."""
+    optional = {id(mail) for x in all_of(MonitorState, tree) for mail in x.mailbox.values()}
+    for path, mail in found(Mail, tree):
+        yield path[-1].key, mail, id(mail) in optional

@@ -1,0 +1,257 @@
+"""What a run is like, remembered in the state of a transform that changes nothing.
+
+It is fed with the gradients, as they come in, with the parameters, and with the losses that are
+observed. Everything it keeps is a scalar or a mean of a block, but for one copy of the gradients,
+which the next are compared with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._core._clock import counted
+from jaxsched._core._numerics import dot, real, wide
+from jaxsched._core._require import name, refuse, require, static_length
+from jaxsched._diagnose._stream import (
+    History,
+    Stream,
+    heard,
+    remembered,
+    silent,
+    unwritten,
+    weight,
+)
+from jaxsched._rules import _mailbox
+from jaxsched._rules._mailbox import Mailbox
+from jaxsched._rules._rule import Axis, listening
+from jaxsched._rules._stateful import chosen
+from jaxsched._transforms._scheduled import require_state
+
+ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by
+JUDGED = 1  # validations that are averaged: they are so few that a mean would be late
+
+
+class Gradients(NamedTuple):
+    """What is remembered of the gradients."""
+
+    seen: jax.Array  # int32: finite gradients seen
+    broken: jax.Array  # int32: those with a NaN or an infinity
+    first: jax.Array  # float: the norm of the first
+    norm: jax.Array  # float: the mean norm of about the last `window`
+    compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
+    cosine: jax.Array  # float: the mean cosine of the angle between the two
+    kept: jax.Array  # bool: is there a previous one?
+    previous: Any  # the last that was not zero, over its norm, in the dtypes of the parameters
+
+
+class Parameters(NamedTuple):
+    """What is remembered of the parameters, by an update that is given them."""
+
+    seen: jax.Array  # int32: how often they were seen
+    norm: jax.Array  # float: their norm
+    posed: jax.Array  # int32: how often together with a gradient, none of them zero
+    outward: jax.Array  # float: the mean cosine of the parameters and the descent
+    travel: History  # by how much their norm changed, at each update
+    along: jax.Array  # float: their product with the last gradient, of length 1
+    moved: jax.Array  # int32: updates that moved them along the gradient before, or against it
+    climb: jax.Array  # float: the mean of 1 for along and -1 for against
+
+
+class MonitorState(NamedTuple):
+    """What `monitor` remembers. Scalars are float32 (float64 under x64) or int32, and finite."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    loss: Stream  # the training losses
+    validation: Stream  # the validation losses
+    gradient: Gradients  # the gradients, as they come in
+    parameters: Parameters  # the parameters, before the update
+
+
+def monitor(
+    *,
+    metric: str = "value",
+    validation: str = "validation",
+    window: int = 50,
+    axis_name: Axis = None,
+) -> optax.GradientTransformationExtraArgs:
+    """A transform that changes nothing, and remembers what `diagnose` needs to know.
+
+        mean += (x - mean) / min(n, window)      at the n-th x: of losses, norms and cosines
+
+    It stands first in the chain, where the gradients are as they were computed. The state has, of
+    the losses: mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst
+    mean, and the history in 16 to 32 equal blocks; of the gradients: the norm, and the cosine of
+    consecutive ones; of the parameters, if the update is given them: how far their norm has
+    travelled, and the cosine with the descent. That is about 150 numbers and **one copy of the
+    gradients**, in the dtypes of the parameters: half of what Adam keeps. Of time it costs four
+    sums over the gradients or parameters, and the copy.
+
+    A step that saw no loss counts none. NaN and infinite losses and gradients are counted, and
+    nothing else. Losses beyond 1e18 are read as 1e18; a norm beyond 1e19, whose square overflows,
+    is read as infinite, and one below 1e-19 as zero.
+
+    Args:
+      metric: the name of the training loss: `tx.update(..., value=loss)`, or `observe`.
+      validation: the name of the validation loss: `observe(opt_state, validation=loss)`, whenever
+        there is one.
+      window: about how many updates a mean remembers, at least 2.
+      axis_name: mapped axis, under `pmap` and `shard_map`: all scalars are then the same on every
+        device, the losses the mean, and squared norms and products too.
+
+    Returns:
+      A transform with a `MonitorState`.
+
+    Raises:
+      ValueError: an argument is out of its range, named with its value.
+
+    Example:
+      >>> tx = optax.chain(monitor(), optax.sgd(0.1))
+      >>> params = jnp.asarray([1.0, 2.0])
+      >>> state = tx.init(params)
+      >>> for loss in (3.0, 2.0, 1.0):
+      ...     _, state = tx.update(params, state, params, value=loss)
+      >>> print(state[0].loss.mean, state[0].gradient.cosine)
+      2.0 1.0
+
+    References:
+      Page, Continuous inspection schemes, Biometrika 1954; von Neumann, Distribution of the ratio
+      of the mean square successive difference to the variance, 1941.
+    """
+    call = "monitor"
+    axis = listening(call, metric, axis_name)["axis_name"]
+    name(call, validation=validation)
+    apart = "not be the name of the training loss"
+    require(metric != validation, refuse(call, "validation", apart, validation))
+    size = static_length(call, window=window, least=2, why="it is structure")
+
+    def boxes() -> Mailbox:
+        return {**_mailbox.empty(metric), **_mailbox.empty(validation)}
+
+    def init(params: optax.Params) -> MonitorState:
+        return MonitorState(boxes(), silent(), silent(), _unfelt(params), _unmoved())
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, MonitorState]:
+        require_state(call, state, MonitorState, metric, validation)
+        mail = _mailbox.post(state.mailbox, extra_args)
+        felt = _felt(state.gradient, updates, size, axis)
+        return updates, MonitorState(
+            mailbox=_mailbox.emptied(mail, axis),
+            loss=heard(state.loss, _mailbox.read(mail, metric, axis), size),
+            validation=heard(state.validation, _mailbox.read(mail, validation, axis), JUDGED),
+            gradient=felt,
+            parameters=_moved(state.parameters, state.gradient, felt, updates, params, size, axis),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _zero() -> jax.Array:
+    return jnp.zeros((), jnp.int32)
+
+
+def _unfelt(params: optax.Params) -> Gradients:
+    return Gradients(
+        seen=_zero(),
+        broken=_zero(),
+        first=real(0.0),
+        norm=real(0.0),
+        compared=_zero(),
+        cosine=real(0.0),
+        kept=jnp.zeros((), bool),
+        previous=jax.tree.map(lambda x: jnp.zeros_like(x, dtype=jnp.result_type(x)), params),
+    )
+
+
+def _unmoved() -> Parameters:
+    none = real(0.0), _zero(), real(0.0)
+    return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten(), *none)
+
+
+def _felt(old: Gradients, updates: Any, window: int, axis: Axis) -> Gradients:
+    square = _dot(updates, updates, axis)
+    finite, norm = jnp.isfinite(square), jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
+    seen = counted(old.seen, finite)
+    # What was kept is of length 1, or zero before the first.
+    pair = (norm > 0) & old.kept
+    cosine = _cosine(_dot(updates, old.previous, axis), norm, pair)
+    compared = counted(old.compared, pair)
+
+    def kept(new: jax.Array, last: jax.Array) -> jax.Array:
+        # What has no direction is nothing to compare the next one with.
+        new = wide(new)
+        return jnp.where(norm > 0, (new / _whole(norm).astype(new.dtype)).astype(last.dtype), last)
+
+    return Gradients(
+        seen=seen,
+        broken=counted(old.broken, ~finite),
+        first=jnp.where((old.seen == 0) & finite, norm, old.first),
+        norm=_mean(old.norm, norm, seen, finite, window),
+        compared=compared,
+        cosine=_mean(old.cosine, cosine, compared, pair, window),
+        kept=old.kept | (norm > 0),
+        previous=jax.tree.map(kept, updates, old.previous),
+    )
+
+
+def _moved(
+    old: Parameters,
+    before: Gradients,
+    now: Gradients,
+    updates: Any,
+    params: Any,
+    window: int,
+    axis: Axis,
+) -> Parameters:
+    if params is None:
+        return old
+    square, gradient = _dot(params, params, axis), _dot(updates, updates, axis)
+    norm = jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
+    posed = jnp.isfinite(gradient) & (gradient > 0) & (norm > 0)
+    length = jnp.sqrt(jnp.where(posed, gradient, 1)) * norm
+    outward = _cosine(-_dot(updates, params, axis), length, posed)
+    together = counted(old.posed, posed)
+    travel = chosen(old.seen > 0, remembered(old.travel, jnp.abs(norm - old.norm)), old.travel)
+    # How far the update after the last gradient went along it. A rounding is no way.
+    way = _dot(before.previous, params, axis) - old.along
+    went = before.kept & (old.seen > 0) & (jnp.abs(way) > ROUNDING * norm)
+    moved = counted(old.moved, went)
+    new = Parameters(
+        seen=counted(old.seen, jnp.ones((), bool)),
+        norm=norm,
+        posed=together,
+        outward=_mean(old.outward, outward, together, posed, window),
+        travel=travel,
+        along=_dot(now.previous, params, axis),
+        moved=moved,
+        climb=_mean(old.climb, jnp.sign(way), moved, went, window),
+    )
+    return chosen(jnp.isfinite(square), new, old)
+
+
+def _mean(
+    old: jax.Array, new: jax.Array, count: jax.Array, counts: jax.Array, window: int
+) -> jax.Array:
+    return jnp.where(counts, old + weight(count, window) * (new - old), old)
+
+
+def _cosine(dot: jax.Array, length: jax.Array, known: jax.Array) -> jax.Array:
+    return jnp.clip(jnp.where(known, dot, 0) / _whole(length), -1, 1)
+
+
+def _whole(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 1)
+
+
+def _dot(a: Any, b: Any, axis: Axis) -> jax.Array:
+    """The sum of products in float32 at least: NaN or infinite if anything is, or overflows."""
+    total = dot(a, b)
+    return total if axis is None else jax.lax.pmean(total, axis)

@@ -1,0 +1,156 @@
+"""What is remembered of a stream of numbers, in a handful of scalars and 32 means.
+
+    mean      m += a d,  d = x - m,  a = 1 / min(n, window): exactly the mean at first
+    variance  v = (1 - a)(v + a d**2)
+    jumps     the same mean of (x - the number before)**2; jumps / 2v is von Neumann's ratio
+    alarm     max(0, alarm + z - 0.25),  z = d / sqrt(v): Page and Hinkley's test for a rise
+
+The history is the means of equal blocks over all that was seen. When all places are taken, two
+neighbours become one and blocks are twice as long: it always covers the whole run, at no cost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core._clock import LAST, counted
+from jaxsched._core._numerics import real
+from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._stateful import chosen
+
+BLOCKS = 32
+EIGHTH = 8  # of a window: a loss that falls fast is much lower after a whole one
+ALLOWED = 0.25  # a rise by this many deviations is no rise
+SURPRISE = 5.0  # deviations that one number counts at most: one outlier is no alarm
+FULL = 50.0  # the alarm goes no higher, so that it ends when the rise has ended
+LARGEST = 1e18  # numbers beyond are read as this: their squares are finite
+
+
+class History(NamedTuple):
+    """The means of equal blocks of all numbers seen, the earliest first."""
+
+    means: jax.Array  # float[32]: of the blocks that are complete
+    blocks: jax.Array  # int32: how many there are
+    size: jax.Array  # int32: numbers in a block
+    part: jax.Array  # float: the mean of the block that is not complete
+    held: jax.Array  # int32: numbers in it
+
+
+class Stream(NamedTuple):
+    """What is remembered of a stream of numbers. Every number is finite, whatever was seen."""
+
+    seen: jax.Array  # int32: finite numbers seen
+    broken: jax.Array  # int32: updates that saw a NaN or an infinity
+    lost: jax.Array  # int32: of these, those since the last finite number
+    latest: jax.Array  # float: the last number
+    first: jax.Array  # float: the first
+    start: jax.Array  # float: the mean of the first few, an eighth of `window`
+    mean: jax.Array  # float: of about the last `window`
+    variance: jax.Array  # float: the same mean, of squared distances to the mean
+    jumps: jax.Array  # float: the same mean, of squared distances to the number before
+    best: jax.Array  # float: the lowest mean so far
+    worst: jax.Array  # float: the highest
+    alarm: jax.Array  # float: Page and Hinkley's, in deviations
+    history: History  # the whole stream, coarsely
+
+
+def silent() -> Stream:
+    """A stream of which nothing was seen."""
+
+    return Stream(
+        seen=jnp.zeros((), jnp.int32),
+        broken=jnp.zeros((), jnp.int32),
+        lost=jnp.zeros((), jnp.int32),
+        latest=real(0.0),
+        first=real(0.0),
+        start=real(0.0),
+        mean=real(0.0),
+        variance=real(0.0),
+        jumps=real(0.0),
+        best=real(0.0),
+        worst=real(0.0),
+        alarm=real(0.0),
+        history=unwritten(),
+    )
+
+
+def unwritten() -> History:
+    """A history of nothing."""
+    size, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
+    return History(real(jnp.zeros(BLOCKS)), none, size, real(0.0), jnp.zeros((), jnp.int32))
+
+
+def heard(stream: Stream, seen: Observation, window: int) -> Stream:
+    """The stream after an update, which saw a number or did not."""
+    x = jnp.clip(seen.value, -LARGEST, LARGEST)
+    new = chosen(seen.heard, _added(stream, x, window), stream)
+    lost = jnp.where(seen.heard, jnp.zeros_like(stream.lost), stream.lost)
+    return new._replace(
+        broken=counted(stream.broken, seen.broken),
+        lost=counted(lost, seen.broken & ~seen.heard),
+    )
+
+
+def weight(count: jax.Array, window: int) -> jax.Array:
+    """What the newest of `count` numbers weighs: as much as the others, or 1 / window."""
+    return 1 / real(jnp.clip(count, 1, window))
+
+
+def _added(old: Stream, x: jax.Array, window: int) -> Stream:
+    seen = counted(old.seen, jnp.ones((), bool))
+    a, first, d = weight(seen, window), old.seen == 0, x - old.mean
+    mean = jnp.where(first, x, old.mean + a * d)
+    jump = jnp.where(first, 0, x - old.latest)
+    # The first jump is the second number's.
+    b = weight(old.seen, window)
+    return Stream(
+        seen=seen,
+        broken=old.broken,
+        lost=old.lost,
+        latest=x,
+        first=jnp.where(first, x, old.first),
+        start=jnp.where(seen <= max(window // EIGHTH, 1), mean, old.start),
+        mean=mean,
+        variance=(1 - a) * (old.variance + a * d**2),
+        jumps=old.jumps + b * (jump**2 - old.jumps),
+        best=jnp.where(first, x, jnp.minimum(old.best, mean)),
+        worst=jnp.where(first, x, jnp.maximum(old.worst, mean)),
+        alarm=jnp.where(old.seen >= window, _alarm(old, d), 0),
+        history=remembered(old.history, x),
+    )
+
+
+def _alarm(old: Stream, d: jax.Array) -> jax.Array:
+    deviation = jnp.sqrt(old.variance)
+    varies = deviation > 0
+    # A stream that never varied is surprised by a rise, and by nothing else.
+    z = jnp.where(varies, d / jnp.where(varies, deviation, 1), jnp.where(d > 0, SURPRISE, 0))
+    z = jnp.clip(z, -SURPRISE, SURPRISE)
+    return jnp.clip(old.alarm + z - ALLOWED, 0, FULL)
+
+
+def remembered(old: History, x: jax.Array) -> History:
+    """A history with one more number."""
+    held = old.held + 1
+    part = old.part + (x - old.part) / real(held)
+    done = held >= old.size
+    closed = old._replace(
+        means=jnp.where(jnp.arange(BLOCKS, dtype=jnp.int32) == old.blocks, part, old.means),
+        blocks=old.blocks + 1,
+        part=jnp.zeros_like(part),
+        held=jnp.zeros_like(held),
+    )
+    new = chosen(done, closed, old._replace(part=part, held=held))
+    return chosen(new.blocks >= BLOCKS, _halved(new), new)
+
+
+def _halved(full: History) -> History:
+    pairs = full.means.reshape(BLOCKS // 2, 2).mean(axis=1)
+    return full._replace(
+        means=jnp.concatenate([pairs, jnp.zeros_like(pairs)]),
+        blocks=full.blocks // 2,
+        size=jnp.minimum(full.size, LAST // 2) * 2,
+    )

@@ -1,1 +1,0 @@
-"""The task of `jaxsched find`: the range test of an optimizer, on many seeds in one program."""

@@ -1,0 +1,1 @@
+"""Looking at schedules: tables, simulations, and the pens that draw them."""

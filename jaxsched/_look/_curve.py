@@ -1,0 +1,241 @@
+"""What is drawn: a schedule as points, and the steps of it that have a meaning.
+
+All pens draw the same `Curve`. Up to 65,536 steps it has every one of them; beyond, as many, and
+both sides of every boundary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._core._clock import LAST
+from jaxsched._core._node import require_unstacked
+from jaxsched._core._padded import values_at
+from jaxsched._core._require import static_length
+from jaxsched._look._boundaries import boundaries, jumps
+from jaxsched._look._simulate import (
+    Metrics,
+    before,
+    has_until,
+    heard,
+    is_until,
+    metrics_end,
+    require_heard,
+    require_until,
+    simulate,
+)
+from jaxsched._rules._events import EVENTS
+from jaxsched._rules._stateful import Stateful, still
+from jaxsched._schedules._marks import Jump, Phase
+from jaxsched._schedules._schedule import Schedule, as_schedule
+
+POINTS = 2**16
+MARKED = 2**10  # boundaries looked at
+MANY = 40  # marks of one kind that are drawn: of more, no picture has the room
+# Of what never ends: so many cycles, or so many boundaries, or down to this part of its peak.
+CYCLES, EDGES, SETTLED = 3, 4, 0.25
+FIRST_LOOK, LAST_LOOK = 100, 2**20
+
+
+_LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """A schedule as it is drawn."""
+
+    label: str
+    steps: np.ndarray  # int64, increasing
+    values: np.ndarray  # float64
+    boundaries: np.ndarray  # steps: where a piece or a cycle begins, a knot lies, a stair falls
+    restarts: np.ndarray  # those boundaries from which it rises again after a fall
+    phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
+    events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
+    jumps: tuple[Jump, ...] = ()  # where two pieces of a chain do not meet
+
+    @property
+    def happened(self) -> dict[str, str]:
+        """How often what happens in it, in words."""
+        counts = {"restarts": self.restarts, **self.events}.items()
+        more = len(self.boundaries) == MARKED  # than were looked at
+        return {
+            name: f"{len(steps)}{'+' * (more and name == 'restarts')} "
+            f"{name if len(steps) > 1 else name.removesuffix('s')}"
+            for name, steps in counts
+            if len(steps)
+        }
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """The values at some of its steps."""
+        return self.values[np.searchsorted(self.steps, steps)]
+
+
+def labelled(call: str, schedules: Any) -> dict[str, Any]:
+    """Schedules by the text under which they are drawn: of one, a stack, a list, or a dict."""
+    if isinstance(schedules, Mapping):
+        return {str(label): _one(call, x) for label, x in schedules.items()}
+    listed = schedules if isinstance(schedules, (list, tuple)) else _members(schedules)
+    return distinct((brief(str(x)), x) for x in (_one(call, x) for x in listed))
+
+
+def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """By label; the same twice is there twice, with a space behind it that no pen draws."""
+    found: dict[str, Any] = {}
+    for label, x in named:
+        while label in found:
+            label += " "
+        found[label] = x
+    return found
+
+
+def _one(call: str, x: Any) -> Schedule | Stateful:
+    if isinstance(x, str):
+        raise ValueError(f"`{call}` takes schedules, got a text: {x!r}. `parse(text)` reads it.")
+    x = x if isinstance(x, Stateful) else as_schedule(call, x)
+    require_unstacked(x)
+    return x
+
+
+def _members(x: Any) -> list[Any]:
+    """The schedules of a stack; of anything else that alone."""
+    try:
+        require_unstacked(x)
+    except ValueError:
+        leaves, structure = jax.tree.flatten(x)
+        rows = zip(*(np.asarray(leaf) for leaf in leaves), strict=True)
+        return [structure.unflatten([*map(_plain, row)]) for row in rows]
+    return [x]
+
+
+def _plain(x: Any) -> Any:
+    return x.item() if np.ndim(x) == 0 else x
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many letters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def brief(text: str) -> str:
+    """A text whose long numbers are rounded: to be looked at, not to be parsed."""
+    return _LONG.sub(lambda found: f"{float(found[0]):.4g}", text)
+
+
+def horizon(schedules: Any) -> int:
+    """How many steps to draw: to the end of the longest, or as far as what has none is of interest.
+
+    That is a few cycles, or until little is left of its peak.
+    """
+    quiet = [still(x) for x in schedules]
+    ends = [int(x.steps) for x in quiet if x.steps is not None]
+    longest = max(ends, default=0) or max([1, *(_interest(x) for x in quiet if x.steps is None)])
+    return min(longest, LAST)
+
+
+def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> int:
+    """How many steps to draw, where nobody has said."""
+    if trigger_at is None:
+        return metrics_end(metrics) or horizon(schedules)
+    tails = [rule.b for x in schedules if has_until(x) for rule in x.rules if is_until(rule)]
+    return max(metrics_end(metrics), trigger_at + horizon(tails))
+
+
+def _interest(schedule: Schedule) -> int:
+    edges = np.asarray([*itertools.islice(boundaries(schedule, LAST), 2**6)], np.int64)
+    again = _restarts(schedule, edges)
+    if len(again) >= CYCLES:
+        return int(again[CYCLES - 1]) - 1  # not the first step of one more
+    if len(edges) >= EDGES:
+        return int(edges[EDGES - 1])
+    start = max([FIRST_LOOK, *(2 * edge for edge in edges)])
+    looks = [min(start * 2**n, LAST) for n in range(32) if start * 2**n <= LAST_LOOK] or [start]
+    values = np.abs(values_at(schedule, [0, *edges, *looks]))
+    settled = values[-len(looks) :] <= SETTLED * values.max()
+    return int(looks[np.argmax(settled)] if settled.any() else looks[0])
+
+
+def drawn(
+    panels: Sequence[Mapping[str, Any]],
+    *,
+    total_steps: int | None = None,
+    metrics: Metrics | None = None,
+    trigger_at: int | None = None,
+) -> list[list[Curve]]:
+    """The curves of the panels, all over the same steps; what reacts, as the metrics make it."""
+    everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
+    require_heard("plot", everything, metrics)
+    require_until("plot", everything, trigger_at)
+    if total_steps is None:
+        total = _end(everything, metrics, trigger_at)
+    else:
+        total = min(static_length("plot", total_steps=total_steps), LAST)
+    return [
+        [_curve(label, x, total, metrics, trigger_at) for label, x in panel.items()]
+        for panel in panels
+    ]
+
+
+def _curve(
+    label: str, schedule: Schedule | Stateful, total: int, metrics: Metrics, trigger_at: int | None
+) -> Curve:
+    quiet = still(schedule)
+    edges = np.asarray([*itertools.islice(boundaries(quiet, total), MARKED)], np.int64)
+    steps, values, events = _points(quiet, total, edges)
+    told = before(heard(schedule, metrics), total)
+    when = trigger_at if has_until(schedule) else None
+    if told or when is not None:
+        steps, values, events = _simulated(schedule, total, told, when)
+        edges = edges[edges < min(total, LAST if when is None else when)]
+    pieces = quiet._phases(total if when is None else min(total, when))  # what follows is another
+    return Curve(
+        label.strip(),
+        steps,
+        values,
+        edges,
+        _restarts(quiet, edges),
+        tuple(pieces),
+        events,
+        tuple(x for x in jumps(quiet) if x.step in edges),
+    )
+
+
+Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def _points(schedule: Schedule, total: int, edges: np.ndarray) -> Drawn:
+    steps = np.linspace(0, total, min(total + 1, POINTS)).astype(np.int64)
+    steps = np.unique(np.concatenate([steps, edges, edges - 1]))
+    return steps, values_at(schedule, steps).astype(np.float64), {}
+
+
+def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | None) -> Drawn:
+    values, counts = simulate(schedule, metrics, total_steps=total, trigger_at=trigger_at)
+    when = {
+        name: np.flatnonzero(np.diff(np.asarray(counts[name]), prepend=0) > 0)
+        for name in EVENTS
+        if name in counts
+    }
+    when["triggers"] = np.array([] if trigger_at is None else [trigger_at], np.int64)
+    happened = {name: steps[steps < total] for name, steps in when.items() if (steps < total).any()}
+    return np.arange(total), np.asarray(values, np.float64), happened
+
+
+def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
+    """The boundaries at which it rises, after it has fallen last."""
+    if not len(edges):
+        return edges
+    steps = np.unique(np.concatenate([[0], edges - 1, edges, np.minimum(edges + 1, LAST)]))
+    values = values_at(schedule, steps).astype(np.float64)
+    moves = np.sign(np.diff(values, prepend=values[:1]))
+    moved = np.maximum.accumulate(np.where(moves != 0, np.arange(len(moves)), 0))
+    before = np.searchsorted(steps, edges - 1)
+    # The first step of a warmup may be lower than the last of the decay before it.
+    at, after = (np.minimum(before + n, len(steps) - 1) for n in (1, 2))
+    return edges[(moves[moved[before]] < 0) & ((moves[at] > 0) | (moves[after] > 0))]

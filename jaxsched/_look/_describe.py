@@ -1,0 +1,143 @@
+"""A schedule as a table: what it is worth, and where that changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsched._core._clock import LAST
+from jaxsched._core._node import require_unstacked
+from jaxsched._core._padded import values_at
+from jaxsched._core._require import length, refuse
+from jaxsched._look._boundaries import boundaries, jumps
+from jaxsched._rules._stateful import Stateful, still
+from jaxsched._schedules._marks import Jump
+from jaxsched._schedules._schedule import Schedule, as_schedule
+
+FEW, MOST = 4, 12  # boundaries shown: of what never ends, and of what does
+POINTS = 2**16  # steps looked at in one go
+
+
+class Row(NamedTuple):
+    """A step, and the value there."""
+
+    step: int
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Description:
+    """What `describe` returns. Printed, it is a table."""
+
+    text: str  # the schedule
+    rows: tuple[Row, ...]  # step 0, both sides of the boundaries, and the end if there is one
+    peak: Row  # the highest value, where it is reached first
+    floor: Row  # the lowest
+    rules: tuple[str, ...]  # what else a stateful schedule is worth
+    left_out: int | None  # the row before which boundaries are left out
+    jumps: tuple[Jump, ...]  # the joins of a chain whose two pieces do not meet, the first few
+
+    def __repr__(self) -> str:
+        table = [("step", "value"), *((str(step), f"{value:.4g}") for step, value in self.rows)]
+        if self.left_out is not None:
+            table.insert(self.left_out + 1, ("...", ""))
+        wide, high = (max(map(len, column)) for column in zip(*table, strict=True))
+        lines = [f"  {step:>{wide}}  {value:>{high}}".rstrip() for step, value in table]
+        peak, floor = (f"{x.value:.4g} at step {x.step}" for x in (self.peak, self.floor))
+        jumps = [f"jumps from {a:.4g} to {b:.4g} at step {step}" for step, a, b in self.jumps]
+        return "\n".join([self.text, *lines, f"peak {peak}, floor {floor}", *jumps, *self.rules])
+
+
+def describe(
+    schedule: Schedule | Stateful | Callable[..., Any], *, total_steps: int | None = None
+) -> Description:
+    """What a schedule is worth: at its start, on both sides of each boundary, and at its end.
+
+    A boundary is where a piece or a cycle begins, a knot lies or a stair falls. Of a schedule that
+    never ends the first few are shown, and then `...`. A stateful schedule is described as it is
+    until something acts. Of more than 65,536 steps the peak and the floor are looked for on a grid,
+    finer and finer around the best. Where two pieces of a chain do not meet, both values are told.
+
+    Args:
+      schedule: a schedule, stateful or not, or a function of the step.
+      total_steps: where to stop, in optimizer steps; None is the end of the schedule.
+
+    Returns:
+      A table when printed, with the data as `rows`, `peak` and `floor`, pairs of step and value.
+
+    Raises:
+      ValueError: it is not a schedule, or is stacked; or `total_steps` is not a length.
+
+    Example:
+      >>> describe(warmup_cosine(0.1, total_steps=100, warmup_steps=9) * reduce_on_plateau())
+      (linear(0.01, 0.1, 9) >> cosine(0.1, 0.0, 91)) * reduce_on_plateau()
+        step      value
+           0       0.01
+           8       0.09
+           9        0.1
+          99  2.979e-05
+         100          0
+      peak 0.1 at step 9, floor 0 at step 100
+      times reduce_on_plateau(), 1 until it acts
+      >>> describe(cosine(0.1, 0.0, 100).cycle()).peak
+      Row(step=0, value=0.10000000149011612)
+    """
+    require_unstacked(schedule)
+    reacts = isinstance(schedule, Stateful)
+    quiet = still(schedule) if reacts else as_schedule("describe", schedule)
+    last = _last(quiet, total_steps)
+    steps, left_out = _shown(quiet, last)
+    grid = _grid(LAST if last is None else last, steps)
+    return Description(
+        text=str(schedule if reacts else quiet),
+        rows=_rows(quiet, steps),
+        peak=_extreme(quiet, np.argmax, grid),
+        floor=_extreme(quiet, np.argmin, grid),
+        rules=tuple(rule._said() for rule in schedule.rules) if reacts else (),
+        left_out=left_out,
+        jumps=tuple(x for x in jumps(quiet) if last is None or x.step <= last),
+    )
+
+
+def _last(schedule: Schedule, total_steps: Any) -> int | None:
+    if total_steps is None:
+        return None if schedule.steps is None else int(schedule.steps)
+    steps = length("describe", total_steps=total_steps)
+    if not isinstance(steps, int):
+        raise ValueError(refuse("describe", "total_steps", "be one number", total_steps))
+    return min(steps, LAST)
+
+
+def _shown(schedule: Schedule, last: int | None) -> tuple[list[int], int | None]:
+    """The steps of the rows, and the row before which some are left out."""
+    most, until = (FEW, LAST) if last is None else (MOST, last)
+    edges = list(itertools.islice(boundaries(schedule, until), most + 1))
+    shown = {0}.union(*((edge - 1, edge) for edge in edges[:most]))
+    goes_on = last is None or len(edges) > most
+    return sorted(shown if last is None else {*shown, last}), len(shown) if goes_on else None
+
+
+def _rows(schedule: Schedule, steps: Any) -> tuple[Row, ...]:
+    values = values_at(schedule, steps).tolist()
+    return tuple(Row(int(step), value) for step, value in zip(steps, values, strict=True))
+
+
+def _grid(last: int, steps: list[int]) -> np.ndarray:
+    """The first steps one by one, then ever fewer; and those of the rows."""
+    thin = [np.linspace(0, last, POINTS), np.geomspace(1, 1 + last, POINTS) - 1]
+    return np.unique(np.concatenate([np.arange(min(last, POINTS)), *thin, steps]).astype(np.int64))
+
+
+def _extreme(schedule: Schedule, best: Callable[..., Any], grid: np.ndarray) -> Row:
+    """The best of a grid, and of finer ones around it until they have every step."""
+    while True:
+        values = values_at(schedule, grid)
+        at = int(best(values))
+        low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+        if high - low <= 2:
+            return Row(int(grid[at]), float(values[at]))
+        grid = np.unique([*np.linspace(low, high, POINTS).astype(np.int64), grid[at]])

@@ -1,0 +1,163 @@
+"""The pen of papers: `plot`, by matplotlib."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsched._core._extra import extra
+from jaxsched._core._require import refuse
+from jaxsched._look._colours import EVENTS, GREEN, GREY, SERIES, SKY
+from jaxsched._look._curve import MANY, Curve, cut, drawn, labelled
+from jaxsched._look._saved import saved
+from jaxsched._look._simulate import Metrics, pair
+
+Schedules = Any  # a schedule, stateful or not, a function of the step, a list or a dict of them
+
+
+def plot(
+    schedules: Schedules,
+    path: str | Path | None = None,
+    *,
+    total_steps: int | None = None,
+    log: bool = False,
+    metrics: Metrics | None = None,
+    trigger_at: int | None = None,
+    beside: Mapping[str, Schedules] | None = None,
+    name: str = "learning rate",
+    axes: Any = None,
+) -> Any:
+    """Draw schedules over the steps: with the pieces of a chain, every boundary and restart.
+
+    A boundary is a dot, a restart a triangle that points up, what a rule did one that points down.
+    A stateful schedule is drawn as it is until something acts; with metrics, as `simulate` has it.
+
+    Args:
+      schedules: a schedule, stateful or not, or a function of the step; a list of them, or a dict
+        by label, is drawn in one panel.
+      path: the file to write, PNG, SVG, PDF by its name.
+      total_steps: how far, in optimizer steps; None is to the end of the longest, or a few cycles
+        of what never ends.
+      log: whether values lie in equal ratios.
+      metrics: what the rules hear, see `simulate`; drawn in a panel below. What is observed after
+        `total_steps` is left out.
+      trigger_at: the step of `trigger(opt_state)`, for an `until`.
+      beside: other hyperparameters by name, each in a panel of its own below.
+      name: of the hyperparameter.
+      axes: where to draw the one panel, of matplotlib, instead of in a figure.
+
+    Returns:
+      The figure of matplotlib, which the extra `train` installs.
+
+    Raises:
+      ValueError: there is nothing to draw, or more than one panel on `axes`; or as `simulate`.
+
+    Example:
+      >>> rate, momentum = one_cycle(0.1, total_steps=100), one_cycle_momentum(total_steps=100)
+      >>> figure = plot(rate, beside={"momentum": momentum})
+      >>> [panel.get_ylabel() for panel in figure.axes]
+      ['learning rate', 'momentum']
+    """
+    if name in (beside or {}):
+        raise ValueError(refuse("plot", "beside", f"not have {name!r}, the first panel", beside))
+    rows = {label: labelled("plot", x) for label, x in {name: schedules, **(beside or {})}.items()}
+    if not all(rows.values()):
+        raise ValueError(refuse("plot", "schedules", "have a schedule in it", schedules))
+    found = drawn([*rows.values()], total_steps=total_steps, metrics=metrics, trigger_at=trigger_at)
+    panels = _panels(len(rows), metrics, axes)
+    for panel, label, curves in zip(panels, rows, found, strict=False):
+        _draw(panel, label, curves, log)
+    for panel, (label, trace) in zip(panels[len(rows) :], (metrics or {}).items(), strict=True):
+        _trace(panel, label, trace)
+    panels[-1].set_xlabel("optimizer step")
+    last = max(int(c.steps[-1]) for curves in found for c in curves)
+    low, high = panels[0].get_xlim() if axes is not None else (0, 0)
+    panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
+    figure = panels[0].figure
+    if path is not None:
+        saved(figure, path)
+    return figure
+
+
+def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
+    count = rows + len(metrics or {})
+    if axes is not None:
+        if count > 1:
+            raise ValueError(refuse("plot", "axes", f"be None to draw {count} panels", axes))
+        return [axes]
+    heights = [3.2] * rows + [1.6] * (count - rows)
+    # Not `pyplot`: no window, no backend, nothing to close.
+    figure = extra("matplotlib.figure").Figure(
+        figsize=(8, 0.8 + sum(heights)), layout="constrained"
+    )
+    return list(figure.subplots(count, 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
+
+
+def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
+    if len(curves) == 1:
+        _phases(panel, curves[0])
+    drawn_before = len(panel.get_legend_handles_labels()[0])
+    colours = itertools.islice(itertools.cycle(SERIES), drawn_before, None)
+    for c, colour in zip(curves, colours, strict=False):
+        values = np.where(c.values > 0, c.values, np.nan) if log else c.values
+        panel.plot(c.steps, values, color=colour, lw=1.8, label=c.label)
+        _marks(panel, c, colour, alone=len(curves) == 1)
+    panel.set_ylabel(label)
+    panel.margins(y=0.1)
+    if log:
+        panel.set_yscale("log")
+    elif min(c.values.min() for c in curves) >= 0:
+        panel.set_ylim(bottom=0)
+    _framed(panel)
+
+
+def _phases(panel: Any, curve: Curve) -> None:
+    """Every other piece shaded, and their names where there is room."""
+    total = max(int(curve.steps[-1]), 1)
+    for n, (start, end, name) in enumerate(curve.phases if len(curve.phases) <= MANY else ()):
+        panel.axvspan(start, end, color=GREY, alpha=0.12 * (n % 2), lw=0)
+        if (end - start) / total > 0.014 * len(name):
+            where = {"transform": panel.get_xaxis_transform(), "ha": "center", "va": "top"}
+            panel.text((start + end) / 2, 0.985, name, color=GREY, fontsize="small", **where)
+
+
+def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
+    plain = np.setdiff1d(curve.boundaries, curve.restarts)
+    for steps, style in (
+        (plain, {"marker": "o", "ms": 4, "color": colour}),
+        (curve.restarts, {"marker": 6, "ms": 8, "color": GREEN}),  # a caret that points up
+    ):
+        if 0 < len(steps) <= MANY:
+            panel.plot(steps, curve.at(steps), ls="", **style)
+    for step, before, after in curve.jumps:
+        text = {"textcoords": "offset points", "color": colour, "fontsize": "small"}
+        panel.annotate(f"{before:.3g} → {after:.3g}", (step, after), (6, 4), **text)
+    if len(curve.restarts) > MANY:
+        panel.plot([], [], " ", label=curve.happened["restarts"])
+    for name, steps in curve.events.items():
+        style = {"color": EVENTS[name] if alone else colour, "ls": "", "marker": 7, "ms": 7}
+        panel.plot(steps, curve.at(steps), label=curve.happened[name], **style)
+
+
+def _trace(panel: Any, label: str, trace: Any) -> None:
+    steps, values = pair(label, trace)
+    style = {"lw": 0.9} if len(values) > 200 else {"lw": 1.2, "marker": ".", "ms": 5}
+    panel.plot(steps, values, color=SKY, **style)
+    panel.set_ylabel(label)
+    _framed(panel)
+
+
+def _framed(panel: Any) -> None:
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
+    handles, labels = panel.get_legend_handles_labels()
+    if handles:  # above the panel, where no curve can be
+        columns = 1 if max(map(len, labels)) > 40 else 3
+        panel.legend(
+            handles, [cut(x, 96) for x in labels], loc="lower left", bbox_to_anchor=(0, 1.02),
+            frameon=False, fontsize="small", ncols=columns, borderaxespad=0.2,
+        )  # fmt: skip

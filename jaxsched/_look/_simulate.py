@@ -1,0 +1,190 @@
+"""What a stateful schedule would have made of given metrics, without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._core._clock import LAST, known
+from jaxsched._core._padded import shortened, size
+from jaxsched._core._require import refuse, require, static_length
+from jaxsched._rules._mailbox import listened
+from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._until import Until
+from jaxsched._schedules._schedule import AnySchedule, as_schedule
+from jaxsched._state._readers import events, hyperparams
+from jaxsched._state._writers import observe, trigger
+from jaxsched._transforms._scale import scale_by_schedule
+from jaxsched._transforms._scheduled import with_extra_args
+
+Metrics = Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]
+
+
+class Simulated(NamedTuple):
+    """What `simulate` returns; all arrays are over the steps."""
+
+    values: jax.Array  # float32: the value that each update used
+    events: dict[str, jax.Array]  # int32: how often each event had happened by then
+
+
+def simulate(
+    schedule: Stateful | AnySchedule,
+    metrics: Metrics | None = None,
+    *,
+    total_steps: int | None = None,
+    trigger_at: ArrayLike | None = None,
+) -> Simulated:
+    """What a schedule is worth at each step of a run that measures these metrics.
+
+    So a patience can be chosen on the losses of a run that is over. The rules see no gradients: one
+    that learns from them stays as it began, and a gradient norm is given as a metric.
+
+    Args:
+      schedule: a schedule, stateful or not.
+      metrics: by name, an array of one observation for each step; or `(steps, values)`, each value
+        heard by the update of its step, such as a validation loss after every 44 steps:
+        `{"value": (44 * np.arange(1, 11), losses)}`.
+      total_steps: how many steps; None is as far as the metrics go, or else the schedule.
+      trigger_at: the step before which `trigger(opt_state)` is called, for an `until`.
+
+    Returns:
+      The values, and the counts of cuts, raises and what else has happened.
+
+    Raises:
+      ValueError: a rule listens to a metric that is not given, or nothing to one that is; there is
+        nothing to say how many steps; or an observation lies outside of them.
+
+    Example:
+      >>> rate = constant(1.0) * reduce_on_plateau(patience=2, factor=0.5)
+      >>> run = simulate(rate, {"value": np.array([1.0, 0.9, 0.9, 0.9, 0.9, 0.9])})
+      >>> print(run.values, run.events["cuts"])
+      [1.   1.   1.   0.5  0.5  0.25] [0 0 0 1 1 2]
+    """
+    rate = schedule if isinstance(schedule, Stateful) else as_schedule("simulate", schedule)
+    told = metrics or {}
+    require_heard("simulate", [rate], told)
+    missing = sorted(_names(rate) - told.keys())
+    names = ", ".join(map(repr, missing))
+    require(not missing, f"`simulate(metrics=...)` has no {names}, to which `{rate}` listens.")
+    require_until("simulate", [rate], trigger_at)
+    total = _total(rate, told, total_steps)
+    rows = {name: _spread(name, *pair(name, x), total) for name, x in told.items()}
+    when = LAST if trigger_at is None else trigger_at
+    # A few steps more, in which nothing is heard: so each number of steps is no other program.
+    steps = np.arange(size(total), dtype=np.int32)
+    found = _run(rate, rows, jnp.asarray(when, jnp.int32), steps)
+    return jax.tree.map(lambda x: shortened(x, total), found)
+
+
+def is_until(rule: Any) -> bool:
+    """Is it to be triggered?"""
+    return isinstance(rule, Until)
+
+
+def has_until(rate: Any) -> bool:
+    """Is there something to be triggered?"""
+    return isinstance(rate, Stateful) and any(map(is_until, rate.rules))
+
+
+def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:
+    """Raise if there is nothing to be triggered."""
+    shown = ", ".join(f"`{rate}`" for rate in rates)
+    require(
+        trigger_at is None or any(map(has_until, rates)),
+        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` to be triggered in {shown}.",
+    )
+
+
+def heard(rate: Any, metrics: Metrics) -> Metrics:
+    """Those of the metrics to which a schedule listens."""
+    names = _names(rate)
+    return {name: x for name, x in metrics.items() if name in names}
+
+
+def require_heard(call: str, rates: Sequence[Any], metrics: Metrics) -> None:
+    """Raise if nobody listens to a metric."""
+    said: Any = metrics
+    must = "be a dict, such as `{'value': losses}`"
+    require(isinstance(said, Mapping), refuse(call, "metrics", must, said))
+    strange = sorted(metrics.keys() - set().union(*map(_names, rates)))
+    names = ", ".join(map(repr, strange))
+    shown = ", ".join(f"`{rate}`" for rate in rates)
+    require(not strange, f"`{call}(metrics=...)` has {names}, to which nothing listens in {shown}.")
+
+
+def before(metrics: Metrics, total: int) -> Metrics:
+    """What is observed before a step."""
+    pairs = {name: pair(name, x) for name, x in metrics.items()}
+    return {name: (at[at < total], values[at < total]) for name, (at, values) in pairs.items()}
+
+
+def metrics_end(metrics: Metrics) -> int:
+    """The number of steps that metrics speak of."""
+    ends = [at.max() + 1 for name, x in metrics.items() if (at := pair(name, x)[0]).size]
+    return int(max(ends, default=0))
+
+
+@jax.jit
+def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simulated:
+    tx = with_extra_args(scale_by_schedule(rate, name="learning_rate"))
+
+    def step(state: Any, now: Any) -> Any:
+        t, observed = now
+        for name, (value, there) in observed.items():
+            told = observe(state, **{name: value})
+            state = jax.tree.map(lambda a, b, there=there: jnp.where(there, a, b), told, state)
+        if has_until(rate):
+            state = trigger(state, when=t == trigger_at)
+        _, state = tx.update(jnp.zeros(()), state)
+        return state, Simulated(hyperparams(state)["learning_rate"], events(state))
+
+    return jax.lax.scan(step, tx.init(jnp.zeros(())), (steps, rows))[1]
+
+
+def pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of a metric and its values."""
+    steps, values = x if isinstance(x, tuple) else (np.arange(np.size(x)), x)
+    steps, values = np.asarray(steps), np.asarray(values, np.float32)
+    require(
+        values.ndim == 1 and steps.shape == values.shape and steps.dtype.kind in "iu",
+        "`simulate(metrics=...)` takes an array over the steps, or a tuple `(steps, values)` with "
+        f"integer steps and as many values, got {steps.dtype}{list(steps.shape)} and "
+        f"{list(values.shape)} of them for {name!r}.",
+    )
+    return steps, values
+
+
+def _total(rate: Any, told: Metrics, total_steps: int | None) -> int:
+    if total_steps is not None:
+        return static_length("simulate", total_steps=total_steps)
+    end = metrics_end(told) or still(rate).steps
+    require(
+        bool(end),
+        "`simulate(total_steps=...)` must be given: neither metrics nor an end of the schedule say "
+        f"how many steps there are, in `{rate}`.",
+    )
+    return int(known(end))
+
+
+def _names(rate: Any) -> set[str]:
+    """The metrics to which a schedule listens."""
+    tx = scale_by_schedule(rate, name="learning_rate")
+    return listened(jax.eval_shape(tx.init, jnp.zeros(())))
+
+
+def _spread(
+    name: str, steps: np.ndarray, values: np.ndarray, total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A metric at every step, and where there is one."""
+    require(
+        np.unique(steps).size == steps.size and ((steps >= 0) & (steps < total)).all(),
+        f"`simulate(metrics=...)`: the steps of {name!r} must differ and lie in [0, {total}).",
+    )
+    at, there = np.zeros(size(total), np.float32), np.zeros(size(total), bool)
+    at[steps], there[steps] = values, True
+    return at, there

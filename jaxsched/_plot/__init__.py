@@ -1,1 +1,0 @@
-"""Pictures: what is drawn, and the pens that draw it."""

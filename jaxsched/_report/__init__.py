@@ -1,1 +1,0 @@
-"""The page of a run: what a logger has left in a folder, as curves and numbers."""

@@ -1,0 +1,21 @@
+"""Events: how often what has happened, of all that counts it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# The fields that count what has happened.
+EVENTS = ("cuts", "raises", "spikes", "skips", "restores", "snapshots", "mixed")
+
+
+def counts(tree: Any) -> dict[str, jax.Array]:
+    """How often what has happened, of all that counts it together."""
+    found: dict[str, jax.Array] = {}
+    for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = getattr(path[-1], "name", None) if path else None
+        if name in EVENTS and jnp.issubdtype(jnp.result_type(x), jnp.integer):
+            found[name] = found[name] + x if name in found else x
+    return {name: found[name] for name in EVENTS if name in found}

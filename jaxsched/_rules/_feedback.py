@@ -1,0 +1,208 @@
+"""Feedback: a rule of one's own, which is a state, what a metric makes of it, and a factor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jaxsched._core._clock import counted
+from jaxsched._core._node import choice_field
+from jaxsched._core._numerics import real
+from jaxsched._core._require import refuse, require
+from jaxsched._rules import _mailbox
+from jaxsched._rules._mailbox import Mailbox, Observation
+from jaxsched._rules._rule import Axis, Listener, listening
+from jaxsched._rules._stateful import Rule, chosen
+
+KINDS = (jnp.bool_, jnp.integer, jnp.floating)
+OTHER = len(KINDS)
+
+
+class FeedbackState(NamedTuple):
+    """What a rule made by `feedback` remembers."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    memory: Any  # what its `react` gives, in the shapes and dtypes of `init_state`
+    cuts: jax.Array  # int32: how often its factor fell
+    raises: jax.Array  # int32: how often it rose
+
+
+class Feedback(Listener):
+    """factor(memory), where memory = react(memory, metric) at every metric."""
+
+    react: Callable[[Any, jax.Array], Any] = dataclasses.field(metadata={"static": True})
+    init_state: Any = 1.0
+    factor: Callable[[Any], Any] | None = choice_field(default=None)
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
+
+    def _start(self, params: Any = None) -> FeedbackState:
+        zeros = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        return FeedbackState(_mailbox.empty(self.metric), fresh(self.init_state), *zeros)
+
+    def _react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
+        new = like(self.react(state.memory, seen.value), state.memory)
+        finite = jax.tree.reduce(
+            lambda so_far, x: so_far & jnp.all(jnp.isfinite(x)), new, jnp.ones((), bool)
+        )
+        # What a state became is never NaN: a run that goes on must not be lost by one metric.
+        memory = chosen(seen.heard & finite, new, state.memory)
+        before, after = self._worth(state.memory), self._worth(memory)
+        return state._replace(
+            memory=memory,
+            cuts=counted(state.cuts, after < before),
+            raises=counted(state.raises, after > before),
+        )
+
+    def _value(self, state: FeedbackState, t: jax.Array) -> jax.Array:
+        return self._worth(state.memory)
+
+    def _worth(self, memory: Any) -> jax.Array:
+        return real(memory if self.factor is None else self.factor(memory))
+
+
+def feedback(
+    react: Callable[[Any, jax.Array], Any],
+    init_state: Any = 1.0,
+    *,
+    factor: Callable[[Any], Any] | None = None,
+    metric: str = "value",
+    axis_name: Axis = None,
+) -> Rule:
+    """A rule of your own: what a metric makes of a state, and what factor the state is worth.
+
+        at every metric: state = react(state, metric)
+        value          : factor(state)
+
+    An update that saw no metric changes nothing, and neither does a metric that is NaN or infinite,
+    nor one of which `react` makes such a state. The new state acts in the very update that sees
+    the metric. That its factor fell or rose is counted among `events`, as of any rule.
+
+    Args:
+      react: a function of the state and of a metric, a scalar, that gives a state like the one it
+        was given. It is traced: choose with `jnp.where`.
+      init_state: the state at first, a number or any tree of them.
+      factor: a function of the state that gives a number; None: the state is it.
+      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
+        `"gradient_norm"` comes by itself in `inject` and `wrap`; see `with_gradient_norm`.
+      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+
+    Returns:
+      A stateful schedule; its state is kept in float32 (float64 under x64), int32 and bool.
+
+    Raises:
+      ValueError: one is not a function, or gives something else than it must.
+
+    Example:
+      >>> bold = feedback(
+      ...     lambda state, loss: {
+      ...         "scale": state["scale"] * jnp.where(loss < state["last"], 1.05, 0.5),
+      ...         "last": loss,
+      ...     },
+      ...     {"scale": 1.0, "last": 1e9},
+      ...     factor=lambda state: state["scale"],
+      ... )
+      >>> tx = scale_by_learning_rate(0.1 * bold)
+      >>> state = tx.init({})
+      >>> for loss in (1.0, 0.9, 1.1):
+      ...     _, state = tx.update({}, state, value=loss)
+      ...     print(f"{hyperparams(state)['learning_rate']:.4f}")
+      0.1050
+      0.1102
+      0.0551
+
+    References:
+      The rule of the example is Battiti's bold driver, 1989, without the step undone.
+    """
+    call = "feedback"
+    require(callable(react), refuse(call, "react", "be a function", react))
+    given = factor is None or callable(factor)
+    require(given, refuse(call, "factor", "be a function or None", factor))
+    rule = Feedback(
+        react,
+        init_state,
+        factor=factor,
+        **listening(call, metric, axis_name),
+    )
+    _require_rule(rule)
+    return rule
+
+
+def fresh(tree: Any) -> Any:
+    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
+    return jax.tree.map(lambda x: jnp.array(x, _dtype(x), copy=True), tree)
+
+
+def like(tree: Any, old: Any) -> Any:
+    """A tree in the dtypes and shapes of another."""
+    return jax.tree.map(lambda x, y: jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape), tree, old)
+
+
+def _dtype(x: Any) -> Any:
+    kind = jnp.result_type(x)
+    if jnp.issubdtype(kind, jnp.floating):
+        return jnp.result_type(float)
+    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
+
+
+def _require_rule(rule: Feedback) -> None:
+    """Raise unless the functions of a rule give what they must."""
+    memory = _memory(rule.init_state)
+    found = _traced("react", rule.react, memory, jax.eval_shape(lambda: real(0.0)))
+    must = f"give a state like the one it is given, {_shown(memory)}"
+    require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
+    value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
+    number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
+    number = number and _kind(value) < OTHER
+    remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
+    require(number, refuse("feedback", "factor", "give a number", _shown(value), remedy))
+
+
+def _memory(init_state: Any) -> Any:
+    """The shapes of the state, or an error if it is none, or not finite."""
+    try:
+        memory = jax.eval_shape(lambda: fresh(init_state))
+        known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
+        finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
+        whole = all(_kind(x) < OTHER for x in jax.tree.leaves(memory))
+    except (TypeError, ValueError, OverflowError) as error:
+        must = "be a number or a tree of them"
+        raise ValueError(refuse("feedback", "init_state", must, init_state)) from error
+    must, remedy = "be of finite real numbers", "For a best loss begin with 1e9, or a flag."
+    require(finite and whole, refuse("feedback", "init_state", must, init_state, remedy))
+    return memory
+
+
+def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives when it is traced, or why it cannot be."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:  # whatever somebody's function makes of its arguments
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        branches = isinstance(error, jax.errors.ConcretizationTypeError)
+        remedy = "Choose with `jnp.where`, not with `if`." if branches else reason
+        must = "be a function of " + ("the state and a metric" if argument == "react" else "it")
+        raise ValueError(refuse("feedback", argument, must, function, remedy)) from error
+
+
+def _fits(found: Any, memory: Any) -> bool:
+    """Can it be held as the state is, with nothing lost?"""
+    if jax.tree.structure(found) != jax.tree.structure(memory):
+        return False
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(memory), strict=True)
+    return all(x.shape in ((), y.shape) and _kind(x) <= _kind(y) for x, y in pairs)
+
+
+def _kind(x: Any) -> int:
+    """How much a number holds: a bool less than an int, that less than a real, others more."""
+    found = [i for i, kind in enumerate(KINDS) if jnp.issubdtype(x.dtype, kind)]
+    return found[0] if found else OTHER
+
+
+def _shown(tree: Any) -> Any:
+    return jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)

@@ -1,0 +1,171 @@
+"""Hypergradient: the rate goes up while consecutive gradients agree, and down when they do not.
+
+The derivative of the loss in the rate of the last step is minus the product of the gradient after
+that step with the direction in which it went: descending it is descent in the rate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core._clock import counted
+from jaxsched._core._node import choice_field, number_field
+from jaxsched._core._numerics import dot, real
+from jaxsched._core._require import Number, flag, positive, refuse, require, within
+from jaxsched._rules._rule import Axis, axis
+from jaxsched._rules._stateful import LikeParams, Rule, chosen
+
+
+class HypergradientState(NamedTuple):
+    """What `hypergradient` remembers."""
+
+    scale: jax.Array  # float: the factor
+    previous: LikeParams  # the gradient before, in the dtypes of the parameters
+    judged: jax.Array  # int32: gradients seen so far
+
+
+class Hypergradient(Rule):
+    """scale * exp(rate * cos(gradient, previous)), or scale + rate * (gradient, previous)."""
+
+    rate: Number = number_field(0.02)
+    normalize: bool = choice_field(True)
+    init_value: Number = number_field(1.0)
+    min_scale: Number = number_field(0.0)
+    max_scale: Number = number_field(10.0)
+    axis_name: Axis = choice_field(None)
+
+    def _start(self, params: Any = None) -> HypergradientState:
+        return HypergradientState(
+            scale=jnp.array(real(self.init_value), copy=True),
+            previous=LikeParams(jax.tree.map(_nothing, params)),
+            judged=jnp.zeros((), jnp.int32),
+        )
+
+    def _hear(self, state: HypergradientState, metrics: dict[str, Any]) -> HypergradientState:
+        gradient = metrics.get("updates")
+        if gradient is None or state.previous.tree is None:
+            raise ValueError(
+                f"`{self}` compares gradients, and was given none: it works in an optimizer, "
+                "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
+            )
+        alignment, usable = self._alignment(gradient, state.previous.tree)
+        moved = self._moved(self._value(state, state.judged), alignment)
+        new = HypergradientState(
+            scale=jnp.where(state.judged > 0, moved, state.scale),
+            previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
+            judged=counted(state.judged, usable),
+        )
+        return chosen(usable, new, state)
+
+    def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+        """The product or cosine of two gradients; is it a number?"""
+        sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
+        if self.axis_name is not None:
+            # Of a ratio of sums it does not matter whether they are of parts or of copies.
+            reduced = jax.lax.psum if self.normalize else jax.lax.pmean
+            sums = reduced(sums, self.axis_name)
+        product, ours, theirs = sums
+        usable = jnp.isfinite(product) & jnp.isfinite(ours)
+        both = (ours > 0) & (theirs > 0)
+        norms = jnp.sqrt(jnp.where(both, ours, 1)) * jnp.sqrt(jnp.where(both, theirs, 1))
+        cosine = jnp.clip(jnp.where(both, product, 0) / norms, -1, 1)
+        alignment = cosine if self.normalize else product
+        return jnp.where(usable, alignment, 0), usable
+
+    def _moved(self, scale: jax.Array, alignment: jax.Array) -> jax.Array:
+        by = real(self.rate) * alignment
+        new = scale * jnp.exp(by) if self.normalize else scale + by
+        return jnp.clip(new, real(self.min_scale), real(self.max_scale))
+
+    def _next(self, state: HypergradientState, t: jax.Array) -> HypergradientState:
+        return state
+
+    def _value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
+        # A state restored under other bounds is held to these.
+        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
+
+
+def hypergradient(
+    rate: ArrayLike = 0.02,
+    *,
+    normalize: bool = True,
+    init_value: ArrayLike = 1.0,
+    min_scale: ArrayLike = 0.0,
+    max_scale: ArrayLike = 10.0,
+    axis_name: Axis = None,
+) -> Rule:
+    """A factor that learns from the gradients themselves: it needs no metric.
+
+        scale = scale * exp(rate * cos(gradient, gradient before))
+        scale = scale + rate * (gradient, gradient before)             with normalize=False
+
+    The gradients are those that reach its transform. They are raw in `inject(optax.adam,
+    learning_rate=...)` and `wrap(tx, ...)`, as they should be; behind a preconditioner with
+    momentum, as in `chain(scale_by_adam(), scale_by_learning_rate(...))`, consecutive ones always
+    agree, and the rate only rises.
+
+    The state holds one copy of the gradients: as much memory as the parameters. A gradient with a
+    NaN or an infinity, or of which the product overflows, is passed over.
+
+    Args:
+      rate: the step in the scale, not negative. With `normalize` it is the largest relative change
+        in a step; without, it is in units of the inverse square of a gradient.
+      normalize: use the cosine, or the product itself.
+      init_value: the scale at first, positive, between the bounds.
+      min_scale: the scale never falls below, not negative.
+      max_scale: the scale never rises above, positive.
+      axis_name: mapped axis to take the mean of the products over, under `pmap` and `shard_map`.
+
+    Returns:
+      A stateful schedule whose value is the scale: float32 (float64 under x64).
+
+    Raises:
+      ValueError: an argument is out of its range; or, when it is updated, there are no gradients.
+
+    Example:
+      >>> tx = inject(optax.sgd, learning_rate=0.1 * hypergradient(0.5))
+      >>> params = jnp.ones(2)
+      >>> state = tx.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(2 * params, state)  # the gradient of sum(params**2)
+      ...     params = optax.apply_updates(params, updates)
+      ...     print(f"{hyperparams(state)['learning_rate']:.4f} {params[0]:.4f}")
+      0.1000 0.8000
+      0.1649 0.5362
+      0.2718 0.2447
+
+    References:
+      Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule of plain
+      descent, and the multiplicative one, here an exponential, which its opposite undoes.
+    """
+    call = "hypergradient"
+    low = within(call, "not be negative", lambda x: x >= 0, min_scale=min_scale)
+    high = positive(call, max_scale=max_scale)
+    require(low <= high, refuse(call, "max_scale", f"be at least {min_scale=}", max_scale))
+    start = positive(call, init_value=init_value)
+    inside = (start >= low) & (start <= high)
+    require(inside, refuse(call, "init_value", "be between the bounds", init_value))
+    return Hypergradient(
+        rate=within(call, "not be negative", lambda x: x >= 0, rate=rate),
+        normalize=flag(call, normalize=normalize),
+        init_value=start,
+        min_scale=low,
+        max_scale=high,
+        axis_name=axis(call, axis_name),
+    )
+
+
+def _nothing(x: Any) -> jax.Array:
+    return jnp.zeros_like(x, jnp.result_type(x))
+
+
+def _as_before(gradient: Any, previous: jax.Array) -> jax.Array:
+    """A gradient as it is remembered: in another dtype it may be too large."""
+    if jnp.issubdtype(previous.dtype, jnp.floating):
+        largest = jnp.finfo(previous.dtype).max.astype(jnp.result_type(gradient))
+        gradient = jnp.clip(gradient, -largest, largest)
+    return jnp.asarray(gradient, previous.dtype)

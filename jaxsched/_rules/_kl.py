@@ -1,0 +1,145 @@
+"""KL-adaptive: the rate keeps the step of a policy, as its KL divergence shows it, near a target.
+
+    kl > target * tolerance:      scale / down, at least min_scale
+    0 < kl < target / tolerance:  scale * up, at most max_scale
+
+Between the two nothing changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core._clock import counted
+from jaxsched._core._node import choice_field, number_field
+from jaxsched._core._numerics import real
+from jaxsched._core._require import Number, one_of, positive, within
+from jaxsched._rules import _mailbox
+from jaxsched._rules._mailbox import Mailbox, Observation
+from jaxsched._rules._rule import Axis, Listener, listening
+from jaxsched._rules._stateful import Rule
+
+POLICIES = ("cut", "ignore")
+
+
+class KLAdaptiveState(NamedTuple):
+    """What `kl_adaptive` remembers. Every number is finite, whatever was observed."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    scale: jax.Array  # float: the factor
+    cuts: jax.Array  # int32: how often it fell
+    raises: jax.Array  # int32: how often it rose
+
+
+class KlAdaptive(Listener):
+    """scale, moved by `up` or `down` where the divergence leaves the band around `target`."""
+
+    target: Number
+    tolerance: Number = number_field(2.0)
+    up: Number = number_field(1.5)
+    down: Number = number_field(1.5)
+    min_scale: Number = number_field(0.01)
+    max_scale: Number = number_field(10.0)
+    nonfinite: str = choice_field("cut")
+    metric: str = choice_field("kl")
+    axis_name: Axis = choice_field(None)
+
+    def _start(self, params: Any = None) -> KLAdaptiveState:
+        return KLAdaptiveState(
+            mailbox=_mailbox.empty(self.metric),
+            scale=real(1.0),
+            cuts=jnp.zeros((), jnp.int32),
+            raises=jnp.zeros((), jnp.int32),
+        )
+
+    def _value(self, state: KLAdaptiveState, t: jax.Array) -> jax.Array:
+        # A state restored under other bounds is held to these.
+        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
+
+    def _react(self, state: KLAdaptiveState, seen: Observation, t: jax.Array) -> KLAdaptiveState:
+        scale, kl = self._value(state, t), seen.value
+        target, tolerance = real(self.target), jnp.maximum(real(self.tolerance), 1)
+        broken = seen.broken & (self.nonfinite == "cut")
+        far = broken | (seen.heard & (kl > target * tolerance))
+        # A divergence of zero, or below by rounding, is that of a policy that has not moved yet.
+        near = ~far & seen.heard & (kl > 0) & (kl < target / tolerance)
+        lower = jnp.maximum(scale / jnp.maximum(real(self.down), 1), real(self.min_scale))
+        higher = jnp.minimum(scale * jnp.maximum(real(self.up), 1), real(self.max_scale))
+        return state._replace(
+            scale=jnp.where(far, lower, jnp.where(near, higher, scale)),
+            cuts=counted(state.cuts, far & (lower < scale)),
+            raises=counted(state.raises, near & (higher > scale)),
+        )
+
+
+def kl_adaptive(
+    target: ArrayLike,
+    *,
+    tolerance: ArrayLike = 2.0,
+    up: ArrayLike = 1.5,
+    down: ArrayLike = 1.5,
+    min_scale: ArrayLike = 0.01,
+    max_scale: ArrayLike = 10.0,
+    nonfinite: str = "cut",
+    metric: str = "kl",
+    axis_name: Axis = None,
+) -> Rule:
+    """A factor that keeps the KL divergence between the old policy and the new near a target.
+
+        far :  scale = max(scale / down, min_scale)  if kl > target * tolerance
+        near:  scale = min(scale * up, max_scale)    if 0 < kl < target / tolerance
+
+    A divergence of zero, or below by rounding, is that of a policy that has not moved, and counts
+    for nothing. An update without a metric changes nothing. The move acts in the very update that
+    sees it.
+
+    Args:
+      target: the divergence to be kept, in nats, > 0; 0.01 is usual.
+      tolerance: the band around it is from target / tolerance to target * tolerance, at least 1.
+      up: what the scale is multiplied with below the band, at least 1, which never raises it.
+      down: what it is divided by above the band, at least 1.
+      min_scale: the scale never falls below, in (0, 1].
+      max_scale: the scale never rises above, at least 1.
+      nonfinite: is a NaN or infinite divergence, which a policy gives that is broken, to "cut" as
+        one that is too large, or to be "ignore"d? None is ever stored.
+      metric: the name it listens to: `observe(opt_state, kl=...)`, `tx.update(..., kl=...)`.
+      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+
+    Returns:
+      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+
+    Raises:
+      ValueError: an argument is out of its range, named with its value.
+
+    Example:
+      >>> tx = scale_by_learning_rate(constant(1e-3) * kl_adaptive(0.01))
+      >>> state = tx.init({})
+      >>> for kl in (0.001, 0.01, 0.03):
+      ...     _, state = tx.update({}, state, kl=kl)
+      ...     print(f"{hyperparams(state)['learning_rate']:.4f}")
+      0.0015
+      0.0015
+      0.0010
+
+    References:
+      Schulman et al., Proximal Policy Optimization Algorithms, 2017, section 4, which adapts a
+      penalty so; the rate instead: `rsl_rl`'s schedule "adaptive", whose band, factors and bounds
+      (1e-5 and 1e-2 around 1e-3) these are, and `skrl`'s `KLAdaptiveLR`, which raises at zero too.
+    """
+    call = "kl_adaptive"
+    one_of(call, POLICIES, nonfinite=nonfinite)
+    at_least_one = "be at least 1", lambda x: x >= 1
+    return KlAdaptive(
+        positive(call, target=target),
+        tolerance=within(call, *at_least_one, tolerance=tolerance),
+        up=within(call, *at_least_one, up=up),
+        down=within(call, *at_least_one, down=down),
+        min_scale=within(call, "be in (0, 1]", lambda x: (x > 0) & (x <= 1), min_scale=min_scale),
+        max_scale=within(call, *at_least_one, max_scale=max_scale),
+        nonfinite=nonfinite,
+        **listening(call, metric, axis_name),
+    )

@@ -1,0 +1,47 @@
+"""Smoothing of a metric before it is compared: the mean of several, a moving average, or both."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core import _clock
+from jaxsched._core._clock import Length
+from jaxsched._core._numerics import real, saturated
+from jaxsched._core._require import Number
+from jaxsched._rules._mailbox import Observation
+
+
+class SmoothingState(NamedTuple):
+    """What is between the observations and the comparisons."""
+
+    window_total: jax.Array  # float: the sum of the observations not yet compared
+    window_count: jax.Array  # int32: how many they are
+    average: jax.Array  # float: moving average of the metric, still to be divided by its weight
+    weight: jax.Array  # float: 1 - ema_decay**(how many there were)
+
+
+def start() -> SmoothingState:
+    """Nothing observed."""
+    return SmoothingState(real(0.0), jnp.zeros((), jnp.int32), real(0.0), real(0.0))
+
+
+def smooth(
+    state: SmoothingState, seen: Observation, accumulation_size: Length, ema_decay: Number
+) -> tuple[SmoothingState, Observation]:
+    """With an observation more; what is to be compared is heard only when the window is full."""
+    total = saturated(state.window_total + jnp.where(seen.heard, seen.value, 0))
+    count = state.window_count + seen.heard.astype(jnp.int32)
+    # At least: a count restored from a larger window is full at once.
+    full = seen.heard & (count >= _clock.read(accumulation_size))
+    decay, mean = real(ema_decay), total / real(jnp.maximum(count, 1))
+    new = SmoothingState(
+        window_total=jnp.where(full, 0, total),
+        window_count=jnp.where(full, 0, count),
+        average=jnp.where(full, decay * state.average + (1 - decay) * mean, state.average),
+        weight=jnp.where(full, decay * state.weight + (1 - decay), state.weight),
+    )
+    value = new.average / jnp.where(new.weight > 0, new.weight, 1)
+    return new, Observation(value, full, seen.broken)

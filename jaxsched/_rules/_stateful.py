@@ -1,0 +1,220 @@
+"""A stateful schedule: a small state machine fed with metrics, whose value is usually a factor.
+
+It speaks optax's protocol, `init()`, `update(state, **metrics)`, `__call__(state)`, with the clock
+passed in as `step`, so that none keeps a second one. It multiplies, and nothing else:
+
+    (warmup >> decay) * reduce_on_plateau(patience=5)
+
+A leaf is a `Rule`. A product of rules and schedules holds the states of its rules as one flat
+tuple, in order.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import jax
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._node import require_unstacked
+from jaxsched._core._require import Number
+from jaxsched._core._writing import PRODUCT, Written, infix, options, owner
+from jaxsched._schedules._decays import constant
+from jaxsched._schedules._schedule import (
+    Schedule,
+    bounds,
+    clipped,
+    factor,
+    is_operand,
+    multiplied,
+    require_one_rate,
+    value_at,
+)
+
+State = tuple[Any, ...]
+
+
+class LikeParams(NamedTuple):
+    """What a rule remembers of each parameter."""
+
+    tree: Any  # of the structure of the parameters; None without any
+
+
+class Stateful(Written):
+    """What has a state: rules, and products of rules and schedules."""
+
+    __array_ufunc__: ClassVar[None] = None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules whose states make up the state."""
+        raise NotImplementedError
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        """The value at clock time `t`, from those of the rules."""
+        raise NotImplementedError
+
+    def _at_first(self) -> Any:
+        """A schedule, or a number: what it is worth while nothing acts."""
+        raise NotImplementedError
+
+    def init(self, params: Any = None) -> State:
+        """The state before the first update; of rules that keep gradients, from the parameters."""
+        return tuple(rule._start(params) for rule in self.rules)
+
+    def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
+        """The state after an update at `step`, which reads `metrics` and what was observed."""
+        t = self._clock(step)
+        pairs = zip(self.rules, state, strict=True)
+        return tuple(rule._next(rule._hear(own, metrics), t) for rule, own in pairs)
+
+    def __call__(self, state: Any, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
+        """The value at `step`."""
+        if not isinstance(state, tuple):
+            self._refuse_step()
+        require_unstacked(self)
+        t = self._clock(step)
+        values = (rule._value(own, t) for rule, own in zip(self.rules, state, strict=True))
+        return self._combine(values, t)
+
+    def _clock(self, step: ArrayLike | None) -> jax.Array:
+        return self._refuse_step() if step is None else _clock.read(step)
+
+    def _refuse_step(self) -> NoReturn:
+        raise ValueError(
+            f"`{self}` is stateful: it has a value in an optimizer's state, not at a step alone. "
+            "Give it to `jaxsched.scale_by_learning_rate(...)`, or to "
+            "`jaxsched.inject(optax.adam, learning_rate=...)` in place of `optax.adam(...)`."
+        )
+
+    def __mul__(self, other: Any) -> Stateful:
+        return _product(self, other)
+
+    def __rmul__(self, other: Any) -> Stateful:
+        return _product(other, self)
+
+    def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
+        """The value, held between `low` and `high`: the absolute floor under a product."""
+        return StatefulClip(self, *bounds("clip", low, high))
+
+    def _only_multiplies(self, *_: Any, **__: Any) -> NoReturn:
+        raise ValueError(
+            f"`{self}` is stateful, and only multiplies: write the schedule in parentheses first, "
+            "`(warmup >> decay) * reduce_on_plateau()`, and a floor as `.clip(low)` behind it."
+        )
+
+    __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
+    __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
+    take = shift = faster = hold = stretch = cycle = _only_multiplies
+
+
+class Rule(Stateful):
+    """A leaf: one state, and what it is worth."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self,)
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        return next(values)
+
+    def _at_first(self) -> Any:
+        return float(self._value(self._start(), jax.numpy.zeros((), jax.numpy.int32)))
+
+    def _said(self) -> str:
+        """What it is worth, in words."""
+        return f"times {self}, {self._at_first():g} until it acts"
+
+    def _start(self, params: Any = None) -> Any:
+        """The state before the first update: fresh arrays, strongly typed."""
+        raise NotImplementedError
+
+    def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
+        """The state with the metrics of this very update."""
+        return state
+
+    def _next(self, state: Any, t: jax.Array) -> Any:
+        """The state after the update at clock time `t`."""
+        raise NotImplementedError
+
+    def _value(self, state: Any, t: jax.Array) -> jax.Array:
+        """The value at clock time `t`."""
+        raise NotImplementedError
+
+
+class StatefulProduct(Stateful):
+    """The product of schedules, rules and numbers; n-ary."""
+
+    factors: tuple[Schedule | Stateful | Number, ...]
+
+    _binds = PRODUCT
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return sum((x.rules for x in self.factors if isinstance(x, Stateful)), start=())
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        def value(x: Schedule | Stateful | Number) -> jax.Array:
+            return x._combine(values, t) if isinstance(x, Stateful) else value_at(x, t)
+
+        return multiplied(map(value, self.factors))
+
+    def _at_first(self) -> Any:
+        return functools.reduce(operator.mul, map(at_first, self.factors))
+
+    def _text(self) -> str:
+        return infix(" * ", PRODUCT, self.factors, Stateful)
+
+
+class StatefulClip(Stateful):
+    """`a.clip(low, high)`; None is no bound."""
+
+    schedule: Stateful
+    low: Number | None
+    high: Number | None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.schedule.rules
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        return clipped(self.schedule._combine(values, t), self.low, self.high)
+
+    def _at_first(self) -> Schedule:
+        return still(self.schedule).clip(self.low, self.high)
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
+
+
+def at_first(x: Any) -> Any:
+    """What a schedule is worth, stateful or not, while nothing acts; of a number, itself."""
+    return x._at_first() if isinstance(x, Stateful) else x
+
+
+def still(x: Any) -> Schedule:
+    """The schedule that `x` is, stateful or not, while nothing acts."""
+    quiet = at_first(x)
+    return quiet if isinstance(quiet, Schedule) else constant(quiet)
+
+
+def _product(*factors: Any) -> Stateful:
+    if not all(isinstance(x, Stateful) or is_operand(x) for x in factors):
+        return NotImplemented
+    require_one_rate(factors)
+    flat: list[Schedule | Stateful | Number] = []
+    for x in factors:
+        if isinstance(x, StatefulProduct):
+            flat.extend(x.factors)
+        else:
+            flat.append(x if isinstance(x, Stateful) else factor(x))
+    return StatefulProduct(tuple(flat))
+
+
+def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
+    return jax.tree.map(lambda a, b: jax.numpy.where(condition, a, b), new, old)

@@ -1,0 +1,81 @@
+"""Until: one schedule for as long as it takes, then another from its own start."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core import _clock
+from jaxsched._rules._stateful import Rule
+from jaxsched._schedules._schedule import Schedule, as_schedule
+
+
+class UntilState(NamedTuple):
+    """What `until` remembers."""
+
+    triggered: jax.Array  # bool: shall the second schedule begin?
+    begun: jax.Array  # bool: has it?
+    start: jax.Array  # int32: its first step, if it has
+
+
+class Until(Rule):
+    """a(t) until triggered, then b(t - start)."""
+
+    a: Schedule
+    b: Schedule
+
+    def _start(self, params: Any = None) -> UntilState:
+        return UntilState(jnp.zeros((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+
+    def _next(self, state: UntilState, t: jax.Array) -> UntilState:
+        start = jnp.where(state.triggered & ~state.begun, t, state.start)
+        return state._replace(start=start, begun=state.begun | state.triggered)
+
+    def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
+        after = self.b.at(_clock.since(t, state.start))
+        return jnp.where(state.begun, after, self.a.at(t))
+
+    def _at_first(self) -> Schedule:
+        return self.a
+
+    def _said(self) -> str:
+        return f"times {self}, the first until `trigger(opt_state)`"
+
+
+def until(a: Any, b: Any) -> Rule:
+    """`a` until `trigger(opt_state)`, then `b` from its own step 0.
+
+        value(t) = a(t)             before the trigger
+                 = b(t - start)     from the first update after it, at step `start`, on
+
+    The end of a run decided late: a stable phase, and a cooldown that starts when you say so, in
+    the compiled step, with nothing rebuilt.
+
+    Args:
+      a: a schedule, or any function of the step.
+      b: a schedule, or any function of the step.
+
+    Returns:
+      A stateful schedule; multiply it with others.
+
+    Raises:
+      ValueError: one is not a schedule.
+
+    Example:
+      >>> tx = scale_by_learning_rate(until(constant(1.0), linear(1.0, 0.0, 4)))
+      >>> state = tx.init({})
+      >>> for step in range(5):
+      ...     _, state = tx.update({}, trigger(state) if step == 2 else state)
+      ...     print(hyperparams(state)["learning_rate"])
+      1.0
+      1.0
+      1.0
+      0.75
+      0.5
+
+    References:
+      Hägele et al., 2024, https://arxiv.org/abs/2405.18392: one stable run, many cooldowns.
+    """
+    return Until(as_schedule("until", a), as_schedule("until", b))

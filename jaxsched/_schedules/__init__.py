@@ -1,0 +1,1 @@
+"""Schedules: what one is, the operators, and every curve, decay and recipe."""

@@ -1,0 +1,178 @@
+"""Warmups that Adam's second-moment decay `b2` decides: factors, to multiply any schedule with.
+
+    cosine(3e-4, 0.0, 10_000) * untuned_linear_warmup(b2=0.999)
+
+They count from 1, so the first update is never at rate zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._node import form_field
+from jaxsched._core._numerics import above_zero, ratio, real
+from jaxsched._core._powers import LOGARITHM, Leaf
+from jaxsched._core._require import Number, finite, positive, refuse, require
+from jaxsched._schedules._curves import Linear
+from jaxsched._schedules._schedule import Schedule
+
+
+class ExponentialWarmup(Schedule):
+    """1 - exp(-(t + 1) / timescale)."""
+
+    timescale: Number = dataclasses.field(kw_only=True)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return -jnp.expm1(-(real(t) + 1) / above_zero(self.timescale))
+
+
+class RadamWarmup(Schedule):
+    """sqrt((rho-4) (rho-2) rho_inf / ((rho_inf-4) (rho_inf-2) rho)), from the first rho above 4."""
+
+    b2: Leaf = form_field(LOGARITHM)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
+        limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
+        # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
+        first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
+        rho = jnp.maximum(_rho(real(t) + real(first), h), 4)
+        return jnp.sqrt((rho - 4) * (rho - 2) / rho * (limit / ((limit - 4) * (limit - 2))))
+
+
+def _rho(n: jax.Array, h: jax.Array) -> jax.Array:
+    """coth(h/2) - 2n / (exp(nh) - 1), the length of the average of n squared gradients.
+
+    Its two terms differ in the seventh digit while n is small. With g(u) = 1 - coth(u) + 1/u it is
+    n g(nh/2) + 1 - g(h/2), where nothing cancels.
+    """
+    return n * _g(n * h / 2) + (1 - _g(h / 2))
+
+
+def _g(u: jax.Array) -> jax.Array:
+    """1 - coth(u) + 1/u, which falls from 1 to 0 as 1/u."""
+    small = u < 0.5
+    x = jnp.where(small, u, 0)
+    y = x**2
+    series = 1 / 3 + y * (-1 / 45 + y * (2 / 945 + y * (-1 / 4725 + y * 2 / 93555)))
+    v = jnp.where(small, 1, u)
+    return jnp.where(small, 1 - x * series, 1 / v - 2 / jnp.expm1(jnp.minimum(2 * v, 80)))
+
+
+def exponential_warmup(*, timescale: ArrayLike) -> Schedule:
+    """An exponential approach to one.
+
+        value(t) = 1 - exp(-(t + 1) / timescale)
+
+    Args:
+      timescale: steps in which the distance to one falls by a factor e; real, > 0.
+
+    Returns:
+      A factor without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `timescale` is not positive.
+
+    Example:
+      >>> print(exponential_warmup(timescale=2)(jnp.arange(4)))
+      [0.393 0.632 0.777 0.865]
+
+    References:
+      Ma and Yarats, On the Adequacy of Untuned Warmup for Adaptive Optimization, 2021,
+      https://arxiv.org/abs/1910.04209, section 4.
+    """
+    return ExponentialWarmup(timescale=positive("exponential_warmup", timescale=timescale))
+
+
+def untuned_exponential_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
+    """The exponential warmup that Adam's `b2` implies: nothing to tune.
+
+        value(t) = 1 - exp(-(1 - b2) * (t + 1))
+
+    Args:
+      b2: Adam's second-moment decay, in (0, 1).
+
+    Returns:
+      A factor without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `b2` is not in (0, 1).
+
+    Example:
+      >>> print(untuned_exponential_warmup(b2=0.5)(jnp.arange(4)))
+      [0.393 0.632 0.777 0.865]
+
+    References:
+      Ma and Yarats, 2021, https://arxiv.org/abs/1910.04209, section 4.
+    """
+    return ExponentialWarmup(timescale=ratio(1.0, 1 - _decay("untuned_exponential_warmup", b2)))
+
+
+def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
+    """The linear warmup that Adam's `b2` implies: nothing to tune.
+
+        value(t) = min(1, (t + 1) / w),    w = 2 / (1 - b2), rounded
+
+    Args:
+      b2: Adam's second-moment decay, in (0, 1); concrete, since it decides a length.
+
+    Returns:
+      A factor that ends at w - 1: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `b2` is not in (0, 1).
+
+    Example:
+      >>> print(untuned_linear_warmup(b2=0.5)(jnp.arange(5)))
+      [0.25 0.5  0.75 1.   1.  ]
+
+    References:
+      Ma and Yarats, 2021, https://arxiv.org/abs/1910.04209, section 5.
+    """
+    steps = ratio(2.0, 1 - _decay("untuned_linear_warmup", b2))
+    if isinstance(steps, float):
+        return Linear(1 / round(steps), 1.0, _clock.held(round(steps) - 1))
+    steps = jnp.maximum(jnp.round(steps), 1)
+    return Linear(1 / steps, 1.0, _clock.read(steps) - 1)
+
+
+def radam_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
+    """RAdam's variance rectification, as a factor on plain Adam.
+
+        rho_inf  = 2 / (1 - b2) - 1
+        rho(n)   = rho_inf - 2 n b2**n / (1 - b2**n)
+        value(t) = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
+
+    with n = t + n0, n0 the first n with rho(n) > 4.
+
+    Args:
+      b2: Adam's second-moment decay, in (0.7, 1).
+
+    Returns:
+      A factor without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `b2` is not in (0.7, 1).
+
+    Example:
+      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)))
+      [0.156 0.255 0.33  0.392]
+
+    References:
+      Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020,
+      https://arxiv.org/abs/1908.03265, section 4.
+    """
+    return RadamWarmup(b2=LOGARITHM.encode(_decay("radam_warmup", b2, above=0.7)))
+
+
+def _decay(call: str, b2: ArrayLike, above: float = 0.0) -> Number:
+    decay = finite(call, b2=b2)
+    inside = (decay > above) & (decay < 1)
+    require(inside, refuse(call, "b2", f"be between {above:g} and 1", b2))
+    return decay

@@ -1,0 +1,204 @@
+"""Functions from schedules to a schedule."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._clock import Length
+from jaxsched._core._node import length_field
+from jaxsched._core._require import Number, integer, length, refuse, require, sequence
+from jaxsched._schedules._schedule import (
+    AnySchedule,
+    Schedule,
+    Then,
+    as_schedule,
+    changes_of,
+    longest,
+    operand,
+    value_at,
+)
+
+
+class Minimum(Schedule):
+    """The smaller of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return longest((self.a, self.b))
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of((self.a, self.b))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
+
+
+class Maximum(Schedule):
+    """The larger of two, each a schedule or a plain number."""
+
+    a: Schedule | Number
+    b: Schedule | Number
+
+    @property
+    def steps(self) -> Length | None:
+        return longest((self.a, self.b))
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of((self.a, self.b))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
+
+
+class Select(Schedule):
+    """schedules[index]."""
+
+    index: Length = length_field(kw_only=False)
+    schedules: tuple[Schedule, ...]
+
+    @property
+    def steps(self) -> Length | None:
+        return longest(self.schedules)
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of(self.schedules)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        value = self.schedules[0].at(t)
+        for k, schedule in enumerate(self.schedules[1:], start=1):
+            value = jnp.where(jnp.asarray(self.index) < k, value, schedule.at(t))
+        return value
+
+
+def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
+    """The smaller of two, step by step.
+
+        value(t) = min(a(t), b(t))
+
+    Args:
+      a: a schedule, or a number.
+      b: a schedule, or a number.
+
+    Returns:
+      A schedule that ends with the longer of the two.
+
+    Raises:
+      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+
+    Example:
+      >>> print(minimum(linear(0.0, 4.0, 4), linear(3.0, 0.0, 3))(jnp.arange(5)))
+      [0. 1. 1. 0. 0.]
+    """
+    return Minimum(*_pair("minimum", a, b))
+
+
+def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
+    """The larger of two, step by step.
+
+        value(t) = max(a(t), b(t))
+
+    Args:
+      a: a schedule, or a number.
+      b: a schedule, or a number.
+
+    Returns:
+      A schedule that ends with the longer of the two.
+
+    Raises:
+      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+
+    Example:
+      >>> print(maximum(linear(4.0, 0.0, 4), 1.5)(jnp.arange(5)))
+      [4.  3.  2.  1.5 1.5]
+    """
+    return Maximum(*_pair("maximum", a, b))
+
+
+def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """One schedule after the other, each from its own step 0, changing at given steps.
+
+        value(t) = schedules[k](t - boundaries[k - 1]),    k = the number of boundaries <= t
+
+    It is the chain `schedules[0].take(boundaries[0]) >> ... >> schedules[-1]`.
+
+    Args:
+      schedules: schedules, or any functions of the step.
+      boundaries: the steps from which the next schedule holds, one fewer than schedules; integers,
+        not negative, not decreasing.
+
+    Returns:
+      A schedule that ends with its last piece.
+
+    Raises:
+      ValueError: the lengths do not fit, or the boundaries decrease or are not integers.
+
+    Example:
+      >>> halves = join([constant(1.0), linear(0.5, 0.0, 2)], [3])
+      >>> print(halves(jnp.arange(6)))
+      [1.   1.   1.   0.5  0.25 0.  ]
+
+    References:
+      `optax.join_schedules`.
+    """
+    schedules = sequence("join", schedules=schedules)
+    boundaries = sequence("join", boundaries=boundaries)
+    require(
+        len(schedules) == len(boundaries) + 1,
+        "`join(schedules=..., boundaries=...)` needs one more schedule than boundaries: "
+        f"got {len(schedules)} schedules and {len(boundaries)} boundaries.",
+    )
+    pieces = [as_schedule("join", schedule) for schedule in schedules]
+    edges = [0, *(length("join", boundaries=b) for b in boundaries)]
+    falls = refuse("join", "boundaries", "not decrease", boundaries)
+    for a, b in itertools.pairwise(edges):
+        require(a <= b, falls)
+    lengths = [_clock.between(a, b) for a, b in itertools.pairwise(edges)]
+    taken = [piece.take(gap) for piece, gap in zip(pieces[:-1], lengths, strict=True)]
+    return Then.of(*taken, pieces[-1])
+
+
+def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
+    """One of several, by a number that may be traced: a population of different shapes.
+
+        value(t) = schedules[index](t)
+
+    Args:
+      index: integer in [0, len(schedules)); a traced one outside is read as the nearest inside.
+      schedules: schedules, or any functions of the step. All are evaluated.
+
+    Returns:
+      A schedule that ends with the longest of them.
+
+    Raises:
+      ValueError: `schedules` is empty, or `index` is not an integer inside.
+
+    Example:
+      >>> either = jax.vmap(lambda i: select(i, [linear(1.0, 0.0, 4), constant(0.5)])(1))
+      >>> print(either(jnp.arange(2)))
+      [0.75 0.5 ]
+    """
+    schedules = sequence("select", schedules=schedules)
+    if not schedules:
+        raise ValueError(refuse("select", "schedules", "not be empty", schedules))
+    number = integer("select", index=index)
+    last = len(schedules) - 1
+    inside = (number >= 0) & (number <= last)
+    require(inside, refuse("select", "index", f"be between 0 and {last}", index))
+    return Select(number, tuple(as_schedule("select", schedule) for schedule in schedules))
+
+
+def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
+    pair = operand(call, a=a), operand(call, b=b)
+    if not any(isinstance(x, Schedule) for x in pair):
+        raise ValueError(f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.")
+    return pair

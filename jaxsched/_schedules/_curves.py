@@ -1,0 +1,445 @@
+"""Curves with an end: from one value to another, in a number of steps.
+
+    value(t) = init_value * of_init + end_value * of_end,    of_init + of_end = 1
+
+Each class is its formula: the two weights, from the fractions of the steps that are done and left.
+Neither weight is formed as one minus the other where that would cancel, so a curve keeps its digits
+near both ends, and both ends are exact. Outside its steps a curve holds the nearer end.
+
+In order of increasing complexity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core._clock import Length, held, is_counted, total
+from jaxsched._core._node import length_field
+from jaxsched._core._numerics import (
+    above_zero,
+    blend,
+    fractions,
+    half_cosine,
+    log_ratio,
+    raised,
+    real,
+    whole_if_due,
+)
+from jaxsched._core._require import Number, finite, positive, refuse, require
+from jaxsched._core._require import length as length_of
+from jaxsched._schedules._schedule import Schedule
+
+Weights = tuple[jax.Array, jax.Array]
+
+
+class Curve(Schedule):
+    """What all curves with an end share: where they are placed, in time and in value."""
+
+    init_value: Number
+    end_value: Number
+    steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        """The weights of the initial and of the end value, where these parts are done and left."""
+        raise NotImplementedError
+
+    @property
+    def length(self) -> jax.Array:
+        """The steps as a real number of at least 1, for a formula that needs them."""
+        return jnp.maximum(real(total(self.steps)), 1)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return blend(self.init_value, self.end_value, *self.weights(*fractions(t, self.steps)))
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return dataclasses.replace(self, steps=steps)
+
+
+class Linear(Curve):
+    """of_init = left."""
+
+    def at(self, t: jax.Array) -> jax.Array:
+        value = super().at(t)
+        if not is_counted(t, self.steps):
+            return value
+        return whole_if_due(value, total(self.steps), self.init_value, self.end_value)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        return left, done
+
+
+class OneMinusSqrt(Curve):
+    """of_init = 1 - sqrt(done)."""
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        root = jnp.where(done > 0, jnp.sqrt(jnp.where(done > 0, done, 1)), 0)
+        return left / (1 + root), root
+
+
+class Rex(Curve):
+    """of_init = left / (beta + (1 - beta) * left)."""
+
+    beta: Number = dataclasses.field(default=0.5, kw_only=True)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        beta = above_zero(self.beta)
+        scale = beta * done + left
+        return left / scale, beta * done / scale
+
+
+class Tanh(Curve):
+    """of_init = (1 - tanh(low * left + high * done)) / 2."""
+
+    low: Number = dataclasses.field(default=-7.0, kw_only=True)
+    high: Number = dataclasses.field(default=3.0, kw_only=True)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        z = 2 * (real(self.low) * left + real(self.high) * done)
+        ended = left <= 0
+        return jnp.where(ended, 0, jax.nn.sigmoid(-z)), jnp.where(ended, 1, jax.nn.sigmoid(z))
+
+
+class Polynomial(Curve):
+    """of_init = (1 - done**k)**power."""
+
+    power: Number = dataclasses.field(kw_only=True)
+    k: Number | None = dataclasses.field(default=None, kw_only=True)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        done, left = _delayed(done, left, self.k)
+        return raised(left, done, self.power)
+
+
+class Cosine(Curve):
+    """of_init = ((1 + cos(pi * done**k)) / 2)**exponent."""
+
+    exponent: Number | None = dataclasses.field(default=None, kw_only=True)
+    k: Number | None = dataclasses.field(default=None, kw_only=True)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        done, left = _delayed(done, left, self.k)
+        of_init, of_end = half_cosine(done, left)
+        return (
+            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
+        )
+
+
+class Geometric(Curve):
+    """init_value**left * end_value**done: the values, not the weights, are multiplied."""
+
+    def at(self, t: jax.Array) -> jax.Array:
+        done, left = fractions(t, self.steps)
+        init, end = real(self.init_value), real(self.end_value)
+        rate = log_ratio(jnp.abs(end), jnp.abs(init))
+        # From the nearer end: both are exact, and the exponential is at most the root of the ratio.
+        early = done < left
+        return jnp.where(early, init, end) * jnp.exp(jnp.where(early, done, -left) * rate)
+
+
+def _delayed(done: jax.Array, left: jax.Array, k: Number | None) -> Weights:
+    """k-decay: the time that is done counts as done**k."""
+    return (done, left) if k is None else raised(done, left, k)
+
+
+def _placed(
+    call: str, init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike
+) -> tuple[Number, Number, Length]:
+    remedy = "Use `constant(...)` for a schedule that never changes."
+    if isinstance(steps, float) and isinstance(init_value, int) and init_value > max(steps, 1):
+        order = f"The order is `{call}(init_value, end_value, steps)`."
+        raise ValueError(refuse(call, "steps", "be an integer", steps, order))
+    return (
+        finite(call, init_value=init_value),
+        finite(call, end_value=end_value),
+        held(length_of(call, steps=steps, remedy=remedy)),
+    )
+
+
+def linear(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
+    """A straight line.
+
+        value(t) = init_value + (end_value - init_value) * t / steps,    0 <= t <= steps
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, or `steps` is negative or not an integer.
+
+    Example:
+      >>> print(linear(1.0, 0.0, 4)(jnp.arange(6)))
+      [1.   0.75 0.5  0.25 0.   0.  ]
+
+    References:
+      `optax.linear_schedule`. As a decay to zero: Bergsma et al., Straight to Zero, 2025,
+      https://arxiv.org/abs/2502.15938.
+    """
+    return Linear(*_placed("linear", init_value, end_value, steps))
+
+
+def one_minus_sqrt(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
+    """One minus the square root: falls steeply first. The cooldown of choice after a stable phase.
+
+        value(t) = end_value + (init_value - end_value) * (1 - sqrt(t / steps)),    0 <= t <= steps
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, or `steps` is negative or not an integer.
+
+    Example:
+      >>> print(one_minus_sqrt(1.0, 0.0, 4)(jnp.arange(5)))
+      [1.    0.5   0.293 0.134 0.   ]
+
+    References:
+      Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations,
+      2024, https://arxiv.org/abs/2405.18392, section 3.
+    """
+    return OneMinusSqrt(*_placed("one_minus_sqrt", init_value, end_value, steps))
+
+
+def rex(
+    init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike, *, beta: ArrayLike = 0.5
+) -> Schedule:
+    """Reflected exponential: stays high, then falls fast.
+
+        left     = 1 - t / steps
+        value(t) = end_value + (init_value - end_value) * left / (beta + (1 - beta) * left)
+
+    for 0 <= t <= steps.
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      beta: the bend, > 0; 1 is a straight line, less stays high for longer. The paper's is 1/2.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, `beta` not positive.
+
+    Example:
+      >>> print(rex(1.0, 0.0, 4)(jnp.arange(5)))
+      [1.    0.857 0.667 0.4   0.   ]
+
+    References:
+      Chen, Wolfe and Kyrillidis, REX, 2021, https://arxiv.org/abs/2107.04197.
+    """
+    placed = _placed("rex", init_value, end_value, steps)
+    return Rex(*placed, beta=positive("rex", beta=beta))
+
+
+def tanh(
+    init_value: ArrayLike,
+    end_value: ArrayLike,
+    steps: ArrayLike,
+    *,
+    low: ArrayLike = -7.0,
+    high: ArrayLike = 3.0,
+) -> Schedule:
+    """A hyperbolic tangent: flat, then a fall, then flat.
+
+        done     = t / steps
+        value(t) = end_value + (init_value - end_value) * (1 - tanh(low + (high - low) * done)) / 2
+
+    for 0 <= t < steps, and `end_value` from `steps` on. The formula does not quite reach either
+    end: with the defaults it starts 8e-7 below `init_value`, and the last step, from 0.0025 of the
+    way, jumps to `end_value`.
+
+    Args:
+      init_value: the value that the formula tends to before step 0.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      low: where on the tangent step 0 lies.
+      high: where on the tangent step `steps` lies, above `low`.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, or low >= high.
+
+    Example:
+      >>> print(tanh(1.0, 0.0, 4)(jnp.arange(5)))
+      [1.    1.    0.982 0.269 0.   ]
+
+    References:
+      `timm.scheduler.TanhLRScheduler`; Hsueh et al., Stochastic Gradient Descent with
+      Hyperbolic-Tangent Decay on Classification, 2018, https://arxiv.org/abs/1806.01593.
+    """
+    placed = _placed("tanh", init_value, end_value, steps)
+    low, high = finite("tanh", low=low), finite("tanh", high=high)
+    require(low < high, refuse("tanh", "low", f"be below high={high!r}", low))
+    return Tanh(*placed, low=low, high=high)
+
+
+def polynomial(
+    init_value: ArrayLike,
+    end_value: ArrayLike,
+    steps: ArrayLike,
+    *,
+    power: ArrayLike,
+    k: ArrayLike | None = None,
+) -> Schedule:
+    """A power of the time that is left.
+
+        value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
+
+    for 0 <= t <= steps. `power` above 1 falls fast first; below 1, late.
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      power: the power, > 0.
+      k: k-decay, > 0: above 1 the early values are kept for longer. None is 1.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, `power` or `k` not
+        positive.
+
+    Example:
+      >>> print(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5)))
+      [1.    0.562 0.25  0.062 0.   ]
+
+    References:
+      `optax.polynomial_schedule`. k: Zhang and Li, k-decay, 2020,
+      https://arxiv.org/abs/2004.05909.
+    """
+    placed = _placed("polynomial", init_value, end_value, steps)
+    power = positive("polynomial", power=power)
+    return Polynomial(*placed, power=power, k=None if k is None else positive("polynomial", k=k))
+
+
+def k_decay(
+    init_value: ArrayLike,
+    end_value: ArrayLike,
+    steps: ArrayLike,
+    *,
+    k: ArrayLike,
+    power: ArrayLike = 1.0,
+) -> Schedule:
+    """k-decay of a polynomial; of a cosine it is `cosine(..., k=k)`.
+
+        value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      k: > 0; 1 is the polynomial itself, more keeps the early values for longer.
+      power: the power of the polynomial, > 0.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, `k` or `power` not
+        positive.
+
+    Example:
+      >>> print(k_decay(1.0, 0.0, 5, k=2.0)(jnp.arange(6)))
+      [1.   0.96 0.84 0.64 0.36 0.  ]
+
+    References:
+      Zhang and Li, k-decay, 2020, https://arxiv.org/abs/2004.05909.
+    """
+    placed = _placed("k_decay", init_value, end_value, steps)
+    return Polynomial(*placed, power=positive("k_decay", power=power), k=positive("k_decay", k=k))
+
+
+def cosine(
+    init_value: ArrayLike,
+    end_value: ArrayLike,
+    steps: ArrayLike,
+    *,
+    exponent: ArrayLike | None = None,
+    k: ArrayLike | None = None,
+) -> Schedule:
+    """Half a cosine.
+
+        value(t) = end_value
+                   + (init_value - end_value) * ((1 + cos(pi * (t / steps)**k)) / 2)**exponent
+
+    for 0 <= t <= steps.
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      exponent: a power of the whole, > 0. None is 1.
+      k: k-decay, > 0: above 1 the early values are kept for longer. None is 1.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, `exponent` or `k`
+        not positive.
+
+    Example:
+      >>> print(cosine(1.0, 0.0, 4)(jnp.arange(6)))
+      [1.    0.854 0.5   0.146 0.    0.   ]
+
+    References:
+      Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, eq. 5; with `exponent`
+      as in `optax.cosine_decay_schedule`.
+    """
+    placed = _placed("cosine", init_value, end_value, steps)
+    exponent = None if exponent is None else positive("cosine", exponent=exponent)
+    return Cosine(*placed, exponent=exponent, k=None if k is None else positive("cosine", k=k))
+
+
+def geometric(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
+    """The same factor at every step: a straight line on a logarithmic axis.
+
+        value(t) = init_value * (end_value / init_value)**(t / steps),    0 <= t <= steps
+
+    Args:
+      init_value: value at step 0 and before, not zero.
+      end_value: value from step `steps` on, of the same sign.
+      steps: length in optimizer steps, not negative.
+
+    Returns:
+      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a value is zero or not finite, the signs differ, or `steps` is negative or not an
+        integer.
+
+    Example:
+      >>> print(geometric(1.0, 0.01, 4)(jnp.arange(5)))
+      [1.    0.316 0.1   0.032 0.01 ]
+
+    References:
+      fastai's `sched_exp`; the sweep of Smith, Cyclical Learning Rates, 2017,
+      https://arxiv.org/abs/1506.01186, section 3.3, on a logarithmic axis.
+    """
+    init, end, steps = _placed("geometric", init_value, end_value, steps)
+    remedy = "A curve that reaches zero is `linear`, `cosine` or `one_minus_sqrt`."
+    require(init != 0, refuse("geometric", "init_value", "not be zero", init_value, remedy))
+    require(end != 0, refuse("geometric", "end_value", "not be zero", end_value, remedy))
+    same = (init > 0) == (end > 0)
+    must = f"have the sign of init_value={init_value!r}"
+    require(same, refuse("geometric", "end_value", must, end_value))
+    return Geometric(init, end, steps)

@@ -1,0 +1,378 @@
+"""Curves without an end: their value changes for ever, so what follows them must say when.
+
+exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(...)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._clock import Length, held
+from jaxsched._core._node import choice_field, form_field, length_field
+from jaxsched._core._numerics import above_zero, blend, growth, raised, real, saturated
+from jaxsched._core._powers import LOGARITHM, Leaf
+from jaxsched._core._require import Number, finite, flag, length, positive, refuse, require
+from jaxsched._schedules._schedule import Schedule
+
+
+class Constant(Schedule):
+    """value."""
+
+    value: Number
+    steps: Length | None = length_field(None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def at(self, t: jax.Array) -> jax.Array:
+        # Like the steps in their sharding too, which a shape alone does not say.
+        value = real(self.value)
+        return jnp.full_like(t, value, dtype=value.dtype)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)
+
+
+class InverseSqrt(Schedule):
+    """peak_value / sqrt(1 + t / timescale)."""
+
+    peak_value: Number
+    timescale: Number = dataclasses.field(kw_only=True)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        timescale = above_zero(self.timescale)
+        return real(self.peak_value) * jnp.sqrt(timescale / (timescale + real(t)))
+
+
+class InverseTimeDecay(Schedule):
+    """init_value / (1 + decay_rate * n), n = t / decay_steps."""
+
+    init_value: Number
+    decay_rate: Number = dataclasses.field(kw_only=True)
+    decay_steps: Length = length_field()
+    staircase: bool = choice_field(False)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        n = _periods(t, self.decay_steps, self.staircase)
+        return real(self.init_value) / (1 + jnp.maximum(real(self.decay_rate), 0) * n)
+
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
+
+
+class PowerLaw(Schedule):
+    """peak_value * max(t / timescale, 1)**exponent."""
+
+    peak_value: Number
+    exponent: Number = dataclasses.field(kw_only=True)
+    timescale: Number = dataclasses.field(kw_only=True)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
+        # Half of the power twice: it may be below the floats where its product is not.
+        half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
+        return real(self.peak_value) * half * half
+
+    def _changes(self) -> Iterable[int]:
+        return [math.ceil(float(self.timescale))]
+
+
+class ExponentialDecay(Schedule):
+    """init_value * decay_rate**n, n = t / decay_steps, never past end_value."""
+
+    init_value: Number
+    decay_rate: Leaf = form_field(LOGARITHM)
+    decay_steps: Length = length_field()
+    end_value: Number | None = dataclasses.field(default=None, kw_only=True)
+    staircase: bool = choice_field(False)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        n = _periods(t, self.decay_steps, self.staircase)
+        value = growth(self.decay_rate, n, self.init_value)
+        if self.end_value is None:
+            return value
+        end, falls = real(self.end_value), real(self.decay_rate) < 0
+        return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
+
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
+
+
+class SawtoothPolynomial(Schedule):
+    """A polynomial over the steps up to the next multiple of `decay_steps`."""
+
+    init_value: Number
+    end_value: Number
+    power: Number = dataclasses.field(kw_only=True)
+    decay_steps: Length = length_field()
+
+    def at(self, t: jax.Array) -> jax.Array:
+        period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
+        passed = t % period
+        # A multiple ends its own tooth, but for step 0, which begins the first one.
+        left = jnp.where((passed > 0) | (t == 0), period - passed, 0)
+        length = real(t) + real(left)
+        weights = raised(real(left) / length, real(t) / length, self.power)
+        return blend(self.init_value, self.end_value, *weights)
+
+    def _changes(self) -> Iterable[int]:
+        return itertools.count(int(self.decay_steps) + 1, int(self.decay_steps))
+
+
+def _periods(t: jax.Array, steps: Length, staircase: bool) -> jax.Array:
+    """t / steps; whole ones only for a staircase, counted in integers."""
+    if not staircase:
+        return real(t) / jnp.maximum(real(steps), 1)
+    return real(t // jnp.maximum(_clock.read(steps), 1).astype(t.dtype))
+
+
+def _stairs(steps: Length) -> Iterable[int]:
+    """Where each stair begins but for the first."""
+    return itertools.count(int(steps), int(steps))
+
+
+def constant(value: ArrayLike, steps: ArrayLike | None = None) -> Schedule:
+    """One value.
+
+        value(t) = value
+
+    Args:
+      value: the value.
+      steps: for how long, in optimizer steps, if something follows; None: for ever.
+
+    Returns:
+      A schedule: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `value` is not finite, or `steps` is negative or not an integer.
+
+    Example:
+      >>> print((constant(1.0, 2) >> linear(1.0, 0.0, 2))(jnp.arange(5)))
+      [1.  1.  1.  0.5 0. ]
+
+    References:
+      `optax.constant_schedule`.
+    """
+    value = finite("constant", value=value)
+    return Constant(value, None if steps is None else held(length("constant", steps=steps)))
+
+
+def inverse_sqrt(peak_value: ArrayLike, *, timescale: ArrayLike) -> Schedule:
+    """One over the square root of time: no horizon to choose.
+
+        value(t) = peak_value / sqrt(1 + t / timescale)
+
+    Args:
+      peak_value: value at step 0.
+      timescale: steps after which it has fallen to 1/sqrt(2) of the peak; real, > 0.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `peak_value` is not finite or `timescale` not positive.
+
+    Example:
+      >>> print(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15])))
+      [1.    0.5   0.333 0.25 ]
+
+    References:
+      `transformers.get_inverse_sqrt_schedule`; Zhai et al., Scaling Vision Transformers, 2022,
+      https://arxiv.org/abs/2106.04560, section 3.5.
+    """
+    peak_value = finite("inverse_sqrt", peak_value=peak_value)
+    return InverseSqrt(peak_value, timescale=positive("inverse_sqrt", timescale=timescale))
+
+
+def inverse_time_decay(
+    init_value: ArrayLike, *, decay_rate: ArrayLike, decay_steps: ArrayLike, staircase: bool = False
+) -> Schedule:
+    """One over time.
+
+        value(t) = init_value / (1 + decay_rate * t / decay_steps)
+
+    Args:
+      init_value: value at step 0.
+      decay_rate: how much one is added to the divisor in `decay_steps` steps, not negative.
+      decay_steps: optimizer steps, at least 1.
+      staircase: count whole multiples of `decay_steps` only.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `decay_rate` is negative, or `decay_steps` is not a
+        positive integer.
+
+    Example:
+      >>> print(inverse_time_decay(1.0, decay_rate=1.0, decay_steps=2)(jnp.arange(5)))
+      [1.    0.667 0.5   0.4   0.333]
+
+    References:
+      `keras.optimizers.schedules.InverseTimeDecay`; Robbins and Monro, 1951.
+    """
+    call = "inverse_time_decay"
+    init_value = finite(call, init_value=init_value)
+    rate = finite(call, decay_rate=decay_rate)
+    require(rate >= 0, refuse(call, "decay_rate", "not be negative", decay_rate))
+    steps = held(length(call, decay_steps=decay_steps, least=1))
+    return InverseTimeDecay(
+        init_value, decay_rate=rate, decay_steps=steps, staircase=flag(call, staircase=staircase)
+    )
+
+
+def power_law(peak_value: ArrayLike, *, exponent: ArrayLike, timescale: ArrayLike) -> Schedule:
+    """A power of time, once time has reached its scale.
+
+        value(t) = peak_value * max(t / timescale, 1)**exponent
+
+    `.shift(-timescale)` starts the fall at step 0. T5's schedule is
+    `power_law(0.01, exponent=-0.5, timescale=10_000)`.
+
+    Args:
+      peak_value: value up to step `timescale`.
+      exponent: the power, not positive.
+      timescale: the step where the fall begins; real, > 0.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `exponent` is positive or `timescale` is not.
+
+    Example:
+      >>> print(power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18])))
+      [1.    1.    0.5   0.333]
+
+    References:
+      Shen et al., Power Scheduler, 2024, https://arxiv.org/abs/2408.13359, eq. 5; Raffel et al.,
+      T5, 2020, https://arxiv.org/abs/1910.10683, section 3.1.2.
+    """
+    call = "power_law"
+    peak_value, power = finite(call, peak_value=peak_value), finite(call, exponent=exponent)
+    remedy = "A value that rises without bound has no place in a schedule."
+    require(power <= 0, refuse(call, "exponent", "not be positive", exponent, remedy))
+    return PowerLaw(peak_value, exponent=power, timescale=positive(call, timescale=timescale))
+
+
+def exponential_decay(
+    init_value: ArrayLike,
+    *,
+    decay_rate: ArrayLike,
+    decay_steps: ArrayLike,
+    end_value: ArrayLike | None = None,
+    staircase: bool = False,
+) -> Schedule:
+    """The same factor every `decay_steps` steps.
+
+        value(t) = init_value * decay_rate**(t / decay_steps)
+
+    A growth (`decay_rate` above 1) that passes the largest float stays there.
+
+    Args:
+      init_value: value at step 0.
+      decay_rate: the factor, > 0.
+      decay_steps: optimizer steps for one factor, at least 1.
+      end_value: a floor under a decay, a ceiling over a growth; None is none.
+      staircase: count whole multiples of `decay_steps` only.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `decay_rate` is not positive, or `decay_steps` is not a
+        positive integer.
+
+    Example:
+      >>> decay = exponential_decay(1.0, decay_rate=0.25, decay_steps=2, end_value=0.1)
+      >>> print(decay(jnp.arange(5)))
+      [1.    0.5   0.25  0.125 0.1  ]
+
+    References:
+      `optax.exponential_decay`.
+    """
+    call = "exponential_decay"
+    init_value = finite(call, init_value=init_value)
+    rate = LOGARITHM.of(call, decay_rate=decay_rate)
+    steps = held(length(call, decay_steps=decay_steps, least=1))
+    end = None if end_value is None else finite(call, end_value=end_value)
+    return ExponentialDecay(
+        init_value,
+        decay_rate=rate,
+        decay_steps=steps,
+        end_value=end,
+        staircase=flag(call, staircase=staircase),
+    )
+
+
+def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) -> Schedule:
+    """A cut by the same factor every so many steps.
+
+        value(t) = init_value * factor**floor(t / every)
+
+    Args:
+      init_value: value at step 0.
+      factor: > 0; below 1 for a decay.
+      every: optimizer steps between two cuts, at least 1; the cut acts at step `every`.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `factor` is not positive, or `every` is not a positive
+        integer.
+
+    Example:
+      >>> print(step_decay(1.0, factor=0.5, every=2)(jnp.arange(6)))
+      [1.   1.   0.5  0.5  0.25 0.25]
+
+    References:
+      `torch.optim.lr_scheduler.StepLR`.
+    """
+    call = "step_decay"
+    init_value, rate = finite(call, init_value=init_value), LOGARITHM.of(call, factor=factor)
+    every = held(length(call, every=every, least=1))
+    return ExponentialDecay(init_value, decay_rate=rate, decay_steps=every, staircase=True)
+
+
+def sawtooth_polynomial(
+    init_value: ArrayLike, end_value: ArrayLike, *, power: ArrayLike, decay_steps: ArrayLike
+) -> Schedule:
+    """A polynomial to the next multiple of `decay_steps`, which is always a little further on.
+
+        n        = decay_steps * max(1, ceil(t / decay_steps))
+        value(t) = end_value + (init_value - end_value) * (1 - t / n)**power
+
+    It reaches `end_value` at every multiple, and in the step after it jumps up again: to half of
+    the way after the first, a third after the second, and so on.
+
+    Args:
+      init_value: value at step 0.
+      end_value: value at every multiple of `decay_steps`.
+      power: the power, > 0.
+      decay_steps: optimizer steps from one end to the next, at least 1.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: a number is not finite, `power` is not positive, or `decay_steps` is not a
+        positive integer.
+
+    Example:
+      >>> print(sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6)))
+      [1.    0.5   0.    0.25  0.    0.167]
+
+    References:
+      `keras.optimizers.schedules.PolynomialDecay(cycle=True)`.
+    """
+    call = "sawtooth_polynomial"
+    init_value, end_value = finite(call, init_value=init_value), finite(call, end_value=end_value)
+    steps = held(length(call, decay_steps=decay_steps, least=1))
+    power = positive(call, power=power)
+    return SawtoothPolynomial(init_value, end_value, power=power, decay_steps=steps)

@@ -1,0 +1,300 @@
+"""Curves through values at given steps. Boundaries may be real numbers, and lie in time as such.
+
+A boundary step belongs to the piece that follows it. None of these has an end: their last value
+is meant to be used, for as long as `.take(steps)` says. Of an array with several axes the last one
+is the list, and those before it are the axes of a stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._node import list_field
+from jaxsched._core._numerics import blend, half_cosine, looked_up, real, whole_if_due
+from jaxsched._core._require import Number, finite, finite_of, refuse, require, sequence
+from jaxsched._schedules._schedule import Schedule
+
+List = np.ndarray | jax.Array
+PLAIN = int, float, np.integer, np.floating
+
+
+class PiecewiseConstant(Schedule):
+    """values[number of boundaries <= t]."""
+
+    values: List = list_field()
+    boundaries: List = list_field()
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return looked_up(real(self.values), _passed(t, self.boundaries))
+
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
+
+
+class Knots(Schedule):
+    """What interpolations share: the two knots around t, and the fractions between them."""
+
+    values: List = list_field()
+    boundaries: List = list_field()
+
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The weights of the knot before and of the knot after."""
+        raise NotImplementedError
+
+    def at(self, t: jax.Array) -> jax.Array:
+        values, boundaries = real(self.values), jnp.asarray(self.boundaries)
+        passed, last = _passed(t, boundaries), values.shape[0] - 1
+        before, after = jnp.maximum(passed - 1, 0), jnp.minimum(passed, last)
+        done = jnp.maximum(_elapsed(t, looked_up(boundaries, before)), 0)
+        left = jnp.maximum(-_elapsed(t, looked_up(boundaries, after)), 0)
+        width = done + left
+        outside = (before == after) | (width <= 0)
+        width = jnp.where(outside, 1, width)
+        of_before, of_after = self.weights(
+            jnp.where(outside, 0, done / width), jnp.where(outside, 1, left / width)
+        )
+        ends = looked_up(values, before), looked_up(values, after)
+        value = blend(*ends, of_before, of_after)
+        counted = _clock.is_counted(t, boundaries)
+        return self._due(value, width, *ends) if counted else value
+
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
+
+    def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
+        """The value at a whole step between two knots at whole steps."""
+        return value
+
+
+class PiecewiseLinear(Knots):
+    """Straight lines between the knots."""
+
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return left, done
+
+    def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
+        return whole_if_due(value, width, *ends)
+
+
+class PiecewiseCosine(Knots):
+    """Half a cosine between each two knots."""
+
+    def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return half_cosine(done, left)
+
+
+def _first_steps(boundaries: List) -> list[int]:
+    """The first whole step at or after each boundary."""
+    return [math.ceil(step) for step in np.asarray(boundaries).tolist()]
+
+
+def _passed(t: jax.Array, boundaries: List) -> jax.Array:
+    """How many boundaries are at or before t."""
+    boundaries = jnp.asarray(boundaries)
+    if jnp.issubdtype(boundaries.dtype, jnp.floating):
+        # A real time passes a boundary between two steps before the next step.
+        is_real = jnp.issubdtype(t.dtype, jnp.floating)
+        boundaries = boundaries if is_real else _clock.read(jnp.ceil(boundaries))
+    else:
+        boundaries = _clock.read(boundaries)
+    first = boundaries.astype(t.dtype)
+    return jnp.sum(jnp.expand_dims(t, -1) >= jnp.expand_dims(first, range(t.ndim)), axis=-1)
+
+
+def _elapsed(t: jax.Array, boundary: jax.Array) -> jax.Array:
+    """t - boundary: whole steps in integers, then the fraction that a real boundary has."""
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return t - real(boundary)
+    if jnp.issubdtype(boundary.dtype, jnp.integer):
+        return real(t - _clock.read(boundary))
+    whole = jnp.ceil(boundary)
+    return real(t - _clock.read(whole)) + real(whole - boundary)
+
+
+def piecewise_constant(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """One value after the other.
+
+        value(t) = values[k],    k = the number of boundaries <= t
+
+    Args:
+      values: the values themselves (not factors), one more than boundaries.
+      boundaries: the steps from which the next value holds, not negative, not decreasing; they may
+        be real. Of two equal ones the value between them is never used.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_constant([1.0, 0.1, 0.01], [2, 4])(jnp.arange(6)))
+      [1.   1.   0.1  0.1  0.01 0.01]
+
+    References:
+      `optax.piecewise_constant_schedule`, which takes cumulative factors.
+    """
+    call = "piecewise_constant"
+    return PiecewiseConstant(*_checked(call, values, boundaries, more=1))
+
+
+def piecewise_linear(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """Straight lines between knots.
+
+        value(boundaries[k]) = values[k]
+
+    and a straight line between; the first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)))
+      [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("linear", ...)`.
+    """
+    return PiecewiseLinear(*_checked("piecewise_linear", values, boundaries, more=0))
+
+
+def piecewise_cosine(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
+    """Half a cosine between each two knots: flat at every one of them.
+
+        value(boundaries[k]) = values[k]
+
+    and between, with x the part of the way that is done, a + (b - a) * (1 - cos(pi * x)) / 2; the
+    first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)))
+      [0.    0.5   1.    0.854 0.5   0.146 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("cosine", ...)`.
+    """
+    return PiecewiseCosine(*_checked("piecewise_cosine", values, boundaries, more=0))
+
+
+def _checked(
+    call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
+) -> tuple[List, List]:
+    is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
+    numbers, knots = numbers_of(call, values=values), _knots(call, boundaries)
+    size, edges = numbers.shape[-1], knots.shape[-1]
+    rule = "one more than boundaries" if more else "one for each boundary"
+    require(size > 0, refuse(call, "values", "not be empty", values))
+    require(
+        size == edges + more,
+        f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
+        f"boundaries, {values!r} and {boundaries!r}.",
+    )
+    require(knots >= 0, refuse(call, "boundaries", "not be negative", boundaries))
+    rising = knots[..., 1:] >= knots[..., :-1]
+    require(rising, refuse(call, "boundaries", "not decrease", boundaries))
+    # float32 loses steps beyond 2^24; an array of floats was meant to be one.
+    if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
+        knots = np.minimum(knots, _clock.LAST).astype(np.int32)
+    return numbers, knots
+
+
+def _step(call: str, boundary: ArrayLike) -> Number:
+    return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
+
+
+def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
+    plain = _plain(call, boundaries=boundaries)
+    if plain is not None:
+        return plain
+    steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
+    if steps and all(map(_is_whole, steps)):
+        return jnp.stack(steps, axis=-1)
+    return as_array(steps)
+
+
+def _is_whole(x: Any) -> TypeGuard[List]:
+    return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def numbers_of(call: str, /, **argument: Any) -> List:
+    """A list of finite numbers as one array: of NumPy's, and with no loop, if all are plain."""
+    ((name, values),) = argument.items()
+    plain = _plain(call, **argument)
+    if plain is not None:
+        return plain
+    if isinstance(values, jax.Array) and values.ndim > 0 and _is_number(values.dtype):
+        if not isinstance(values, Tracer):
+            _require_finite(call, name, values, np.asarray(values))
+        return real(values)
+    return as_array([finite_of(call, name, x) for x in sequence(call, **argument)])
+
+
+def _plain(call: str, /, **argument: Any) -> np.ndarray | None:
+    """The numbers of a list or of an array of NumPy's; None if they are not all plain numbers."""
+    ((name, values),) = argument.items()
+    is_array = isinstance(values, np.ndarray)
+    if not is_array and not isinstance(values, (list, tuple)):
+        return None
+    if not (values.ndim == 1 and _is_number(values.dtype) if is_array else _are_numbers(values)):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, np.float64)  # a copy: nobody else changes it
+    except OverflowError:  # of an int that no float holds
+        return None
+    _require_finite(call, name, values, array)
+    return array
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    kinds = set(map(type, values))
+    return bool not in kinds and all(issubclass(kind, PLAIN) for kind in kinds)
+
+
+def _is_number(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> None:
+    """Raise for the first that is no finite number, and name it."""
+    fine = np.abs(array) <= float(jnp.finfo(jnp.result_type(float)).max)
+    if not fine.all():
+        at = (
+            int(np.argmin(fine)) if array.ndim == 1 else np.unravel_index(fine.argmin(), fine.shape)
+        )
+        finite_of(call, name, values[at])
+
+
+def as_array(numbers: Sequence[Number]) -> List:
+    """A list of numbers, or those of a stack, each along the last axis; of NumPy's if all are."""
+    if any(isinstance(number, jax.Array) for number in numbers):
+        return jnp.stack([real(number) for number in numbers], axis=-1)
+    return np.asarray(numbers, np.float64)

@@ -1,0 +1,998 @@
+"""A schedule is a pure, total function of the step that is also data.
+
+A curve, placed in time and value, joined to others. Every schedule is a frozen pytree: its numbers
+are the leaves, its structure is static. So the same object is called like any `optax.Schedule`,
+passes through `jit` as an argument, through `vmap` as a population and through `grad` in its
+floats, and prints as the expression that builds it.
+
+This file holds what all schedules share, the operators that join them, and the nodes that the
+operators build. Every node answers the same questions, and asks its children for their part: When
+does it end? What is its value? Where does it change? How is it written?
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import heapq
+import itertools
+import math
+import numbers
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._clock import LAST, Length, held, known
+from jaxsched._core._node import RESIDENT, form_field, length_field, require_unstacked, same_leaf
+from jaxsched._core._numerics import above_zero, growth, real, saturated
+from jaxsched._core._powers import LOGARITHM, PARTS, Leaf, number_in
+from jaxsched._core._require import (
+    Number,
+    finite,
+    integer,
+    is_whole,
+    length,
+    nonzero,
+    positive,
+    refuse,
+    require,
+)
+from jaxsched._core._writing import (
+    CHAIN,
+    PRODUCT,
+    SUM,
+    Written,
+    infix,
+    length_text,
+    options,
+    owner,
+    text,
+    whole,
+)
+from jaxsched._core._writing import operand as operand_text
+from jaxsched._schedules._cycles import (
+    Place,
+    RealCycles,
+    among_equal,
+    among_real,
+    among_whole,
+    end_of_whole,
+    last_of,
+)
+from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
+
+R_co = TypeVar("R_co", covariant=True)
+
+_RATE = "_whole_rate"  # an attribute of the object alone: whatever is made of it is no longer whole
+
+
+class _Reacting(Protocol[R_co]):
+    """What has rules: it takes a schedule in, and stays what it is."""
+
+    @property
+    def rules(self) -> Any: ...
+    def __rmul__(self, other: Any) -> R_co: ...
+
+
+class Schedule(Written):
+    """A pure, total function of the step: integer steps of any shape to floats of that shape.
+
+    `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
+    the methods below join schedules. A schedule of your own is a subclass with a formula, see
+    `factory`, or `from_function(f)` for any function of the step.
+
+    Operators bind as everywhere in Python: first methods, then `*` and `/`, then `+` and `-`, and
+    `>>` last. So `0.5 * warmup >> decay` halves the warmup alone, and `warmup >> decay + 0.01` and
+    `warmup >> decay.hold(22)` change the decay alone. For the whole chain write parentheses:
+    `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step where two pieces do not meet.
+    """
+
+    __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+            if field.name == "steps" and not field.metadata.get("length"):
+                raise TypeError(
+                    f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it "
+                    "as `steps: int = length_field()`."
+                )
+
+    def __call__(self, step: ArrayLike) -> jax.Array:
+        """The value at `step`.
+
+        Args:
+          step: int, or integer array of any shape, counted in optimizer steps. Below 0 it is read
+            as 0, beyond 2^31 - 1 as 2^31 - 1.
+
+        Returns:
+          float32 (float64 under x64) of the shape of `step`.
+
+        Raises:
+          TypeError: `step` is not an integer.
+          ValueError: the schedule is stacked: call it under `jax.vmap`.
+        """
+        if isinstance(step, int) and not isinstance(step, bool):
+            step = np.int32(min(max(step, 0), _clock.LAST))
+            return _evaluate(_resident(self), step)
+        if not isinstance(step, jax.Array):
+            step = np.asarray(step)
+        if not jnp.issubdtype(step.dtype, jnp.integer):
+            raise TypeError(f"a schedule takes an integer step, got {step!r}")
+        if isinstance(step, np.ndarray):
+            step = np.clip(step, 0, _clock.LAST).astype(np.int32)
+        return _evaluate(self, step)
+
+    if TYPE_CHECKING:  # a field of some nodes, derived in others
+
+        @property
+        def steps(self) -> Length | None:
+            """The step from which the value is held, or None: it never is."""
+            ...
+    else:
+        steps = None
+
+    def at(self, t: jax.Array) -> jax.Array:
+        """The value at time `t`: an int32 array, or a float one between steps; 0 to 2^31 - 1."""
+        raise NotImplementedError
+
+    def _changes(self) -> Iterable[int]:
+        """The steps at which something changes, in order, some perhaps more than once."""
+        return [] if self.steps is None else [int(self.steps)]
+
+    def _phases(self, total: int) -> list[Phase]:
+        """The pieces of a chain, up to a step; what wraps a chain has those of the chain."""
+        return []
+
+    def _joins(self) -> Iterator[Jump]:
+        """The steps where two pieces of a chain meet, with the values on both sides."""
+        return iter(())
+
+    def _stretched(self, steps: Length) -> Schedule:
+        """The same schedule over another length."""
+        raise ValueError(
+            f"`{self}` cannot be stretched. A curve can, or a chain that ends in one; "
+            "stretch the parts before joining them."
+        )
+
+    def __rshift__(self, other: Any) -> Schedule:
+        return Then.of(self, as_schedule(">>", other))
+
+    def __rrshift__(self, other: Any) -> Schedule:
+        return as_schedule(">>", other) >> self
+
+    @overload
+    def __mul__(self, other: _Reacting[R_co]) -> R_co: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __mul__(self, other: Any) -> Schedule: ...
+    def __mul__(self, other: Any) -> Any:
+        return Product.of(self, other) if is_operand(other) else NotImplemented
+
+    def __rmul__(self, other: Any) -> Schedule:
+        return Product.of(other, self) if is_operand(other) else NotImplemented
+
+    def __truediv__(self, divisor: ArrayLike) -> Schedule:
+        return self * (1 / nonzero("schedule / divisor", divisor=divisor))
+
+    def __add__(self, other: Any) -> Schedule:
+        return Sum.of(self, other) if is_operand(other) else NotImplemented
+
+    def __radd__(self, other: Any) -> Schedule:
+        return Sum.of(other, self) if is_operand(other) else NotImplemented
+
+    def __sub__(self, other: Any) -> Schedule:
+        if not is_operand(other):
+            return NotImplemented
+        return self + (Product.of(-1.0, other) if callable(other) else -other)
+
+    def __rsub__(self, other: Any) -> Schedule:
+        return other + -self if is_operand(other) else NotImplemented
+
+    def __neg__(self) -> Schedule:
+        return -1.0 * self
+
+    def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Schedule:
+        """The value, held between `low` and `high`: min(max(value, low), high). None: no bound.
+
+        Example:
+          >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
+          >>> print(decay(jnp.arange(4)))
+          [1.   0.5  0.25 0.2 ]
+        """
+        return Clip.of(self, low, high)
+
+    def take(self, steps: ArrayLike) -> Schedule:
+        """The first `steps` steps, then held: a(min(t, steps)). It ends at `steps`."""
+        return Take(self, _clock.held(length("take", steps=steps)))
+
+    def shift(self, steps: ArrayLike) -> Schedule:
+        """The same, `steps` later: a(t - steps), the first value before. Negative: earlier."""
+        return Shift.of(self, steps)
+
+    def faster(self, rate: ArrayLike) -> Schedule:
+        """The same, `rate` times as fast: a(t * rate), also between the steps of `a`.
+
+        Below 1 it is slower. An int is exact at every step; a real rate makes times real, which
+        float32 resolves to one part in 2^24.
+
+        Example:
+          >>> print(linear(1.0, 0.0, 4).faster(2)(jnp.arange(4)))
+          [1.  0.5 0.  0. ]
+        """
+        return Faster.of(self, rate)
+
+    def hold(self, steps: ArrayLike) -> Schedule:
+        """Each value for so many steps: a(t // steps). A schedule by epochs, held through each.
+
+        Example:
+          >>> print(linear(1.0, 0.0, 2).hold(3)(jnp.arange(8)))
+          [1.  1.  1.  0.5 0.5 0.5 0.  0. ]
+        """
+        return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
+
+    def stretch(self, steps: ArrayLike) -> Schedule:
+        """The same schedule over another length, in steps.
+
+        A curve changes its `steps`; a chain changes its last piece, so that a warmup keeps its
+        length, and is cut off if it is longer than `steps` without it; a schedule that is scaled or
+        clipped, or that has a number added, stretches its child.
+
+        Raises:
+          ValueError: the schedule is none of these.
+        """
+        steps = _clock.held(length("stretch", steps=steps))
+        stretched = self._stretched(steps)
+        fits = stretched.steps == steps
+        return stretched if isinstance(fits, bool) and fits else stretched.take(steps)
+
+    def cycle(
+        self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None
+    ) -> Schedule:
+        """Start again at each end.
+
+            cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
+
+        The cost does not grow with the number of cycles.
+
+        Args:
+          mult: each cycle is `mult` times as long as the one before. An int of at least 1 is exact
+            at every step; a positive float starts cycle i at the ceiling of the real number
+            a.steps * (mult**i - 1) / (mult - 1), and below 1 holds the end of the last cycle of at
+            least one step. The number 1 itself stretches nothing, so that anything with an end can
+            be cycled; it is another tree than a `mult` that grows.
+          decay: each cycle is `decay` times as high as the one before, > 0.
+          cycles: hold the end of this many cycles; None never stops.
+
+        Raises:
+          ValueError: the schedule never ends, or cannot be stretched and `mult` is not 1.
+
+        Example:
+          >>> saw = linear(1.0, 0.0, 2).cycle(mult=2, decay=0.5)
+          >>> print(saw(jnp.arange(8)))
+          [1.    0.5   0.5   0.375 0.25  0.125 0.25  0.219]
+
+        References:
+          Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, section 3.
+        """
+        return cycle(self, mult, decay, cycles)
+
+
+@jax.jit
+def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
+    require_unstacked(schedule)
+    value = schedule.at(_clock.read(step))
+    if jnp.shape(value) != step.shape:
+        raise ValueError(
+            f"`{type(schedule).__name__}.at(t)` must return a value for each time: of a time of "
+            f"shape {step.shape} it returns one of shape {jnp.shape(value)}. Use "
+            "`jnp.full_like(t, value, dtype=float)`."
+        )
+    return real(value)
+
+
+_config = cast(Any, jax.config)  # its attributes are made at run time
+
+
+def _resident(schedule: Schedule) -> Schedule:
+    """The schedule with its numbers on the device: a call sends nothing but the step.
+
+    Arrays on the devices of one mesh cannot be arguments under another mesh.
+    """
+    try:
+        mesh = jax.sharding.get_mesh()
+    except ValueError:  # in what is being traced, where numbers are constants
+        return schedule
+    place = mesh, _config.jax_default_device, _config.jax_enable_x64
+    kept = vars(schedule).get(RESIDENT, {})
+    if place in kept:
+        return kept[place]
+    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
+        return schedule
+    with jax.ensure_compile_time_eval():
+        resident = jax.tree.map(jnp.asarray, schedule)
+    vars(schedule)[RESIDENT] = {**kept, place: resident}
+    return resident
+
+
+class Then(Schedule):
+    """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); n-ary."""
+
+    _binds = CHAIN
+
+    pieces: tuple[Schedule, ...]
+
+    @classmethod
+    def of(cls, *schedules: Schedule) -> Then:
+        pieces = _flat(cls, "pieces", schedules)
+        for piece in pieces[:-1]:
+            if piece.steps is None:
+                raise ValueError(f"`{piece}` never ends; say how long: `.take(steps) >> ...`")
+        return cls(pieces)
+
+    @property
+    def steps(self) -> Length | None:
+        last = self.pieces[-1].steps
+        return None if last is None else _clock.add(self._starts[-1], last)
+
+    @property
+    def _starts(self) -> tuple[Length, ...]:
+        starts: list[Length] = [0]
+        for piece in self.pieces[:-1]:
+            starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
+        return tuple(starts)
+
+    @property
+    def _begins(self) -> tuple[jax.Array, ...]:
+        """When each piece begins: uint32, and 2^31 where that is never."""
+        begins = [jnp.zeros((), jnp.uint32)]
+        for piece in self.pieces[:-1]:
+            begins.append(_clock.after(begins[-1], _clock.known(piece.steps)))
+        return tuple(begins)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        value = self.pieces[0].at(t)
+        for start, piece in zip(self._begins[1:], self.pieces[1:], strict=True):
+            # The clock is clamped before the piece sees it: a branch that `where` does not take
+            # still has a gradient, and NaN * 0 is NaN.
+            since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
+            value = jnp.where(_clock.before(t, start), value, piece.at(since))
+        return value
+
+    def _stretched(self, steps: Length) -> Schedule:
+        *earlier, last = self.pieces
+        start = self._starts[-1]
+        return Then((*earlier, last._stretched(_clock.less(steps, start))))
+
+    def _text(self) -> str:
+        if len(self.pieces) == 1:
+            return f"join([{text(self.pieces[0])}], [])"
+        return " >> ".join(operand_text(piece, CHAIN) for piece in self.pieces)
+
+    def _changes(self) -> Iterator[int]:
+        ends = [*self._starts[1:], math.inf]
+        for piece, start, end in zip(self.pieces, self._starts, ends, strict=True):
+            yield int(start)
+            yield from moved(piece._changes(), int(start), float(end))
+
+    def _phases(self, total: int) -> list[Phase]:
+        starts = [min(int(start), total) for start in self._starts]
+        spans = zip(starts, [*starts[1:], total], self.pieces, strict=True)
+        return [Phase(start, end, _word(piece)) for start, end, piece in spans if start < end]
+
+    def _joins(self) -> Iterator[Jump]:
+        lasting = [x for x in self.pieces[:-1] if int(known(x.steps)) > 0] + [self.pieces[-1]]
+        step = 0
+        for a, b in itertools.pairwise(lasting):
+            steps = int(known(a.steps))
+            step += steps
+            yield Jump(step, float(a(np.asarray([0, steps]))[-1]), float(b(np.asarray([0, 0]))[-1]))
+
+
+class Product(Schedule):
+    """`a * b`, each a schedule or a plain number; n-ary."""
+
+    _binds = PRODUCT
+
+    factors: tuple[Schedule | Number, ...]
+
+    @classmethod
+    def of(cls, *factors: Any) -> Product:
+        require_one_rate(factors)
+        return cls(_flat(cls, "factors", tuple(map(factor, factors))))
+
+    @property
+    def steps(self) -> Length | None:
+        return longest(self.factors)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return multiplied(value_at(x, t) for x in self.factors)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        if _several(self.factors):
+            return super()._stretched(steps)
+        return Product(_each_stretched(self.factors, steps))
+
+    def _text(self) -> str:
+        return infix(" * ", PRODUCT, self.factors, Schedule)
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of(self.factors)
+
+    def _phases(self, total: int) -> list[Phase]:
+        chains = [found for x in _schedules(self.factors) if (found := x._phases(total))]
+        return chains[0] if len(chains) == 1 else []
+
+    def _joins(self) -> Iterator[Jump]:
+        return _only_joins(self.factors, multiplied)
+
+
+class Sum(Schedule):
+    """`a + b`, each a schedule or a plain number; n-ary."""
+
+    _binds = SUM
+
+    terms: tuple[Schedule | Number, ...]
+
+    @classmethod
+    def of(cls, *terms: Any) -> Sum:
+        summands = tuple(operand("schedule + number", number=x) for x in terms)
+        return cls(_flat(cls, "terms", summands))
+
+    @property
+    def steps(self) -> Length | None:
+        return longest(self.terms)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return added(value_at(x, t) for x in self.terms)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        if _several(self.terms):
+            return super()._stretched(steps)
+        return Sum(_each_stretched(self.terms, steps))
+
+    def _text(self) -> str:
+        return infix(" + ", SUM, self.terms, Schedule)
+
+    def _changes(self) -> Iterator[int]:
+        return changes_of(self.terms)
+
+    def _joins(self) -> Iterator[Jump]:
+        return _only_joins(self.terms, added)
+
+
+class Clip(Schedule):
+    """`a.clip(low, high)`; None is no bound."""
+
+    schedule: Schedule
+    low: Number | None
+    high: Number | None
+
+    @classmethod
+    def of(cls, schedule: Schedule, low: ArrayLike | None, high: ArrayLike | None) -> Clip:
+        return cls(schedule, *bounds("clip", low, high))
+
+    @property
+    def steps(self) -> Length | None:
+        return self.schedule.steps
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return clipped(self.schedule.at(t), self.low, self.high)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return dataclasses.replace(self, schedule=self.schedule._stretched(steps))
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
+
+    def _changes(self) -> Iterable[int]:
+        return self.schedule._changes()
+
+    def _phases(self, total: int) -> list[Phase]:
+        return self.schedule._phases(total)
+
+    def _joins(self) -> Iterator[Jump]:
+        for join in self.schedule._joins():
+            yield join.through(lambda x: float(clipped(real(x), self.low, self.high)))
+
+
+class Take(Schedule):
+    """`a.take(steps)`: a(min(t, steps))."""
+
+    schedule: Schedule
+    steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(jnp.minimum(t, _clock.read(self.steps).astype(t.dtype)))
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.take({length_text(self.steps)})"
+
+    def _changes(self) -> Iterator[int]:
+        yield from moved(self.schedule._changes(), 0, int(self.steps))
+        yield int(self.steps)
+
+    def _phases(self, total: int) -> list[Phase]:
+        return self.schedule._phases(total)
+
+    def _joins(self) -> Iterator[Jump]:
+        return (join for join in self.schedule._joins() if join.step <= int(self.steps))
+
+
+class Shift(Schedule):
+    """`a.shift(k)`: a(t - k), for k of either sign."""
+
+    schedule: Schedule
+    by: Length = length_field(kw_only=False)
+
+    @classmethod
+    def of(cls, schedule: Schedule, steps: ArrayLike) -> Shift:
+        by = integer("shift", steps=steps)
+        return cls(schedule, min(max(by, -LAST), LAST) if isinstance(by, int) else by)
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        if isinstance(steps, (int, float)) and isinstance(self.by, int):
+            return min(max(int(steps) + self.by, 0), LAST)
+        later, earlier = _clock.read(self.by), _clock.read(jnp.negative(self.by))
+        return _clock.add(jnp.maximum(_clock.read(steps) - earlier, 0), later)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(_clock.since(t, self.by))
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.shift({length_text(self.by)})"
+
+    def _changes(self) -> Iterator[int]:
+        by = int(self.by)
+        yield max(by, 0)
+        yield from (step for step in moved(self.schedule._changes(), by) if step > 0)
+
+
+class Faster(Schedule):
+    """`a.faster(rate)`: a(t * rate), also between the steps."""
+
+    schedule: Schedule
+    rate: Length | Number
+
+    @classmethod
+    def of(cls, schedule: Schedule, rate: Any) -> Faster:
+        if is_whole(rate):
+            return cls(schedule, _clock.held(length("faster", rate=rate, least=1)))
+        return cls(schedule, positive("faster", rate=rate))
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        if isinstance(steps, jax.Array) or isinstance(self.rate, jax.Array):
+            return self._first_at(steps)
+        with jax.ensure_compile_time_eval():
+            return int(self._first_at(steps))
+
+    def _first_at(self, steps: Length) -> jax.Array:
+        """The first step whose time is at least `steps`, by the very product that `at` forms."""
+        steps = _clock.read(steps)
+        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
+            rate = jnp.maximum(_clock.read(self.rate), 1)
+            return steps // rate + (steps % rate > 0).astype(jnp.int32)
+        guess = _clock.read(jnp.ceil(real(steps) / above_zero(self.rate)))
+        late = self._time(jnp.maximum(guess - 1, 0)) >= real(steps)
+        early = self._time(guess) < real(steps)
+        later, earlier = jnp.minimum(guess, LAST - 1) + 1, jnp.maximum(guess - 1, 0)
+        return jnp.where(early, later, jnp.where(late, earlier, guess))
+
+    def _time(self, t: jax.Array) -> jax.Array:
+        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
+            rate = jnp.maximum(_clock.read(self.rate), 1).astype(t.dtype)
+            return jnp.where(t > LAST // rate, jnp.asarray(LAST, t.dtype), t * rate)
+        return jnp.minimum(real(t) * above_zero(self.rate), real(LAST))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.schedule.at(self._time(t))
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.faster({text(self.rate)})"
+
+    def _changes(self) -> Iterator[int]:
+        for step in self.schedule._changes():
+            first = int(self._first_at(step))
+            if not 0 <= first < LAST:  # not within the clock
+                return
+            yield first
+
+
+class Hold(Schedule):
+    """`a.hold(each)`: a(t // each)."""
+
+    schedule: Schedule
+    each: Length = length_field(kw_only=False)
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.schedule.steps
+        if steps is None:
+            return None
+        known = isinstance(self.each, (int, float))
+        return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)
+        return self.schedule.at(t // each)
+
+    def _text(self) -> str:
+        return f"{owner(self.schedule)}.hold({length_text(self.each)})"
+
+    def _changes(self) -> Iterator[int]:
+        for step in self.schedule._changes():
+            if step * int(self.each) >= LAST:
+                return
+            yield step * int(self.each)
+
+
+class Cycle(Schedule):
+    """`a.cycle(1, decay, cycles)`: a(t - i * a.steps) * decay**i in cycle i = 0, 1, ..."""
+
+    schedule: Schedule
+    decay: Leaf = form_field(LOGARITHM)
+    cycles: Length | None = length_field()
+
+    @property
+    def steps(self) -> Length | None:
+        return None if self.cycles is None else self._end(known(self.schedule.steps), self.cycles)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        place = self._place(t, known(self.schedule.steps), last_of(self.cycles).astype(t.dtype))
+        value = self._of_length(place.length).at(place.position)
+        return saturated(value * growth(self.decay, place.number))
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return among_equal(t, first, last)
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        return _clock.times(first, cycles)
+
+    def _text(self) -> str:
+        decay, cycles = number_in(self, "decay"), whole(self.cycles)
+        mult = None if type(self) is Cycle else self._mult()
+        decay = None if same_leaf(decay, 1.0) else decay
+        return f"{owner(self.schedule)}.cycle({options(mult=mult, decay=decay, cycles=cycles)})"
+
+    def _mult(self) -> Any:
+        """How much longer each cycle is than the one before."""
+        return 1
+
+    def _begins(self) -> Iterator[int]:
+        """Where each cycle begins, and then where the last one ends, if there is a last one."""
+        yield 0
+        mult, first = self._mult(), int(known(self.schedule.steps))
+        for n in itertools.count(1):
+            step = int(known(dataclasses.replace(self, cycles=n).steps))
+            yield step
+            # Below 1 a `mult` leaves no step to a cycle some day.
+            if n == self.cycles or step >= LAST or first * mult**n < 1:
+                return
+
+    def _changes(self) -> Iterator[int]:
+        first, end = int(known(self.schedule.steps)), 0
+        for start, end in itertools.pairwise(self._begins()):
+            yield start
+            inside = itertools.takewhile(lambda step: step < first, self.schedule._changes())
+            yield from moved(inside, start, end)
+        yield end
+
+    def _phases(self, total: int) -> list[Phase]:
+        starts = (start for start, _ in itertools.pairwise(self._begins()))
+        begun = itertools.takewhile(lambda step: step < total, starts)
+        edges = [*itertools.islice(begun, MANY_CYCLES + 1), total]
+        if len(edges) > MANY_CYCLES + 1:
+            return []
+        spans = itertools.pairwise(edges)
+        return [Phase(a, b, f"cycle {n}") for n, (a, b) in enumerate(spans, start=1) if a < b]
+
+
+class WholeCycle(Cycle):
+    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for an int mult."""
+
+    mult: Length = length_field()
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return among_whole(t, first, self.mult, last)
+
+    def _mult(self) -> Any:
+        return number_in(self, "mult")
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule._stretched(steps)
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        return end_of_whole(first, self.mult, cycles)
+
+
+class RealCycle(Cycle):
+    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for a real mult."""
+
+    mult: Leaf = form_field(PARTS)
+
+    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
+        return among_real(t, RealCycles.of(first, self.mult), last)
+
+    def _mult(self) -> Any:
+        return number_in(self, "mult")
+
+    def _of_length(self, steps: Any) -> Schedule:
+        return self.schedule._stretched(steps)
+
+    def _end(self, first: Length, cycles: Length) -> Length:
+        if isinstance(cycles, int) and cycles == 1:
+            return first
+        if any(isinstance(x, jax.Array) for x in (first, self.mult, cycles)):
+            return RealCycles.of(first, self.mult).end(cycles)
+        with jax.ensure_compile_time_eval():
+            return int(RealCycles.of(first, self.mult).end(cycles))
+
+
+class Function(Schedule):
+    """Somebody else's function of the step; its arrays are leaves if it is a pytree."""
+
+    function: Callable[..., Any]
+
+    def at(self, t: jax.Array) -> jax.Array:
+        if jnp.issubdtype(t.dtype, jnp.floating):
+            t = _clock.read(jnp.floor(t))
+        # Axis by axis: flattened, steps would lose their sharding.
+        function = functools.reduce(lambda f, _: jax.vmap(f), range(t.ndim), self.function)
+        return real(function(t))
+
+    def _text(self) -> str:
+        function = self.function
+        while isinstance(function, jax.tree_util.Partial):
+            function = function.func
+        return f"<{getattr(function, '__qualname__', repr(function))}>"
+
+
+def cycle(
+    schedule: Schedule,
+    mult: ArrayLike,
+    decay: ArrayLike,
+    cycles: ArrayLike | None,
+    call: str = "cycle",
+) -> Schedule:
+    """`schedule.cycle(mult, decay, cycles)`, checked."""
+    steps = schedule.steps
+    if steps is None:
+        raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
+    if isinstance(steps, int) and steps == 0:
+        raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
+    rate = LOGARITHM.of(call, decay=decay)
+    number = None if cycles is None else held(length(call, cycles=cycles, least=1))
+    whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
+    if isinstance(whole, int) and whole == 1:
+        return Cycle(schedule, decay=rate, cycles=number)
+    # A whole factor that is longer than the clock is a real number, as such a length is.
+    is_real = whole is None or isinstance(whole, float)
+    parts = PARTS.of(call, mult=mult if whole is None else whole) if is_real else None
+    schedule._stretched(steps)  # raises if it cannot be stretched
+    if parts is None:
+        return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)
+    return RealCycle(schedule, mult=parts, decay=rate, cycles=number)
+
+
+def from_function(function: Callable[..., Any]) -> Schedule:
+    """Any function of the step as a schedule: an optax schedule, or your own.
+
+    It is called with an int32 scalar of at least 0, under `vmap` for an array of steps, so that
+    even a function which cannot take a negative step or an array is total.
+
+    Args:
+      function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape. A schedule
+      is returned as it is.
+
+    Raises:
+      ValueError: `function` is not callable, or does not map an integer scalar to a number.
+
+    Example:
+      >>> print(from_function(optax.linear_schedule(1.0, 0.0, 4)).take(2)(jnp.arange(5)))
+      [1.   0.75 0.5  0.5  0.5 ]
+    """
+    if isinstance(function, Schedule):
+        return function
+    if not callable(function):
+        raise ValueError(refuse("from_function", "function", "be callable", function))
+    opaque = jax.tree_util.all_leaves([function])
+    schedule = Function(jax.tree_util.Partial(function) if opaque else function)
+    try:
+        value = jax.eval_shape(function, jax.ShapeDtypeStruct((), np.int32))
+    except Exception as error:
+        must = "map an int32 scalar to a number under `jit`"
+        raise ValueError(refuse("from_function", "function", must, function, str(error))) from error
+    leaves = jax.tree.leaves(value)
+    if len(leaves) == 1 and jnp.issubdtype(leaves[0].dtype, jnp.complexfloating):
+        remedy = f"It returns {value}. Return its real part, `jnp.real(...)`."
+        raise ValueError(
+            refuse("from_function", "function", "return a real number", function, remedy)
+        )
+    if len(leaves) != 1 or leaves[0].shape != () or leaves[0].dtype == bool:
+        returns = f"It returns {value}."
+        raise ValueError(
+            refuse("from_function", "function", "return one number", function, returns)
+        )
+    return schedule
+
+
+def bounds(
+    call: str, low: ArrayLike | None, high: ArrayLike | None
+) -> tuple[Number | None, Number | None]:
+    """The bounds of a clip, checked."""
+    low = None if low is None else finite(call, low=low)
+    high = None if high is None else finite(call, high=high)
+    if low is not None and high is not None:
+        require(low <= high, f"`{call}(low=..., high=...)` is empty: low={low!r} > high={high!r}.")
+    return low, high
+
+
+def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Array:
+    """min(max(value, low), high), where None is no bound."""
+    value = value if low is None else jnp.maximum(value, real(low))
+    return value if high is None else jnp.minimum(value, real(high))
+
+
+def operand(call: str, /, **argument: Any) -> Schedule | Number:
+    """What may stand beside a schedule: a schedule, or a plain number."""
+    (x,) = argument.values()
+    return as_schedule(call, x) if callable(x) else finite(call, **argument)
+
+
+def factor(x: Any) -> Schedule | Number:
+    """What may stand in a product, beside a schedule or a stateful one."""
+    return operand("schedule * number", number=x)
+
+
+def mark_rate(schedule: Any, base_lr: Any, floor: Any) -> None:
+    """Note that a schedule is a whole learning rate, with its base rate and its floor in it."""
+    vars(schedule)[_RATE] = base_lr, floor
+
+
+def require_one_rate(factors: tuple[Any, ...]) -> None:
+    """Raise if a product would multiply two base rates, or the floor under one of them."""
+    whole = [vars(x)[_RATE] for x in factors if _RATE in getattr(x, "__dict__", ())]
+    rates = [base for base, _ in whole if not (isinstance(base, (int, float)) and base == 1)]
+    floors = [floor for _, floor in whole if floor]
+    if len(rates) > 1:
+        raise ValueError(
+            f"`{_product_text(factors)}` multiplies two learning rates, "
+            f"{' and '.join(map(str, rates))}. Give one of them the base rate 1.0, so that it is "
+            "a factor."
+        )
+    if floors:
+        raise ValueError(
+            f"`{_product_text(factors)}` would multiply the floor min_lr={floors[0]} too. Leave it "
+            f"out, and put the floor under the product: `(...).clip({floors[0]})`."
+        )
+
+
+def _product_text(factors: tuple[Any, ...]) -> str:
+    return " * ".join(map(str, factors))
+
+
+def multiplied(values: Iterable[jax.Array]) -> jax.Array:
+    """The product, saturated after each factor: of huge and tiny ones, no infinity and no NaN."""
+    return functools.reduce(lambda a, b: saturated(a * b), values)
+
+
+def added(values: Iterable[jax.Array]) -> jax.Array:
+    """The sum, saturated."""
+    return saturated(functools.reduce(operator.add, values))
+
+
+def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
+    """What an operand is worth at clock time `t`."""
+    return x.at(t) if isinstance(x, Schedule) else real(x)
+
+
+def longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
+    """When the last of the schedules ends; None: one never does. A number has no say."""
+    lengths = [x.steps for x in operands if isinstance(x, Schedule)]
+    known = [length for length in lengths if length is not None]
+    return _clock.longest(*known) if len(known) == len(lengths) else None
+
+
+def changes_of(operands: tuple[Schedule | Number, ...]) -> Iterator[int]:
+    """The steps at which one of the schedules changes."""
+    return heapq.merge(*(x._changes() for x in _schedules(operands)))
+
+
+def _schedules(operands: tuple[Schedule | Number, ...]) -> list[Schedule]:
+    return [x for x in operands if isinstance(x, Schedule)]
+
+
+def _only_joins(
+    operands: tuple[Schedule | Number, ...],
+    combined: Callable[[Iterable[jax.Array]], jax.Array],
+) -> Iterator[Jump]:
+    """The joins of the only schedule beside numbers, as its node makes them."""
+    chains = _schedules(operands)
+
+    def value(x: float) -> float:
+        return float(combined(real(x if isinstance(y, Schedule) else y) for y in operands))
+
+    return (join.through(value) for join in chains[0]._joins()) if len(chains) == 1 else iter(())
+
+
+def _word(piece: Schedule) -> str:
+    """What a piece is, in a word: the name of its curve, or the operator."""
+    return str(piece).partition("(")[0] or type(piece).__name__.lower()
+
+
+def _several(operands: tuple[Schedule | Number, ...]) -> bool:
+    return sum(isinstance(x, Schedule) for x in operands) > 1
+
+
+def _each_stretched(
+    operands: tuple[Schedule | Number, ...], steps: Length
+) -> tuple[Schedule | Number, ...]:
+    return tuple(x._stretched(steps) if isinstance(x, Schedule) else x for x in operands)
+
+
+def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        itertools.chain.from_iterable(
+            getattr(child, field) if isinstance(child, cls) else (child,) for child in children
+        )
+    )
+
+
+def is_operand(x: Any) -> bool:
+    """Can `x` stand beside a schedule, or a stateful one, in a product or a sum?"""
+    return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or is_function(x)
+
+
+def is_function(x: Any) -> bool:
+    """Is `x` somebody's function of the step? A type, such as a dtype, is none."""
+    return callable(x) and not isinstance(x, type) and not hasattr(x, "update")
+
+
+AnySchedule = Schedule | Callable[..., Any]
+
+
+def as_stateless(call: str, x: AnySchedule) -> Schedule:
+    """`x` as a schedule, for a library that keeps no state of ours."""
+    if callable(x) and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`, whose state is "
+            "that of an optax optimizer. Give it the schedule alone, and use the other library's "
+            "own plateau."
+        )
+    return as_schedule(call, x)
+
+
+def as_schedule(call: str, x: AnySchedule) -> Schedule:
+    """`x` as a schedule: itself, or `from_function(x)` for an optax schedule or any function."""
+    if isinstance(x, Schedule):
+        return x
+    if callable(x) and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes schedules, got the stateful `{x!r}`, which only multiplies: "
+            "`(warmup >> decay) * reduce_on_plateau()`."
+        )
+    if not is_function(x):
+        raise ValueError(
+            f"`{call}` takes schedules, got {x!r}. A number is a schedule as `constant({x!r})`."
+        )
+    return from_function(x)

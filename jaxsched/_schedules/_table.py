@@ -1,0 +1,62 @@
+"""A table: one value a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._core._node import list_field
+from jaxsched._core._numerics import looked_up, real
+from jaxsched._core._require import refuse, require
+from jaxsched._schedules._piecewise import numbers_of
+from jaxsched._schedules._schedule import Schedule
+
+
+class Table(Schedule):
+    """values[t]."""
+
+    values: np.ndarray | jax.Array = list_field()
+
+    @property
+    def steps(self) -> int:
+        return self.values.shape[-1] - 1
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return looked_up(real(self.values), jnp.minimum(t, self.steps).astype(jnp.int32))
+
+
+def table(values: Sequence[ArrayLike]) -> Schedule:
+    """One value a step: from a file, a measurement, a search, or any Python function.
+
+        value(t) = values[t]
+
+    A step costs one look-up, however long the table is, and however dear its values were.
+
+    A text has at most 4,000,000 characters, which is about 200,000 values of 17 digits. The text of
+    a longer table is `table(<float64[1000000]>)`, which `parse` refuses. Save the array instead:
+    `np.save("rates.npy", values)`, and later `table(np.load("rates.npy"))`.
+
+    Args:
+      values: the values, at least one.
+
+    Returns:
+      A schedule that ends with its last value, at step `len(values) - 1`: integer step of any
+      shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `values` is empty, or one is not a finite number.
+
+    Example:
+      >>> print(table([1.0, 0.5, 0.1])(jnp.arange(5)))
+      [1.  0.5 0.1 0.1 0.1]
+
+    References:
+      fairseq's `manual` schedule.
+    """
+    numbers = numbers_of("table", values=values)
+    require(numbers.shape[-1] > 0, refuse("table", "values", "not be empty", values))
+    return Table(numbers)

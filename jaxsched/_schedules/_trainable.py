@@ -1,0 +1,134 @@
+"""The numbers of a schedule by where they are in it: "Then.0.Linear.steps"."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._core import _clock
+from jaxsched._core._numerics import real
+from jaxsched._core._powers import Form, forms
+from jaxsched._schedules._schedule import Schedule, as_schedule
+
+Numbers = dict[str, jax.Array]
+
+
+class Place(NamedTuple):
+    """Where a leaf is."""
+
+    name: str  # classes and fields from the root, such as "Then.0.Linear.steps"
+    form: Form | None  # how the leaf holds its number, if not as it is
+    is_length: bool  # a float may hold one, too, that is beyond the clock
+
+
+def places(
+    x: Any, name: str = "", form: Form | None = None, is_length: bool = False
+) -> Iterator[Place]:
+    """The places of the leaves, in the order of the leaves."""
+    if isinstance(x, Schedule):
+        yield from _places_in(x, name)
+    elif isinstance(x, tuple):
+        for i, child in enumerate(x):
+            yield from places(child, f"{name}{i}{'.' if isinstance(child, Schedule) else ''}")
+    else:
+        leaves = jax.tree.leaves(x)
+        names = [name] if len(leaves) == 1 else [f"{name}.{i}" for i in range(len(leaves))]
+        whole = [jnp.issubdtype(jnp.result_type(leaf), jnp.integer) for leaf in leaves]
+        yield from map(Place, names, itertools.repeat(form), (is_length or x for x in whole))
+
+
+def _places_in(node: Schedule, name: str) -> Iterator[Place]:
+    fields = dataclasses.fields(node)  # pyright: ignore[reportArgumentType]
+    static = [f"{f.name}={getattr(node, f.name)!r}" for f in fields if f.metadata.get("static")]
+    name += type(node).__name__ + (f"({', '.join(static)})" if static else "")
+    held, data = forms(node), [f for f in fields if not f.metadata.get("static")]
+    parents = [f for f in data if isinstance(getattr(node, f.name), (tuple, Schedule))]
+    for f in data:
+        # An only child needs no name. Two of one class would have the same places without one.
+        plain = f in parents and len(parents) == 1
+        place = f"{name}.{'' if plain else f.name}{'.' if f in parents and not plain else ''}"
+        yield from places(
+            getattr(node, f.name), place, held.get(f.name), f.metadata.get("length", False)
+        )
+
+
+def numbers_of(schedule: Schedule) -> Numbers:
+    """The leaves of a schedule as fresh, strongly typed arrays, in their order, by their names."""
+    return {
+        place.name: jnp.array(_whole(leaf) if place.is_length else real(leaf), copy=True)
+        for place, leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
+    }
+
+
+def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
+    """The floats of a schedule, to be learnt, and the way back.
+
+        numbers, rebuild = trainable(schedule)
+        jax.grad(lambda numbers: loss(rebuild(numbers)))(numbers)
+
+    Args:
+      schedule: any schedule of numbers. Its lengths are integers and stay as they are.
+
+    Returns:
+      The floats by their place, float32 (float64 under x64), and a function from such numbers to
+      the schedule that has them; a number that is left out stays as it was.
+
+    Raises:
+      ValueError: it is not a schedule; or, from `rebuild`, it has no such place.
+
+    Example:
+      >>> numbers, rebuild = trainable(linear(1.0, 0.0, 4))
+      >>> sorted(numbers)
+      ['Linear.end_value', 'Linear.init_value']
+      >>> print(jax.grad(lambda numbers: rebuild(numbers)(1))(numbers)["Linear.init_value"])
+      0.75
+    """
+    schedule = as_schedule("trainable", schedule)
+    leaves, treedef = jax.tree.flatten(schedule)
+    found = list(places(schedule))
+    held = {place.name: leaf for place, leaf in zip(found, leaves, strict=True)}
+    forms = {place.name: place.form for place in found}
+    floats = {
+        place.name: jnp.array(_number(held[place.name], place.form), copy=True)
+        for place in found
+        if not place.is_length
+    }
+
+    def rebuild(numbers: Numbers) -> Schedule:
+        for name in numbers:
+            if name not in held:
+                near = sorted(held, key=lambda other: -_likeness(name, other))
+                raise ValueError(f"`rebuild` has no place {name!r}. It has {', '.join(near)}.")
+        moved = {name: _moved(held[name], forms[name], x) for name, x in numbers.items()}
+        return treedef.unflatten([moved.get(name, leaf) for name, leaf in held.items()])
+
+    return floats, rebuild
+
+
+def _number(leaf: Any, form: Form | None) -> jax.Array:
+    return real(leaf if form is None else form.decode(leaf))
+
+
+def _moved(leaf: Any, form: Form | None, number: Any) -> Any:
+    """The leaf of another number. The same number is the same leaf, to its last digit."""
+    if form is None or isinstance(number, float):
+        return number if form is None else form.encode(number)
+    return real(leaf) + (form.encode(real(number)) - form.encode(_number(leaf, form)))
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def _whole(leaf: Any) -> jax.Array:
+    """A length as int32; that of a shift may be negative."""
+    if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        return _clock.read(leaf)
+    return _clock.signed(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))

@@ -1,0 +1,161 @@
+"""Lengths said in epochs, examples, tokens or fractions, and counted in optimizer steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from jaxsched._core._require import flag, refuse, require
+
+WHOLE = (int, np.integer)
+REAL = (*WHOLE, float, np.floating, Fraction)
+
+_FLAGS = ("drop_remainder", "flush_epoch")
+_NO_EPOCH = (
+    "`Units(flush_epoch=True)` needs epochs that end, and with drop_remainder=None batches run on "
+    "into the next one. Say drop_remainder=True or drop_remainder=False."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Units:
+    """What an optimizer step consumes, so that lengths can be said in other units.
+
+        examples in a step = batch_size * accumulation
+        tokens in a step   = examples in a step * sequence_length
+
+    A method takes an amount and returns how many optimizer steps it lasts. Epochs, examples and
+    tokens are rounded down, so that a budget is never exceeded. A fraction of a run is rounded up,
+    so that a short warmup is at least one step in a short run. Amounts are exact: `0.3` is three
+    tenths.
+
+    Args:
+      batch_size: examples in a batch.
+      dataset_size: examples in an epoch.
+      accumulation: batches in an optimizer step.
+      sequence_length: tokens in an example.
+      total_steps: optimizer steps of the run, of which a fraction is one if nothing else is said.
+      drop_remainder: what becomes of the short batch at the end of an epoch. True: it is left out.
+        False: it is a batch like the others, as in torch's `DataLoader` and Keras' `fit` if nothing
+        else is said. None: there is none, because batches run on into the next epoch.
+      flush_epoch: what becomes of the batches that are still accumulated at the end of an epoch.
+        True: they make an optimizer step of their own, as in the trainers of Hugging Face and NeMo.
+        False: the next epoch goes on with them, as `optax.MultiSteps` and `accumulate` do.
+
+    Raises:
+      ValueError: a number is not a positive integer, or a flag is not True or False; or
+        `flush_epoch` is True where batches run on into the next epoch.
+
+    Example:
+      >>> units = Units(batch_size=32, dataset_size=50_000, sequence_length=512, total_steps=9_000)
+      >>> units.epochs(3), units.examples(10_000), units.tokens(1e9), units.fraction(0.05)
+      (4687, 312, 61035, 450)
+      >>> units.epochs(3) == Units(batch_size=8, accumulation=4, dataset_size=50_000).epochs(3)
+      True
+      >>> Units(batch_size=32, dataset_size=100, drop_remainder=False).epochs(8)
+      32
+      >>> loop = dict(batch_size=8, dataset_size=100, accumulation=4, drop_remainder=False)
+      >>> Units(**loop).epochs(3), Units(**loop, flush_epoch=True).epochs(3)
+      (9, 12)
+    """
+
+    batch_size: int | None = None
+    dataset_size: int | None = None
+    accumulation: int = 1
+    sequence_length: int | None = None
+    total_steps: int | None = None
+    drop_remainder: bool | None = None
+    flush_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.drop_remainder is not None:
+            flag("Units", drop_remainder=self.drop_remainder)
+        run_on = flag("Units", flush_epoch=self.flush_epoch) and self.drop_remainder is None
+        require(not run_on, _NO_EPOCH)
+        for name, value in {**vars(self)}.items():
+            if name not in _FLAGS and (value is not None or name == "accumulation"):
+                object.__setattr__(self, name, _whole("Units", name, value, least=1))
+
+    def epochs(self, n: float) -> int:
+        """The steps of `n` epochs: floor(n * batches / accumulation).
+
+        An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True, up
+        if it is False, a real number if it is None. If `flush_epoch` is True, an epoch has a whole
+        number of steps: floor(n * ceil(batches / accumulation)).
+
+        Raises:
+          ValueError: `n` is not a number of at least 0, or makes less than one step.
+        """
+        size, batch = self._known("epochs", "dataset_size", "batch_size")
+        batches = Fraction(size, batch)
+        if self.drop_remainder is not None:
+            batches = Fraction(size // batch if self.drop_remainder else -(-size // batch))
+        steps = batches / self.accumulation
+        return _steps("epochs", n, Fraction(math.ceil(steps)) if self.flush_epoch else steps)
+
+    def examples(self, n: float) -> int:
+        """The steps that consume `n` examples: floor(n / (batch_size * accumulation)).
+
+        Raises:
+          ValueError: `n` is not a number of at least 0, or makes less than one step.
+        """
+        (batch,) = self._known("examples", "batch_size")
+        return _steps("examples", n, Fraction(1, batch * self.accumulation))
+
+    def tokens(self, n: float) -> int:
+        """The steps that consume `n` tokens, of examples of `sequence_length` each.
+
+        Raises:
+          ValueError: `n` is not a number of at least 0, or makes less than one step.
+        """
+        batch, length = self._known("tokens", "batch_size", "sequence_length")
+        return _steps("tokens", n, Fraction(1, batch * self.accumulation * length))
+
+    def fraction(self, x: float, of: int | None = None) -> int:
+        """The steps of a part of `of` steps: ceil(x * of). None is `total_steps`.
+
+        Of several parts that make up a run, let the last be what the others leave: each alone is
+        rounded up, so that together they may have a step too many.
+
+        Raises:
+          ValueError: `x` is not in [0, 1].
+        """
+        if of is None:
+            (of,) = self._known("fraction", "total_steps")
+        steps = _exact("fraction", x) * _whole("Units.fraction", "of", of, least=0)
+        require(float(x) <= 1, refuse("Units.fraction", "x", "be in [0, 1]", x))
+        return math.ceil(steps)
+
+    def _known(self, method: str, *names: str) -> tuple[int, ...]:
+        missing = [f"{name}=..." for name in names if getattr(self, name) is None]
+        require(not missing, f"`{method}` needs `Units({', '.join(missing)})`.")
+        return tuple(getattr(self, name) for name in names)
+
+
+def _steps(method: str, amount: Any, each: Fraction) -> int:
+    """The whole steps of an amount, given those of one."""
+    steps = _exact(method, amount) * each
+    some = amount == 0 or steps >= 1
+    part = "" if some else f"It is {float(steps):.3g} of one."
+    must = "make an optimizer step or more"
+    require(some, refuse(f"Units.{method}", "n", must, amount, part))
+    return int(steps)
+
+
+def _exact(method: str, amount: Any) -> Fraction:
+    """An amount as it is written: the float 0.3 is a little less than three tenths."""
+    call, name = f"Units.{method}", "x" if method == "fraction" else "n"
+    real = isinstance(amount, REAL) and not isinstance(amount, bool)
+    valid = real and 0 <= amount < float("inf")
+    require(valid, refuse(call, name, "be a finite number of at least 0", amount))
+    return Fraction(str(amount))
+
+
+def _whole(call: str, name: str, value: Any, least: int) -> int:
+    fits = isinstance(value, WHOLE) and not isinstance(value, bool) and value >= least
+    require(fits, refuse(call, name, f"be an integer of at least {least}", value))
+    return int(value)

@@ -1,0 +1,95 @@
+"""The batches of a range test: stacked arrays, or anything that can be drawn from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._core._require import refuse, require
+
+_CALL = "lr_range_test"
+_STACKED = "Stacked batches are arrays, or a tuple, dict or other tree of them."
+
+
+def stacked(batches: Any, steps: int) -> Any:
+    """A tree of arrays whose leading axis is the batches; None is a loss that needs none.
+
+    A list is a sequence of batches and no tree: of `[(x, y), (x, y)]` nobody means the other.
+    """
+    if batches is None:
+        return None
+    drawn = isinstance(batches, list) or (_is_leaf(batches) and not hasattr(batches, "shape"))
+    tree = _drawn(batches, steps) if drawn else batches
+    _require_numbers(tree)
+    counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
+    found = f"leading axes of {', '.join(str(*count) or 'no' for count in sorted(counts))}"
+    require(
+        len(counts) == 1 and counts.isdisjoint({(), (0,)}),
+        refuse(_CALL, "batches", "have one leading axis, that of the batches", _Text(found)),
+    )
+    return tree
+
+
+def picked(tree: Any) -> Callable[[jax.Array], Any]:
+    """The batch of a step: those that there are, over and over."""
+
+    def of(step: jax.Array) -> Any:
+        return jax.tree.map(lambda x: _row(jnp.asarray(x), step), tree)
+
+    return of
+
+
+def _row(x: jax.Array, step: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(x, step % x.shape[0], keepdims=False)
+
+
+def _drawn(batches: Any, steps: int) -> Any:
+    """As many as there are steps, or fewer if it ends."""
+    iterable = isinstance(batches, Iterable) and not isinstance(batches, (str, bytes))
+    require(iterable, refuse(_CALL, "batches", "be arrays or iterable", batches, _STACKED))
+    found = list(itertools.islice(batches, steps))
+    require(bool(found), refuse(_CALL, "batches", "not be empty", _Text("none"), _STACKED))
+    for batch in found:
+        _require_numbers(batch)
+    shapes = [_shapes(batch) for batch in found]
+    for number, shape in enumerate(shapes):
+        remedy = f"Batch {number} is another than the first: leave out a last one that is smaller."
+        same = shape == shapes[0]
+        require(same, refuse(_CALL, "batches", f"all be {shapes[0]}", _Text(shape), remedy))
+    return jax.tree.map(lambda *leaves: _stack(leaves), *found)
+
+
+def _require_numbers(tree: Any) -> None:
+    for leaf in jax.tree.leaves(tree):
+        # What is an array already is not looked into: it may be on a device.
+        known = hasattr(leaf, "dtype") and leaf.dtype.kind not in "OSU"
+        numbers = known or (not hasattr(leaf, "dtype") and np.asarray(leaf).dtype.kind in "biufc")
+        remedy = "A class of batches is registered: `jax.tree_util.register_dataclass`."
+        found = _Text(type(leaf).__name__)
+        require(numbers, refuse(_CALL, "batches", "be trees of numbers", found, remedy))
+
+
+def _stack(leaves: tuple[Any, ...]) -> Any:
+    """On the host, unless they are on a device already."""
+    on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
+    return jnp.stack(leaves) if on_device else np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def _shapes(batch: Any) -> str:
+    return str(jax.tree.map(lambda leaf: _Text(jnp.shape(leaf)), batch))
+
+
+def _is_leaf(tree: Any) -> bool:
+    return jax.tree_util.all_leaves([tree])
+
+
+class _Text(str):
+    """What an error shows as it is, without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__

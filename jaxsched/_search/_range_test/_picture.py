@@ -1,0 +1,119 @@
+"""The picture of a range test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsched._core._extra import extra
+from jaxsched._look._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._look._saved import saved
+
+_RULES = {
+    "steepest": (ORANGE, "v"),
+    "steep": (PURPLE, "^"),
+    "minimum": (GREEN, "o"),
+    "valley": (BLACK, "s"),
+    "slide": (VERMILION, "D"),
+}
+_ROOM = 0.12  # above and below the smoothed curve, of its height
+
+
+def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
+    """See `RangeTest.plot`."""
+    if axes is None:
+        # Not `pyplot`: no window, no backend, nothing to close.
+        figure = extra("matplotlib.figure").Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot()
+    rates, losses, smoothed, counts = _rows(test)
+    _curves(axes, rates, losses, smoothed, counts)
+    _suggested(axes, test, rates, smoothed)
+    _framed(axes, rates)
+    if test.ok:
+        _heightened(axes, losses, smoothed)
+    if path is not None:
+        saved(axes.figure, path)
+    return axes
+
+
+def _rows(test: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The rates, and by seed the losses; what does not count is NaN, which is not drawn."""
+    size = test.rates.shape[-1]
+    counts = np.asarray(test.count).reshape(-1)
+    counted = np.arange(size) < counts[:, None]
+    losses, smoothed = (
+        np.where(counted, np.asarray(x).reshape(-1, size), np.nan)
+        for x in (test.losses, test.smoothed)
+    )
+    return np.asarray(test.rates).reshape(-1, size)[0], losses, smoothed, counts
+
+
+def _curves(
+    axes: Any, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, counts: np.ndarray
+) -> None:
+    many = len(losses) > 1
+    alpha = max(0.7 / len(losses) ** 0.25, 0.2)
+    dots = {"color": SKY, "ls": "", "marker": ".", "ms": 4, "alpha": alpha}
+    axes.plot(rates, losses.T, label=["each batch", *[None] * (len(losses) - 1)], **dots)
+    middle, low, high = _band(smoothed)
+    if many:
+        axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, lw=0, label="all seeds")
+    axes.plot(rates, middle, color=BLUE, lw=2, label="smoothed" + ", median" * many)
+    stops = rates[np.maximum(counts[counts < len(rates)], 1) - 1]
+    if len(stops):
+        of = f" ({len(stops)} of {len(losses)})" if many else ""
+        style: dict[str, Any] = {"color": VERMILION, "ls": "--", "lw": 1.2}
+        axes.axvline(np.median(stops), label=f"stopped at {np.median(stops):.3g}{of}", **style)
+
+
+def _suggested(axes: Any, test: Any, rates: np.ndarray, smoothed: np.ndarray) -> None:
+    """The rules on the curve, and the range behind it; nothing on a curve that says nothing."""
+    if not test.ok:
+        axes.set_title(f"no suggestion: {test.reason}", fontsize=9, loc="left")
+        return
+    axes.set_title(f"rate {test.rate:.2g}", loc="left")
+    low, high = test.range
+    axes.axvspan(low, high, color=GREEN, alpha=0.1, lw=0, label=f"range {low:.2g} to {high:.2g}")
+    middle, lowest, highest = _band(smoothed)[0], *test.spread
+    for rule, (colour, marker) in _RULES.items():
+        at = getattr(test.suggestions, rule)
+        height = np.interp(at, rates, middle)
+        ends = getattr(lowest, rule), getattr(highest, rule)
+        axes.plot(ends, (height, height), color=colour, lw=1.5, alpha=0.7)
+        style: dict[str, Any] = {"ms": 9, "mec": "white", "mew": 1.2, "zorder": 3, "ls": ""}
+        axes.plot(at, height, marker, color=colour, label=f"{rule} {at:.2g}", **style)
+
+
+def _framed(axes: Any, rates: np.ndarray) -> None:
+    if not np.allclose(rates, np.linspace(rates[0], rates[-1], len(rates)), rtol=1e-3):
+        axes.set_xscale("log")
+    if rates[0] * 10 <= rates[-1]:  # with less there is no power of ten to be labelled
+        axes.xaxis.set_minor_formatter(extra("matplotlib.ticker").NullFormatter())
+    axes.set_xlim(rates[0], rates[-1])
+    axes.set_xlabel("rate")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _heightened(axes: Any, losses: np.ndarray, smoothed: np.ndarray) -> None:
+    """So that the fall is seen, however high the loss has exploded behind it."""
+    middle = _band(smoothed)[0]
+    before = int(np.nanargmin(middle)) + 1
+    # Not the highest, which in a band is of a seed that has exploded already.
+    most = np.nanpercentile(losses[:, :before], 95)
+    bottom, top = np.nanmin(losses), max(np.nanmax(middle[:before]), most)
+    room = _ROOM * (top - bottom)
+    axes.set_ylim(bottom - room, top + room)
+
+
+def _band(smoothed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median, lowest and highest of the seeds that have got so far; NaN where none has."""
+    there = np.isfinite(smoothed).any(axis=0)
+    some = np.where(there, smoothed, 0)
+    ends = np.nanmedian(some, axis=0), np.nanmin(some, axis=0), np.nanmax(some, axis=0)
+    middle, low, high = (np.where(there, x, np.nan) for x in ends)
+    return middle, low, high

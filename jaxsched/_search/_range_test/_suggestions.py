@@ -1,0 +1,187 @@
+"""Where on the curve of a range test the rate is: the known rules, as pure functions.
+
+All see the points [begin, end) of the curve, and answer with one of its rates. What a Python loop
+would leave is masked here, so that a rule is one program for every length of what counts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxsched._core._numerics import above_zero, real
+from jaxsched._core._require import refuse, require
+
+# What the peers leave out: torch-lr-finder the first ten points, fastai the first tenth; both the
+# last five.
+_FIRST, _TENTH, _LAST = 10, 10, 5
+_REACH, _CALM = 15, 0.005  # fastai's `lr_diff` and `thresh`
+
+
+class Suggestions(NamedTuple):
+    """A rate by each of the rules, see `suggestions`."""
+
+    steepest: float | jax.Array  # where the loss falls most from one point to the next
+    steep: float | jax.Array  # where it falls most by the logarithm of the rate
+    minimum: float | jax.Array  # a tenth of the rate at which it is lowest
+    valley: float | jax.Array  # in the middle of the longest way down
+    slide: float | jax.Array  # from the right, before the slope changes no more
+
+
+class Curve(NamedTuple):
+    """What a rule sees."""
+
+    rates: jax.Array  # float[N]
+    losses: jax.Array  # float[N], finite
+    at: jax.Array  # int32[N]: 0, 1, 2, ...
+    begin: jax.Array  # int32: the first point that it sees
+    end: jax.Array  # int32: the point behind the last; there is one at least
+
+
+def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = None) -> Suggestions:
+    """Which rate a curve of losses speaks for, by each of the five known rules.
+
+        steepest = rates[argmin of the central difference of losses]        points [10:-5]
+        steep    = rates[argmin of diff(losses) / diff(log(rates))]         points [N // 10:-5]
+        minimum  = rates[argmin losses] / 10                                points [N // 10:-5]
+        valley   = rates[s + (e - s) // 3 + (e - s) // 6], of the longest
+                   decreasing subsequence, which ends at e and has e - s    points [N // 10:-5]
+        slide    = rates[r - 15], from the right, as long as the slopes at
+                   r and r - 15 differ by more than 0.005                   points [N // 10:-5]
+
+    Losses are meant to be smoothed. Points from the first NaN or infinity on are not seen. Where
+    that leaves fewer than two, a rule sees all that count.
+
+    `steepest` is the suggestion of torch-lr-finder, and that of ignite too, but ignite raises on a
+    curve that does not fall. The others are fastai's. Lightning divides by differences of the rate
+    itself, not of its logarithm, which favours the lowest rates by orders of magnitude; it has no
+    rule here.
+
+    Args:
+      rates: what was tried, rising, of shape (N,).
+      losses: what came of it, of shape (N,).
+      count: how many points count, as when the test was stopped; None is all.
+
+    Returns:
+      Five rates, float32 scalars (float64 under x64); all but `minimum` are among `rates`. It is
+      pure: to be jitted and mapped.
+
+    Raises:
+      ValueError: the shapes differ, or are not those of one curve.
+
+    Example:
+      >>> rates = jnp.geomspace(1e-5, 1.0, 101)
+      >>> found = suggestions(rates, (jnp.log10(rates) + 2) ** 2)  # lowest at 0.01
+      >>> print(f"{found.steepest:.5f} {found.minimum:.5f} {found.valley:.5f}")
+      0.00003 0.00100 0.00050
+
+    References:
+      fastai's `lr_find`, of Howard and Gugger, 2020, https://arxiv.org/abs/2002.04688;
+      `torch_lr_finder.LRFinder`.
+    """
+    x, y = real(rates), real(losses)
+    require(
+        x.ndim == 1 and x.shape == y.shape and x.size > 0,
+        refuse(
+            "suggestions",
+            "losses",
+            f"be one curve, of the shape {x.shape} of the rates",
+            y.shape,
+            "A band is mapped: `jax.vmap(suggestions)(rates, losses)`.",
+        ),
+    )
+    return suggested(x, y, jnp.asarray(x.size if count is None else count, jnp.int32), x.size)
+
+
+@jax.jit
+def suggested(
+    rates: jax.Array, losses: jax.Array, count: jax.Array, size: ArrayLike
+) -> Suggestions:
+    """The same of a curve of `size` points, behind which there may be more, that do not count."""
+    late = _seen(rates, losses, count, _FIRST)
+    curve = _seen(rates, losses, count, jnp.asarray(size, jnp.int32) // _TENTH)
+    return Suggestions(
+        _steepest(late), _steep(curve), _minimum(curve), _valley(curve), _slide(curve)
+    )
+
+
+def _seen(rates: jax.Array, losses: jax.Array, count: jax.Array, skipped: ArrayLike) -> Curve:
+    """The points behind those that are skipped, before the last five and before the first NaN."""
+    index = jnp.arange(rates.size, dtype=jnp.int32)
+    broken = ~jnp.isfinite(losses) | (index >= count)
+    known = jnp.where(broken.any(), _earliest(broken), rates.size).astype(jnp.int32)
+    begin, end = jnp.asarray(skipped, jnp.int32), jnp.minimum(count - _LAST, known)
+    enough = end - begin >= 2
+    begin, end = jnp.where(enough, begin, 0), jnp.where(enough, end, jnp.maximum(known, 1))
+    return Curve(rates, jnp.where(index < known, losses, 0), index, begin, end)
+
+
+def _steepest(curve: Curve) -> jax.Array:
+    """The differences of `np.gradient`: central, and at both ends to the one side there is."""
+    return _lowest(curve, _slopes(curve), curve.end)
+
+
+def _steep(curve: Curve) -> jax.Array:
+    later = jnp.minimum(curve.at + 1, curve.at[-1])
+    logs = jnp.log(above_zero(curve.rates))
+    slopes = (curve.losses[later] - curve.losses) / above_zero(logs[later] - logs)
+    # The last point has none behind it.
+    return _lowest(curve, slopes, jnp.maximum(curve.end - 1, curve.begin + 1))
+
+
+def _minimum(curve: Curve) -> jax.Array:
+    return _lowest(curve, curve.losses, curve.end) / 10
+
+
+def _valley(curve: Curve) -> jax.Array:
+    lengths = _ways_down(curve)
+    last = _earliest(lengths == lengths.max())
+    length = lengths[last]
+    # Two thirds of the way are the valley, and its middle is taken.
+    at = last - length + length // 3 + length // 6
+    return curve.rates[jnp.maximum(at, curve.begin)]
+
+
+def _ways_down(curve: Curve) -> jax.Array:
+    """How long the longest decreasing subsequence is that ends at each point; 0 if not seen."""
+
+    def extended(i: jax.Array, lengths: jax.Array) -> jax.Array:
+        above = (curve.at < i) & (curve.losses > curve.losses[i])
+        return lengths.at[i].set(1 + jnp.where(above, lengths, 0).max())
+
+    # What is not seen stays at 0, so that nothing extends it.
+    return jax.lax.fori_loop(curve.begin, curve.end, extended, jnp.zeros_like(curve.at))
+
+
+def _slide(curve: Curve) -> jax.Array:
+    slopes, right = _slopes(curve), curve.end - 1 - curve.at  # at 0 the last one seen
+    left = right - _REACH
+    differ = jnp.abs(_at(slopes, right) - _at(slopes, left)) > _CALM
+    walks = differ & (left >= curve.begin)
+    steps = jnp.where(walks.all(), walks.size, _earliest(~walks))
+    at = curve.end - 1 - _REACH - jnp.maximum(steps - 1, 0)
+    return curve.rates[jnp.maximum(at, curve.begin)]
+
+
+def _slopes(curve: Curve) -> jax.Array:
+    before = jnp.clip(curve.at - 1, curve.begin, curve.end - 1)
+    after = jnp.clip(curve.at + 1, curve.begin, curve.end - 1)
+    return (curve.losses[after] - curve.losses[before]) / real(jnp.maximum(after - before, 1))
+
+
+def _at(x: jax.Array, index: jax.Array) -> jax.Array:
+    return x[jnp.clip(index, 0, x.size - 1)]
+
+
+def _earliest(condition: jax.Array) -> jax.Array:
+    """The first index at which it holds: int32, under x64 too."""
+    return jax.lax.argmax(condition, 0, jnp.int32)
+
+
+def _lowest(curve: Curve, x: jax.Array, end: jax.Array) -> jax.Array:
+    """The rate at which `x` is lowest, among the points before `end`."""
+    inside = (curve.at >= curve.begin) & (curve.at < end)
+    return curve.rates[jnp.where(inside, x, jnp.inf).argmin()]

@@ -1,0 +1,230 @@
+"""Graft: what an old state has, into the fresh state of a changed optimizer.
+
+A record is taken whole or not at all, from one of its kind: half of Adam's state is worse than
+none, and so are the moments of another optimizer. A clock is recognised by its hyperparameters, or
+by the most of them; each keeps its value, its override and its factors, which go by their kind and
+not by where they stand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey
+
+from jaxsched._core._require import require
+from jaxsched._core._trees import opened, rewritten
+from jaxsched._state import _records
+from jaxsched._state._records import CLOCK, Kind, Leaves, Node, Path, is_record, own_leaves, title
+from jaxsched._transforms._scheduled import factors_key
+
+S = TypeVar("S")
+_log = logging.getLogger("jaxsched")
+
+
+def graft(new_state: S, old_state: Any) -> S:
+    """A fresh state with all that an old one has of the same kind.
+
+    For restoring a run whose optimizer has changed: another hyperparameter or factor, one less,
+    another transform before or around it. What the old state does not have stays fresh, and the
+    logger "jaxsched" says what that is; a clock that was not there starts at the old step.
+
+    Args:
+      new_state: `tx.init(params)` of the changed optimizer, a `TrainState`, an `nnx.Optimizer`.
+      old_state: the state to restore; also as nested dicts and lists, which do not say what they
+        were: there the names of the fields alone decide.
+
+    Returns:
+      A state like `new_state`, in its dtypes, in fresh buffers.
+
+    Raises:
+      ValueError: the two have nothing in common.
+
+    Example:
+      >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))
+      >>> new = scale_by_learning_rate(0.1 * reduce_on_plateau()).init(jnp.ones(2))
+      >>> print(step(graft(new, set_step(old, 7))))
+      7
+    """
+    old = opened(old_state)
+
+    def take(new: Any) -> Any:
+        taken = _matched(new, old)
+        require(
+            bool(taken.values) or not jax.tree.leaves(new),
+            f"`graft(new_state, old_state)` finds nothing in common with a {type(old).__name__}.",
+        )
+        if not any(isinstance(x, Tracer) for x in jax.tree.leaves(old)):
+            taken.report()
+        return jax.tree_util.tree_map_with_path(lambda path, x: taken.values.get(path, x), new)
+
+    return rewritten(new_state, take)
+
+
+class Taken(NamedTuple):
+    """What is taken, by its path in the new tree, and the names of what is not."""
+
+    values: dict[Path, Any]
+    fresh: list[str]  # of the new state: not in the old one
+    lost: list[str]  # of the old state: no place in the new one
+
+    def whole(self, values: dict[Path, Any] | None, name: str) -> None:
+        """Take all the leaves of a record, or say that there is none."""
+        self.values.update(values or {})
+        if values is None:
+            self.fresh.append(name)
+
+    def each(self, leaves: Leaves, old: Any) -> list[str]:
+        """Take each leaf that there is, and return the names of the others."""
+        values = _found(leaves, old)
+        self.values.update({path: value for path, value in values.items() if value is not None})
+        return ["/".join(names) for path, (names, _) in leaves.items() if values[path] is None]
+
+    def report(self) -> None:
+        """Tell the logger."""
+        if self.fresh:
+            _log.warning("graft: the old state does not have: %s", ", ".join(self.fresh))
+        if self.lost:
+            _log.warning("graft: not used of the old state: %s", ", ".join(self.lost))
+
+
+def _matched(new: Any, old: Any) -> Taken:
+    nodes, free = [*_records.nodes(new)], {node.path: node for node in _records.nodes(old)}
+    clocks = [node for node in free.values() if node.kind.name == CLOCK]
+    pairs, taken = _pairs(nodes, free), Taken({}, [], [])
+    for node in nodes:
+        found, leaves = pairs.get(node.path), own_leaves(node)
+        if node.kind.name == CLOCK:
+            _take_clock(taken, node, found, clocks)
+        elif is_record(node.tree) and leaves:
+            taken.whole(None if found is None else _whole(leaves, found.tree), title(node.tree))
+        elif node.path == ():
+            # What is in no record, such as the parameters of a `TrainState`, goes by its names.
+            taken.fresh.extend(taken.each(leaves, old))
+    unused = [node for node in free.values() if node.kind.name == CLOCK or is_record(node.tree)]
+    taken.lost.extend(title(node.tree) for node in unused if own_leaves(node))
+    return taken
+
+
+def _pairs(nodes: list[Node], free: dict[Path, Node]) -> dict[Path, Node]:
+    """The old record of each new one, by its path; it is no longer free for another."""
+    pairs: dict[Path, Node] = {}
+    # A clock that has changed takes only what no unchanged one has a claim to.
+    for candidates in (_equal, _nearest):
+        for node in nodes:
+            if is_record(node.tree) and node.path not in pairs:
+                found = _choice(candidates(node, free.values()), node.labels)
+                if found is not None:
+                    pairs[node.path] = free.pop(found.path)
+    return pairs
+
+
+def _equal(node: Node, free: Iterable[Node]) -> list[Node]:
+    return [other for other in free if node.kind.is_of(other.kind)]
+
+
+def _nearest(node: Node, free: Iterable[Node]) -> list[Node]:
+    """For a clock, the one with the most hyperparameters in common, if it is one."""
+
+    def common(other: Node) -> int:
+        return len({*node.kind.fields} & {*other.kind.fields})
+
+    clocks = [other for other in free if node.kind.name == other.kind.name == CLOCK]
+    most = max(map(common, clocks), default=0)
+    near = [other for other in clocks if most and common(other) == most]
+    near = [other for other in near if other.labels == node.labels] or near
+    return near if len(near) == 1 else []
+
+
+def _choice(candidates: list[Node], labels: tuple[str, ...]) -> Node | None:
+    """The first with these labels, or the only one."""
+    labelled = [node for node in candidates if node.labels == labels]
+    return next(iter(labelled), candidates[0] if len(candidates) == 1 else None)
+
+
+def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]) -> None:
+    """The count of a clock; by name, its values, overrides and factors."""
+    names = node.kind.fields
+    if found is None:
+        taken.fresh.append(title(node.tree))
+        if not clocks:
+            return
+        # All clocks of a run are at the same step.
+        count = {"count": _records.field(clocks[0].tree, "count")}
+        found = node._replace(tree=count, kind=Kind(CLOCK, names))
+    taken.each(own_leaves(node), found.tree)
+    taken.fresh.extend(name for name in names if name not in found.kind.fields)
+    taken.lost.extend(name for name in found.kind.fields if name not in names)
+    for name in dict.fromkeys([*names, *found.kind.fields]):
+        key = factors_key(name)
+        place = (*node.path, GetAttrKey("factors"), DictKey(key))
+        old = [child for _, child in _records.children(_records.field(found.tree, "factors", key))]
+        for path, factor in _records.children(node.tree.factors.get(key, ())):
+            old = _take_factor(taken, name, factor, (*place, *path), old)
+        taken.lost.extend(f"{title(factor)} of {name}" for factor in old)
+
+
+def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[Any]) -> list[Any]:
+    """Take a factor from the first old one that fits, and return the others."""
+    own: Leaves = {}
+    parts: dict[str, Leaves] = {}
+    for path, child in _records.children(factor):
+        leaves = _records.leaves(child, (*place, *path), (_records.name_of(path[0]),))
+        # A part that is a record, such as what smooths a metric, may be in one of the two only.
+        (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
+    for other in old:
+        values = _known(own, other) if _records.akin(factor, other) else None
+        if values is not None:
+            taken.values.update(values)
+            taken.fresh.extend(
+                f"{own[path][0][0]} of {title(factor)} of {name}" for path in own.keys() - values
+            )
+            for part, leaves in parts.items():
+                taken.whole(_whole(leaves, other), f"{part} of {name}")
+            return [rest for rest in old if rest is not other]
+    taken.fresh.append(f"{title(factor)} of {name}")
+    return old
+
+
+def _whole(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
+    """All of the leaves from an old record, or None if one of them does not fit."""
+    values = _found(leaves, old)
+    return None if any(value is None for value in values.values()) else values
+
+
+def _known(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
+    """The leaves that an old record has, or None if one is something else there.
+
+    A number that a rule did not count yet when the old state was written is fresh; one that means
+    something else now would make the others wrong.
+    """
+    flat = _records.by_names(old)
+    values = {
+        path: _fitting(flat[names], leaf) for path, (names, leaf) in leaves.items() if names in flat
+    }
+    return None if not values or any(value is None for value in values.values()) else values
+
+
+def _found(leaves: Leaves, old: Any) -> dict[Path, Any]:
+    flat = _records.by_names(old)
+    return {path: _fitting(flat.get(names), leaf) for path, (names, leaf) in leaves.items()}
+
+
+def _fitting(value: Any, fresh: Any) -> Any:
+    """An old leaf as the fresh one is: its dtype, its buffers; None if it is something else."""
+    if value is None or jnp.shape(value) != jnp.shape(fresh):
+        return None
+    old, new = jnp.result_type(value), jnp.result_type(fresh)
+    if old == new and jnp.issubdtype(new, jax.dtypes.prng_key):
+        return value
+    kinds = (jnp.floating, jnp.integer, jnp.bool_, jnp.complexfloating)
+    if not any(jnp.issubdtype(old, kind) and jnp.issubdtype(new, kind) for kind in kinds):
+        return None
+    array = jnp.array(value, new, copy=True)
+    placed = isinstance(fresh, jax.Array) and not any(isinstance(x, Tracer) for x in (array, fresh))
+    return jax.device_put(array, fresh.sharding) if placed else array

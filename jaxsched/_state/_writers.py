@@ -1,0 +1,253 @@
+"""Writers of any optimizer's state: pure functions, jittable, through any wrapper.
+
+A state comes back as it was given, with what changed; an `nnx.Optimizer`, which is mutable, is
+changed in place as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._core import _clock
+from jaxsched._core._numerics import real
+from jaxsched._core._require import finite_of, integer, refuse, require
+from jaxsched._core._trees import Path, all_of, replaced, rewritten
+from jaxsched._rules import _mailbox
+from jaxsched._rules._mailbox import Mail
+from jaxsched._rules._tunable import TunableState, fits, retuned
+from jaxsched._rules._until import UntilState
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._state._clocks import clocks_of, each_named
+from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
+
+S = TypeVar("S")
+
+
+def set_step(opt_state: S, k: ArrayLike) -> S:
+    """The state with every clock of this package at `k`.
+
+    Adam's own count stays, which its bias correction needs, and so do metrics and factors.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      k: the step of the next update, int32, not negative.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no clock in it, or `k` is not an integer of at least 0.
+
+    Example:
+      >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
+      >>> _, state = tx.update(jnp.ones(2), set_step(tx.init(jnp.ones(2)), 5))
+      >>> hyperparams(state), step(state)
+      ({'learning_rate': Array(0.5, dtype=float32)}, Array(6, dtype=int32))
+    """
+    k = integer("set_step", k=k)
+    require(k >= 0, refuse("set_step", "k", "not be negative", k))
+    clocks_of("set_step", opt_state)
+    if isinstance(k, int):
+        k = min(k, _clock.LAST)
+
+    def moved(_: Path, clock: ScheduledState) -> ScheduledState:
+        return clock._replace(count=jnp.full_like(clock.count, _clock.read(k)))
+
+    return rewritten(opt_state, lambda tree: replaced(ScheduledState, tree, moved))
+
+
+def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
+    """Post metrics to every stateful schedule that listens to their names.
+
+    The next update reads them. What was posted since the last update counts as one observation,
+    the mean of the finite values. If the update is given the same name too, its value is one of
+    them: `events(opt_state)["mixed"]` counts how often that happened. A validation loss therefore
+    needs a name of its own where the training loss is given to `update(value=loss)`:
+    `reduce_on_plateau(metric="validation")` and `observe(opt_state, validation=loss)`.
+
+    Inside `accumulate(...)` a metric that is given to `update` counts with every batch. Inside
+    `optax.MultiSteps` only the one given with the last batch of a step is heard, because the
+    wrapper shows an optimizer nothing else. There, observe the metric of every batch.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **metrics: scalars by name; `reduce_on_plateau` listens to `value` unless told otherwise.
+
+    Returns:
+      The state. Use it in place of the one you gave: `state = observe(state, value=loss)`. Only an
+      `nnx.Optimizer`, which is mutable, is changed in place, and returned.
+
+    Raises:
+      ValueError: nothing listens to a name; or a metric is None, or not a scalar.
+
+    Example:
+      >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5))
+      >>> state = tx.init(jnp.ones(2))
+      >>> for loss in (1.0, 2.0):
+      ...     _, state = tx.update(jnp.ones(2), observe(state, value=loss))
+      >>> hyperparams(state)
+      {'scale': Array(0.5, dtype=float32)}
+    """
+    for name, value in metrics.items():
+        remedy = "Leave it out where there is none."
+        require(value is not None, refuse("observe", name, "be a number", value, remedy))
+    heard: set[str] = set()
+
+    def post(path: Path, mail: Mail) -> Mail:
+        name = path[-1].key
+        heard.add(name)
+        metric = metrics.get(name)
+        return mail if metric is None else _mailbox.observed(name, mail, metric)
+
+    def posted(tree: Any) -> Any:
+        new = replaced(Mail, tree, post)
+        _require_heard(metrics, heard)
+        return new
+
+    return rewritten(opt_state, posted)
+
+
+def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
+    listeners = (
+        f"Listened to: {', '.join(sorted(heard))}."
+        if heard
+        else "Nothing listens: multiply the schedule with `reduce_on_plateau()`, say."
+    )
+    for name in metrics:
+        require(name in heard, f"`observe(opt_state, {name}=...)` reaches nothing. {listeners}")
+
+
+def override(opt_state: S, /, **values: ArrayLike | None) -> S:
+    """Use these values instead of the scheduled ones, until told otherwise. Nothing recompiles.
+
+    Before the first update, `hyperparams` shows the value at once, and what None returns to after
+    that update.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **values: by name, a number to use from the next update on, or None to return to the
+        schedule, as does a traced number that is not finite. Labelled names, which are no
+        identifiers, go as `**{"encoder/learning_rate": x}`.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no hyperparameter of that name, or the value is not a finite number.
+
+    Example:
+      >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
+      >>> state = override(tx.init(jnp.ones(2)), learning_rate=0.3)
+      >>> _, state = tx.update(jnp.ones(2), state)
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.3, dtype=float32)}
+    """
+    numbers = {
+        name: None if value is None else finite_of("override", name, value)
+        for name, value in values.items()
+    }
+
+    def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
+        new = _overriding(name, value, state.overrides[override_key(name)])
+        # The record is what was used last; before the first update, what will be.
+        at_once = new.active & (state.count == 0)
+        record = jnp.where(at_once, new.value, state.hyperparams[name])
+        return state._replace(
+            hyperparams={**state.hyperparams, name: record},
+            overrides={**state.overrides, override_key(name): new},
+        )
+
+    return each_named("override", opt_state, numbers, set_one)
+
+
+def _overriding(name: str, value: Any, old: Override) -> Override:
+    if value is None:
+        return Override(jnp.zeros_like(old.value), jnp.zeros_like(old.active))
+    if jnp.shape(value) not in ((), old.value.shape):
+        must = "be a number" if old.value.ndim == 0 else f"be a number or {old.value.shape} of them"
+        raise ValueError(refuse("override", name, must, value))
+    # A traced value that is not finite overrides nothing: the state stays finite.
+    active = jnp.isfinite(real(value))
+    number = jnp.where(active, real(value), 0)
+    return Override(jnp.full_like(old.value, number), jnp.full_like(old.active, active))
+
+
+def retune(opt_state: S, /, **schedules: Schedule) -> S:
+    """Give a `tunable` schedule other numbers. Nothing recompiles.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      **schedules: by name of the hyperparameter, a schedule of the same tree as the tunable one.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no such hyperparameter, it is not tunable, or the trees differ.
+
+    Example:
+      >>> tx = scale_by_learning_rate(tunable(constant(1.0)))
+      >>> state = retune(tx.init(jnp.ones(2)), learning_rate=constant(0.3))
+      >>> _, state = tx.update(jnp.ones(2), state)
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.3, dtype=float32)}
+    """
+
+    def set_one(state: ScheduledState, name: str, schedule: Any) -> ScheduledState:
+        key = factors_key(name)
+        states = state.factors.get(key, ())
+        places = [i for i, x in enumerate(states) if isinstance(x, TunableState)]
+        require(
+            bool(places),
+            f"`retune(opt_state, {name}=...)`: {name} is not tunable. "
+            "Build it as `tunable(schedule)`.",
+        )
+        fitting = [i for i in places if fits(states[i], schedule)]
+        require(
+            len(fitting) <= 1,
+            f"`retune(opt_state, {name}=...)`: {len(fitting)} tunable factors have this tree.",
+        )
+        at = (fitting or places)[0]
+        new = (*states[:at], retuned(states[at], schedule), *states[at + 1 :])
+        return state._replace(factors={**state.factors, key: new})
+
+    return each_named("retune", opt_state, schedules, set_one)
+
+
+def trigger(opt_state: S, when: ArrayLike = True) -> S:
+    """Let every `until(a, b)` go over to `b` at the next update. Once is for ever.
+
+    Args:
+      opt_state: an optimizer state, or any tree with one.
+      when: a bool, which may be traced: False leaves the state as it is.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: there is no `until` in it, or `when` is not a bool.
+
+    Example:
+      >>> tx = scale_by_learning_rate(until(constant(1.0), constant(0.1)))
+      >>> _, state = tx.update(jnp.ones(2), trigger(tx.init(jnp.ones(2))))
+      >>> hyperparams(state)
+      {'learning_rate': Array(0.1, dtype=float32)}
+    """
+    is_array = isinstance(when, (bool, np.bool_, np.ndarray, jax.Array))
+    is_bool = is_array and jnp.result_type(when) == jnp.bool_ and jnp.ndim(when) == 0
+    require(is_bool, refuse("trigger", "when", "be True or False", when))
+    require(
+        bool(all_of(UntilState, opt_state)),
+        "`trigger(opt_state)` finds no `until(a, b)` in the state.",
+    )
+
+    def told(_: Path, state: UntilState) -> UntilState:
+        return state._replace(triggered=state.triggered | jnp.asarray(when))
+
+    return rewritten(opt_state, lambda tree: replaced(UntilState, tree, told))

@@ -1,1 +1,0 @@
-"""Stateful schedules: what reacts to the run."""

@@ -1,0 +1,81 @@
+"""Text as the schedule that it says: the way back from `repr`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any
+
+from jaxsched._core._require import refuse
+from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._units import Units
+from jaxsched._text._evaluate import Scope, evaluate, is_plain, kind
+from jaxsched._text._syntax import tree
+from jaxsched._text._tokens import MisreadError, shown
+
+_LONGEST = 2000  # of what is said of a text: it may quote a table
+
+
+def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
+    """The schedule that a text says; `parse(repr(schedule))` is the same as `schedule`.
+
+    The same: the same tree with the same numbers, which `==` tells, or `testing.assert_same` with
+    the place of the first difference.
+
+    A text is written as in Python: calls of the functions here and of the methods of a schedule,
+    numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers is an array. With
+    `units` a length may be `90ep` (epochs), `5000ex` (examples), `2e10tok` (tokens) or `10%`, which
+    is of the `total_steps` around it, or else of the units'; a required `total_steps` that is left
+    out is then that of the units. Nothing is run but these functions, whatever the text.
+
+    Args:
+      text: the text.
+      units: what an optimizer step consumes, for lengths that are not in steps.
+
+    Returns:
+      A schedule, or a stateful one if there is a rule in it.
+
+    Raises:
+      ValueError: it cannot be read, or a function refuses its arguments; the place is shown.
+
+    Example:
+      >>> parse("linear(0.0, 0.1, 10) >> cosine(0.1, 0.0, 90)").steps
+      100
+      >>> parse("warmup_cosine(0.1, warmup_steps=5%) * greedy()", units=Units(total_steps=1000))
+      (linear(0.00196078431372549, 0.1, 50) >> cosine(0.1, 0.0, 950)) * greedy()
+      >>> parse("linear(0.0, 0.1, 10) >> cosin(0.1, 0.0, 90)")
+      Traceback (most recent call last):
+      ValueError: there is no schedule `cosin`. Did you mean cosine?
+          linear(0.0, 0.1, 10) >> cosin(0.1, 0.0, 90)
+                                  ^
+    """
+    _require_kinds(text, units)
+    with reading(text):
+        return _made(evaluate(tree(text), Scope(units, units and units.total_steps)))
+
+
+@contextlib.contextmanager
+def reading(text: str) -> Generator[None]:
+    """Show the place in a text of what is wrong with it."""
+    try:
+        yield
+    except MisreadError as error:
+        reason = error.reason if len(error.reason) < _LONGEST else error.reason[:_LONGEST] + "..."
+        raise ValueError(f"{reason}\n{shown(text, error.at)}") from error.__cause__
+    except RecursionError:
+        raise ValueError("the text is too deep to be read from here.") from None
+
+
+def _require_kinds(text: Any, units: Any) -> None:
+    if not isinstance(text, str):
+        raise ValueError(refuse("parse", "text", "be a string", text))
+    if not (units is None or isinstance(units, Units)):
+        raise ValueError(refuse("parse", "units", "be `Units(...)`", units))
+
+
+def _made(result: Any) -> Schedule | Stateful:
+    if isinstance(result, (Schedule, Stateful)):
+        return result
+    remedy = f": write `constant({result!r})`" if is_plain(result) else ""
+    raise MisreadError(0, f"a text is a schedule, and this is {kind(result)}{remedy}.")

@@ -1,1 +1,0 @@
-"""The training run behind `jaxsched train`: one concept per file, extras imported when needed."""
