@@ -60,10 +60,10 @@ from jaxsched._state._remembered import snapshot_average as snapshot_average
 from jaxsched._state._remembered import snapshots as snapshots
 from jaxsched._core._meant import attribute as _attribute
 from jaxsched._core._meant import explained as _explained
-from jaxsched._core._node import choice_field as choice_field
-from jaxsched._core._node import length_field as length_field
-from jaxsched._core._node import list_field as list_field
-from jaxsched._core._node import number_field as number_field
+from jaxsched._core._fields import choice_field as choice_field
+from jaxsched._core._fields import length_field as length_field
+from jaxsched._core._fields import list_field as list_field
+from jaxsched._core._fields import number_field as number_field
 from jaxsched._schedules._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._schedules._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._schedules._piecewise import piecewise_linear as piecewise_linear

@@ -11,6 +11,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
+from jaxsched._core import _factory
 from jaxsched._text import _names
 
 
@@ -56,15 +57,13 @@ class Breathing(js.Schedule):
 
 
 logarithmic, pchip, breathing = map(js.factory, (Logarithmic, Pchip, Breathing))
-OWN = {
-    made.__name__: _names._adopted.pop(made.__name__) for made in (logarithmic, pchip, breathing)
-}
+OWN = {made.__name__: _factory.made.pop(made.__name__) for made in (logarithmic, pchip, breathing)}
 
 
 @pytest.fixture(autouse=True)
 def known_here_alone(monkeypatch):
-    monkeypatch.setattr(_names, "_adopted", dict(OWN))
-    monkeypatch.setattr(_names, "_namespaces", [vars(js), _names._adopted])
+    monkeypatch.setattr(_factory, "made", dict(OWN))
+    monkeypatch.setattr(_names, "_namespaces", [vars(js), _factory.made])
 
 
 FOREIGN = {

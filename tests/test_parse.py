@@ -17,7 +17,8 @@ from hypothesis import given
 from test_properties import build, fewer, finite, trees
 
 import jaxsched as js
-from jaxsched._core._writing import Written, _names, _syntax
+from jaxsched._core._writing import Written
+from jaxsched._text import _names, _syntax
 from jaxsched.testing import assert_same
 
 LINE = js.linear(1.0, 0.0, 4)

@@ -1,26 +1,27 @@
-"""A schedule of your own: a class with a formula, and the function that makes it."""
+"""The function that makes the nodes of a class: it checks, and it is what a person calls."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, cast
-
-import numpy as np
+from typing import Any, ParamSpec, TypeVar, cast
 
 from jaxsched._core import _meant
-from jaxsched._core._clock import held
-from jaxsched._core._require import finite_of, length_of, refuse
-from jaxsched._core._writing import snake
-from jaxsched._schedules._piecewise import numbers_of
-from jaxsched._schedules._schedule import Schedule
-from jaxsched._text import _names
+from jaxsched._core._fields import fields_of, kind_of
+from jaxsched._core._require import refuse
+from jaxsched._core._writing import Written, snake
 
 P = ParamSpec("P")
+N = TypeVar("N", bound=Written)
+
+_PACKAGE = __name__.partition(".")[0]
+
+made: dict[str, Callable[..., Any]] = {}  # what it made, by name
 
 
-def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
+def factory(cls: Callable[P, N]) -> Callable[P, N]:
     """Makes the function that builds schedules of your class. `parse` knows it by its name.
 
     The class is a subclass of `Schedule`, with the value as `at(t)`, or of `Curve`, with the two
@@ -61,59 +62,40 @@ def factory(cls: Callable[P, Schedule]) -> Callable[P, Schedule]:
     References:
       The example is the warmup of DeepSpeed's `WarmupLR`.
     """
-    if not _is_schedule(cls):
-        raise ValueError(refuse("factory", "cls", "be a subclass of `Schedule`", cls))
-    made, name = cast(Any, cls), snake(cls.__name__)
+    if not (isinstance(cls, type) and issubclass(cls, Written)):
+        raise ValueError(refuse("factory", "cls", "be a subclass of `Schedule` or `Rule`", cls))
+    name, base = snake(cls.__name__), _public_base(cls)
     if name.startswith("_"):
         raise ValueError(refuse("factory", "cls", "have a public name", cls))
-    signature = inspect.signature(cls).replace(return_annotation=Schedule)
-    fields = {field.name: field for field in dataclasses.fields(made)}
+    signature = inspect.signature(cls).replace(return_annotation=base)
+    fields = {field.name: field for field in fields_of(cls)}
     for field in fields.values():
         if field.default is not dataclasses.MISSING:
-            _checked(name, field, field.default)
+            kind_of(field).checked(name, field, field.default)
 
-    def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+    def make(*args: P.args, **kwargs: P.kwargs) -> N:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        return made(**{key: _checked(name, fields[key], x) for key, x in given.arguments.items()})
+        held = {
+            key: kind_of(fields[key]).checked(name, fields[key], x)
+            for key, x in given.arguments.items()
+        }
+        node = cast(Any, cls)(**held)
+        node._check(name)
+        return node
 
     make.__name__ = make.__qualname__ = name
     make.__doc__, make.__module__ = cls.__doc__, cls.__module__
-    make.__annotations__["return"] = Schedule
+    make.__annotations__["return"] = base
     vars(make)["__signature__"] = signature
-    function = _meant.explained(make, cls.__module__)
-    _names.adopt(name, function)
-    made._has_function = True
+    if hasattr(sys.modules[_PACKAGE], name):
+        raise ValueError(f"`{_PACKAGE}.{name}` exists. Give your class another name.")
+    cls._has_function = True
+    function = made[name] = _meant.explained(make, cls.__module__)
     return function
 
 
-def _is_schedule(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, Schedule)
-
-
-def _checked(call: str, field: dataclasses.Field[Any], value: Any) -> Any:
-    """An argument as the field holds it."""
-    kind, name = field.metadata, field.name
-    if kind.get("static"):
-        return _structure(call, name, value)
-    if value is None and field.default is None:
-        return None
-    given: Any = value
-    if kind.get("length"):
-        return held(length_of(call, name, given, least=kind["least"]))
-    if "form" in kind:
-        return kind["form"].of(call, **{name: given})
-    if kind.get("rank"):
-        return numbers_of(call, **{name: given})
-    return finite_of(call, name, given)
-
-
-def _structure(call: str, name: str, value: Any) -> Any:
-    """Structure as it is hashed: a list of a text is a tuple."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    value = tuple(cast(list[Any], value)) if isinstance(value, list) else value
-    try:
-        hash(value)
-    except TypeError:
-        raise ValueError(refuse(call, name, "be hashable", value)) from None
-    return value
+def _public_base(cls: type) -> type:
+    """`Schedule` or `Rule`: the nearest of the package's classes that has no fields."""
+    bases = [x for x in cls.__mro__ if x.__module__.partition(".")[0] == _PACKAGE]
+    return next(x for x in bases if not fields_of(x))

@@ -85,6 +85,7 @@ def twins(compat: Any, name: str) -> list[str]:
 
 def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
     """A function whose wrong calls say what was meant. It is known by its public name."""
+    function = getattr(function, "__wrapped__", function)  # one that was explained before
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:

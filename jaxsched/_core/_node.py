@@ -1,8 +1,4 @@
-"""Nodes are frozen pytrees, and each field says what it holds.
-
-A field is a number or a child unless it is declared as something else: a length, a list, a number
-in a form of its own (see `_powers.py`), or structure.
-"""
+"""Nodes are frozen pytrees, and each field says what it holds."""
 
 from __future__ import annotations
 
@@ -16,40 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxsched._core import _fields
+from jaxsched._core._fields import fields_of, kind_of
+
 # Attributes beside the fields, so that they are no part of the tree.
 RESIDENT = "_resident"
 HASH = "_hash"
-
-
-def number_field(default: Any = dataclasses.MISSING, *, kw_only: bool = True) -> Any:
-    """A real number, which may be traced, mapped and learnt."""
-    return dataclasses.field(default=default, kw_only=kw_only)
-
-
-def length_field(
-    default: Any = dataclasses.MISSING, *, least: int = 0, kw_only: bool = True
-) -> Any:
-    """A length of at least `least` optimizer steps. It has no gradient.
-
-    A length that is beyond the clock is held as a float.
-    """
-    metadata = {"length": True, "least": least}
-    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
-
-
-def list_field() -> Any:
-    """A list of numbers, which has one axis more than a number."""
-    return dataclasses.field(metadata={"rank": 1})
-
-
-def form_field(form: Any) -> Any:
-    """A keyword whose number is held in a form that keeps the digits of its powers."""
-    return dataclasses.field(kw_only=True, metadata={"form": form, "rank": form.rank})
-
-
-def choice_field(default: Any = dataclasses.MISSING) -> Any:
-    """A keyword that is structure: it is hashed, and never traced."""
-    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
 
 
 @dataclass_transform(
@@ -57,11 +25,11 @@ def choice_field(default: Any = dataclasses.MISSING) -> Any:
     eq_default=False,
     field_specifiers=(
         dataclasses.field,
-        number_field,
-        length_field,
-        list_field,
-        form_field,
-        choice_field,
+        _fields.number_field,
+        _fields.length_field,
+        _fields.list_field,
+        _fields.form_field,
+        _fields.choice_field,
     ),
 )
 class Node:
@@ -88,6 +56,9 @@ class Node:
             kept = vars(self)[HASH] = _hash(self)
         return kept
 
+    def _check(self, call: str) -> None:
+        """Raise if the fields of a new node do not fit together."""
+
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the fields, and nothing that is of this process alone."""
         return {name: x for name, x in vars(self).items() if name not in (HASH, RESIDENT)}
@@ -99,8 +70,8 @@ def _register(cls: type) -> None:
     Nothing is validated here, since unflattening rebuilds nodes around tracers.
     """
     dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-    fields = _fields(cls)
-    static = tuple(f.name for f in fields if f.metadata.get("static"))
+    fields = fields_of(cls)
+    static = tuple(f.name for f in fields if kind_of(f).is_static)
     data = tuple(f.name for f in fields if f.name not in static)
     keys = tuple(map(jax.tree_util.GetAttrKey, data))
 
@@ -134,7 +105,7 @@ def _require_fields(cls: type) -> None:
         )
     bases = cls.__mro__[1:]
     inherited = {name for base in bases for name in vars(base)}
-    fields = {f.name for base in bases if dataclasses.is_dataclass(base) for f in _fields(base)}
+    fields = {f.name for base in bases if dataclasses.is_dataclass(base) for f in fields_of(base)}
     own = {name for name, x in inspect.get_annotations(cls).items() if "ClassVar" not in str(x)}
     hidden = own & (inherited - fields - {"steps"}) | {*vars(cls)} & fields - own
     for name in sorted(hidden):
@@ -142,10 +113,6 @@ def _require_fields(cls: type) -> None:
             f"`{name}` of `{cls.__name__}` hides what a base class has under that name. Choose "
             "another name."
         )
-
-
-def _fields(x: Any) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(x)
 
 
 def _hash(x: Node) -> int:
@@ -181,7 +148,7 @@ def _same(a: Node, b: Node) -> bool:
 
 def _marks(x: Node) -> list[Any]:
     """What was noted on an object beside its fields, without what only this process needs."""
-    known = {HASH, RESIDENT, *(field.name for field in _fields(x))}
+    known = {HASH, RESIDENT, *(field.name for field in fields_of(x))}
     noted = {name: value for name, value in vars(x).items() if name not in known}
     return [*sorted(noted), *(noted[name] for name in sorted(noted))]
 
@@ -206,10 +173,10 @@ def _bits(x: np.ndarray | jax.Array) -> tuple[Any, ...] | None:
 def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
     """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
     if isinstance(x, Node):
-        for field in _fields(x):
-            if not field.metadata.get("static"):
+        for field in fields_of(x):
+            if not kind_of(field).is_static:
                 place = f"`{field.name}` of `{type(x).__name__}`"
-                require_unstacked(getattr(x, field.name), place, field.metadata.get("rank", 0))
+                require_unstacked(getattr(x, field.name), place, kind_of(field).rank)
     elif isinstance(x, tuple):
         for child in cast(tuple[Any, ...], x):
             require_unstacked(child, place, rank)

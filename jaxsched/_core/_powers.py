@@ -2,14 +2,12 @@
 
 float32 rounds 0.99997 by one part in 2**25, and so its power 30,000 by one part in 1,800. Therefore
 a schedule holds such a number in a form that keeps the digits of its powers. A field says which
-form by its metadata, `form_field(LOGARITHM)` or
-`form_field(PARTS)`. Whatever shows the number to a person,
+form, by `form_field(LOGARITHM)` or `form_field(PARTS)`. Whatever shows the number to a person,
 or takes it from one, decodes and encodes: text, `trainable`, the steps at which a cycle begins.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,14 +87,3 @@ PARTS = Form(
     lambda number: jnp.stack([number, jnp.zeros_like(number)], axis=-1),
     lambda leaf: leaf[..., 0] + leaf[..., 1],
 )
-
-
-def forms(x: Any) -> dict[str, Form]:
-    """The fields of a node that are held in a form, by name."""
-    return {f.name: f.metadata["form"] for f in dataclasses.fields(x) if "form" in f.metadata}
-
-
-def number_in(x: Any, name: str) -> Any:
-    """The number in a field of a node, whatever its form."""
-    value, form = getattr(x, name), forms(x).get(name)
-    return value if form is None else form.decode(value)

@@ -7,7 +7,7 @@ so that the message can show the call.
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,20 @@ _NO_OPTIMIZER = (
     "A schedule takes no optimizer: give it the rate, and the schedule to `inject(...)` or "
     "`scale_by_learning_rate(...)`."
 )
+
+
+class Condition(NamedTuple):
+    """Which numbers are allowed: in words, and as a test."""
+
+    must: str
+    holds: Callable[[Any], Any]
+
+
+POSITIVE = Condition("be positive", lambda x: x > 0)
+NOT_NEGATIVE = Condition("not be negative", lambda x: x >= 0)
+AT_LEAST_ONE = Condition("be at least 1", lambda x: x >= 1)
+PROPER = Condition("be in (0, 1)", lambda x: (x > 0) & (x < 1))
+UNIT = Condition("be in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
 
 def require(condition: Any, message: str) -> None:

@@ -7,7 +7,6 @@ operators.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import types
 from collections.abc import Callable
@@ -17,8 +16,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from jaxsched._core._fields import fields_of, kind_of, number_in
 from jaxsched._core._node import Node, same_leaf
-from jaxsched._core._powers import number_in
 
 LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
 
@@ -102,7 +101,7 @@ def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
 
 def _arguments(x: Any) -> str:
     """The arguments of a call: those given by their place, and then those given by name."""
-    fields = sorted(dataclasses.fields(x), key=lambda f: f.kw_only is True)
+    fields = sorted(fields_of(x), key=lambda f: f.kw_only is True)
     texts, by_name = list[str](), False
     for f in fields:
         value = number_in(x, f.name)
@@ -110,7 +109,7 @@ def _arguments(x: Any) -> str:
         if same_leaf(value, f.default):
             by_name = True  # what comes after one that is left out has no place
             continue
-        said = length_text(value) if f.metadata.get("length") else text(value)
+        said = length_text(value) if kind_of(f).is_length else text(value)
         texts.append(f"{f.name}={said}" if by_name else said)
     return ", ".join(texts)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxsched._core._clock import counted
-from jaxsched._core._node import choice_field
+from jaxsched._core._fields import choice_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
 from jaxsched._rules import _mailbox

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, counted, held
-from jaxsched._core._node import choice_field, length_field, number_field
+from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import above_zero, real, saturated
 from jaxsched._core._require import Number, length, one_of, positive, refuse, require, within
 from jaxsched._rules import _blocks, _mailbox
@@ -62,17 +62,17 @@ class FlatState(NamedTuple):
 class ReduceWhenFlat(Listener):
     """scale, cut by `factor` when the metric is flat."""
 
-    mode: str = choice_field("min")
-    factor: Number = number_field(0.1)
-    block_size: Length = length_field(16)
-    blocks: int = choice_field(32)
-    rtol: Number = number_field(0.05)
-    atol: Number = number_field(0.0)
-    sigmas: Number = number_field(2.0)
-    cooldown: Length = length_field(0)
-    min_scale: Number = number_field(0.0)
-    metric: str = choice_field("value")
-    axis_name: Axis = choice_field(None)
+    mode: str = choice_field(default="min")
+    factor: Number = number_field(default=0.1)
+    block_size: Length = length_field(default=16)
+    blocks: int = choice_field(default=32)
+    rtol: Number = number_field(default=0.05)
+    atol: Number = number_field(default=0.0)
+    sigmas: Number = number_field(default=2.0)
+    cooldown: Length = length_field(default=0)
+    min_scale: Number = number_field(default=0.0)
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> FlatState:
         def zero() -> jax.Array:

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length, counted, held
-from jaxsched._core._node import choice_field, length_field, number_field
+from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import Number, length, one_of, positive, static_length, within
 from jaxsched._rules import _mailbox
@@ -48,21 +48,21 @@ class GreedyState(NamedTuple):
 class Greedy(Listener):
     """scale, moved by `factor` up or down."""
 
-    mode: str = choice_field("min")
-    factor: Number = number_field(0.95)
-    patience: Length = length_field(10)
-    rtol: Number = number_field(0.0)
-    atol: Number = number_field(1e-6)
-    cooldown: Length = length_field(0)
-    warmup: Length = length_field(0)
-    min_scale: Number = number_field(0.0)
-    max_scale: Number = number_field(10.0)
-    min_change: Number = number_field(0.0)
-    reset_after: Length | None = length_field(None)
-    window_size: int | None = choice_field(None)
-    nonfinite: str = choice_field("ignore")
-    metric: str = choice_field("value")
-    axis_name: Axis = choice_field(None)
+    mode: str = choice_field(default="min")
+    factor: Number = number_field(default=0.95)
+    patience: Length = length_field(default=10)
+    rtol: Number = number_field(default=0.0)
+    atol: Number = number_field(default=1e-6)
+    cooldown: Length = length_field(default=0)
+    warmup: Length = length_field(default=0)
+    min_scale: Number = number_field(default=0.0)
+    max_scale: Number = number_field(default=10.0)
+    min_change: Number = number_field(default=0.0)
+    reset_after: Length | None = length_field(default=None)
+    window_size: int | None = choice_field(default=None)
+    nonfinite: str = choice_field(default="ignore")
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> GreedyState:
         def zero() -> jax.Array:

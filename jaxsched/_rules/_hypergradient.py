@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
-from jaxsched._core._node import choice_field, number_field
+from jaxsched._core._fields import choice_field, number_field
 from jaxsched._core._numerics import dot, real
 from jaxsched._core._require import Number, flag, positive, refuse, require, within
 from jaxsched._rules._rule import Axis, axis
@@ -31,12 +31,12 @@ class HypergradientState(NamedTuple):
 class Hypergradient(Rule):
     """scale * exp(rate * cos(gradient, previous)), or scale + rate * (gradient, previous)."""
 
-    rate: Number = number_field(0.02)
-    normalize: bool = choice_field(True)
-    init_value: Number = number_field(1.0)
-    min_scale: Number = number_field(0.0)
-    max_scale: Number = number_field(10.0)
-    axis_name: Axis = choice_field(None)
+    rate: Number = number_field(default=0.02)
+    normalize: bool = choice_field(default=True)
+    init_value: Number = number_field(default=1.0)
+    min_scale: Number = number_field(default=0.0)
+    max_scale: Number = number_field(default=10.0)
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> HypergradientState:
         return HypergradientState(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
-from jaxsched._core._node import choice_field, number_field
+from jaxsched._core._fields import choice_field, number_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import Number, one_of, positive, within
 from jaxsched._rules import _mailbox
@@ -39,14 +39,14 @@ class KlAdaptive(Listener):
     """scale, moved by `up` or `down` where the divergence leaves the band around `target`."""
 
     target: Number
-    tolerance: Number = number_field(2.0)
-    up: Number = number_field(1.5)
-    down: Number = number_field(1.5)
-    min_scale: Number = number_field(0.01)
-    max_scale: Number = number_field(10.0)
-    nonfinite: str = choice_field("cut")
-    metric: str = choice_field("kl")
-    axis_name: Axis = choice_field(None)
+    tolerance: Number = number_field(default=2.0)
+    up: Number = number_field(default=1.5)
+    down: Number = number_field(default=1.5)
+    min_scale: Number = number_field(default=0.01)
+    max_scale: Number = number_field(default=10.0)
+    nonfinite: str = choice_field(default="cut")
+    metric: str = choice_field(default="kl")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> KLAdaptiveState:
         return KLAdaptiveState(

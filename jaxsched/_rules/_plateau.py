@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, counted, held
-from jaxsched._core._node import choice_field, length_field, number_field
+from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import Number, length, one_of, within
 from jaxsched._rules import _mailbox, _smoothing
@@ -46,20 +46,20 @@ class PlateauState(NamedTuple):
 class ReduceOnPlateau(Listener):
     """scale, cut by `factor` after `patience` bad metrics in a row."""
 
-    mode: str = choice_field("min")
-    factor: Number = number_field(0.1)
-    patience: Length = length_field(10)
-    rtol: Number = number_field(1e-4)
-    atol: Number = number_field(0.0)
-    cooldown: Length = length_field(0)
-    min_scale: Number = number_field(0.0)
-    start_after: Length = length_field(0)
+    mode: str = choice_field(default="min")
+    factor: Number = number_field(default=0.1)
+    patience: Length = length_field(default=10)
+    rtol: Number = number_field(default=1e-4)
+    atol: Number = number_field(default=0.0)
+    cooldown: Length = length_field(default=0)
+    min_scale: Number = number_field(default=0.0)
+    start_after: Length = length_field(default=0)
     # None, both: no smoothing, and no state of it.
-    accumulation_size: Length | None = length_field(None)
-    ema_decay: Number | None = number_field(None)
-    nonfinite: str = choice_field("ignore")
-    metric: str = choice_field("value")
-    axis_name: Axis = choice_field(None)
+    accumulation_size: Length | None = length_field(default=None)
+    ema_decay: Number | None = number_field(default=None)
+    nonfinite: str = choice_field(default="ignore")
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> PlateauState:
         def zero() -> jax.Array:

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, counted, held
-from jaxsched._core._node import choice_field, length_field, number_field
+from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import blend, fractions, real
 from jaxsched._core._require import Number, length, one_of, positive, static_length, within
 from jaxsched._rules import _mailbox, _rolling
@@ -42,15 +42,15 @@ class SpikeGuardState(NamedTuple):
 class SpikeGuard(Listener):
     """low at a spike, then a line to 1 over `recover_steps`."""
 
-    factor: Number = number_field(0.1)
-    recover_steps: Length = length_field(100)
-    sigmas: Number = number_field(6.0)
-    window_size: int = choice_field(128)
-    min_observations: Length | None = length_field(None)
-    min_scale: Number = number_field(0.01)
-    nonfinite: str = choice_field("spike")
-    metric: str = choice_field("value")
-    axis_name: Axis = choice_field(None)
+    factor: Number = number_field(default=0.1)
+    recover_steps: Length = length_field(default=100)
+    sigmas: Number = number_field(default=6.0)
+    window_size: int = choice_field(default=128)
+    min_observations: Length | None = length_field(default=None)
+    min_scale: Number = number_field(default=0.01)
+    nonfinite: str = choice_field(default="spike")
+    metric: str = choice_field(default="value")
+    axis_name: Axis = choice_field(default=None)
 
     def _start(self, params: Any = None) -> SpikeGuardState:
         return SpikeGuardState(

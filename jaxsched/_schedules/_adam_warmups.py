@@ -7,7 +7,6 @@ They count from 1, so the first update is never at rate zero.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._node import form_field
+from jaxsched._core._fields import form_field, number_field
 from jaxsched._core._numerics import above_zero, ratio, real
 from jaxsched._core._powers import LOGARITHM, Leaf
 from jaxsched._core._require import Number, finite, positive, refuse, require
@@ -26,7 +25,7 @@ from jaxsched._schedules._schedule import Schedule
 class ExponentialWarmup(Schedule):
     """1 - exp(-(t + 1) / timescale)."""
 
-    timescale: Number = dataclasses.field(kw_only=True)
+    timescale: Number = number_field()
 
     def at(self, t: jax.Array) -> jax.Array:
         return -jnp.expm1(-(real(t) + 1) / above_zero(self.timescale))

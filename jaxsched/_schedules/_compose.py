@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length
-from jaxsched._core._node import length_field
+from jaxsched._core._fields import length_field
 from jaxsched._core._require import Number, integer, length, refuse, require, sequence
 from jaxsched._schedules._schedule import (
     AnySchedule,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import Length, held, is_counted, total
-from jaxsched._core._node import length_field
+from jaxsched._core._fields import length_field, number_field
 from jaxsched._core._numerics import (
     above_zero,
     blend,
@@ -83,7 +83,7 @@ class OneMinusSqrt(Curve):
 class Rex(Curve):
     """of_init = left / (beta + (1 - beta) * left)."""
 
-    beta: Number = dataclasses.field(default=0.5, kw_only=True)
+    beta: Number = number_field(default=0.5)
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         beta = above_zero(self.beta)
@@ -94,8 +94,8 @@ class Rex(Curve):
 class Tanh(Curve):
     """of_init = (1 - tanh(low * left + high * done)) / 2."""
 
-    low: Number = dataclasses.field(default=-7.0, kw_only=True)
-    high: Number = dataclasses.field(default=3.0, kw_only=True)
+    low: Number = number_field(default=-7.0)
+    high: Number = number_field(default=3.0)
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         z = 2 * (real(self.low) * left + real(self.high) * done)
@@ -106,8 +106,8 @@ class Tanh(Curve):
 class Polynomial(Curve):
     """of_init = (1 - done**k)**power."""
 
-    power: Number = dataclasses.field(kw_only=True)
-    k: Number | None = dataclasses.field(default=None, kw_only=True)
+    power: Number = number_field()
+    k: Number | None = number_field(default=None)
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         done, left = _delayed(done, left, self.k)
@@ -117,8 +117,8 @@ class Polynomial(Curve):
 class Cosine(Curve):
     """of_init = ((1 + cos(pi * done**k)) / 2)**exponent."""
 
-    exponent: Number | None = dataclasses.field(default=None, kw_only=True)
-    k: Number | None = dataclasses.field(default=None, kw_only=True)
+    exponent: Number | None = number_field(default=None)
+    k: Number | None = number_field(default=None)
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         done, left = _delayed(done, left, self.k)

@@ -5,7 +5,6 @@ exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(..
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, held
-from jaxsched._core._node import choice_field, form_field, length_field
+from jaxsched._core._fields import choice_field, form_field, length_field, number_field
 from jaxsched._core._numerics import above_zero, blend, growth, raised, real, saturated
 from jaxsched._core._powers import LOGARITHM, Leaf
 from jaxsched._core._require import Number, finite, flag, length, positive, refuse, require
@@ -27,7 +26,7 @@ class Constant(Schedule):
     """value."""
 
     value: Number
-    steps: Length | None = length_field(None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+    steps: Length | None = length_field(default=None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def at(self, t: jax.Array) -> jax.Array:
         # Like the steps in their sharding too, which a shape alone does not say.
@@ -42,7 +41,7 @@ class InverseSqrt(Schedule):
     """peak_value / sqrt(1 + t / timescale)."""
 
     peak_value: Number
-    timescale: Number = dataclasses.field(kw_only=True)
+    timescale: Number = number_field()
 
     def at(self, t: jax.Array) -> jax.Array:
         timescale = above_zero(self.timescale)
@@ -53,9 +52,9 @@ class InverseTimeDecay(Schedule):
     """init_value / (1 + decay_rate * n), n = t / decay_steps."""
 
     init_value: Number
-    decay_rate: Number = dataclasses.field(kw_only=True)
+    decay_rate: Number = number_field()
     decay_steps: Length = length_field()
-    staircase: bool = choice_field(False)
+    staircase: bool = choice_field(default=False)
 
     def at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
@@ -69,8 +68,8 @@ class PowerLaw(Schedule):
     """peak_value * max(t / timescale, 1)**exponent."""
 
     peak_value: Number
-    exponent: Number = dataclasses.field(kw_only=True)
-    timescale: Number = dataclasses.field(kw_only=True)
+    exponent: Number = number_field()
+    timescale: Number = number_field()
 
     def at(self, t: jax.Array) -> jax.Array:
         ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
@@ -88,8 +87,8 @@ class ExponentialDecay(Schedule):
     init_value: Number
     decay_rate: Leaf = form_field(LOGARITHM)
     decay_steps: Length = length_field()
-    end_value: Number | None = dataclasses.field(default=None, kw_only=True)
-    staircase: bool = choice_field(False)
+    end_value: Number | None = number_field(default=None)
+    staircase: bool = choice_field(default=False)
 
     def at(self, t: jax.Array) -> jax.Array:
         n = _periods(t, self.decay_steps, self.staircase)
@@ -108,7 +107,7 @@ class SawtoothPolynomial(Schedule):
 
     init_value: Number
     end_value: Number
-    power: Number = dataclasses.field(kw_only=True)
+    power: Number = number_field()
     decay_steps: Length = length_field()
 
     def at(self, t: jax.Array) -> jax.Array:

@@ -14,17 +14,14 @@ from typing import Any, TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._node import list_field
+from jaxsched._core._fields import list_field
+from jaxsched._core._lists import List, as_array, numbers_of, plain_of
 from jaxsched._core._numerics import blend, half_cosine, looked_up, real, whole_if_due
-from jaxsched._core._require import Number, finite, finite_of, refuse, require, sequence
+from jaxsched._core._require import Number, finite, refuse, require, sequence
 from jaxsched._schedules._schedule import Schedule
-
-List = np.ndarray | jax.Array
-PLAIN = int, float, np.integer, np.floating
 
 
 class PiecewiseConstant(Schedule):
@@ -231,7 +228,7 @@ def _step(call: str, boundary: ArrayLike) -> Number:
 
 
 def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
-    plain = _plain(call, boundaries=boundaries)
+    plain = plain_of(call, boundaries=boundaries)
     if plain is not None:
         return plain
     steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
@@ -242,59 +239,3 @@ def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
 
 def _is_whole(x: Any) -> TypeGuard[List]:
     return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
-
-
-def numbers_of(call: str, /, **argument: Any) -> List:
-    """A list of finite numbers as one array: of NumPy's, and with no loop, if all are plain."""
-    ((name, values),) = argument.items()
-    plain = _plain(call, **argument)
-    if plain is not None:
-        return plain
-    if isinstance(values, jax.Array) and values.ndim > 0 and _is_number(values.dtype):
-        if not isinstance(values, Tracer):
-            _require_finite(call, name, values, np.asarray(values))
-        return real(values)
-    return as_array([finite_of(call, name, x) for x in sequence(call, **argument)])
-
-
-def _plain(call: str, /, **argument: Any) -> np.ndarray | None:
-    """The numbers of a list or of an array of NumPy's; None if they are not all plain numbers."""
-    ((name, values),) = argument.items()
-    is_array = isinstance(values, np.ndarray)
-    if not is_array and not isinstance(values, (list, tuple)):
-        return None
-    if not (values.ndim == 1 and _is_number(values.dtype) if is_array else _are_numbers(values)):
-        return None
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(values, np.float64)  # a copy: nobody else changes it
-    except OverflowError:  # of an int that no float holds
-        return None
-    _require_finite(call, name, values, array)
-    return array
-
-
-def _are_numbers(values: Sequence[Any]) -> bool:
-    kinds = set(map(type, values))
-    return bool not in kinds and all(issubclass(kind, PLAIN) for kind in kinds)
-
-
-def _is_number(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-
-
-def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> None:
-    """Raise for the first that is no finite number, and name it."""
-    fine = np.abs(array) <= float(jnp.finfo(jnp.result_type(float)).max)
-    if not fine.all():
-        at = (
-            int(np.argmin(fine)) if array.ndim == 1 else np.unravel_index(fine.argmin(), fine.shape)
-        )
-        finite_of(call, name, values[at])
-
-
-def as_array(numbers: Sequence[Number]) -> List:
-    """A list of numbers, or those of a stack, each along the last axis; of NumPy's if all are."""
-    if any(isinstance(number, jax.Array) for number in numbers):
-        return jnp.stack([real(number) for number in numbers], axis=-1)
-    return np.asarray(numbers, np.float64)

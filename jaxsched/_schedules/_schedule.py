@@ -30,9 +30,10 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length, held, known
-from jaxsched._core._node import RESIDENT, form_field, length_field, require_unstacked, same_leaf
+from jaxsched._core._fields import form_field, kind_of, length_field, number_in
+from jaxsched._core._node import RESIDENT, require_unstacked, same_leaf
 from jaxsched._core._numerics import above_zero, growth, real, saturated
-from jaxsched._core._powers import LOGARITHM, PARTS, Leaf, number_in
+from jaxsched._core._powers import LOGARITHM, PARTS, Leaf
 from jaxsched._core._require import (
     Number,
     finite,
@@ -99,7 +100,7 @@ class Schedule(Written):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
-            if field.name == "steps" and not field.metadata.get("length"):
+            if field.name == "steps" and not kind_of(field).is_length:
                 raise TypeError(
                     f"`steps` of `{cls.__name__}` is a length, which has no gradient. Declare it "
                     "as `steps: int = length_field()`."

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._core._node import list_field
+from jaxsched._core._fields import list_field
+from jaxsched._core._lists import numbers_of
 from jaxsched._core._numerics import looked_up, real
 from jaxsched._core._require import refuse, require
-from jaxsched._schedules._piecewise import numbers_of
 from jaxsched._schedules._schedule import Schedule
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._core import _clock
+from jaxsched._core._fields import fields_of, kind_of
 from jaxsched._core._numerics import real
-from jaxsched._core._powers import Form, forms
+from jaxsched._core._powers import Form
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 Numbers = dict[str, jax.Array]
@@ -45,18 +45,16 @@ def places(
 
 
 def _places_in(node: Schedule, name: str) -> Iterator[Place]:
-    fields = dataclasses.fields(node)  # pyright: ignore[reportArgumentType]
-    static = [f"{f.name}={getattr(node, f.name)!r}" for f in fields if f.metadata.get("static")]
+    fields = fields_of(node)
+    static = [f"{f.name}={getattr(node, f.name)!r}" for f in fields if kind_of(f).is_static]
     name += type(node).__name__ + (f"({', '.join(static)})" if static else "")
-    held, data = forms(node), [f for f in fields if not f.metadata.get("static")]
+    data = [f for f in fields if not kind_of(f).is_static]
     parents = [f for f in data if isinstance(getattr(node, f.name), (tuple, Schedule))]
     for f in data:
         # An only child needs no name. Two of one class would have the same places without one.
         plain = f in parents and len(parents) == 1
         place = f"{name}.{'' if plain else f.name}{'.' if f in parents and not plain else ''}"
-        yield from places(
-            getattr(node, f.name), place, held.get(f.name), f.metadata.get("length", False)
-        )
+        yield from places(getattr(node, f.name), place, kind_of(f).form, kind_of(f).is_length)
 
 
 def numbers_of(schedule: Schedule) -> Numbers:

@@ -21,10 +21,10 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxsched._core._lists import numbers_of
 from jaxsched._core._numerics import real
 from jaxsched._core._padded import lengthened, size
 from jaxsched._core._require import positive, refuse, require, static_length
-from jaxsched._schedules._piecewise import numbers_of
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None

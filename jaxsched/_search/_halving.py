@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxsched._core._fields import choice_field
 from jaxsched._core._node import Node
 from jaxsched._core._numerics import real
 from jaxsched._core._require import length, one_of, refuse, require, sequence
@@ -120,7 +120,7 @@ class _Advance(Node):
     """A part of a run: those of the same length are one program."""
 
     function: Callable[..., Any]
-    steps: int = dataclasses.field(metadata={"static": True})
+    steps: int = choice_field(kw_only=False)
 
     def __call__(self, schedule: Any, state: Any) -> tuple[Any, jax.Array]:
         state, score = self.function(schedule, state, self.steps)

@@ -6,7 +6,6 @@ be kept by it for ever, with all the data that it closes over, and that the prog
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import weakref
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial, all_leaves
 
+from jaxsched._core._fields import choice_field
 from jaxsched._core._node import Node
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -24,7 +24,7 @@ _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDicti
 class Weakly(Node):
     """A function that is not kept alive."""
 
-    function: weakref.ref[Callable[..., Any]] = dataclasses.field(metadata={"static": True})
+    function: weakref.ref[Callable[..., Any]] = choice_field(kw_only=False)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         function = self.function()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxsched._core import _meant
+from jaxsched._core._factory import made
 from jaxsched._schedules._schedule import Schedule
 
 Factory = Callable[..., Any]
@@ -16,8 +17,7 @@ Factory = Callable[..., Any]
 # Names that functions and methods had once, and have for ever: what was read will be read.
 OLD_NAMES: dict[str, str] = {}
 
-_adopted: dict[str, Factory] = {}  # the user's
-_namespaces: list[Mapping[str, Any]] = [_adopted]
+_namespaces: list[Mapping[str, Any]] = [made]
 
 _MADE = ("Schedule", "Rule", "Stateful")
 _OPAQUE = ("from_function", "feedback")  # what it takes has no text
@@ -27,13 +27,6 @@ _PLACED = ["init_value", "end_value", "steps"]
 def publish(names: Mapping[str, Any]) -> None:
     """Let text know the names of the package: the package gives its own namespace."""
     _namespaces.insert(0, names)
-
-
-def adopt(name: str, function: Factory) -> None:
-    """Let text know a function of the user's; one of the same name that was here is replaced."""
-    if name in _namespaces[0]:
-        raise ValueError(f"`jaxsched.{name}` exists. Give your class another name.")
-    _adopted[name] = function
 
 
 def factory(name: str) -> Factory | None:
