@@ -22,7 +22,8 @@ REFERENCE = {
     "Curves without one": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
     "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
     "Algebra": "Schedule join select minimum maximum from_function trainable Units",
-    "A schedule of your own": "factory Curve number_field length_field list_field choice_field",
+    "A schedule or a rule of your own": "factory Curve number_field length_field list_field "
+    "choice_field Rule Listener Observation initially",
     "Recipes": "warmup_constant warmup_linear warmup_cosine warmup_polynomial warmup_exponential "
     "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
     "one_cycle_momentum slanted_triangular noam bert",

@@ -139,6 +139,10 @@ from jaxsched._rules._kl import kl_adaptive as kl_adaptive
 
 # Rules.
 from jaxsched._rules._plateau import reduce_on_plateau as reduce_on_plateau
+from jaxsched._rules._mailbox import Observation as Observation
+from jaxsched._rules._rule import Listener as Listener
+from jaxsched._rules._rule import Rule as Rule
+from jaxsched._rules._rule import initially as initially
 from jaxsched._rules._stateful import Stateful as Stateful
 from jaxsched._rules._spike_guard import spike_guard as spike_guard
 from jaxsched._rules._tunable import tunable as tunable
@@ -201,6 +205,10 @@ __all__ = [
     "length_field",
     "list_field",
     "choice_field",
+    "Rule",
+    "Listener",
+    "Observation",
+    "initially",
     # Recipes.
     "warmup_constant",
     "warmup_linear",

@@ -64,14 +64,14 @@ def test_what_would_break_the_state_is_passed_over():
     rule = js.feedback(lambda s, metric: s / metric)
     found, state = values(rule, [2.0, 0.0, NAN, 4.0, 1e-38, 1e-38])
     assert found[:4] == [0.5, 0.5, 0.5, 0.125] and np.all(np.isfinite(found))
-    assert jnp.isfinite(state.factors["scale_factors"][0].memory)
+    assert jnp.isfinite(js.factors(state)["scale"][0].memory)
 
 
 def test_the_state_is_kept_in_strong_types_whatever_it_is_given():
     start = {"a": 1, "b": np.float64(2.0), "c": True, "d": [jnp.zeros(3, jnp.bfloat16)]}
     rule = js.feedback(lambda s, m: {**s, "b": s["b"] + m}, start, factor=lambda s: s["b"])
     _, state = values(rule, [1.0])
-    memory = state.factors["scale_factors"][0].memory
+    memory = js.factors(state)["scale"][0].memory
     kinds = jax.tree.map(lambda x: (x.dtype.name, x.weak_type), memory)
     assert kinds == {
         "a": ("int32", False),

@@ -149,7 +149,11 @@ def test_who_waits_becomes_sharper():
     found, state = answers([1.0, 3.0] * 7 + [1.0], **SMALL)
     (flat,) = js.factors(state)["learning_rate"]
     assert found == [(1, UNDECIDED)] * 15
-    assert (int(flat.ring.merged), int(flat.ring.filled), int(flat.ring.waited)) == (2, 4, 0)
+    assert (int(flat.latest.merged), int(flat.latest.means.filled), int(flat.latest.waited)) == (
+        2,
+        4,
+        0,
+    )
     found, _ = answers([3.0, 1.0], state, **SMALL)
     assert found == [(1, UNDECIDED), (0.5, FLAT)]
     # With noise of half the metric, and a margin of a twentieth, it takes its time.
@@ -221,7 +225,7 @@ def test_a_block_that_was_longer_ends_at_once():
     _, state = answers([1.0] * 8, **{**SMALL, "block_size": 9})
     found, state = answers([1.0] * 8, state, **SMALL)
     assert found[-1] == (0.5, FLAT)
-    with pytest.raises(ValueError, match=r"8 blocks.*blocks=10.*graft"):
+    with pytest.raises(ValueError, match=r"blocks=10.*blocks=8.*graft"):
         answers([1.0], state, **{**SMALL, "blocks": 10})
 
 
@@ -298,4 +302,4 @@ def test_graft_across_another_number_of_blocks_keeps_the_cuts():
     (old,) = js.factors(state)["scale"]
     assert old.cuts == 2
     (new,) = js.factors(js.graft(tx(16).init({}), state))["scale"]
-    assert (new.scale, new.cuts, new.ring.filled) == (0.25, 2, 0)
+    assert (new.scale, new.cuts, new.latest.means.filled) == (0.25, 2, 0)

@@ -178,5 +178,5 @@ def test_the_length_of_its_window_is_no_tracer():
 
 def test_the_window_of_another_length_is_refused():
     _, state = scales([1.0, 0.9], window_size=3)
-    with pytest.raises(ValueError, match="window of 3 metrics"):
+    with pytest.raises(ValueError, match="made with window_size=3"):
         scales([0.8], state, window_size=5)

@@ -11,6 +11,8 @@ import optax
 import pytest
 
 import jaxsched as js
+from jaxsched._core._trees import all_of
+from jaxsched._rules._mailbox import Mail
 
 PARAMS = {"w": jnp.ones(3)}
 LINE = js.linear(0.1, 0.0, 10)
@@ -250,7 +252,7 @@ class TestNothingIsHeard:
 
     def test_it_is_counted_and_said(self):
         state = self.run()
-        (mail,) = js.factors(state)["learning_rate"][0].mailbox.values()
+        mail = all_of(Mail, state)[-1]
         assert mail.heard == 0 and mail.silent == 130
         found = js.diagnose(state)
         assert found.unheard["accuracy"] == 130

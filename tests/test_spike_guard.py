@@ -14,7 +14,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched import testing
-from jaxsched._rules import _rolling
+from jaxsched._rules import _ring, _spikes
 
 NAN, INF = float("nan"), float("inf")
 LARGEST = float(np.finfo(np.float32).max)
@@ -219,13 +219,13 @@ def test_the_length_of_its_window_is_no_tracer_and_no_other():
     with pytest.raises(ValueError, match="length of an array"):
         jax.jit(lambda n: js.spike_guard(window_size=n).init())(3)
     _, state = scales([1.0], window_size=70)
-    with pytest.raises(ValueError, match=r"window of 70 metrics.*window_size=71.*graft"):
+    with pytest.raises(ValueError, match=r"window_size=71.*window_size=70.*graft"):
         scales([1.0], state, window_size=71)
 
 
 def filled(values, size=None):
-    add = jax.jit(_rolling.add)
-    window = _rolling.start(size or len(values))
+    add = jax.jit(_ring.append)
+    window = _ring.empty(size or len(values))
     for value in values:
         window = add(window, jnp.float32(value), jnp.asarray(True))
     return window
@@ -239,7 +239,7 @@ def test_the_moments_of_a_window(offset, scale):
     r = np.random.default_rng(0)
     values = np.float32(np.clip(offset + scale * r.uniform(-1, 1, 40), -LARGEST, LARGEST))
     window = filled(values, 32)
-    low, high, mean, std = (float(x) for x in _rolling._parts(window))
+    low, high, mean, std = (float(x) for x in _spikes.spread(window))
     mean, std = low * (1 - mean) + high * mean, (high - low) * std
     last = values[-32:].astype(np.float64)
     np.testing.assert_allclose(mean, last.mean(), rtol=1e-5, atol=1e-5 * scale)
@@ -247,7 +247,7 @@ def test_the_moments_of_a_window(offset, scale):
     for sigmas, expected in ((3.0, True), (3.3, False)):
         value = last.mean() + 3.15 * last.std(ddof=1)
         if value < LARGEST:
-            assert _rolling.is_spike(window, jnp.float32(value), sigmas, 32) == expected
+            assert _spikes.is_spike(window, jnp.float32(value), sigmas, 32) == expected
 
 
 def test_the_scale_of_a_metric_changes_nothing():
@@ -255,26 +255,26 @@ def test_the_scale_of_a_metric_changes_nothing():
     values = r.normal(1, 0.1, 40)
     for value in (1.2, 1.29, 1.31, 2.0):
         found = {
-            bool(_rolling.is_spike(filled(values * c), jnp.float32(value * c), 3.0, 20))
+            bool(_spikes.is_spike(filled(values * c), jnp.float32(value * c), 3.0, 20))
             for c in (1.0, 2.0**-60, 2.0**90, 3.7e5)
         }
         assert len(found) == 1
 
 
 def test_nothing_is_known_of_an_empty_window():
-    window = _rolling.start(4)
-    assert _rolling.count(window) == 0
-    assert not _rolling.is_spike(window, jnp.float32(9.0), 6.0, 0)
-    window = _rolling.add(window, jnp.float32(NAN), jnp.asarray(False))
+    window = _ring.empty(4)
+    assert window.filled == 0
+    assert not _spikes.is_spike(window, jnp.float32(9.0), 6.0, 0)
+    window = _ring.append(window, jnp.float32(NAN), jnp.asarray(False))
     chex.assert_tree_all_finite(window)
-    assert _rolling.count(window) == 0
+    assert window.filled == 0
 
 
 def test_a_window_counts_round():
     window = filled([1.0, 2.0, 3.0])._replace(filled=jnp.asarray(2**31 - 2, jnp.int32))
     for value in (5.0, 6.0, 7.0):
-        window = _rolling.add(window, jnp.float32(value), jnp.asarray(True))
-        assert _rolling.count(window) == 3 and window.filled > 0
+        window = _ring.append(window, jnp.float32(value), jnp.asarray(True))
+        assert window.filled == 3
     assert sorted(window.values.tolist()) == [5.0, 6.0, 7.0]
 
 

@@ -15,6 +15,8 @@ from flax.training.train_state import TrainState
 
 import jaxsched as js
 from jaxsched import testing
+from jaxsched._core._trees import all_of
+from jaxsched._rules._mailbox import Mail
 
 RATE = js.linear(1.0, 0.0, 10)
 PARAMS = {"w": jnp.ones(3)}
@@ -109,9 +111,9 @@ def test_observations_between_two_updates_are_one():
         state = js.observe(state, value=value)
     with pytest.warns(UserWarning, match="observed by"):
         _, state = tx.update(PARAMS, state, value=5.0)
-    factor = state.factors["learning_rate_factors"][0]
+    (factor,) = js.factors(state)["learning_rate"]
     assert factor.best == 3 and factor.judged == 1
-    assert factor.mailbox["value"].finite == 0
+    assert all_of(Mail, state)[0].finite == 0
 
 
 def test_override_and_return():
@@ -193,7 +195,9 @@ def test_a_stacked_state():
     states = jax.vmap(lambda s, v: js.observe(s, value=v))(states, jnp.arange(4.0))
     _, states = jax.vmap(lambda s: tx.update(PARAMS, s))(states)
     np.testing.assert_array_equal(js.step(states), [1, 1, 1, 1])
-    np.testing.assert_array_equal(states.factors["learning_rate_factors"][0].best, jnp.arange(4.0))
+    np.testing.assert_array_equal(
+        states.factors["learning_rate_factors"][0].memory.best, jnp.arange(4.0)
+    )
     np.testing.assert_array_equal(js.hyperparams(states)["learning_rate"], np.ones(4))
 
 
@@ -252,7 +256,7 @@ class TestGraft:
         assert "does not have: PlateauState of learning_rate" in caplog.text
         assert js.step(new) == 4
         testing.assert_same(new[0], old[0])
-        assert new[1].factors["learning_rate_factors"][0].judged == 0
+        assert js.factors(new)["learning_rate"][0].judged == 0
 
     def test_a_factor_moved(self):
         _, old = self.trained(RATE * plateau())
@@ -310,8 +314,9 @@ class TestGraft:
                 assert js.factors(state)["learning_rate"][0].bad == 3
 
     def heard(self, state):
-        found = js.factors(state).items()
-        return {name: float(x[0].mailbox["value"].total) for name, x in found if x}
+        names = [name for name, x in js.factors(state).items() if x]
+        mails = [float(mail.total) for mail in all_of(Mail, state)]
+        return dict(zip(names, mails, strict=True))
 
     def test_clocks_that_changed_are_told_apart_by_their_labels(self):
         params = {"w": jnp.ones(3), "b": jnp.ones(3)}
@@ -367,15 +372,19 @@ class TestGraft:
 
     def test_a_rule_that_has_learnt_to_count_more(self, caplog):
         tx, old = self.trained(RATE * plateau())
-        (state,) = old[1].factors["learning_rate_factors"]
+        (heard,) = old[1].factors["learning_rate_factors"]
+        state = heard.memory
         assert state.scale < 1
         fewer = collections.namedtuple("PlateauState", [f for f in state._fields if f != "cuts"])
         then = fewer(**{name: getattr(state, name) for name in fewer._fields})
-        old = (old[0], old[1]._replace(factors={"learning_rate_factors": (then,)}))
+        old = (
+            old[0],
+            old[1]._replace(factors={"learning_rate_factors": (heard._replace(memory=then),)}),
+        )
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), old)
         assert "does not have: cuts of PlateauState of learning_rate" in caplog.text
-        (state,) = new[1].factors["learning_rate_factors"]
+        (state,) = js.factors(new)["learning_rate"]
         assert (state.scale, state.bad, state.cuts) == (then.scale, then.bad, 0)
 
     def test_each_tunable_gets_its_own_numbers(self):

@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxsched as js
 from jaxsched import testing
+from jaxsched._core._trees import all_of
+from jaxsched._rules._mailbox import Mail
 
 RATE = js.warmup_cosine(0.1, total_steps=20, warmup_steps=3)
 PARAMS = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3)}
@@ -331,10 +333,10 @@ class TestWrappers:
         with jax.numpy_dtype_promotion("standard"):
             _, state = tx.update(nan, state, PARAMS)
             assert js.step(state) == 0
-            mail = state.inner_state.factors["learning_rate_factors"][0].mailbox["value"]
+            (mail,) = all_of(Mail, state)
             assert mail.finite == 1
             _, state = tx.update(PARAMS, state, PARAMS)
-        assert state.inner_state.factors["learning_rate_factors"][0].judged == 1
+        assert js.factors(state)["learning_rate"][0].judged == 1
 
     def test_inside_each_other(self):
         tx = js.wrap(js.inject(optax.sgd, learning_rate=RATE), plateau())

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import real, saturated
-from jaxsched._core._require import Number
 
 MODES = ("min", "max")
 _ROUNDING = 1e-6
 
 
 def lowered(
-    scale: jax.Array, factor: Number, floor: Number, cuts: jax.Array
+    scale: jax.Array, factor: ArrayLike, floor: ArrayLike, cuts: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """A scale that was cut, and whether that lowers it: at its floor no cut does."""
     least = real(floor)
@@ -23,7 +23,9 @@ def lowered(
     return lower, cuts & (lower < scale)
 
 
-def beyond(metric: jax.Array, best: jax.Array, mode: str, rtol: Number, atol: Number) -> jax.Array:
+def beyond(
+    metric: jax.Array, best: jax.Array, mode: str, rtol: ArrayLike, atol: ArrayLike
+) -> jax.Array:
     """Is it beyond `best` by rtol * |best| + atol? From |best|, it is right below zero too."""
     margin = saturated(real(rtol) * jnp.abs(best) + real(atol))
     return metric < best - margin if mode == "min" else metric > best + margin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,10 +13,9 @@ from jaxsched._core._clock import counted
 from jaxsched._core._fields import choice_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
-from jaxsched._rules import _mailbox
-from jaxsched._rules._mailbox import Mailbox, Observation
-from jaxsched._rules._rule import Axis, Listener, listening
-from jaxsched._rules._stateful import Rule, chosen
+from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._rule import Axis, Listener, Rule, fresh, initially, like, listening
+from jaxsched._rules._stateful import chosen
 
 KINDS = (jnp.bool_, jnp.integer, jnp.floating)
 OTHER = len(KINDS)
@@ -26,43 +24,39 @@ OTHER = len(KINDS)
 class FeedbackState(NamedTuple):
     """What a rule made by `feedback` remembers."""
 
-    mailbox: Mailbox  # what was observed since the last update
     memory: Any  # what its `react` gives, in the shapes and dtypes of `init_state`
-    cuts: jax.Array  # int32: how often its factor fell
-    raises: jax.Array  # int32: how often it rose
+    cuts: jax.Array = initially(0)  # how often its factor fell
+    raises: jax.Array = initially(0)  # how often it rose
 
 
 class Feedback(Listener):
-    """factor(memory), where memory = react(memory, metric) at every metric."""
+    """factor(memory), where memory = function(memory, metric) at every metric."""
 
-    react: Callable[[Any, jax.Array], Any] = dataclasses.field(metadata={"static": True})
+    function: Callable[[Any, jax.Array], Any] = choice_field(kw_only=False)
     init_state: Any = 1.0
     factor: Callable[[Any], Any] | None = choice_field(default=None)
-    metric: str = choice_field(default="value")
-    axis_name: Axis = choice_field(default=None)
 
-    def _start(self, params: Any = None) -> FeedbackState:
-        zeros = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-        return FeedbackState(_mailbox.empty(self.metric), fresh(self.init_state), *zeros)
+    def start(self, params: Any) -> FeedbackState:
+        return FeedbackState(self.init_state)
 
-    def _react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
-        new = like(self.react(state.memory, seen.value), state.memory)
+    def react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
+        new = like(self.function(state.memory, seen.value), state.memory)
         finite = jax.tree.reduce(
             lambda so_far, x: so_far & jnp.all(jnp.isfinite(x)), new, jnp.ones((), bool)
         )
         # What a state became is never NaN: a run that goes on must not be lost by one metric.
-        memory = chosen(seen.heard & finite, new, state.memory)
-        before, after = self._worth(state.memory), self._worth(memory)
+        memory = chosen(finite, new, state.memory)
+        before, after = self._factor_of(state.memory), self._factor_of(memory)
         return state._replace(
             memory=memory,
             cuts=counted(state.cuts, after < before),
             raises=counted(state.raises, after > before),
         )
 
-    def _value(self, state: FeedbackState, t: jax.Array) -> jax.Array:
-        return self._worth(state.memory)
+    def value(self, state: FeedbackState, t: jax.Array) -> jax.Array:
+        return self._factor_of(state.memory)
 
-    def _worth(self, memory: Any) -> jax.Array:
+    def _factor_of(self, memory: Any) -> jax.Array:
         return real(memory if self.factor is None else self.factor(memory))
 
 
@@ -133,27 +127,10 @@ def feedback(
     return rule
 
 
-def fresh(tree: Any) -> Any:
-    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
-    return jax.tree.map(lambda x: jnp.array(x, _dtype(x), copy=True), tree)
-
-
-def like(tree: Any, old: Any) -> Any:
-    """A tree in the dtypes and shapes of another."""
-    return jax.tree.map(lambda x, y: jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape), tree, old)
-
-
-def _dtype(x: Any) -> Any:
-    kind = jnp.result_type(x)
-    if jnp.issubdtype(kind, jnp.floating):
-        return jnp.result_type(float)
-    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
-
-
 def _require_rule(rule: Feedback) -> None:
     """Raise unless the functions of a rule give what they must."""
     memory = _memory(rule.init_state)
-    found = _traced("react", rule.react, memory, jax.eval_shape(lambda: real(0.0)))
+    found = _traced("react", rule.function, memory, jax.eval_shape(lambda: real(0.0)))
     must = f"give a state like the one it is given, {_shown(memory)}"
     require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
     value = memory if rule.factor is None else _traced("factor", rule.factor, memory)

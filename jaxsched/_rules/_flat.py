@@ -22,31 +22,84 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import Length, counted, held
+from jaxsched._core._clock import LAST, counted
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import above_zero, real, saturated
-from jaxsched._core._require import Number, length, one_of, positive, refuse, require, within
-from jaxsched._rules import _blocks, _mailbox
+from jaxsched._core._require import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROPER,
+    UNIT,
+    length,
+    refuse,
+    require,
+)
+from jaxsched._rules import _ring
 from jaxsched._rules._better import MODES, lowered
-from jaxsched._rules._blocks import Blocks
-from jaxsched._rules._mailbox import Mailbox, Observation
-from jaxsched._rules._rolling import SMALL, parts, small
-from jaxsched._rules._rule import Axis, Listener, listening
-from jaxsched._rules._stateful import Rule, chosen
+from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._ring import SMALL, Ring, parts, small
+from jaxsched._rules._rule import Listener, fresh, initially
+from jaxsched._rules._stateful import chosen
 
 UNDECIDED, IMPROVING, FLAT = 0, 1, 2
+
+
+def _even(call: str, /, **argument: Any) -> int:
+    """The number of blocks, checked."""
+    ((name, value),) = argument.items()
+    n = length(call, **argument, least=8)
+    must = "be an even int: an array has that length"
+    require(isinstance(n, int) and n % 2 == 0, refuse(call, name, must, value))
+    return int(n)
+
+
+class Blocks(NamedTuple):
+    """What is remembered of the metric: the means of blocks of observations."""
+
+    means: Ring  # of the latest blocks since the last cut
+    block: jax.Array = initially(0.0)  # the mean of the observations of the block to come
+    gathered: jax.Array = initially(0)  # how many they are
+    merged: jax.Array = initially(1)  # a block is this many times `block_size`
+    waited: jax.Array = initially(0)  # undecided answers in a row
+
+
+def gathered(old: Blocks, value: jax.Array, block_size: ArrayLike) -> tuple[Blocks, jax.Array]:
+    """With an observation more; does it end a block?"""
+    count = counted(old.gathered, jnp.ones((), bool))
+    # A mean that goes along, for a sum of large ones would overflow.
+    block = old.block + (value / real(count) - old.block / real(count))
+    size = jnp.maximum(_clock.read(block_size), 1)
+    # At least: a block that was begun when they were longer ends now.
+    ends = count >= jnp.minimum(size, LAST // old.merged) * old.merged
+    closed = old._replace(
+        means=_ring.append(old.means, block),
+        block=jnp.zeros_like(old.block),
+        gathered=jnp.zeros_like(old.gathered),
+    )
+    return chosen(ends, closed, old._replace(block=block, gathered=count)), ends
+
+
+def merged(old: Blocks) -> Blocks:
+    """Half as many blocks, each of two neighbours."""
+    return old._replace(
+        means=_ring.halved(old.means),
+        merged=jnp.minimum(old.merged, LAST // 2) * 2,
+        waited=jnp.zeros_like(old.waited),
+    )
 
 
 class FlatState(NamedTuple):
     """What `reduce_when_flat` remembers. Every number is finite, whatever was observed."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    scale: jax.Array  # float: the factor
-    answer: jax.Array  # int32: the last one: 0 undecided, 1 improving, 2 flat, and cut
-    ring: Blocks  # the latest blocks of observations
-    cooldown: jax.Array  # int32: observations still to pass before one is looked at
-    cuts: jax.Array  # int32: how often the scale was cut
-    spared: jax.Array  # int32: cuts that found it at its floor, since it last improved
+    latest: Blocks  # the latest blocks of observations
+    scale: jax.Array = initially(1.0)  # the factor
+    answer: jax.Array = initially(
+        UNDECIDED
+    )  # the last one: 0 undecided, 1 improving, 2 flat, and cut
+    cooldown: jax.Array = initially(0)  # observations still to pass before one is looked at
+    cuts: jax.Array = initially(0)  # how often the scale was cut
+    spared: jax.Array = initially(0)  # cuts that found it at its floor, since it last improved
 
     @property
     def flat(self) -> jax.Array:
@@ -60,117 +113,6 @@ class FlatState(NamedTuple):
 
 
 class ReduceWhenFlat(Listener):
-    """scale, cut by `factor` when the metric is flat."""
-
-    mode: str = choice_field(default="min")
-    factor: Number = number_field(default=0.1)
-    block_size: Length = length_field(default=16)
-    blocks: int = choice_field(default=32)
-    rtol: Number = number_field(default=0.05)
-    atol: Number = number_field(default=0.0)
-    sigmas: Number = number_field(default=2.0)
-    cooldown: Length = length_field(default=0)
-    min_scale: Number = number_field(default=0.0)
-    metric: str = choice_field(default="value")
-    axis_name: Axis = choice_field(default=None)
-
-    def _start(self, params: Any = None) -> FlatState:
-        def zero() -> jax.Array:
-            return jnp.zeros((), jnp.int32)
-
-        return FlatState(
-            mailbox=_mailbox.empty(self.metric),
-            scale=real(1.0),
-            answer=zero(),
-            ring=_blocks.start(self.blocks),
-            cooldown=zero(),
-            cuts=zero(),
-            spared=zero(),
-        )
-
-    def _value(self, state: FlatState, t: jax.Array) -> jax.Array:
-        return jnp.maximum(state.scale, real(self.min_scale))
-
-    def _react(self, state: FlatState, seen: Observation, t: jax.Array) -> FlatState:
-        found = state.ring.means.shape
-        require(
-            found == (self.blocks,),
-            f"the state has {found[-1]} blocks, and `reduce_when_flat(blocks={self.blocks})` "
-            "others: restore it with `graft`.",
-        )
-        cooling = state.cooldown > 0
-        passed = state._replace(cooldown=state.cooldown - 1)
-        new = chosen(cooling, passed, self._gather(state, seen.value))
-        return chosen(seen.heard, new, state)
-
-    def _gather(self, state: FlatState, value: jax.Array) -> FlatState:
-        """With an observation more, and an answer if it ends a block."""
-        ring, ends = _blocks.gather(state.ring, value, self.block_size)
-        state = state._replace(ring=ring)
-        return chosen(ends, self._judge(state), state)
-
-    def _judge(self, state: FlatState) -> FlatState:
-        ring = state.ring
-        flat, improving = self._tested(ring)
-        # Once the blocks were all there and have been merged, half of them are as long.
-        ready = (ring.filled >= self.blocks) | (ring.merged > 1)
-        flat, undecided = ready & flat, ready & ~flat & ~improving
-        answer = jnp.where(flat, FLAT, jnp.where(ready & improving, IMPROVING, UNDECIDED))
-        waited = jnp.where(undecided, counted(ring.waited, undecided), 0)
-        ring = ring._replace(waited=waited)
-        spared = jnp.where(answer == IMPROVING, 0, state.spared)
-        state = state._replace(answer=answer.astype(jnp.int32), ring=ring, spared=spared)
-        merges = (waited >= self.blocks) & (ring.filled >= self.blocks)
-        longer = state._replace(ring=chosen(merges, _blocks.merge(ring), ring))
-        return chosen(flat, self._cut(state), longer)
-
-    def _tested(self, ring: Blocks) -> tuple[jax.Array, jax.Array]:
-        """Is it flat, and is it improving? The slope is in parts of the range of the means."""
-        n, at = real(jnp.maximum(ring.filled, 3)), _blocks.places(ring)
-        inside = at < ring.filled
-        low, high, part = parts(ring.means, inside)
-        mean = jnp.sum(part) / n
-        # Both about their means: of neither is a large part taken off again.
-        x = jnp.where(inside, real(at) - (n - 1) / 2, 0)
-        y = jnp.where(inside, part - mean, 0)
-        squares = n * (n * n - 1) / 12
-        slope = jnp.sum(x * y) / squares
-        noise = jnp.sum((y - slope * x) ** 2) / (n - 2)
-        error = real(self.sigmas) * jnp.sqrt(noise / squares)
-        slope = slope if self.mode == "min" else -slope
-        level = jnp.abs(low * (1 - mean) + high * mean)
-        # What is allowed from one block to the next.
-        margin = (real(self.rtol) * level + real(self.atol)) * real(ring.merged) / self.blocks
-        allowed = saturated(margin) * SMALL / above_zero(small(high, low))
-        return slope - error >= -allowed, slope + error < 0
-
-    def _cut(self, state: FlatState) -> FlatState:
-        always = jnp.ones_like(state.scale, bool)
-        lower, lowers = lowered(state.scale, self.factor, self.min_scale, always)
-        return self._start()._replace(
-            mailbox=state.mailbox,
-            scale=lower,
-            answer=state.answer,
-            cooldown=_clock.read(self.cooldown),
-            cuts=counted(state.cuts, lowers),
-            spared=counted(state.spared, ~lowers),
-        )
-
-
-def reduce_when_flat(
-    *,
-    mode: str = "min",
-    factor: ArrayLike = 0.1,
-    block_size: ArrayLike = 16,
-    blocks: int = 32,
-    rtol: ArrayLike = 0.05,
-    atol: ArrayLike = 0.0,
-    sigmas: ArrayLike = 2.0,
-    cooldown: ArrayLike = 0,
-    min_scale: ArrayLike = 0.0,
-    metric: str = "value",
-    axis_name: Axis = None,
-) -> Rule:
     """A factor, cut when a noisy metric is flat: for the loss of every minibatch.
 
         b, e: slope, and its standard error, of a line through the means of the latest blocks
@@ -226,21 +168,80 @@ def reduce_when_flat(
       where the slope of a line is as likely up as down; Schuirmann, 1987, for the test of
       equivalence, which tells "flat" from "too noisy to tell".
     """
-    call = "reduce_when_flat"
-    one_of(call, MODES, mode=mode)
-    n = length(call, blocks=blocks, least=8)
-    even = isinstance(n, int) and n % 2 == 0
-    require(even, refuse(call, "blocks", "be an even int: an array has that length", blocks))
-    not_negative = "not be negative", lambda x: x >= 0
-    return ReduceWhenFlat(
-        mode=mode,
-        factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
-        block_size=held(length(call, block_size=block_size, least=1)),
-        blocks=int(n),
-        rtol=within(call, *not_negative, rtol=rtol),
-        atol=within(call, *not_negative, atol=atol),
-        sigmas=positive(call, sigmas=sigmas),
-        cooldown=held(length(call, cooldown=cooldown)),
-        min_scale=within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), min_scale=min_scale),
-        **listening(call, metric, axis_name),
-    )
+
+    mode: str = choice_field(default="min", among=MODES)
+    factor: ArrayLike = number_field(default=0.1, within=PROPER)
+    block_size: ArrayLike = length_field(default=16, least=1)
+    blocks: int = choice_field(default=32, check=_even)
+    rtol: ArrayLike = number_field(default=0.05, within=NOT_NEGATIVE)
+    atol: ArrayLike = number_field(default=0.0, within=NOT_NEGATIVE)
+    sigmas: ArrayLike = number_field(default=2.0, within=POSITIVE)
+    cooldown: ArrayLike = length_field(default=0)
+    min_scale: ArrayLike = number_field(default=0.0, within=UNIT)
+
+    def start(self, params: Any) -> FlatState:
+        return FlatState(Blocks(_ring.empty(self.blocks)))
+
+    def value(self, state: FlatState, t: jax.Array) -> jax.Array:
+        return jnp.maximum(state.scale, real(self.min_scale))
+
+    def react(self, state: FlatState, seen: Observation, t: jax.Array) -> FlatState:
+        _ring.require_size(state.latest.means, "reduce_when_flat", "blocks", self.blocks)
+        passed = state._replace(cooldown=state.cooldown - 1)
+        return chosen(state.cooldown > 0, passed, self._gather(state, seen.value))
+
+    def _gather(self, state: FlatState, value: jax.Array) -> FlatState:
+        """With an observation more, and an answer if it ends a block."""
+        latest, ends = gathered(state.latest, value, self.block_size)
+        state = state._replace(latest=latest)
+        return chosen(ends, self._judge(state), state)
+
+    def _judge(self, state: FlatState) -> FlatState:
+        latest = state.latest
+        full = latest.means.filled >= self.blocks
+        flat, improving = self._tested(latest)
+        # Once the blocks were all there and have been merged, half of them are as long.
+        ready = full | (latest.merged > 1)
+        flat, undecided = ready & flat, ready & ~flat & ~improving
+        answer = jnp.where(flat, FLAT, jnp.where(ready & improving, IMPROVING, UNDECIDED))
+        waited = jnp.where(undecided, counted(latest.waited, undecided), 0)
+        latest = latest._replace(waited=waited)
+        spared = jnp.where(answer == IMPROVING, 0, state.spared)
+        state = state._replace(answer=answer.astype(jnp.int32), latest=latest, spared=spared)
+        merges = (waited >= self.blocks) & full
+        longer = state._replace(latest=chosen(merges, merged(latest), latest))
+        return chosen(flat, self._cut(state), longer)
+
+    def _tested(self, latest: Blocks) -> tuple[jax.Array, jax.Array]:
+        """Is it flat, and is it improving? The slope is in parts of the range of the means."""
+        means, inside = latest.means, latest.means.inside
+        n, at = real(jnp.maximum(means.filled, 3)), jnp.arange(means.size, dtype=jnp.int32)
+        low, high, part = parts(means)
+        mean = jnp.sum(part) / n
+        # Both about their means: of neither is a large part taken off again.
+        x = jnp.where(inside, real(at) - (n - 1) / 2, 0)
+        y = jnp.where(inside, part - mean, 0)
+        squares = n * (n * n - 1) / 12
+        slope = jnp.sum(x * y) / squares
+        noise = jnp.sum((y - slope * x) ** 2) / (n - 2)
+        error = real(self.sigmas) * jnp.sqrt(noise / squares)
+        slope = slope if self.mode == "min" else -slope
+        level = jnp.abs(low * (1 - mean) + high * mean)
+        # What is allowed from one block to the next.
+        margin = (real(self.rtol) * level + real(self.atol)) * real(latest.merged) / self.blocks
+        allowed = saturated(margin) * SMALL / above_zero(small(high, low))
+        return slope - error >= -allowed, slope + error < 0
+
+    def _cut(self, state: FlatState) -> FlatState:
+        always = jnp.ones_like(state.scale, bool)
+        lower, lowers = lowered(state.scale, self.factor, self.min_scale, always)
+        return fresh(self.start(None))._replace(
+            scale=lower,
+            answer=state.answer,
+            cooldown=_clock.read(self.cooldown),
+            cuts=counted(state.cuts, lowers),
+            spared=counted(state.spared, ~lowers),
+        )
+
+
+reduce_when_flat = factory(ReduceWhenFlat)

@@ -13,11 +13,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, number_field
 from jaxsched._core._numerics import dot, real
-from jaxsched._core._require import Number, flag, positive, refuse, require, within
-from jaxsched._rules._rule import Axis, axis
-from jaxsched._rules._stateful import LikeParams, Rule, chosen
+from jaxsched._core._require import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    flag,
+    refuse,
+    require,
+)
+from jaxsched._rules._rule import Axis, Rule, agreed_over, initially
+from jaxsched._rules._stateful import LikeParams, chosen
 
 
 class HypergradientState(NamedTuple):
@@ -25,79 +32,10 @@ class HypergradientState(NamedTuple):
 
     scale: jax.Array  # float: the factor
     previous: LikeParams  # the gradient before, in the dtypes of the parameters
-    judged: jax.Array  # int32: gradients seen so far
+    judged: jax.Array = initially(0)  # gradients seen so far
 
 
 class Hypergradient(Rule):
-    """scale * exp(rate * cos(gradient, previous)), or scale + rate * (gradient, previous)."""
-
-    rate: Number = number_field(default=0.02)
-    normalize: bool = choice_field(default=True)
-    init_value: Number = number_field(default=1.0)
-    min_scale: Number = number_field(default=0.0)
-    max_scale: Number = number_field(default=10.0)
-    axis_name: Axis = choice_field(default=None)
-
-    def _start(self, params: Any = None) -> HypergradientState:
-        return HypergradientState(
-            scale=jnp.array(real(self.init_value), copy=True),
-            previous=LikeParams(jax.tree.map(_nothing, params)),
-            judged=jnp.zeros((), jnp.int32),
-        )
-
-    def _hear(self, state: HypergradientState, metrics: dict[str, Any]) -> HypergradientState:
-        gradient = metrics.get("updates")
-        if gradient is None or state.previous.tree is None:
-            raise ValueError(
-                f"`{self}` compares gradients, and was given none: it works in an optimizer, "
-                "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
-            )
-        alignment, usable = self._alignment(gradient, state.previous.tree)
-        moved = self._moved(self._value(state, state.judged), alignment)
-        new = HypergradientState(
-            scale=jnp.where(state.judged > 0, moved, state.scale),
-            previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
-            judged=counted(state.judged, usable),
-        )
-        return chosen(usable, new, state)
-
-    def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
-        """The product or cosine of two gradients; is it a number?"""
-        sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
-        if self.axis_name is not None:
-            # Of a ratio of sums it does not matter whether they are of parts or of copies.
-            reduced = jax.lax.psum if self.normalize else jax.lax.pmean
-            sums = reduced(sums, self.axis_name)
-        product, ours, theirs = sums
-        usable = jnp.isfinite(product) & jnp.isfinite(ours)
-        both = (ours > 0) & (theirs > 0)
-        norms = jnp.sqrt(jnp.where(both, ours, 1)) * jnp.sqrt(jnp.where(both, theirs, 1))
-        cosine = jnp.clip(jnp.where(both, product, 0) / norms, -1, 1)
-        alignment = cosine if self.normalize else product
-        return jnp.where(usable, alignment, 0), usable
-
-    def _moved(self, scale: jax.Array, alignment: jax.Array) -> jax.Array:
-        by = real(self.rate) * alignment
-        new = scale * jnp.exp(by) if self.normalize else scale + by
-        return jnp.clip(new, real(self.min_scale), real(self.max_scale))
-
-    def _next(self, state: HypergradientState, t: jax.Array) -> HypergradientState:
-        return state
-
-    def _value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
-        # A state restored under other bounds is held to these.
-        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
-
-
-def hypergradient(
-    rate: ArrayLike = 0.02,
-    *,
-    normalize: bool = True,
-    init_value: ArrayLike = 1.0,
-    min_scale: ArrayLike = 0.0,
-    max_scale: ArrayLike = 10.0,
-    axis_name: Axis = None,
-) -> Rule:
     """A factor that learns from the gradients themselves: it needs no metric.
 
         scale = scale * exp(rate * cos(gradient, gradient before))
@@ -142,21 +80,72 @@ def hypergradient(
       Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule of plain
       descent, and the multiplicative one, here an exponential, which its opposite undoes.
     """
-    call = "hypergradient"
-    low = within(call, "not be negative", lambda x: x >= 0, min_scale=min_scale)
-    high = positive(call, max_scale=max_scale)
-    require(low <= high, refuse(call, "max_scale", f"be at least {min_scale=}", max_scale))
-    start = positive(call, init_value=init_value)
-    inside = (start >= low) & (start <= high)
-    require(inside, refuse(call, "init_value", "be between the bounds", init_value))
-    return Hypergradient(
-        rate=within(call, "not be negative", lambda x: x >= 0, rate=rate),
-        normalize=flag(call, normalize=normalize),
-        init_value=start,
-        min_scale=low,
-        max_scale=high,
-        axis_name=axis(call, axis_name),
-    )
+
+    rate: ArrayLike = number_field(default=0.02, within=NOT_NEGATIVE, kw_only=False)
+    normalize: bool = choice_field(default=True, check=flag)
+    init_value: ArrayLike = number_field(default=1.0, within=POSITIVE)
+    min_scale: ArrayLike = number_field(default=0.0, within=NOT_NEGATIVE)
+    max_scale: ArrayLike = number_field(default=10.0, within=POSITIVE)
+    axis_name: Axis = choice_field(default=None, check=agreed_over)
+
+    def _check(self, call: str) -> None:
+        low: Any = self.min_scale
+        high: Any = self.max_scale
+        start: Any = self.init_value
+        require(low <= high, refuse(call, "max_scale", f"be at least min_scale={low!r}", high))
+        inside = (start >= low) & (start <= high)
+        require(inside, refuse(call, "init_value", "be between the bounds", start))
+
+    def start(self, params: Any) -> HypergradientState:
+        return HypergradientState(
+            scale=real(self.init_value),
+            previous=LikeParams(jax.tree.map(_nothing, params)),
+        )
+
+    def react(
+        self, state: HypergradientState, seen: dict[str, Any], t: jax.Array
+    ) -> HypergradientState:
+        gradient = seen.get("updates")
+        if gradient is None or state.previous.tree is None:
+            raise ValueError(
+                f"`{self}` compares gradients, and was given none: it works in an optimizer, "
+                "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
+            )
+        alignment, usable = self._alignment(gradient, state.previous.tree)
+        moved = self._moved(self.value(state, state.judged), alignment)
+        new = HypergradientState(
+            scale=jnp.where(state.judged > 0, moved, state.scale),
+            previous=LikeParams(jax.tree.map(_as_before, gradient, state.previous.tree)),
+            judged=counted(state.judged, usable),
+        )
+        return chosen(usable, new, state)
+
+    def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+        """The product or cosine of two gradients; is it a number?"""
+        sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
+        if self.axis_name is not None:
+            # Of a ratio of sums it does not matter whether they are of parts or of copies.
+            reduced = jax.lax.psum if self.normalize else jax.lax.pmean
+            sums = reduced(sums, self.axis_name)
+        product, ours, theirs = sums
+        usable = jnp.isfinite(product) & jnp.isfinite(ours)
+        both = (ours > 0) & (theirs > 0)
+        norms = jnp.sqrt(jnp.where(both, ours, 1)) * jnp.sqrt(jnp.where(both, theirs, 1))
+        cosine = jnp.clip(jnp.where(both, product, 0) / norms, -1, 1)
+        alignment = cosine if self.normalize else product
+        return jnp.where(usable, alignment, 0), usable
+
+    def _moved(self, scale: jax.Array, alignment: jax.Array) -> jax.Array:
+        by = real(self.rate) * alignment
+        new = scale * jnp.exp(by) if self.normalize else scale + by
+        return jnp.clip(new, real(self.min_scale), real(self.max_scale))
+
+    def value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
+        # A state restored under other bounds is held to these.
+        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
+
+
+hypergradient = factory(Hypergradient)
 
 
 def _nothing(x: Any) -> jax.Array:

@@ -15,79 +15,29 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, number_field
 from jaxsched._core._numerics import real
-from jaxsched._core._require import Number, one_of, positive, within
-from jaxsched._rules import _mailbox
-from jaxsched._rules._mailbox import Mailbox, Observation
-from jaxsched._rules._rule import Axis, Listener, listening
-from jaxsched._rules._stateful import Rule
+from jaxsched._core._require import (
+    AT_LEAST_ONE,
+    POSITIVE,
+    Condition,
+)
+from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._rule import Listener, initially, listened_to
 
-POLICIES = ("cut", "ignore")
+PART = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1))
 
 
 class KLAdaptiveState(NamedTuple):
     """What `kl_adaptive` remembers. Every number is finite, whatever was observed."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    scale: jax.Array  # float: the factor
-    cuts: jax.Array  # int32: how often it fell
-    raises: jax.Array  # int32: how often it rose
+    scale: jax.Array = initially(1.0)  # the factor
+    cuts: jax.Array = initially(0)  # how often it fell
+    raises: jax.Array = initially(0)  # how often it rose
 
 
 class KlAdaptive(Listener):
-    """scale, moved by `up` or `down` where the divergence leaves the band around `target`."""
-
-    target: Number
-    tolerance: Number = number_field(default=2.0)
-    up: Number = number_field(default=1.5)
-    down: Number = number_field(default=1.5)
-    min_scale: Number = number_field(default=0.01)
-    max_scale: Number = number_field(default=10.0)
-    nonfinite: str = choice_field(default="cut")
-    metric: str = choice_field(default="kl")
-    axis_name: Axis = choice_field(default=None)
-
-    def _start(self, params: Any = None) -> KLAdaptiveState:
-        return KLAdaptiveState(
-            mailbox=_mailbox.empty(self.metric),
-            scale=real(1.0),
-            cuts=jnp.zeros((), jnp.int32),
-            raises=jnp.zeros((), jnp.int32),
-        )
-
-    def _value(self, state: KLAdaptiveState, t: jax.Array) -> jax.Array:
-        # A state restored under other bounds is held to these.
-        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
-
-    def _react(self, state: KLAdaptiveState, seen: Observation, t: jax.Array) -> KLAdaptiveState:
-        scale, kl = self._value(state, t), seen.value
-        target, tolerance = real(self.target), jnp.maximum(real(self.tolerance), 1)
-        broken = seen.broken & (self.nonfinite == "cut")
-        far = broken | (seen.heard & (kl > target * tolerance))
-        # A divergence of zero, or below by rounding, is that of a policy that has not moved yet.
-        near = ~far & seen.heard & (kl > 0) & (kl < target / tolerance)
-        lower = jnp.maximum(scale / jnp.maximum(real(self.down), 1), real(self.min_scale))
-        higher = jnp.minimum(scale * jnp.maximum(real(self.up), 1), real(self.max_scale))
-        return state._replace(
-            scale=jnp.where(far, lower, jnp.where(near, higher, scale)),
-            cuts=counted(state.cuts, far & (lower < scale)),
-            raises=counted(state.raises, near & (higher > scale)),
-        )
-
-
-def kl_adaptive(
-    target: ArrayLike,
-    *,
-    tolerance: ArrayLike = 2.0,
-    up: ArrayLike = 1.5,
-    down: ArrayLike = 1.5,
-    min_scale: ArrayLike = 0.01,
-    max_scale: ArrayLike = 10.0,
-    nonfinite: str = "cut",
-    metric: str = "kl",
-    axis_name: Axis = None,
-) -> Rule:
     """A factor that keeps the KL divergence between the old policy and the new near a target.
 
         far :  scale = max(scale / down, min_scale)  if kl > target * tolerance
@@ -130,16 +80,40 @@ def kl_adaptive(
       penalty so; the rate instead: `rsl_rl`'s schedule "adaptive", whose band, factors and bounds
       (1e-5 and 1e-2 around 1e-3) these are, and `skrl`'s `KLAdaptiveLR`, which raises at zero too.
     """
-    call = "kl_adaptive"
-    one_of(call, POLICIES, nonfinite=nonfinite)
-    at_least_one = "be at least 1", lambda x: x >= 1
-    return KlAdaptive(
-        positive(call, target=target),
-        tolerance=within(call, *at_least_one, tolerance=tolerance),
-        up=within(call, *at_least_one, up=up),
-        down=within(call, *at_least_one, down=down),
-        min_scale=within(call, "be in (0, 1]", lambda x: (x > 0) & (x <= 1), min_scale=min_scale),
-        max_scale=within(call, *at_least_one, max_scale=max_scale),
-        nonfinite=nonfinite,
-        **listening(call, metric, axis_name),
-    )
+
+    target: ArrayLike = number_field(within=POSITIVE, kw_only=False)
+    tolerance: ArrayLike = number_field(default=2.0, within=AT_LEAST_ONE)
+    up: ArrayLike = number_field(default=1.5, within=AT_LEAST_ONE)
+    down: ArrayLike = number_field(default=1.5, within=AT_LEAST_ONE)
+    min_scale: ArrayLike = number_field(default=0.01, within=PART)
+    max_scale: ArrayLike = number_field(default=10.0, within=AT_LEAST_ONE)
+    nonfinite: str = choice_field(default="cut", among=("cut", "ignore"))
+    metric: str = choice_field(default="kl", check=listened_to)
+
+    def start(self, params: Any) -> KLAdaptiveState:
+        return KLAdaptiveState()
+
+    @property
+    def _minds_nonfinite(self) -> bool:
+        return self.nonfinite == "cut"
+
+    def value(self, state: KLAdaptiveState, t: jax.Array) -> jax.Array:
+        # A state restored under other bounds is held to these.
+        return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
+
+    def react(self, state: KLAdaptiveState, seen: Observation, t: jax.Array) -> KLAdaptiveState:
+        scale, kl = self.value(state, t), seen.value
+        target, tolerance = real(self.target), jnp.maximum(real(self.tolerance), 1)
+        far = seen.broken | (seen.heard & (kl > target * tolerance))
+        # A divergence of zero, or below by rounding, is that of a policy that has not moved yet.
+        near = ~far & seen.heard & (kl > 0) & (kl < target / tolerance)
+        lower = jnp.maximum(scale / jnp.maximum(real(self.down), 1), real(self.min_scale))
+        higher = jnp.minimum(scale * jnp.maximum(real(self.up), 1), real(self.max_scale))
+        return state._replace(
+            scale=jnp.where(far, lower, jnp.where(near, higher, scale)),
+            cuts=counted(state.cuts, far & (lower < scale)),
+            raises=counted(state.raises, near & (higher > scale)),
+        )
+
+
+kl_adaptive = factory(KlAdaptive)

@@ -1,22 +1,31 @@
-"""What listens to one metric: the part that every rule which is fed with one has in common.
+"""What a rule is: three functions and a NamedTuple.
 
-A metric arrives by `observe` or in the very update, lies in the mailbox until an update reads it,
-and the rule reacts to it there. `gradient_norm` needs no observing: whoever listens to it hears the
-norm of the gradients that reach its transform, unless somebody observed another.
+    start(params)               what it remembers at first, in plain numbers
+    react(state, seen, t)       what it remembers after an update at clock time t
+    value(state, t)             what it is worth then, usually a factor
+
+A `Rule` reacts at every update, and sees the keywords of the update. A `Listener` has a mailbox for
+one metric; it reacts where something was observed, and sees that. A metric arrives by `observe` or
+in the very update, and lies in the mailbox until an update reads it. `gradient_norm` needs no
+observing: whoever listens to it hears the norm of the gradients that reach its transform, unless
+somebody observed another.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from jaxsched._core._fields import choice_field
 from jaxsched._core._numerics import norm
 from jaxsched._core._require import name, refuse, require
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
-from jaxsched._rules._mailbox import Mailbox, Observation
-from jaxsched._rules._stateful import Rule
+from jaxsched._rules._mailbox import Mailbox
+from jaxsched._rules._stateful import LikeParams, Stateful, chosen
 
 GRADIENT_NORM = "gradient_norm"
 
@@ -24,44 +33,168 @@ GRADIENT_NORM = "gradient_norm"
 _TAKEN = ("step", "updates", "state", "params")
 
 
-class Listener(Rule):
-    """A rule with a mailbox for one metric."""
+class Rule(Stateful):
+    """A rule that reacts at every update. Subclass it, or `Listener`; then call `factory`."""
 
-    @property
-    def _ear(self) -> tuple[str, Axis]:
-        """Which metric it hears, and over which axis: fields of each rule, behind its own."""
-        own = vars(self)
-        return own["metric"], own["axis_name"]
+    def start(self, params: Any) -> Any:
+        """What it remembers before the first update: a NamedTuple of numbers.
 
-    def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
-        return state._replace(mailbox=heard(state.mailbox, self._ear[0], metrics))
-
-    def _next(self, state: Any, t: jax.Array) -> Any:
-        metric, axis_name = self._ear
-        state = self._react(state, _mailbox.read(state.mailbox, metric, axis_name), t)
-        return state._replace(mailbox=_mailbox.emptied(state.mailbox, axis_name))
-
-    def _react(self, state: Any, seen: Observation, t: jax.Array) -> Any:
-        """The state after an update at clock time `t`, in which this was seen or nothing."""
+        They are held as float32 (float64 under x64), int32 or bool, each in an array of its own.
+        `params` is None where no optimizer asks. What is in a `LikeParams` stays as it is.
+        """
         raise NotImplementedError
 
+    def react(self, state: Any, seen: Any, t: jax.Array) -> Any:
+        """What it remembers after the update at clock time `t`."""
+        raise NotImplementedError
 
-def heard(mailbox: Mailbox, metric: str, metrics: dict[str, Any]) -> Mailbox:
+    def value(self, state: Any, t: jax.Array) -> jax.Array:
+        """What it is worth at clock time `t`, after the update of that time has reacted."""
+        raise NotImplementedError
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self,)
+
+    def _at_first(self) -> Any:
+        return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
+
+    def _said(self) -> str:
+        """What it is worth, in words."""
+        return f"times {self}, {self._at_first():g} until it acts"
+
+    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
+        return next(values)
+
+    def _begun(self, params: Any) -> Any:
+        return fresh(self.start(params))
+
+    def _updated(self, state: Any, given: dict[str, Any], t: jax.Array) -> Any:
+        return self._reacted(state, given, t)
+
+    def _worth(self, state: Any, t: jax.Array) -> jax.Array:
+        return self.value(state, t)
+
+    def _reacted(self, state: Any, seen: Any, t: jax.Array) -> Any:
+        """What `react` returns, in the shapes and dtypes of the state."""
+        new = self.react(state, seen, t)
+        _require_alike(self, new, state)
+        return like(new, state)
+
+
+def initially(number: Any) -> Any:
+    """The number that a field of a state begins with. In a state it is an array."""
+    return number
+
+
+class Heard(NamedTuple):
+    """The state of a rule that listens."""
+
+    mailbox: Mailbox  # what was observed since the last update
+    memory: Any  # what it remembers
+
+
+def listened_to(call: str, /, **argument: Any) -> str:
+    """The name of a metric, checked."""
+    ((key, metric),) = argument.items()
+    require(metric not in _TAKEN, refuse(call, key, "not be an argument of update", metric))
+    return name(call, **argument)
+
+
+def agreed_over(call: str, /, **argument: Any) -> Axis:
+    """The mapped axis to agree over, checked."""
+    ((_, axis),) = argument.items()
+    return axis if axis is None or isinstance(axis, tuple) else name(call, **argument)
+
+
+class Listener(Rule):
+    """A rule that listens to one metric.
+
+    `react` sees an `Observation`: the mean of what was observed since the last update, and whether
+    any of it was NaN or infinite. Where nothing was observed, nothing changes.
+    """
+
+    metric: str = choice_field(default="value", check=listened_to)
+    axis_name: Axis = choice_field(default=None, check=agreed_over)
+
+    @property
+    def _minds_nonfinite(self) -> bool:
+        """Does it react to what is NaN or infinite, too?"""
+        return False
+
+    def _begun(self, params: Any) -> Heard:
+        return Heard(_mailbox.empty(self.metric), fresh(self.start(params)))
+
+    def _updated(self, state: Heard, given: dict[str, Any], t: jax.Array) -> Heard:
+        mailbox, memory = heard(state.mailbox, self.metric, given), state.memory
+        seen = _mailbox.read(mailbox, self.metric, self.axis_name)
+        if not self._minds_nonfinite:
+            seen = seen._replace(broken=jnp.zeros_like(seen.broken))
+        new = chosen(seen.heard | seen.broken, self._reacted(memory, seen, t), memory)
+        return Heard(_mailbox.emptied(mailbox, self.axis_name), new)
+
+    def _worth(self, state: Heard, t: jax.Array) -> jax.Array:
+        return self.value(state.memory, t)
+
+
+def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
     """The mailbox with the metric of this very update in it."""
-    if metric == GRADIENT_NORM and metrics.get(metric) is None and "updates" in metrics:
+    if metric == GRADIENT_NORM and given.get(metric) is None and "updates" in given:
         unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
-        posted = _mailbox.post(mailbox, {metric: norm(metrics["updates"])})
-        mailbox = jax.tree.map(lambda a, b: jax.numpy.where(unheard, a, b), posted, mailbox)
-    return _mailbox.post(mailbox, metrics)
+        posted = _mailbox.post(mailbox, {metric: norm(given["updates"])})
+        mailbox = chosen(unheard, posted, mailbox)
+    return _mailbox.post(mailbox, given)
+
+
+def memory_of(state: Any) -> Any:
+    """What a rule remembers, without its mailbox."""
+    return state.memory if isinstance(state, Heard) else state
 
 
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
-    """What a rule listens to, and over which axis, checked."""
-    require(metric not in _TAKEN, refuse(call, "metric", "not be an argument of update", metric))
-    return {"metric": name(call, metric=metric), "axis_name": axis(call, axis_name)}
+    """What a transform listens to, and over which axis, checked."""
+    return {
+        "metric": listened_to(call, metric=metric),
+        "axis_name": agreed_over(call, axis_name=axis_name),
+    }
 
 
-def axis(call: str, axis_name: Axis) -> Axis:
-    """The mapped axis to agree over, checked."""
-    whole = axis_name is None or isinstance(axis_name, tuple)
-    return axis_name if whole else name(call, axis_name=axis_name)
+def fresh(tree: Any) -> Any:
+    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
+    return jax.tree.map(
+        lambda x: x if _is_like_params(x) else jnp.array(x, _dtype(x), copy=True),
+        tree,
+        is_leaf=_is_like_params,
+    )
+
+
+def _dtype(x: Any) -> Any:
+    kind = jnp.result_type(x)
+    if jnp.issubdtype(kind, jnp.floating):
+        return jnp.result_type(float)
+    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
+
+
+def like(tree: Any, old: Any) -> Any:
+    """A tree in the dtypes and shapes of another."""
+
+    def one(x: Any, before: Any) -> Any:
+        if _is_like_params(x):
+            return x
+        return jnp.broadcast_to(jnp.asarray(x, before.dtype), before.shape)
+
+    return jax.tree.map(one, tree, old, is_leaf=_is_like_params)
+
+
+def _is_like_params(x: Any) -> bool:
+    return isinstance(x, LikeParams)
+
+
+def _require_alike(rule: Rule, new: Any, old: Any) -> None:
+    """Raise unless a state is of the kind of the one before."""
+    structures = [jax.tree.structure(x, is_leaf=_is_like_params) for x in (new, old)]
+    require(
+        structures[0] == structures[1],
+        f"`react` of `{rule}` must return a state like the one it is given, {structures[1]}, got "
+        f"{structures[0]}.",
+    )

@@ -6,30 +6,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import Length
 from jaxsched._core._numerics import real, saturated
-from jaxsched._core._require import Number
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._rule import initially
 
 
 class SmoothingState(NamedTuple):
     """What is between the observations and the comparisons."""
 
-    window_total: jax.Array  # float: the sum of the observations not yet compared
-    window_count: jax.Array  # int32: how many they are
-    average: jax.Array  # float: moving average of the metric, still to be divided by its weight
-    weight: jax.Array  # float: 1 - ema_decay**(how many there were)
+    window_total: jax.Array = initially(0.0)  # the sum of the observations not yet compared
+    window_count: jax.Array = initially(0)  # how many they are
+    average: jax.Array = initially(
+        0.0
+    )  # moving average of the metric, still to be divided by its weight
+    weight: jax.Array = initially(0.0)  # 1 - ema_decay**(how many there were)
 
 
-def start() -> SmoothingState:
-    """Nothing observed."""
-    return SmoothingState(real(0.0), jnp.zeros((), jnp.int32), real(0.0), real(0.0))
-
-
-def smooth(
-    state: SmoothingState, seen: Observation, accumulation_size: Length, ema_decay: Number
+def smoothed(
+    state: SmoothingState, seen: Observation, accumulation_size: ArrayLike, ema_decay: ArrayLike
 ) -> tuple[SmoothingState, Observation]:
     """With an observation more; what is to be compared is heard only when the window is full."""
     total = saturated(state.window_total + jnp.where(seen.heard, seen.value, 0))

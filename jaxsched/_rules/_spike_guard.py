@@ -9,6 +9,7 @@ The scale is a formula of the clock, so nothing is lost or gained by updates tha
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,86 +17,33 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import Length, counted, held
+from jaxsched._core._clock import counted
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import blend, fractions, real
-from jaxsched._core._require import Number, length, one_of, positive, static_length, within
-from jaxsched._rules import _mailbox, _rolling
-from jaxsched._rules._mailbox import Mailbox, Observation
-from jaxsched._rules._rolling import Window
-from jaxsched._rules._rule import Axis, Listener, listening
-from jaxsched._rules._stateful import Rule
-
-POLICIES = ("spike", "ignore")
+from jaxsched._core._require import (
+    POSITIVE,
+    PROPER,
+    UNIT,
+    static_length,
+)
+from jaxsched._rules import _ring
+from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._ring import Ring
+from jaxsched._rules._rule import Listener, initially
+from jaxsched._rules._spikes import is_spike, require_within
 
 
 class SpikeGuardState(NamedTuple):
     """What `spike_guard` remembers. Every number is finite, whatever was observed."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    window: Window  # the latest finite observations, spikes included
-    low: jax.Array  # float: the scale right after the last spike, 1 before the first
-    since: jax.Array  # int32: the step of the last spike
-    spikes: jax.Array  # int32: how many there were
+    window: Ring  # the latest finite observations, spikes included
+    low: jax.Array = initially(1.0)  # the scale right after the last spike, 1 before the first
+    since: jax.Array = initially(0)  # the step of the last spike
+    spikes: jax.Array = initially(0)  # how many there were
 
 
 class SpikeGuard(Listener):
-    """low at a spike, then a line to 1 over `recover_steps`."""
-
-    factor: Number = number_field(default=0.1)
-    recover_steps: Length = length_field(default=100)
-    sigmas: Number = number_field(default=6.0)
-    window_size: int = choice_field(default=128)
-    min_observations: Length | None = length_field(default=None)
-    min_scale: Number = number_field(default=0.01)
-    nonfinite: str = choice_field(default="spike")
-    metric: str = choice_field(default="value")
-    axis_name: Axis = choice_field(default=None)
-
-    def _start(self, params: Any = None) -> SpikeGuardState:
-        return SpikeGuardState(
-            mailbox=_mailbox.empty(self.metric),
-            window=_rolling.start(self.window_size),
-            low=real(1.0),
-            since=jnp.zeros((), jnp.int32),
-            spikes=jnp.zeros((), jnp.int32),
-        )
-
-    def _value(self, state: SpikeGuardState, t: jax.Array) -> jax.Array:
-        steps = jnp.maximum(_clock.read(self.recover_steps), 1)
-        done, left = fractions(_clock.since(t, state.since), steps)
-        # A clock that was set back is before the spike.
-        low = jnp.where(t < state.since, 1, state.low)
-        return jnp.maximum(blend(low, 1.0, left, done), real(self.min_scale))
-
-    def _react(self, state: SpikeGuardState, seen: Observation, t: jax.Array) -> SpikeGuardState:
-        _rolling.require_size("spike_guard", state.window, self.window_size)
-        spike = seen.heard & _rolling.is_spike(
-            state.window, seen.value, self.sigmas, self.min_observations
-        )
-        spike = spike | (seen.broken & (self.nonfinite == "spike"))
-        low = jnp.maximum(self._value(state, t) * real(self.factor), real(self.min_scale))
-        return state._replace(
-            # With the spike, so that a level that has changed for good is the level in the end.
-            window=_rolling.add(state.window, seen.value, seen.heard),
-            low=jnp.where(spike, low, state.low),
-            since=jnp.where(spike, t, state.since),
-            spikes=counted(state.spikes, spike),
-        )
-
-
-def spike_guard(
-    *,
-    factor: ArrayLike = 0.1,
-    recover_steps: ArrayLike = 100,
-    sigmas: ArrayLike = 6.0,
-    window_size: int = 128,
-    min_observations: ArrayLike | None = None,
-    min_scale: ArrayLike = 0.01,
-    nonfinite: str = "spike",
-    metric: str = "value",
-    axis_name: Axis = None,
-) -> Rule:
     """A factor that falls where a metric leaps up, and climbs back to 1.
 
         spike:  metric > mean + sigmas * std of the last `window_size` observations before it
@@ -142,16 +90,45 @@ def spike_guard(
       The window of 128, half of it at least, and 6 deviations are those of `SkipStepOptimizer` in
       OLMo-core and of Levanter's `skip_bad_steps`, which leave the update out.
     """
-    call = "spike_guard"
-    one_of(call, POLICIES, nonfinite=nonfinite)
-    size = static_length(call, window_size=window_size, least=2)
-    return SpikeGuard(
-        factor=within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), factor=factor),
-        recover_steps=held(length(call, recover_steps=recover_steps, least=1)),
-        sigmas=positive(call, sigmas=sigmas),
-        window_size=size,
-        min_observations=_rolling.first_of(call, min_observations, size),
-        min_scale=within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), min_scale=min_scale),
-        nonfinite=nonfinite,
-        **listening(call, metric, axis_name),
-    )
+
+    factor: ArrayLike = number_field(default=0.1, within=PROPER)
+    recover_steps: ArrayLike = length_field(default=100, least=1)
+    sigmas: ArrayLike = number_field(default=6.0, within=POSITIVE)
+    window_size: int = choice_field(default=128, check=functools.partial(static_length, least=2))
+    min_observations: ArrayLike | None = length_field(default=None, least=2)
+    min_scale: ArrayLike = number_field(default=0.01, within=UNIT)
+    nonfinite: str = choice_field(default="spike", among=("spike", "ignore"))
+
+    def _check(self, call: str) -> None:
+        if self.min_observations is not None:
+            require_within(call, self.min_observations, self.window_size)
+
+    def start(self, params: Any) -> SpikeGuardState:
+        return SpikeGuardState(_ring.empty(self.window_size))
+
+    @property
+    def _minds_nonfinite(self) -> bool:
+        return self.nonfinite == "spike"
+
+    def value(self, state: SpikeGuardState, t: jax.Array) -> jax.Array:
+        steps = jnp.maximum(_clock.read(self.recover_steps), 1)
+        done, left = fractions(_clock.since(t, state.since), steps)
+        # A clock that was set back is before the spike.
+        low = jnp.where(t < state.since, 1, state.low)
+        return jnp.maximum(blend(low, 1.0, left, done), real(self.min_scale))
+
+    def react(self, state: SpikeGuardState, seen: Observation, t: jax.Array) -> SpikeGuardState:
+        _ring.require_size(state.window, "spike_guard", "window_size", self.window_size)
+        leaps = is_spike(state.window, seen.value, self.sigmas, self.min_observations)
+        spike = (seen.heard & leaps) | seen.broken
+        low = jnp.maximum(self.value(state, t) * real(self.factor), real(self.min_scale))
+        return state._replace(
+            # With the spike, so that a level that has changed for good is the level in the end.
+            window=_ring.append(state.window, seen.value, seen.heard),
+            low=jnp.where(spike, low, state.low),
+            since=jnp.where(spike, t, state.since),
+            spikes=counted(state.spikes, spike),
+        )
+
+
+spike_guard = factory(SpikeGuard)

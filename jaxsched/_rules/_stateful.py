@@ -5,8 +5,8 @@ passed in as `step`, so that none keeps a second one. It multiplies, and nothing
 
     (warmup >> decay) * reduce_on_plateau(patience=5)
 
-A leaf is a `Rule`. A product of rules and schedules holds the states of its rules as one flat
-tuple, in order.
+A leaf is a `Rule`, see `_rule.py`. A product of rules and schedules holds the states of its rules
+as one flat tuple, in order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 import jax
 from jax.typing import ArrayLike
@@ -34,6 +34,9 @@ from jaxsched._schedules._schedule import (
     require_one_rate,
     value_at,
 )
+
+if TYPE_CHECKING:
+    from jaxsched._rules._rule import Rule
 
 State = tuple[Any, ...]
 
@@ -64,13 +67,13 @@ class Stateful(Written):
 
     def init(self, params: Any = None) -> State:
         """The state before the first update; of rules that keep gradients, from the parameters."""
-        return tuple(rule._start(params) for rule in self.rules)
+        return tuple(rule._begun(params) for rule in self.rules)
 
     def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
         """The state after an update at `step`, which reads `metrics` and what was observed."""
         t = self._clock(step)
         pairs = zip(self.rules, state, strict=True)
-        return tuple(rule._next(rule._hear(own, metrics), t) for rule, own in pairs)
+        return tuple(rule._updated(own, metrics, t) for rule, own in pairs)
 
     def __call__(self, state: Any, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
         """The value at `step`."""
@@ -78,7 +81,7 @@ class Stateful(Written):
             self._refuse_step()
         require_unstacked(self)
         t = self._clock(step)
-        values = (rule._value(own, t) for rule, own in zip(self.rules, state, strict=True))
+        values = (rule._worth(own, t) for rule, own in zip(self.rules, state, strict=True))
         return self._combine(values, t)
 
     def _clock(self, step: ArrayLike | None) -> jax.Array:
@@ -110,40 +113,6 @@ class Stateful(Written):
     __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
     __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
     take = shift = faster = hold = stretch = cycle = _only_multiplies
-
-
-class Rule(Stateful):
-    """A leaf: one state, and what it is worth."""
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        return (self,)
-
-    def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
-        return next(values)
-
-    def _at_first(self) -> Any:
-        return float(self._value(self._start(), jax.numpy.zeros((), jax.numpy.int32)))
-
-    def _said(self) -> str:
-        """What it is worth, in words."""
-        return f"times {self}, {self._at_first():g} until it acts"
-
-    def _start(self, params: Any = None) -> Any:
-        """The state before the first update: fresh arrays, strongly typed."""
-        raise NotImplementedError
-
-    def _hear(self, state: Any, metrics: dict[str, Any]) -> Any:
-        """The state with the metrics of this very update."""
-        return state
-
-    def _next(self, state: Any, t: jax.Array) -> Any:
-        """The state after the update at clock time `t`."""
-        raise NotImplementedError
-
-    def _value(self, state: Any, t: jax.Array) -> jax.Array:
-        """The value at clock time `t`."""
-        raise NotImplementedError
 
 
 class StatefulProduct(Stateful):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._rules._stateful import Rule
+from jaxsched._rules._rule import Rule
 from jaxsched._schedules._schedule import Function, Schedule, as_schedule
 from jaxsched._schedules._trainable import Numbers, numbers_of, places
 
@@ -28,13 +28,13 @@ class Tunable(Rule):
 
     schedule: Schedule
 
-    def _start(self, params: Any = None) -> TunableState:
+    def start(self, params: Any) -> TunableState:
         return TunableState(numbers_of(self.schedule))
 
-    def _next(self, state: TunableState, t: jax.Array) -> TunableState:
+    def react(self, state: TunableState, seen: Any, t: jax.Array) -> TunableState:
         return state
 
-    def _value(self, state: TunableState, t: jax.Array) -> jax.Array:
+    def value(self, state: TunableState, t: jax.Array) -> jax.Array:
         leaves = [state.numbers[place.name] for place in places(self.schedule)]
         return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves).at(t)
 

@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core import _clock
-from jaxsched._rules._stateful import Rule
+from jaxsched._rules._rule import Rule, initially
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 
 class UntilState(NamedTuple):
     """What `until` remembers."""
 
-    triggered: jax.Array  # bool: shall the second schedule begin?
-    begun: jax.Array  # bool: has it?
-    start: jax.Array  # int32: its first step, if it has
+    triggered: jax.Array = initially(False)  # shall the second schedule begin?
+    begun: jax.Array = initially(False)  # has it?
+    start: jax.Array = initially(0)  # its first step, if it has
 
 
 class Until(Rule):
@@ -26,14 +26,14 @@ class Until(Rule):
     a: Schedule
     b: Schedule
 
-    def _start(self, params: Any = None) -> UntilState:
-        return UntilState(jnp.zeros((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+    def start(self, params: Any) -> UntilState:
+        return UntilState()
 
-    def _next(self, state: UntilState, t: jax.Array) -> UntilState:
+    def react(self, state: UntilState, seen: Any, t: jax.Array) -> UntilState:
         start = jnp.where(state.triggered & ~state.begun, t, state.start)
         return state._replace(start=start, begun=state.begun | state.triggered)
 
-    def _value(self, state: UntilState, t: jax.Array) -> jax.Array:
+    def value(self, state: UntilState, t: jax.Array) -> jax.Array:
         after = self.b.at(_clock.since(t, state.start))
         return jnp.where(state.begun, after, self.a.at(t))
 

@@ -166,28 +166,28 @@ def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]
         old = [child for _, child in _records.children(_records.field(found.tree, "factors", key))]
         for path, factor in _records.children(node.tree.factors.get(key, ())):
             old = _take_factor(taken, name, factor, (*place, *path), old)
-        taken.lost.extend(f"{title(factor)} of {name}" for factor in old)
+        taken.lost.extend(f"{_records.rule_title(factor)} of {name}" for factor in old)
 
 
 def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[Any]) -> list[Any]:
     """Take a factor from the first old one that fits, and return the others."""
     own: Leaves = {}
     parts: dict[str, Leaves] = {}
-    for path, child in _records.children(factor):
-        leaves = _records.leaves(child, (*place, *path), (_records.name_of(path[0]),))
+    for path, child in _records.fields_of_rule(factor):
+        leaves = _records.leaves(child, (*place, *path), tuple(map(_records.name_of, path)))
         # A part that is a record, such as what smooths a metric, may be in one of the two only.
         (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
     for other in old:
         values = _known(own, other) if _records.akin(factor, other) else None
         if values is not None:
             taken.values.update(values)
-            taken.fresh.extend(
-                f"{own[path][0][0]} of {title(factor)} of {name}" for path in own.keys() - values
-            )
+            missing = [[x for x in own[path][0] if x != "memory"] for path in own.keys() - values]
+            whose = _records.rule_title(factor)
+            taken.fresh.extend(f"{names[0]} of {whose} of {name}" for names in missing)
             for part, leaves in parts.items():
                 taken.whole(_whole(leaves, other), f"{part} of {name}")
             return [rest for rest in old if rest is not other]
-    taken.fresh.append(f"{title(factor)} of {name}")
+    taken.fresh.append(f"{_records.rule_title(factor)} of {name}")
     return old
 
 

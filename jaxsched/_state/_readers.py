@@ -19,6 +19,7 @@ from jaxsched._core._trees import all_of, opened, text_of
 from jaxsched._rules._events import counts
 from jaxsched._rules._flat import FlatState
 from jaxsched._rules._plateau import PlateauState
+from jaxsched._rules._rule import memory_of
 from jaxsched._state._clocks import clocks_of, named
 from jaxsched._transforms._scheduled import factors_key
 
@@ -75,7 +76,8 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
     clocks = clocks_of("factors", opt_state)
     names = named((path, name) for path, state in clocks for name in state.hyperparams)
     states = (s.factors.get(factors_key(n), ()) for _, s in clocks for n in s.hyperparams)
-    return dict(zip(names, states, strict=True))
+    memories = (tuple(map(memory_of, x)) for x in states)
+    return dict(zip(names, memories, strict=True))
 
 
 def events(opt_state: Any) -> dict[str, jax.Array]:

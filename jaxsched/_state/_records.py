@@ -97,7 +97,7 @@ def akin(factor: Any, old: Any) -> bool:
 
     One of them may have numbers that the other does not: rules learn to count more.
     """
-    name, kind = _class_of(old), _class_of(factor)
+    name, kind = _class_of(_memory(old)), _class_of(_memory(factor))
     heard, listens = (field_names(field(x, "mailbox")) for x in (old, factor))
     has, needs = _numbers(old), _numbers(factor)
     return name in (None, kind) and heard == listens and (has <= needs or needs <= has)
@@ -105,9 +105,33 @@ def akin(factor: Any, old: Any) -> bool:
 
 def _numbers(factor: Any) -> set[str]:
     """The names of a factor's own numbers."""
-    return {
-        name_of(path[0]) for path, child in children(factor) if jax.tree_util.all_leaves([child])
-    }
+    memory = children(_memory(factor))
+    return {name_of(path[0]) for path, child in memory if jax.tree_util.all_leaves([child])}
+
+
+def fields_of_rule(factor: Any) -> list[tuple[Path, Any]]:
+    """The fields of a rule's state: its mailbox, and each of what it remembers."""
+    memory, fields = _memory(factor), children(factor)
+    if memory is factor:
+        return fields
+    inside = [
+        ((*path, *way), x)
+        for path, child in fields
+        if name_of(path[0]) == "memory"
+        for way, x in children(child)
+    ]
+    return [(path, x) for path, x in fields if name_of(path[0]) != "memory"] + inside
+
+
+def rule_title(factor: Any) -> str:
+    """What a person calls the state of a rule."""
+    return title(_memory(factor))
+
+
+def _memory(factor: Any) -> Any:
+    """What a rule remembers, without its mailbox."""
+    memory = field(factor, "memory") if _listens(factor) else None
+    return factor if memory is None else memory
 
 
 def by_names(tree: Any) -> dict[tuple[str, ...], Any]:

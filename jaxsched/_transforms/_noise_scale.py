@@ -24,7 +24,7 @@ from jaxsched._core._clock import counted
 from jaxsched._core._numerics import dot, real, wide
 from jaxsched._core._require import length, refuse, require, within
 from jaxsched._core._trees import all_of
-from jaxsched._rules._rule import Axis, axis
+from jaxsched._rules._rule import Axis, agreed_over
 from jaxsched._transforms._scheduled import require_state, require_transform, with_extra_args
 
 
@@ -85,7 +85,7 @@ def noise_scale(
     size = length(call, batch_size=batch_size, least=1)
     keeps = within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), decay=decay)
     measured = partial(_measured, size=size, decay=keeps)
-    over = axis(call, axis_name)
+    over = agreed_over(call, axis_name=axis_name)
     # A sum cannot be told from a mean in the state.
     means = getattr(getattr(tx.update, "__self__", None), "_use_grad_mean", True)
     must = "take means: `use_grad_mean=True`"

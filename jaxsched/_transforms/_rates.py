@@ -13,15 +13,8 @@ import optax
 from jax.core import Tracer
 
 from jaxsched._core._require import refuse, require
-from jaxsched._rules._rule import GRADIENT_NORM
-from jaxsched._rules._stateful import (
-    Rule,
-    Stateful,
-    StatefulClip,
-    StatefulProduct,
-    at_first,
-    still,
-)
+from jaxsched._rules._rule import GRADIENT_NORM, Rule
+from jaxsched._rules._stateful import Stateful, StatefulClip, StatefulProduct, at_first, still
 from jaxsched._schedules._schedule import Function, Schedule
 
 

@@ -16,10 +16,11 @@ from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import norm
 from jaxsched._core._require import flag, positive, static_length
 from jaxsched._core._trees import replaced
-from jaxsched._rules import _mailbox, _rolling
+from jaxsched._rules import _mailbox, _ring
 from jaxsched._rules._mailbox import Mail, Mailbox
-from jaxsched._rules._rolling import Window
+from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
+from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import (
     ScheduledState,
@@ -33,7 +34,7 @@ class SkipSpikesState(NamedTuple):
     """The state of `skip_spikes`."""
 
     mailbox: Mailbox  # what was observed since the last update
-    window: Window  # the latest values, the spikes among them
+    window: Ring  # the latest values, the spikes among them
     skipped: jax.Array  # bool: was the last step skipped?
     skips: jax.Array  # int32: how many were
     inner_state: optax.OptState
@@ -102,13 +103,13 @@ def skip_spikes(
     names = listening(call, metric, axis_name)
     limit = positive(call, sigmas=sigmas)
     size = static_length(call, window_size=window_size, least=2)
-    first = _rolling.first_of(call, min_observations, size)
+    first = first_of(call, min_observations, size)
     advances = flag(call, advance_on_skip=advance_on_skip)
 
     def init(params: optax.Params) -> SkipSpikesState:
         return SkipSpikesState(
             mailbox=_mailbox.empty(metric),
-            window=_rolling.start(size),
+            window=_ring.empty(size),
             skipped=jnp.zeros((), bool),
             skips=jnp.zeros((), jnp.int32),
             inner_state=inner.init(params),
@@ -118,17 +119,17 @@ def skip_spikes(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, SkipSpikesState]:
         require_state(call, state, SkipSpikesState, metric)
-        _rolling.require_size(call, state.window, size)
+        _ring.require_size(state.window, call, "window_size", size)
         mailbox = heard(state.mailbox, metric, {**extra_args, "updates": updates})
         seen = _mailbox.read(mailbox, **names)
-        spike = seen.heard & _rolling.is_spike(state.window, seen.value, limit, first)
+        spike = seen.heard & is_spike(state.window, seen.value, limit, first)
         skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
         new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         frozen = _waiting(state.inner_state, axis_name)
         frozen = _ticked(frozen) if advances else frozen
         return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
             mailbox=_mailbox.emptied(mailbox, axis_name),
-            window=_rolling.add(state.window, seen.value, seen.heard),
+            window=_ring.append(state.window, seen.value, seen.heard),
             skipped=skip,
             skips=counted(state.skips, skip),
             inner_state=chosen(skip, frozen, inner_state),

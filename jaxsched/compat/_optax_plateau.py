@@ -12,6 +12,7 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import require
 from jaxsched._rules import _mailbox, _plateau
 from jaxsched._rules._plateau import PlateauState
+from jaxsched._rules._rule import Heard, memory_of
 from jaxsched._rules._smoothing import SmoothingState
 
 
@@ -71,19 +72,20 @@ def reduce_on_plateau(
         atol=atol,
         cooldown=cooldown,
         min_scale=min_scale,
-        accumulation_size=accumulation_size,
+        accumulation_size=accumulation_size if accumulation_size > 1 else None,
         nonfinite="bad",
     )
 
     def init(params: Any) -> ReduceLROnPlateauState:
-        return _as_optax(rule.init()[0])
+        return _as_optax(memory_of(*rule.init()))
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, ReduceLROnPlateauState]:
         require("value" in extra_args, "`reduce_on_plateau` needs `update(..., value=loss)`.")
         value = extra_args["value"]
-        (new,) = rule.update((_as_core(state, accumulation_size),), step=0, value=value)
+        old = Heard(_mailbox.empty("value"), _as_core(state, accumulation_size))
+        new = memory_of(*rule.update((old,), step=0, value=value))
         scaled = jax.tree.map(lambda u: (new.scale * u).astype(jnp.result_type(u)), updates)
         return scaled, _as_optax(new)
 
@@ -113,7 +115,6 @@ def _as_core(state: ReduceLROnPlateauState, accumulation_size: int) -> PlateauSt
         weight=real(0.0),
     )
     return PlateauState(
-        mailbox=_mailbox.empty("value"),
         scale=real(state.scale),
         best=jnp.where(best < jnp.finfo(best.dtype).max, best, 0),
         judged=(best < jnp.finfo(best.dtype).max).astype(jnp.int32),
