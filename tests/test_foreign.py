@@ -1,8 +1,8 @@
-"""Schedules of a user's own: a class with a formula is held to what holds of ours."""
+"""Schedules and a rule of a user's own: a class is held to what holds of ours."""
 
 import inspect
 import pickle
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +56,39 @@ class Breathing(js.Schedule):
         return jnp.asarray(self.middle, float) + self.height * jnp.sin(2 * jnp.pi * turn)
 
 
-logarithmic, pchip, breathing = map(js.factory, (Logarithmic, Pchip, Breathing))
-OWN = {made.__name__: _factory.made.pop(made.__name__) for made in (logarithmic, pchip, breathing)}
+class PidState(NamedTuple):
+    """What a PID controller remembers."""
+
+    log_scale: float = 0.0
+    error: float = 0.0
+    integral: float = 0.0
+
+
+class Pid(js.Listener):
+    """log scale += p * e + i * sum(e) + d * (e - e before), where e = log(target / metric)."""
+
+    target: float
+    p: float = js.number_field(default=0.1)
+    i: float = js.number_field(default=0.0)
+    d: float = js.number_field(default=0.0)
+
+    def start(self, params):
+        return PidState()
+
+    def react(self, state, seen, t):
+        e = jnp.clip(jnp.log(self.target / jnp.maximum(seen.value, 1e-9)), -1, 1)
+        total = jnp.clip(state.integral + e, -10, 10)
+        by = self.p * e + self.i * total + self.d * (e - state.error)
+        return PidState(jnp.clip(state.log_scale + by, -5, 5), e, total)
+
+    def value(self, state, t):
+        return jnp.exp(state.log_scale)
+
+
+made_here = logarithmic, pchip, breathing, pid = [
+    js.factory(cls) for cls in (Logarithmic, Pchip, Breathing, Pid)
+]
+OWN = {made.__name__: _factory.made.pop(made.__name__) for made in made_here}
 
 
 @pytest.fixture(autouse=True)
@@ -301,3 +332,110 @@ def test_a_generic_class_and_a_constant_of_the_class_are_no_fields():
             return jnp.full_like(t, self.value, dtype=float)
 
     assert Base[int] and (Base(0.5) >> js.constant(1.0))(100) == 1.0
+
+
+class TestPid:
+    """The laws of rules, which `test_rules.py` has for ours, of one that nobody here knows."""
+
+    rate = 0.1 * pid(1.0, i=0.02, d=0.01)
+    metrics = (2.0, None, 3.0, float("nan"), 0.5, 0.2, float("inf"), 1.0)
+
+    def run(self, rate, metrics=metrics, jit=True, state=None, **options):
+        tx = js.scale_by_learning_rate(rate)
+        state, values = tx.init({"w": jnp.ones(2)}) if state is None else state, []
+        update = jax.jit(tx.update) if jit else tx.update
+        for metric in metrics:
+            extra = {} if metric is None else {options.get("name", "value"): metric}
+            _, state = update({"w": jnp.ones(2)}, state, **extra)
+            values.append(float(js.hyperparams(state)["learning_rate"]))
+        return values, state
+
+    def test_it_is_its_formula(self):
+        log_scale = before = total = 0.0
+        expected = []
+        for metric in self.metrics:
+            if metric is not None and np.isfinite(metric):
+                e = np.clip(np.log(1.0 / metric), -1, 1)
+                total += e
+                log_scale += 0.1 * e + 0.02 * total + 0.01 * (e - before)
+                before = e
+            expected.append(0.1 * np.exp(log_scale))
+        values, state = self.run(self.rate)
+        np.testing.assert_allclose(values, expected, rtol=1e-6)
+        np.testing.assert_allclose(self.run(self.rate, jit=False)[0], values, rtol=1e-6)
+        (memory,) = js.factors(state)["learning_rate"]
+        assert type(memory) is PidState and memory.error.dtype == jnp.float32
+        assert not memory.error.weak_type
+
+    def test_an_update_without_a_metric_changes_nothing(self):
+        values, _ = self.run(self.rate, (None, float("nan"), float("-inf")))
+        assert set(values) == {float(np.float32(0.1))}
+
+    def test_it_goes_on_after_a_restore(self):
+        tx = js.scale_by_learning_rate(self.rate)
+        values, state = self.run(self.rate, (2.0, 3.0))
+        state = pickle.loads(pickle.dumps(jax.device_get(state)))
+        whole, _ = self.run(self.rate, (2.0, 3.0, 0.4, 0.5))
+        assert self.run(self.rate, (0.4, 0.5), state=state)[0] == whole[2:]
+        testing.assert_same(js.graft(tx.init({"w": jnp.ones(2)}), state), state)
+        assert values == whole[:2]
+
+    def test_it_listens_to_any_name(self):
+        rate = 0.1 * pid(1.0, i=0.02, d=0.01, metric="entropy")
+        assert self.run(rate, name="entropy")[0] == self.run(self.rate)[0]
+        state = js.scale_by_learning_rate(rate).init({})
+        with pytest.raises(ValueError, match="entropy"):
+            js.observe(state, value=1.0)
+
+    def test_it_is_written_read_pickled_and_multiplied(self):
+        testing.assert_same(js.parse(repr(self.rate)), self.rate)
+        assert repr(pid(2.0)) == "pid(2.0)" and "times pid(2.0), 1 until" in repr(
+            js.describe(0.1 * pid(2.0))
+        )
+        testing.assert_same(pickle.loads(pickle.dumps(self.rate)), self.rate)
+        assert hash(pid(2.0)) == hash(pid(2.0)) and pid(2.0) == pid(2.0) != pid(3.0)
+        both = (js.linear(0.0, 0.1, 4) >> js.constant(0.1)) * pid(1.0) * js.reduce_on_plateau()
+        assert len(js.factors(js.scale_by_learning_rate(both).init({}))["learning_rate"]) == 2
+        assert js.plot(both, metrics={"value": np.linspace(2, 1, 40)}) is not None
+
+    def test_it_compiles_without_a_branch_and_is_mapped(self):
+        tx = js.scale_by_learning_rate(self.rate)
+        state = tx.init({"w": jnp.ones(2)})
+        text = jax.jit(tx.update).lower({"w": jnp.ones(2)}, state, value=1.0).compile().as_text()
+        assert "conditional" not in text and "custom-call" not in text
+        stacked = js.stack([0.1 * pid(1.0), 0.1 * pid(2.0)])
+
+        def trained(rate):
+            return self.last(rate)
+
+        np.testing.assert_allclose(
+            jax.vmap(trained)(stacked), [self.last(0.1 * pid(1.0)), self.last(0.1 * pid(2.0))]
+        )
+
+    @staticmethod
+    def last(rate):
+        tx = js.scale_by_learning_rate(rate)
+        state = tx.init({})
+        for metric in (1.5, 3.0):
+            _, state = tx.update({}, state, value=metric)
+        return js.hyperparams(state)["learning_rate"]
+
+    def test_what_is_wrong_is_told(self):
+        with pytest.raises(ValueError, match=r"`pid\(p=\.\.\.\)` must be a finite number"):
+            pid(1.0, p="much")
+        with pytest.raises(ValueError, match="not be an argument of update"):
+            pid(1.0, metric="params")
+        with pytest.raises(ValueError, match="only multiplies"):
+            pid(1.0) >> js.constant(1.0)
+        with pytest.raises(TypeError, match="Did you mean `target`"):
+            pid(targett=1.0)
+
+        class Wrong(Pid):
+            """A state that changes its kind."""
+
+            def react(self, state, seen, t):
+                return state.error
+
+        tx = js.scale_by_learning_rate(0.1 * Wrong(1.0))
+        with pytest.raises(ValueError, match=r"`react` of `<wrong\(1\.0\)>` must return a state"):
+            tx.update({}, tx.init({}), value=1.0)
