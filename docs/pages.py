@@ -18,7 +18,7 @@ from jaxsched._look._svg import svg
 
 # Everything public, by what it is for. A test holds that nothing is left out.
 REFERENCE = {
-    "Curves with an end": "linear polynomial cosine geometric k_decay one_minus_sqrt rex tanh",
+    "Curves with an end": "linear polynomial cosine geometric one_minus_sqrt rex tanh",
     "Curves without one": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
     "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
     "Algebra": "Schedule join select minimum maximum from_function trainable Units",
@@ -56,7 +56,7 @@ GALLERY = {
         polynomial(0.1, 0.0, 1000, power=2.0)
         cosine(0.1, 0.0, 1000)
         geometric(0.1, 0.0001, 1000)
-        k_decay(0.1, 0.0, 1000, k=2.0)
+        polynomial(0.1, 0.0, 1000, power=1.0, k=2.0)
         one_minus_sqrt(0.1, 0.0, 1000)
         rex(0.1, 0.0, 1000)
         tanh(0.1, 0.0, 1000)

@@ -32,7 +32,6 @@ from jaxsched._schedules._compose import select as select
 from jaxsched._schedules._curves import Curve as Curve
 from jaxsched._schedules._curves import cosine as cosine
 from jaxsched._schedules._curves import geometric as geometric
-from jaxsched._schedules._curves import k_decay as k_decay
 
 # Curves with an end.
 from jaxsched._schedules._curves import linear as linear
@@ -173,7 +172,6 @@ __all__ = [
     "polynomial",
     "cosine",
     "geometric",
-    "k_decay",
     "one_minus_sqrt",
     "rex",
     "tanh",

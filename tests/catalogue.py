@@ -243,7 +243,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "polynomial": [
         case
-        for power, k in ((0.9, 1.0), (2.0, 1.0), (3.5, 0.5))
+        for power, k in ((0.9, 1.0), (2.0, 1.0), (3.5, 0.5), (1.0, 2.0))
         for case in placed(
             f"polynomial {power} {k}",
             lambda init, end, steps, power, k: js.polynomial(init, end, steps, power=power, k=k),
@@ -253,13 +253,6 @@ CASES: dict[str, list[Case]] = {
             k=k,
         )
     ],
-    "k_decay": placed(
-        "k_decay",
-        lambda init, end, steps, k: js.k_decay(init, end, steps, k=k),
-        lambda t, init, end, steps, k: polynomial(t, init, end, steps, 1.0, k),
-        power_scale,
-        k=2.0,
-    ),
     "one_minus_sqrt": placed(
         "one_minus_sqrt",
         lambda init, end, steps: js.one_minus_sqrt(init, end, steps),

@@ -964,10 +964,6 @@ def step_decay(init_value: float, *, factor: float, every: int) -> Schedule:
     return ExponentialDecay(init_value, decay_rate=factor, decay_steps=every, staircase=True)
 
 
-def k_decay(init: float, end: float, steps: int, *, k: float, power: float = 1.0) -> Schedule:
-    return Polynomial(init, end, steps, power=power, k=k)
-
-
 def untuned_exponential_warmup(*, b2: float = 0.999) -> Schedule:
     return ExponentialWarmup(1 / (1 - b2))
 
@@ -1174,7 +1170,6 @@ NAMES: dict[str, Any] = {
     "rex": Rex,
     "tanh": Tanh,
     "polynomial": Polynomial,
-    "k_decay": k_decay,
     "cosine": Cosine,
     "geometric": Geometric,
     "constant": Constant,

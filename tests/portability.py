@@ -132,7 +132,7 @@ HERE = {
     "fastai/SchedCos/0": "cosine(0.1, 0.01, 100%)",
     "fastai/SchedNo/0": "constant(0.1)",
     "fastai/SchedExp/0": "geometric(0.1, 0.001, 100%)",
-    "fastai/SchedPoly/0": "k_decay(0.1, 0.001, 100%, k=2.0)",
+    "fastai/SchedPoly/0": "polynomial(0.1, 0.001, 100%, power=1.0, k=2.0)",
     "fastai/combined_cos/0": "one_cycle(0.1, warmup_steps=25%, init_value=0.004, end_value=1e-06)",
     "fastai/combined_cos/1": "one_cycle_momentum(0.95, 0.85, warmup_steps=25%)",
     "fastai/combined_cos/2": "constant(0.1, 75%) >> cosine(0.1, 1e-06, 25%)",
@@ -203,7 +203,7 @@ HERE = {
     ),
     # praxis
     "praxis/Constant/0": "constant(0.1)",
-    "praxis/Polynomial/0": "k_decay(0.1, 0.01, 8, k=2.0).shift(2)",
+    "praxis/Polynomial/0": "polynomial(0.1, 0.01, 8, power=1.0, k=2.0).shift(2)",
     "praxis/Polynomial/1": "polynomial(0.1, 0.01, 8, power=2.0).shift(2)",
     "praxis/Linear/0": "linear(0.0, 0.1, 10)",
     "praxis/Exponential/0": "geometric(0.1, 0.001, 8).shift(2)",
@@ -213,7 +213,7 @@ HERE = {
         "linear(0.0, 0.1, 4) >> constant(0.1, 4) >> cosine(0.1, 0.01, 12)"
     ),
     "praxis/LinearRampupPolynomialDecay/0": (
-        "linear(0.0, 0.1, 4) >> constant(0.1, 4) >> k_decay(0.1, 0.01, 12, k=1.0)"
+        "linear(0.0, 0.1, 4) >> constant(0.1, 4) >> polynomial(0.1, 0.01, 12, power=1.0, k=1.0)"
     ),
     "praxis/LinearRampupExponentialDecay/0": (
         "linear(0.0, 0.1, 4) >> constant(0.1, 4) >> geometric(0.1, 0.01, 12)"

@@ -119,7 +119,7 @@ def _options(draw: Draw, **options: Callable[[], str]) -> str:
 def _curve(draw: Draw) -> str:
     value, n = draw.numbers.value, draw.numbers
     power, rng = functools.partial(n.one_of, POWERS), draw.shape
-    name = rng.choice((*CURVES, "polynomial", "k_decay", "geometric", "constant"))
+    name = rng.choice((*CURVES, "polynomial", "polynomial", "geometric", "constant"))
     if name == "constant":
         return f"constant({value()}, {n.length()})"
     if name == "geometric":
@@ -130,7 +130,6 @@ def _curve(draw: Draw) -> str:
         "rex": lambda: _options(draw, beta=n.above_zero),
         "tanh": lambda: _options(draw, low=lambda: "-5.5", high=lambda: "4.0"),
         "polynomial": lambda: f", power={power()}" + _options(draw, k=power),
-        "k_decay": lambda: f", k={power()}" + _options(draw, power=power),
     }
     more = options[name]() if name in options else ""
     return f"{name}({value()}, {value()}, {n.length()}{more})"

@@ -70,7 +70,6 @@ ARGUMENTS = {
     "rex": {**PLACED, "beta": ("positive", 0.5)},
     "tanh": {**PLACED, "low": ("real", -7.0), "high": ("real", 3.0)},
     "polynomial": {**PLACED, "power": ("positive", 2.0), "k": ("positive", 2.0)},
-    "k_decay": {**PLACED, "k": ("positive", 2.0), "power": ("positive", 2.0)},
     "cosine": {**PLACED, "exponent": ("positive", 2.0), "k": ("positive", 2.0)},
     "geometric": {**PLACED, "init_value": ("nonzero", 1.0), "end_value": ("nonzero", 0.5)},
     "constant": {"value": ("real", 1.0), "steps": ("length", 3)},

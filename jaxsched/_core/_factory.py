@@ -76,6 +76,7 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
     def make(*args: P.args, **kwargs: P.kwargs) -> N:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
+        cls._expect(name, **given.arguments)
         held = {
             key: kind_of(fields[key]).checked(name, fields[key], x)
             for key, x in given.arguments.items()

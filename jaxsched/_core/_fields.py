@@ -43,14 +43,18 @@ def number_field(
     def check(call: str, name: str, value: Any) -> Any:
         number = finite_of(call, name, value)
         if within is not None:
-            require(within.holds(number), refuse(call, name, within.must, value))
+            require(within.holds(number), refuse(call, name, within.must, value, within.remedy))
         return number
 
     return _field(Kind(check), default, kw_only)
 
 
 def length_field(
-    *, default: Any = dataclasses.MISSING, least: int = 0, kw_only: bool = True
+    *,
+    default: Any = dataclasses.MISSING,
+    least: int = 0,
+    remedy: str = "",
+    kw_only: bool = True,
 ) -> Any:
     """A length of at least `least` optimizer steps. It has no gradient.
 
@@ -58,7 +62,7 @@ def length_field(
     """
 
     def check(call: str, name: str, value: Any) -> Any:
-        return held(length_of(call, name, value, least=least))
+        return held(length_of(call, name, value, remedy, least))
 
     return _field(Kind(check, is_length=True), default, kw_only)
 
@@ -72,13 +76,18 @@ def list_field() -> Any:
     return _field(Kind(check, rank=1), dataclasses.MISSING, False)
 
 
-def form_field(form: Form) -> Any:
+def form_field(
+    form: Form, *, default: Any = dataclasses.MISSING, within: Condition | None = None
+) -> Any:
     """A keyword whose number is held in a form that keeps the digits of its powers."""
 
     def check(call: str, name: str, value: Any) -> Any:
+        if within is not None:
+            number = finite_of(call, name, value)
+            require(within.holds(number), refuse(call, name, within.must, value, within.remedy))
         return form.of(call, **{name: value})
 
-    return _field(Kind(check, rank=form.rank, form=form), dataclasses.MISSING, True)
+    return _field(Kind(check, rank=form.rank, form=form), default, True)
 
 
 def choice_field(

@@ -56,6 +56,10 @@ class Node:
             kept = vars(self)[HASH] = _hash(self)
         return kept
 
+    @classmethod
+    def _expect(cls, call: str, **given: Any) -> None:
+        """Raise if arguments look like those of another order, before each is checked."""
+
     def _check(self, call: str) -> None:
         """Raise if the fields of a new node do not fit together."""
 

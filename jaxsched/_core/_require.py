@@ -36,6 +36,7 @@ class Condition(NamedTuple):
 
     must: str
     holds: Callable[[Any], Any]
+    remedy: str = ""
 
 
 POSITIVE = Condition("be positive", lambda x: x > 0)

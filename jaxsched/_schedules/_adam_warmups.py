@@ -14,57 +14,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import form_field, number_field
 from jaxsched._core._numerics import above_zero, ratio, real
-from jaxsched._core._powers import LOGARITHM, Leaf
-from jaxsched._core._require import Number, finite, positive, refuse, require
+from jaxsched._core._powers import LOGARITHM
+from jaxsched._core._require import POSITIVE, Condition, Number, finite, refuse, require
 from jaxsched._schedules._curves import Linear
 from jaxsched._schedules._schedule import Schedule
 
+LONG = Condition("be between 0.7 and 1", lambda x: (x > 0.7) & (x < 1))
+
 
 class ExponentialWarmup(Schedule):
-    """1 - exp(-(t + 1) / timescale)."""
-
-    timescale: Number = number_field()
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return -jnp.expm1(-(real(t) + 1) / above_zero(self.timescale))
-
-
-class RadamWarmup(Schedule):
-    """sqrt((rho-4) (rho-2) rho_inf / ((rho_inf-4) (rho_inf-2) rho)), from the first rho above 4."""
-
-    b2: Leaf = form_field(LOGARITHM)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
-        limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
-        # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
-        first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
-        rho = jnp.maximum(_rho(real(t) + real(first), h), 4)
-        return jnp.sqrt((rho - 4) * (rho - 2) / rho * (limit / ((limit - 4) * (limit - 2))))
-
-
-def _rho(n: jax.Array, h: jax.Array) -> jax.Array:
-    """coth(h/2) - 2n / (exp(nh) - 1), the length of the average of n squared gradients.
-
-    Its two terms differ in the seventh digit while n is small. With g(u) = 1 - coth(u) + 1/u it is
-    n g(nh/2) + 1 - g(h/2), where nothing cancels.
-    """
-    return n * _g(n * h / 2) + (1 - _g(h / 2))
-
-
-def _g(u: jax.Array) -> jax.Array:
-    """1 - coth(u) + 1/u, which falls from 1 to 0 as 1/u."""
-    small = u < 0.5
-    x = jnp.where(small, u, 0)
-    y = x**2
-    series = 1 / 3 + y * (-1 / 45 + y * (2 / 945 + y * (-1 / 4725 + y * 2 / 93555)))
-    v = jnp.where(small, 1, u)
-    return jnp.where(small, 1 - x * series, 1 / v - 2 / jnp.expm1(jnp.minimum(2 * v, 80)))
-
-
-def exponential_warmup(*, timescale: ArrayLike) -> Schedule:
     """An exponential approach to one.
 
         value(t) = 1 - exp(-(t + 1) / timescale)
@@ -86,7 +47,74 @@ def exponential_warmup(*, timescale: ArrayLike) -> Schedule:
       Ma and Yarats, On the Adequacy of Untuned Warmup for Adaptive Optimization, 2021,
       https://arxiv.org/abs/1910.04209, section 4.
     """
-    return ExponentialWarmup(timescale=positive("exponential_warmup", timescale=timescale))
+
+    timescale: ArrayLike = number_field(within=POSITIVE)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return -jnp.expm1(-(real(t) + 1) / above_zero(self.timescale))
+
+
+exponential_warmup = factory(ExponentialWarmup)
+
+
+class RadamWarmup(Schedule):
+    """RAdam's variance rectification, as a factor on plain Adam.
+
+        rho_inf  = 2 / (1 - b2) - 1
+        rho(n)   = rho_inf - 2 n b2**n / (1 - b2**n)
+        value(t) = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
+
+    with n = t + n0, n0 the first n with rho(n) > 4.
+
+    Args:
+      b2: Adam's second-moment decay, in (0.7, 1).
+
+    Returns:
+      A factor without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: `b2` is not in (0.7, 1).
+
+    Example:
+      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)))
+      [0.156 0.255 0.33  0.392]
+
+    References:
+      Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020,
+      https://arxiv.org/abs/1908.03265, section 4.
+    """
+
+    b2: ArrayLike = form_field(LOGARITHM, default=0.999, within=LONG)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
+        limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
+        # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
+        first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
+        rho = jnp.maximum(_rho(real(t) + real(first), h), 4)
+        return jnp.sqrt((rho - 4) * (rho - 2) / rho * (limit / ((limit - 4) * (limit - 2))))
+
+
+radam_warmup = factory(RadamWarmup)
+
+
+def _rho(n: jax.Array, h: jax.Array) -> jax.Array:
+    """coth(h/2) - 2n / (exp(nh) - 1), the length of the average of n squared gradients.
+
+    Its two terms differ in the seventh digit while n is small. With g(u) = 1 - coth(u) + 1/u it is
+    n g(nh/2) + 1 - g(h/2), where nothing cancels.
+    """
+    return n * _g(n * h / 2) + (1 - _g(h / 2))
+
+
+def _g(u: jax.Array) -> jax.Array:
+    """1 - coth(u) + 1/u, which falls from 1 to 0 as 1/u."""
+    small = u < 0.5
+    x = jnp.where(small, u, 0)
+    y = x**2
+    series = 1 / 3 + y * (-1 / 45 + y * (2 / 945 + y * (-1 / 4725 + y * 2 / 93555)))
+    v = jnp.where(small, 1, u)
+    return jnp.where(small, 1 - x * series, 1 / v - 2 / jnp.expm1(jnp.minimum(2 * v, 80)))
 
 
 def untuned_exponential_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
@@ -141,37 +169,8 @@ def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
     return Linear(1 / steps, 1.0, _clock.read(steps) - 1)
 
 
-def radam_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
-    """RAdam's variance rectification, as a factor on plain Adam.
-
-        rho_inf  = 2 / (1 - b2) - 1
-        rho(n)   = rho_inf - 2 n b2**n / (1 - b2**n)
-        value(t) = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
-
-    with n = t + n0, n0 the first n with rho(n) > 4.
-
-    Args:
-      b2: Adam's second-moment decay, in (0.7, 1).
-
-    Returns:
-      A factor without an end: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: `b2` is not in (0.7, 1).
-
-    Example:
-      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)))
-      [0.156 0.255 0.33  0.392]
-
-    References:
-      Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020,
-      https://arxiv.org/abs/1908.03265, section 4.
-    """
-    return RadamWarmup(b2=LOGARITHM.encode(_decay("radam_warmup", b2, above=0.7)))
-
-
-def _decay(call: str, b2: ArrayLike, above: float = 0.0) -> Number:
+def _decay(call: str, b2: ArrayLike) -> Number:
     decay = finite(call, b2=b2)
-    inside = (decay > above) & (decay < 1)
-    require(inside, refuse(call, "b2", f"be between {above:g} and 1", b2))
+    inside = (decay > 0) & (decay < 1)
+    require(inside, refuse(call, "b2", "be between 0 and 1", b2))
     return decay

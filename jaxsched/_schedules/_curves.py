@@ -12,12 +12,14 @@ In order of increasing complexity.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched._core._clock import Length, held, is_counted, total
+from jaxsched._core._clock import Length, is_counted, total
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import length_field, number_field
 from jaxsched._core._numerics import (
     above_zero,
@@ -29,19 +31,21 @@ from jaxsched._core._numerics import (
     real,
     whole_if_due,
 )
-from jaxsched._core._require import Number, finite, positive, refuse, require
-from jaxsched._core._require import length as length_of
+from jaxsched._core._require import POSITIVE, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 
 Weights = tuple[jax.Array, jax.Array]
 
 
+_CONSTANT = "Use `constant(...)` for a schedule that never changes."
+
+
 class Curve(Schedule):
     """What all curves with an end share: where they are placed, in time and in value."""
 
-    init_value: Number
-    end_value: Number
-    steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+    init_value: ArrayLike = number_field(kw_only=False)
+    end_value: ArrayLike = number_field(kw_only=False)
+    steps: Length = length_field(kw_only=False, remedy=_CONSTANT)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         """The weights of the initial and of the end value, where these parts are done and left."""
@@ -58,108 +62,14 @@ class Curve(Schedule):
     def _stretched(self, steps: Length) -> Schedule:
         return dataclasses.replace(self, steps=steps)
 
+    @classmethod
+    def _expect(cls, call: str, init_value: Any = None, steps: Any = None, **_: Any) -> None:
+        if isinstance(steps, float) and isinstance(init_value, int) and init_value > max(steps, 1):
+            order = f"The order is `{call}(init_value, end_value, steps)`."
+            raise ValueError(refuse(call, "steps", "be an integer", steps, order))
+
 
 class Linear(Curve):
-    """of_init = left."""
-
-    def at(self, t: jax.Array) -> jax.Array:
-        value = super().at(t)
-        if not is_counted(t, self.steps):
-            return value
-        return whole_if_due(value, total(self.steps), self.init_value, self.end_value)
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        return left, done
-
-
-class OneMinusSqrt(Curve):
-    """of_init = 1 - sqrt(done)."""
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        root = jnp.where(done > 0, jnp.sqrt(jnp.where(done > 0, done, 1)), 0)
-        return left / (1 + root), root
-
-
-class Rex(Curve):
-    """of_init = left / (beta + (1 - beta) * left)."""
-
-    beta: Number = number_field(default=0.5)
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        beta = above_zero(self.beta)
-        scale = beta * done + left
-        return left / scale, beta * done / scale
-
-
-class Tanh(Curve):
-    """of_init = (1 - tanh(low * left + high * done)) / 2."""
-
-    low: Number = number_field(default=-7.0)
-    high: Number = number_field(default=3.0)
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        z = 2 * (real(self.low) * left + real(self.high) * done)
-        ended = left <= 0
-        return jnp.where(ended, 0, jax.nn.sigmoid(-z)), jnp.where(ended, 1, jax.nn.sigmoid(z))
-
-
-class Polynomial(Curve):
-    """of_init = (1 - done**k)**power."""
-
-    power: Number = number_field()
-    k: Number | None = number_field(default=None)
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        done, left = _delayed(done, left, self.k)
-        return raised(left, done, self.power)
-
-
-class Cosine(Curve):
-    """of_init = ((1 + cos(pi * done**k)) / 2)**exponent."""
-
-    exponent: Number | None = number_field(default=None)
-    k: Number | None = number_field(default=None)
-
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        done, left = _delayed(done, left, self.k)
-        of_init, of_end = half_cosine(done, left)
-        return (
-            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
-        )
-
-
-class Geometric(Curve):
-    """init_value**left * end_value**done: the values, not the weights, are multiplied."""
-
-    def at(self, t: jax.Array) -> jax.Array:
-        done, left = fractions(t, self.steps)
-        init, end = real(self.init_value), real(self.end_value)
-        rate = log_ratio(jnp.abs(end), jnp.abs(init))
-        # From the nearer end: both are exact, and the exponential is at most the root of the ratio.
-        early = done < left
-        return jnp.where(early, init, end) * jnp.exp(jnp.where(early, done, -left) * rate)
-
-
-def _delayed(done: jax.Array, left: jax.Array, k: Number | None) -> Weights:
-    """k-decay: the time that is done counts as done**k."""
-    return (done, left) if k is None else raised(done, left, k)
-
-
-def _placed(
-    call: str, init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike
-) -> tuple[Number, Number, Length]:
-    remedy = "Use `constant(...)` for a schedule that never changes."
-    if isinstance(steps, float) and isinstance(init_value, int) and init_value > max(steps, 1):
-        order = f"The order is `{call}(init_value, end_value, steps)`."
-        raise ValueError(refuse(call, "steps", "be an integer", steps, order))
-    return (
-        finite(call, init_value=init_value),
-        finite(call, end_value=end_value),
-        held(length_of(call, steps=steps, remedy=remedy)),
-    )
-
-
-def linear(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
     """A straight line.
 
         value(t) = init_value + (end_value - init_value) * t / steps,    0 <= t <= steps
@@ -183,10 +93,21 @@ def linear(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Sch
       `optax.linear_schedule`. As a decay to zero: Bergsma et al., Straight to Zero, 2025,
       https://arxiv.org/abs/2502.15938.
     """
-    return Linear(*_placed("linear", init_value, end_value, steps))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        value = super().at(t)
+        if not is_counted(t, self.steps):
+            return value
+        return whole_if_due(value, total(self.steps), self.init_value, self.end_value)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        return left, done
 
 
-def one_minus_sqrt(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
+linear = factory(Linear)
+
+
+class OneMinusSqrt(Curve):
     """One minus the square root: falls steeply first. The cooldown of choice after a stable phase.
 
         value(t) = end_value + (init_value - end_value) * (1 - sqrt(t / steps)),    0 <= t <= steps
@@ -210,12 +131,16 @@ def one_minus_sqrt(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike
       Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations,
       2024, https://arxiv.org/abs/2405.18392, section 3.
     """
-    return OneMinusSqrt(*_placed("one_minus_sqrt", init_value, end_value, steps))
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        root = jnp.where(done > 0, jnp.sqrt(jnp.where(done > 0, done, 1)), 0)
+        return left / (1 + root), root
 
 
-def rex(
-    init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike, *, beta: ArrayLike = 0.5
-) -> Schedule:
+one_minus_sqrt = factory(OneMinusSqrt)
+
+
+class Rex(Curve):
     """Reflected exponential: stays high, then falls fast.
 
         left     = 1 - t / steps
@@ -242,18 +167,19 @@ def rex(
     References:
       Chen, Wolfe and Kyrillidis, REX, 2021, https://arxiv.org/abs/2107.04197.
     """
-    placed = _placed("rex", init_value, end_value, steps)
-    return Rex(*placed, beta=positive("rex", beta=beta))
+
+    beta: ArrayLike = number_field(default=0.5, within=POSITIVE)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        beta = above_zero(self.beta)
+        scale = beta * done + left
+        return left / scale, beta * done / scale
 
 
-def tanh(
-    init_value: ArrayLike,
-    end_value: ArrayLike,
-    steps: ArrayLike,
-    *,
-    low: ArrayLike = -7.0,
-    high: ArrayLike = 3.0,
-) -> Schedule:
+rex = factory(Rex)
+
+
+class Tanh(Curve):
     """A hyperbolic tangent: flat, then a fall, then flat.
 
         done     = t / steps
@@ -284,20 +210,24 @@ def tanh(
       `timm.scheduler.TanhLRScheduler`; Hsueh et al., Stochastic Gradient Descent with
       Hyperbolic-Tangent Decay on Classification, 2018, https://arxiv.org/abs/1806.01593.
     """
-    placed = _placed("tanh", init_value, end_value, steps)
-    low, high = finite("tanh", low=low), finite("tanh", high=high)
-    require(low < high, refuse("tanh", "low", f"be below high={high!r}", low))
-    return Tanh(*placed, low=low, high=high)
+
+    low: ArrayLike = number_field(default=-7.0)
+    high: ArrayLike = number_field(default=3.0)
+
+    def _check(self, call: str) -> None:
+        low: Any = self.low
+        require(low < self.high, refuse(call, "low", f"be below high={self.high!r}", low))
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        z = 2 * (real(self.low) * left + real(self.high) * done)
+        ended = left <= 0
+        return jnp.where(ended, 0, jax.nn.sigmoid(-z)), jnp.where(ended, 1, jax.nn.sigmoid(z))
 
 
-def polynomial(
-    init_value: ArrayLike,
-    end_value: ArrayLike,
-    steps: ArrayLike,
-    *,
-    power: ArrayLike,
-    k: ArrayLike | None = None,
-) -> Schedule:
+tanh = factory(Tanh)
+
+
+class Polynomial(Curve):
     """A power of the time that is left.
 
         value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
@@ -326,56 +256,19 @@ def polynomial(
       `optax.polynomial_schedule`. k: Zhang and Li, k-decay, 2020,
       https://arxiv.org/abs/2004.05909.
     """
-    placed = _placed("polynomial", init_value, end_value, steps)
-    power = positive("polynomial", power=power)
-    return Polynomial(*placed, power=power, k=None if k is None else positive("polynomial", k=k))
+
+    power: ArrayLike = number_field(within=POSITIVE)
+    k: ArrayLike | None = number_field(default=None, within=POSITIVE)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        done, left = _delayed(done, left, self.k)
+        return raised(left, done, self.power)
 
 
-def k_decay(
-    init_value: ArrayLike,
-    end_value: ArrayLike,
-    steps: ArrayLike,
-    *,
-    k: ArrayLike,
-    power: ArrayLike = 1.0,
-) -> Schedule:
-    """k-decay of a polynomial; of a cosine it is `cosine(..., k=k)`.
-
-        value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
-
-    Args:
-      init_value: value at step 0 and before.
-      end_value: value from step `steps` on.
-      steps: length in optimizer steps, not negative.
-      k: > 0; 1 is the polynomial itself, more keeps the early values for longer.
-      power: the power of the polynomial, > 0.
-
-    Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: a value is not finite, `steps` is negative or not an integer, `k` or `power` not
-        positive.
-
-    Example:
-      >>> print(k_decay(1.0, 0.0, 5, k=2.0)(jnp.arange(6)))
-      [1.   0.96 0.84 0.64 0.36 0.  ]
-
-    References:
-      Zhang and Li, k-decay, 2020, https://arxiv.org/abs/2004.05909.
-    """
-    placed = _placed("k_decay", init_value, end_value, steps)
-    return Polynomial(*placed, power=positive("k_decay", power=power), k=positive("k_decay", k=k))
+polynomial = factory(Polynomial)
 
 
-def cosine(
-    init_value: ArrayLike,
-    end_value: ArrayLike,
-    steps: ArrayLike,
-    *,
-    exponent: ArrayLike | None = None,
-    k: ArrayLike | None = None,
-) -> Schedule:
+class Cosine(Curve):
     """Half a cosine.
 
         value(t) = end_value
@@ -405,12 +298,29 @@ def cosine(
       Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, eq. 5; with `exponent`
       as in `optax.cosine_decay_schedule`.
     """
-    placed = _placed("cosine", init_value, end_value, steps)
-    exponent = None if exponent is None else positive("cosine", exponent=exponent)
-    return Cosine(*placed, exponent=exponent, k=None if k is None else positive("cosine", k=k))
+
+    exponent: ArrayLike | None = number_field(default=None, within=POSITIVE)
+    k: ArrayLike | None = number_field(default=None, within=POSITIVE)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        done, left = _delayed(done, left, self.k)
+        of_init, of_end = half_cosine(done, left)
+        return (
+            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
+        )
 
 
-def geometric(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> Schedule:
+cosine = factory(Cosine)
+
+
+NOT_ZERO = Condition(
+    "not be zero",
+    lambda x: x != 0,
+    "A curve that reaches zero is `linear`, `cosine` or `one_minus_sqrt`.",
+)
+
+
+class Geometric(Curve):
     """The same factor at every step: a straight line on a logarithmic axis.
 
         value(t) = init_value * (end_value / init_value)**(t / steps),    0 <= t <= steps
@@ -435,11 +345,28 @@ def geometric(init_value: ArrayLike, end_value: ArrayLike, steps: ArrayLike) -> 
       fastai's `sched_exp`; the sweep of Smith, Cyclical Learning Rates, 2017,
       https://arxiv.org/abs/1506.01186, section 3.3, on a logarithmic axis.
     """
-    init, end, steps = _placed("geometric", init_value, end_value, steps)
-    remedy = "A curve that reaches zero is `linear`, `cosine` or `one_minus_sqrt`."
-    require(init != 0, refuse("geometric", "init_value", "not be zero", init_value, remedy))
-    require(end != 0, refuse("geometric", "end_value", "not be zero", end_value, remedy))
-    same = (init > 0) == (end > 0)
-    must = f"have the sign of init_value={init_value!r}"
-    require(same, refuse("geometric", "end_value", must, end_value))
-    return Geometric(init, end, steps)
+
+    init_value: ArrayLike = number_field(within=NOT_ZERO, kw_only=False)
+    end_value: ArrayLike = number_field(within=NOT_ZERO, kw_only=False)
+
+    def _check(self, call: str) -> None:
+        init: Any = self.init_value
+        end: Any = self.end_value
+        same = (init > 0) == (end > 0)
+        require(same, refuse(call, "end_value", f"have the sign of init_value={init!r}", end))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        done, left = fractions(t, self.steps)
+        init, end = real(self.init_value), real(self.end_value)
+        rate = log_ratio(jnp.abs(end), jnp.abs(init))
+        # From the nearer end: both are exact, and the exponential is at most the root of the ratio.
+        early = done < left
+        return jnp.where(early, init, end) * jnp.exp(jnp.where(early, done, -left) * rate)
+
+
+geometric = factory(Geometric)
+
+
+def _delayed(done: jax.Array, left: jax.Array, k: ArrayLike | None) -> Weights:
+    """k-decay: the time that is done counts as done**k."""
+    return (done, left) if k is None else raised(done, left, k)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,127 +16,30 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, held
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, form_field, length_field, number_field
 from jaxsched._core._numerics import above_zero, blend, growth, raised, real, saturated
-from jaxsched._core._powers import LOGARITHM, Leaf
-from jaxsched._core._require import Number, finite, flag, length, positive, refuse, require
+from jaxsched._core._powers import LOGARITHM
+from jaxsched._core._require import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Condition,
+    Number,
+    finite,
+    flag,
+    length,
+    positive,
+)
 from jaxsched._schedules._schedule import Schedule
+
+FALLING = Condition(
+    "not be positive",
+    lambda x: x <= 0,
+    "A value that rises without bound has no place in a schedule.",
+)
 
 
 class Constant(Schedule):
-    """value."""
-
-    value: Number
-    steps: Length | None = length_field(default=None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    def at(self, t: jax.Array) -> jax.Array:
-        # Like the steps in their sharding too, which a shape alone does not say.
-        value = real(self.value)
-        return jnp.full_like(t, value, dtype=value.dtype)
-
-    def _stretched(self, steps: Length) -> Schedule:
-        return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)
-
-
-class InverseSqrt(Schedule):
-    """peak_value / sqrt(1 + t / timescale)."""
-
-    peak_value: Number
-    timescale: Number = number_field()
-
-    def at(self, t: jax.Array) -> jax.Array:
-        timescale = above_zero(self.timescale)
-        return real(self.peak_value) * jnp.sqrt(timescale / (timescale + real(t)))
-
-
-class InverseTimeDecay(Schedule):
-    """init_value / (1 + decay_rate * n), n = t / decay_steps."""
-
-    init_value: Number
-    decay_rate: Number = number_field()
-    decay_steps: Length = length_field()
-    staircase: bool = choice_field(default=False)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        n = _periods(t, self.decay_steps, self.staircase)
-        return real(self.init_value) / (1 + jnp.maximum(real(self.decay_rate), 0) * n)
-
-    def _changes(self) -> Iterable[int]:
-        return _stairs(self.decay_steps) if self.staircase else []
-
-
-class PowerLaw(Schedule):
-    """peak_value * max(t / timescale, 1)**exponent."""
-
-    peak_value: Number
-    exponent: Number = number_field()
-    timescale: Number = number_field()
-
-    def at(self, t: jax.Array) -> jax.Array:
-        ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
-        # Half of the power twice: it may be below the floats where its product is not.
-        half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
-        return real(self.peak_value) * half * half
-
-    def _changes(self) -> Iterable[int]:
-        return [math.ceil(float(self.timescale))]
-
-
-class ExponentialDecay(Schedule):
-    """init_value * decay_rate**n, n = t / decay_steps, never past end_value."""
-
-    init_value: Number
-    decay_rate: Leaf = form_field(LOGARITHM)
-    decay_steps: Length = length_field()
-    end_value: Number | None = number_field(default=None)
-    staircase: bool = choice_field(default=False)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        n = _periods(t, self.decay_steps, self.staircase)
-        value = growth(self.decay_rate, n, self.init_value)
-        if self.end_value is None:
-            return value
-        end, falls = real(self.end_value), real(self.decay_rate) < 0
-        return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
-
-    def _changes(self) -> Iterable[int]:
-        return _stairs(self.decay_steps) if self.staircase else []
-
-
-class SawtoothPolynomial(Schedule):
-    """A polynomial over the steps up to the next multiple of `decay_steps`."""
-
-    init_value: Number
-    end_value: Number
-    power: Number = number_field()
-    decay_steps: Length = length_field()
-
-    def at(self, t: jax.Array) -> jax.Array:
-        period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
-        passed = t % period
-        # A multiple ends its own tooth, but for step 0, which begins the first one.
-        left = jnp.where((passed > 0) | (t == 0), period - passed, 0)
-        length = real(t) + real(left)
-        weights = raised(real(left) / length, real(t) / length, self.power)
-        return blend(self.init_value, self.end_value, *weights)
-
-    def _changes(self) -> Iterable[int]:
-        return itertools.count(int(self.decay_steps) + 1, int(self.decay_steps))
-
-
-def _periods(t: jax.Array, steps: Length, staircase: bool) -> jax.Array:
-    """t / steps; whole ones only for a staircase, counted in integers."""
-    if not staircase:
-        return real(t) / jnp.maximum(real(steps), 1)
-    return real(t // jnp.maximum(_clock.read(steps), 1).astype(t.dtype))
-
-
-def _stairs(steps: Length) -> Iterable[int]:
-    """Where each stair begins but for the first."""
-    return itertools.count(int(steps), int(steps))
-
-
-def constant(value: ArrayLike, steps: ArrayLike | None = None) -> Schedule:
     """One value.
 
         value(t) = value
@@ -157,11 +61,23 @@ def constant(value: ArrayLike, steps: ArrayLike | None = None) -> Schedule:
     References:
       `optax.constant_schedule`.
     """
-    value = finite("constant", value=value)
-    return Constant(value, None if steps is None else held(length("constant", steps=steps)))
+
+    value: ArrayLike = number_field(kw_only=False)
+    steps: Length | None = length_field(default=None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def at(self, t: jax.Array) -> jax.Array:
+        # Like the steps in their sharding too, which a shape alone does not say.
+        value = real(self.value)
+        return jnp.full_like(t, value, dtype=value.dtype)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return super()._stretched(steps) if self.steps is None else Constant(self.value, steps)
 
 
-def inverse_sqrt(peak_value: ArrayLike, *, timescale: ArrayLike) -> Schedule:
+constant = factory(Constant)
+
+
+class InverseSqrt(Schedule):
     """One over the square root of time: no horizon to choose.
 
         value(t) = peak_value / sqrt(1 + t / timescale)
@@ -184,13 +100,19 @@ def inverse_sqrt(peak_value: ArrayLike, *, timescale: ArrayLike) -> Schedule:
       `transformers.get_inverse_sqrt_schedule`; Zhai et al., Scaling Vision Transformers, 2022,
       https://arxiv.org/abs/2106.04560, section 3.5.
     """
-    peak_value = finite("inverse_sqrt", peak_value=peak_value)
-    return InverseSqrt(peak_value, timescale=positive("inverse_sqrt", timescale=timescale))
+
+    peak_value: ArrayLike = number_field(kw_only=False)
+    timescale: ArrayLike = number_field(within=POSITIVE)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        timescale = above_zero(self.timescale)
+        return real(self.peak_value) * jnp.sqrt(timescale / (timescale + real(t)))
 
 
-def inverse_time_decay(
-    init_value: ArrayLike, *, decay_rate: ArrayLike, decay_steps: ArrayLike, staircase: bool = False
-) -> Schedule:
+inverse_sqrt = factory(InverseSqrt)
+
+
+class InverseTimeDecay(Schedule):
     """One over time.
 
         value(t) = init_value / (1 + decay_rate * t / decay_steps)
@@ -215,17 +137,24 @@ def inverse_time_decay(
     References:
       `keras.optimizers.schedules.InverseTimeDecay`; Robbins and Monro, 1951.
     """
-    call = "inverse_time_decay"
-    init_value = finite(call, init_value=init_value)
-    rate = finite(call, decay_rate=decay_rate)
-    require(rate >= 0, refuse(call, "decay_rate", "not be negative", decay_rate))
-    steps = held(length(call, decay_steps=decay_steps, least=1))
-    return InverseTimeDecay(
-        init_value, decay_rate=rate, decay_steps=steps, staircase=flag(call, staircase=staircase)
-    )
+
+    init_value: ArrayLike = number_field(kw_only=False)
+    decay_rate: ArrayLike = number_field(within=NOT_NEGATIVE)
+    decay_steps: ArrayLike = length_field(least=1)
+    staircase: bool = choice_field(default=False, check=flag)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        n = _periods(t, self.decay_steps, self.staircase)
+        return real(self.init_value) / (1 + jnp.maximum(real(self.decay_rate), 0) * n)
+
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
 
 
-def power_law(peak_value: ArrayLike, *, exponent: ArrayLike, timescale: ArrayLike) -> Schedule:
+inverse_time_decay = factory(InverseTimeDecay)
+
+
+class PowerLaw(Schedule):
     """A power of time, once time has reached its scale.
 
         value(t) = peak_value * max(t / timescale, 1)**exponent
@@ -252,21 +181,25 @@ def power_law(peak_value: ArrayLike, *, exponent: ArrayLike, timescale: ArrayLik
       Shen et al., Power Scheduler, 2024, https://arxiv.org/abs/2408.13359, eq. 5; Raffel et al.,
       T5, 2020, https://arxiv.org/abs/1910.10683, section 3.1.2.
     """
-    call = "power_law"
-    peak_value, power = finite(call, peak_value=peak_value), finite(call, exponent=exponent)
-    remedy = "A value that rises without bound has no place in a schedule."
-    require(power <= 0, refuse(call, "exponent", "not be positive", exponent, remedy))
-    return PowerLaw(peak_value, exponent=power, timescale=positive(call, timescale=timescale))
+
+    peak_value: ArrayLike = number_field(kw_only=False)
+    exponent: ArrayLike = number_field(within=FALLING)
+    timescale: ArrayLike = number_field(within=POSITIVE)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
+        # Half of the power twice: it may be below the floats where its product is not.
+        half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
+        return real(self.peak_value) * half * half
+
+    def _changes(self) -> Iterable[int]:
+        return [math.ceil(real(self.timescale))]
 
 
-def exponential_decay(
-    init_value: ArrayLike,
-    *,
-    decay_rate: ArrayLike,
-    decay_steps: ArrayLike,
-    end_value: ArrayLike | None = None,
-    staircase: bool = False,
-) -> Schedule:
+power_law = factory(PowerLaw)
+
+
+class ExponentialDecay(Schedule):
     """The same factor every `decay_steps` steps.
 
         value(t) = init_value * decay_rate**(t / decay_steps)
@@ -295,18 +228,59 @@ def exponential_decay(
     References:
       `optax.exponential_decay`.
     """
-    call = "exponential_decay"
-    init_value = finite(call, init_value=init_value)
-    rate = LOGARITHM.of(call, decay_rate=decay_rate)
-    steps = held(length(call, decay_steps=decay_steps, least=1))
-    end = None if end_value is None else finite(call, end_value=end_value)
-    return ExponentialDecay(
-        init_value,
-        decay_rate=rate,
-        decay_steps=steps,
-        end_value=end,
-        staircase=flag(call, staircase=staircase),
-    )
+
+    init_value: ArrayLike = number_field(kw_only=False)
+    decay_rate: ArrayLike = form_field(LOGARITHM)
+    decay_steps: ArrayLike = length_field(least=1)
+    end_value: ArrayLike | None = number_field(default=None)
+    staircase: bool = choice_field(default=False, check=flag)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        n = _periods(t, self.decay_steps, self.staircase)
+        value = growth(self.decay_rate, n, self.init_value)
+        if self.end_value is None:
+            return value
+        end, falls = real(self.end_value), real(self.decay_rate) < 0
+        return jnp.where(falls, jnp.maximum(value, end), jnp.minimum(value, end))
+
+    def _changes(self) -> Iterable[int]:
+        return _stairs(self.decay_steps) if self.staircase else []
+
+
+exponential_decay = factory(ExponentialDecay)
+
+
+class SawtoothPolynomial(Schedule):
+    """A polynomial over the steps up to the next multiple of `decay_steps`."""
+
+    init_value: Number
+    end_value: Number
+    power: Number = number_field()
+    decay_steps: Length = length_field()
+
+    def at(self, t: jax.Array) -> jax.Array:
+        period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
+        passed = t % period
+        # A multiple ends its own tooth, but for step 0, which begins the first one.
+        left = jnp.where((passed > 0) | (t == 0), period - passed, 0)
+        length = real(t) + real(left)
+        weights = raised(real(left) / length, real(t) / length, self.power)
+        return blend(self.init_value, self.end_value, *weights)
+
+    def _changes(self) -> Iterable[int]:
+        return itertools.count(int(self.decay_steps) + 1, int(self.decay_steps))
+
+
+def _periods(t: jax.Array, steps: ArrayLike, staircase: bool) -> jax.Array:
+    """t / steps; whole ones only for a staircase, counted in integers."""
+    if not staircase:
+        return real(t) / jnp.maximum(real(steps), 1)
+    return real(t // jnp.maximum(_clock.read(steps), 1).astype(t.dtype))
+
+
+def _stairs(steps: Any) -> Iterable[int]:
+    """Where each stair begins but for the first."""
+    return itertools.count(int(steps), int(steps))
 
 
 def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) -> Schedule:
