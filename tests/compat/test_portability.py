@@ -105,4 +105,4 @@ def test_what_a_text_prints_is_the_same_schedule(case):
 
 def test_the_page_is_the_one_that_is_generated():
     written = portability.PAGE.read_text()
-    assert written == portability.page(), "write it again: `python tests/portability.py`"
+    assert written == portability.page(), "write it again: `python tests/tools/portability.py`"

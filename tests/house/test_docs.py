@@ -3,16 +3,15 @@
 import importlib.util
 import re
 import shlex
-from pathlib import Path
 
 import jax
 import pytest
+from scripts import ROOT
 
 import jaxsched
 from jaxsched._show import _names
 from jaxsched.cli import _options, main
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "generated" not in page.parts]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)

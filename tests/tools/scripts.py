@@ -1,9 +1,10 @@
-"""One of the examples, as a module of its own."""
+"""Where the project is, and one of its examples as a module of its own."""
 
 import importlib.util
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 def example(name):

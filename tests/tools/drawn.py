@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from hypothesis import HealthCheck, Phase, given, settings
-from test_properties import STEPS, build, ends, nested, value
+from texts import ALGEBRA, STATEFUL, UNITS, mutated
+from trees import STEPS, build, ends, nested, value
 
 import jaxsched as js
 from jaxsched import testing
@@ -104,8 +105,6 @@ def _unlike_saved(schedules: list[js.Schedule]) -> list[str]:
 
 def draw_texts(examples: int) -> tuple[int, list[str]]:
     """How many mutated texts were drawn, a hundred for each example, and which broke `parse`."""
-    from test_parse import ALGEBRA, STATEFUL, UNITS, mutated
-
     texts, rng, lost = [repr(x) for x in [*ALGEBRA, *STATEFUL]], random.Random(1), []
     for _ in range(100 * examples):
         text = mutated(rng, texts)

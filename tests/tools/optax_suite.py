@@ -1,6 +1,6 @@
 """optax's own tests, run on `jaxsched.compat.optax`: its files, with their imports changed.
 
-    python tests/optax_suite.py
+    python tests/tools/optax_suite.py
 
 The files ship in the installed optax. Each is read from there, the import of what it tests is
 replaced, and the copy runs in a temporary folder. Nothing of them is kept here.
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import optax
+from scripts import ROOT
 
 TWIN = "from jaxsched.compat import optax as"
 FILES = {
@@ -52,8 +53,7 @@ def run(*options):
             (Path(folder) / Path(file).name).write_text(changed(file))
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", *options]
         left_out = [f"--deselect={file}::{test}" for file in _names() for test in DEFECTS]
-        here = str(Path(__file__).parents[1])
-        paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         # A rootdir of its own, so that no settings of this project apply to optax's tests.
         return subprocess.run(
             [*command, *left_out, f"--rootdir={folder}", "-c", "/dev/null", *_names()],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from scripts import ROOT
 
 DEVICES = 8  # of all processes together
 TIMEOUT = 240  # seconds, of which an idle machine needs a tenth
@@ -25,12 +26,11 @@ def started(script: str, count: int = 2, timeout: float = TIMEOUT) -> list[Any]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    root = Path(__file__).parent.parent
     env = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{i}.json" for i in range(count)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from catalogue import ALL
 from hypothesis import given
-from test_properties import build, ends, few, grown, lengths, values
+from trees import build, ends, few, grown, lengths, values
 
 import jaxsched as js
 from jaxsched._clock import LAST

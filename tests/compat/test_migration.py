@@ -1,15 +1,15 @@
 """The tables of `docs/migration.md`: their line, as the twin has it, and ours, value for value."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import ROOT
 
 import jaxsched as js
 from jaxsched import compat
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text()
+GUIDE = (ROOT / "docs" / "migration.md").read_text()
 SECTIONS = {
     "torch.optim.lr_scheduler": compat.torch,
     "transformers": compat.transformers,

@@ -1,6 +1,6 @@
 """Schedules of other libraries, said in the algebra, and the page that shows them.
 
-    python tests/portability.py
+    python tests/tools/portability.py
 
 writes `docs/portability.md`. `vectors/*.json` was made by running the libraries, see `peers.py`;
 `test_portability.py` holds every text here to those numbers. The peers that have a twin in
@@ -10,16 +10,15 @@ writes `docs/portability.md`. `vectors/*.json` was made by running the libraries
 import collections
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import peers
-import test_compat
+from scripts import ROOT
 
 import jaxsched as js
 
-PAGE = Path(__file__).parent.parent / "docs" / "portability.md"
+PAGE = ROOT / "docs" / "portability.md"
 
 PEERS = {
     "big_vision": "`big_vision.utils`. Warmup, decay and cooldown are factors of one function.",
@@ -472,8 +471,9 @@ def _top() -> Iterator[str]:
     yield ""
     yield (
         "Schedules of twelve other libraries, and what to write here for the same numbers. The "
-        "numbers were made by running the libraries; `tests/test_portability.py` holds every text "
-        "on this page to them, within 2e-6. This page is written by `python tests/portability.py`."
+        "numbers were made by running the libraries; `tests/compat/test_portability.py` holds "
+        "every text on this page to them, within 2e-6. This page is written by "
+        "`python tests/tools/portability.py`."
     )
     yield ""
     yield (
@@ -512,10 +512,11 @@ def _end() -> Iterator[str]:
     yield ""
     yield (
         "Five libraries have their own names in `jaxsched.compat`, held to their numbers by "
-        "`tests/test_compat.py`, which says why it does not follow them everywhere."
+        "`tests/compat/test_compat.py`; `tests/tools/peers.py` says why it does not follow them "
+        "everywhere."
     )
     yield ""
-    counts = collections.Counter(case["peer"] for case in test_compat.CASES)
+    counts = collections.Counter(case["peer"] for case in peers.CASES)
     yield from _table(
         ("library", "version", "cases", "not followed to the letter"),
         (
@@ -525,7 +526,7 @@ def _end() -> Iterator[str]:
     )
     yield "## What cannot be said"
     yield ""
-    opaque = [case["id"] for case in test_compat.SIMPLE if "<" in repr(peers.twin(case))]
+    opaque = [case["id"] for case in peers.SIMPLE if "<" in repr(peers.twin(case))]
     yield (
         "Every case of the twelve libraries has a text. These texts have the numbers of their "
         "case, and not the rule that they come from:"
@@ -622,10 +623,10 @@ def _at(steps: Iterable[int]) -> str:
 
 
 def _twins_defects(peer: str) -> Iterator[str]:
-    for case in test_compat.SIMPLE:
-        if case["peer"] == peer and case["id"] in test_compat.DEFECTS:
+    for case in peers.SIMPLE:
+        if case["peer"] == peer and case["id"] in peers.DEFECTS:
             steps = np.asarray(case["steps"][: len(case["values"])], float)
-            where = test_compat.DEFECTS[case["id"]](steps)[1]
+            where = peers.DEFECTS[case["id"]](steps)[1]
             yield f"`{_short(case['id'])}`: {_at(where)[0].lower()}{_at(where)[1:]}"
 
 

@@ -1,6 +1,6 @@
 """A sweep on the devices of several processes: `test_populations.py` asks whether it is the same.
 
-python tests/sweeps.py
+python tests/tools/sweeps.py
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Eight devices, in one process or in two: a run of digits with every rule and every guard.
 
-    python tests/processes.py
+    python tests/tools/processes.py
 
 starts two processes with four host devices each, trains in both, and says whether they did the
 same. `test_processes.py` asks more of what they wrote down.

@@ -1,7 +1,6 @@
 """The laws of rules: every public one, under every transformation, on the same hard stream."""
 
 import inspect
-import pathlib
 import random
 import re
 
@@ -13,11 +12,11 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from scripts import ROOT
 
 import jaxsched as js
 from jaxsched import testing
 
-ROOT = pathlib.Path(__file__).parent.parent
 INDEX, BENCHMARK = ROOT / "docs" / "reacting.md", (ROOT / "benchmarks" / "rules.py").read_text()
 NAN, INF = float("nan"), float("inf")
 PARAMS = {"w": jnp.ones(3), "b": jnp.ones(())}

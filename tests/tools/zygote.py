@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+from scripts import ROOT
+
 PATIENCE = 120  # seconds that no run may take
 MODULES = (
     *("jaxsched._train._run", "jaxsched._train._settings", "sklearn.datasets", "matplotlib.pyplot"),

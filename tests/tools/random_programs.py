@@ -1,6 +1,6 @@
 """Random programs of the algebra, in the package and in the interpreter.
 
-    python tests/random_programs.py --programs 20000 --seed 1
+    python tests/tools/random_programs.py --programs 20000 --seed 1
 
 A program is a text. Both sides read it, and tell its value at every step where something begins or
 ends, at the steps beside it, at both ends of the clock and at some others. It prints how many

@@ -1,11 +1,11 @@
 """Everything that can go wrong with a run, done to it, and counted.
 
-    python tests/faults.py --kills 20 --examples 100
+    python tests/tools/faults.py --kills 20 --examples 100
 
 kills a run at random moments and at every stage, damages its checkpoints, takes its room away,
 resumes with changed code, and draws schedules and texts at random. It exits 1 if anything is lost:
 if a number of the end is another than that of the run that nothing happened to. The tests do the
-same in `test_faults.py`, `test_resuming.py` and `test_properties.py`.
+same in `test_faults.py`, `test_resuming.py` and `test_drawn.py`.
 """
 
 from __future__ import annotations
