@@ -5,10 +5,10 @@ import json
 import os
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
+from effort import at_most
 
 import jaxsched as js
 from jaxsched._plot._colours import EVENTS
@@ -31,6 +31,7 @@ STEPS, EPOCH = 2000, 100
 SCHEDULE = (js.linear(0.01, 0.1, 100) >> js.cosine(0.1, 0.0, 400)).cycle(mult=3)
 RATE = SCHEDULE * js.reduce_on_plateau(patience=2)
 CUTS, SKIPS = [700, 710, 1500], [40, 900, 903, 906, 1999]
+HANGS = 600_000  # milliseconds: only what hangs takes so long, on however slow a machine
 PANELS = ["learning rate", "what happened", "loss", "accuracy", "scale"]
 
 
@@ -44,7 +45,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, timeout=HANGS)
         yield browser
         browser.close()
 
@@ -64,6 +65,7 @@ def opened(chromium):
     def opened(file, width=1100, scheme="light"):
         size = {"width": width, "height": 2400}  # all of it, so that nothing scrolls
         contexts.append(chromium.new_context(viewport=size, color_scheme=scheme))
+        contexts[-1].set_default_timeout(HANGS)
         page = contexts[-1].new_page()
         page.route("**/*", route)
         page.on("console", lambda message: complaints.append(message.text))
@@ -387,24 +389,31 @@ def test_what_comes_from_files_is_text(opened, tmp_path):
     assert lane.all_text_contents() == [f"1 {evil}/cut"]
 
 
-def test_of_a_million_rows_a_page_can_be_read(opened, tmp_path):
+def test_of_a_million_rows_a_page_can_be_read(chromium, opened, tmp_path):
     count = 10**6
     loss = np.random.default_rng(0).random(count).astype(np.float32)
     loss[654_321] = 5
     lines = [f"{n},{x:.7g},{n >= 9}\n" for n, x in enumerate(loss.tolist())]
     lines = [line.replace("False", "0").replace("True", "1") for line in lines]
     (tmp_path / "metrics.csv").write_text("step,loss,cuts\n" + "".join(lines))
-    start = time.perf_counter()
-    file = report(tmp_path)
-    read = time.perf_counter()
+    with at_most(30):
+        file = report(tmp_path)
     assert file.stat().st_size < 8e6
-    page = opened(file)
-    drag(page, "loss", 600_000, 700_000)
-    x, y = drawn(panel(page, "loss"))
+    with at_most(20, clock=lambda: cpu_seconds(chromium)):
+        page = opened(file)
+        drag(page, "loss", 600_000, 700_000)
+        x, y = drawn(panel(page, "loss"))
     assert len(x) < 5000
     assert y.max() == pytest.approx(5, rel=0.01)
     assert x[y.argmax()] == pytest.approx(654_321, abs=100)
-    assert read - start < 30 and time.perf_counter() - read < 20
+
+
+def cpu_seconds(browser):
+    """Of all its processes, those that have ended not included."""
+    session = browser.new_browser_cdp_session()
+    found = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return sum(process["cpuTime"] for process in found)
 
 
 # What it reads

@@ -7,14 +7,19 @@ from fractions import Fraction
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 import jaxsched as js
 
 RUN = js.Units(
     batch_size=32, dataset_size=1437, accumulation=2, sequence_length=128, total_steps=1000
 )
-few = settings(max_examples=200, deadline=None, derandomize=True)
+few = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 counts = st.integers(1, 10**7)
 decimals = st.decimals("0", "1e6", places=5)
 

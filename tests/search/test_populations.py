@@ -582,7 +582,10 @@ class TestBayesian:
             optuna.create_study(study_name="shared", storage=storage)
         command = [sys.executable, "-c", SHARED, str(path)]
         both = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE) for i in range(2)]
-        assert [process.communicate(timeout=200)[0] for process in both] == [b"6\n", b"6\n"]
+        assert [process.communicate(timeout=launch.TIMEOUT)[0] for process in both] == [
+            b"6\n",
+            b"6\n",
+        ]
         with a_database(path) as storage:
             trials = optuna.load_study(study_name="shared", storage=storage).trials
         assert len(trials) == 12

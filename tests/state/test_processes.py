@@ -87,6 +87,8 @@ def skipped(run):
     return list(np.flatnonzero(np.diff(counts)))
 
 
-def test_processes_that_hang_are_ended_and_heard():
+def test_processes_that_hang_are_ended_and_heard(tmp_path):
+    script = tmp_path / "hangs.py"
+    script.write_text("import time\n\nwhile True:\n    time.sleep(60)\n")
     with pytest.raises(RuntimeError, match=r"hung for 0.3 s:\n-- process 0\n"):
-        launch.started(processes.__file__, timeout=0.3)
+        launch.started(str(script), timeout=0.3)

@@ -30,7 +30,7 @@ from damage import (
     sums_damaged,
 )
 from drawn import draw_schedules, draw_texts
-from kills import Run, differences, killed_at_each_stage, killed_at_random, signalled, told
+from kills import KILLS, Run, differences, killed_at_each_stage, killed_at_random, signalled, told
 from resuming import CASES
 from room import disks_full, refused
 from zygote import Zygote
@@ -59,10 +59,11 @@ class Count:
 
 def killed(count: Count, zygote: Zygote, whole: Run, folder: Path, kills: int, seed: int) -> None:
     """Kills and other signals."""
-    run = Run(zygote, folder / "random")
-    fell = killed_at_random(run, kills, seed)
-    text = f"{len(fell)} of one run survived: {told(fell)}"
-    count.say("random kills", text, differences(run.folder, whole.folder))
+    for first in range(0, kills, KILLS):
+        run = Run(zygote, folder / f"random{first}")
+        fell = killed_at_random(run, min(kills - first, KILLS), seed + first)
+        text = f"{len(fell)} of one run survived: {told(fell)}"
+        count.say("random kills", text, differences(run.folder, whole.folder))
     run = Run(zygote, folder / "stages")
     fell = killed_at_each_stage(run)
     text = f"{len(fell)} of one run survived: {', '.join(fell)}"

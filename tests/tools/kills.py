@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from zygote import Ended, Process, Zygote
+from zygote import PATIENCE, Ended, Process, Zygote
 
 from jaxsched._train._checkpoint import HALF
 from jaxsched._train._folder import Folder
@@ -27,9 +27,9 @@ RUN = [
     "--schedule", "linear(0.2, 0.0, 792) * reduce_on_plateau(patience=1, rtol=0.1)",
     "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
 ]  # fmt: skip
+KILLS = 20  # of one run, each of which may take it two epochs on
 MOMENTS = ("start-up", "training", "writing")  # of the random kills, in turns
 DURATIONS = {"training": 0.04, "writing": 0.15}  # seconds; at random within them
-SECONDS = 60
 
 
 class Run:
@@ -75,23 +75,24 @@ def killed_at_random(run: Run, kills: int, seed: int) -> list[str]:
     """One run, killed so often, and then ended: at what.
 
     A third of the kills is at any moment of the start-up, a third from a whole checkpoint on,
-    within the epochs to the next, a third within the writing of one.
+    within the epochs to the next, a third within the writing of one. However late a kill comes, it
+    finds the process: that waits for it where its third ends.
     """
+    assert kills <= KILLS, f"a run of {EPOCHS} epochs can be killed {KILLS} times"
     rng, start_up = random.Random(seed), 1.0
     fell: list[str] = []
     while len(fell) < kills:
         newest, halves, moment = run.newest, run.halves, MOMENTS[len(fell) % len(MOMENTS)]
-        process = run.start(every=2)
+        ends = WRITTEN if moment == "writing" and len(fell) % 2 else ENDS[moment]
+        process = run.start(every=2, at=ends, sends=signal.SIGSTOP)
         if moment == "training":
             _wait(lambda was=newest: run.newest > was, process)
         if moment == "writing":
             start_up = _wait(lambda was=halves: run.halves - was, process)
         ended = process.after(rng.uniform(0, {**DURATIONS, "start-up": start_up}[moment]))
         assert run.newest >= newest, "a checkpoint is gone"
-        if ended.code == -9:
-            fell.append(_stage(run, newest, halves))
-        else:  # it was faster
-            assert ended.code == 0 and run.newest < EPOCHS, ended.err
+        assert ended.code == -9, ended.err
+        fell.append(_stage(run, newest, halves))
     run.finish()
     return fell
 
@@ -100,8 +101,6 @@ def _stage(run: Run, newest: int, halves: set[tuple[str, int]]) -> str:
     """What a process was at when it died."""
     if run.halves - halves:
         return "writing a checkpoint"
-    if run.folder.metrics.exists():
-        return "reporting"
     return "training" if run.newest > newest else "starting up"
 
 
@@ -109,20 +108,21 @@ def _wait(happened: Callable[[], Any], process: Process) -> float:
     """Until something has, or the process has ended: how long."""
     began = time.monotonic()
     while not happened() and not process.has_ended():
-        assert time.monotonic() - began < SECONDS, "nothing happens"
+        assert time.monotonic() - began < PATIENCE, "nothing happens"
     return time.monotonic() - began
 
 
 # Where a run is killed, and at which call: in this order all of them are on the way of one run.
-SAVE, COMMIT = "jaxsched._train._checkpoint:Checkpoints", "orbax.checkpoint"
+EPOCH, SAVE = "jaxsched._train._run:epoch", "jaxsched._train._checkpoint:Checkpoints"
+COMMIT = "orbax.checkpoint:StandardCheckpointHandler.finalize"
 STAGES: dict[str, tuple[str, int]] = {
     "before settings.json": ("jaxsched._train._folder:Folder.write_settings", 1),
     "settings.json not yet in its place": ("os:replace", 1),
-    "after settings.json, before an epoch": ("jaxsched._train._run:epoch", 1),
+    "after settings.json, before an epoch": (EPOCH, 1),
     "before the first checkpoint is written": (f"{SAVE}.save", 1),
-    "in the writing of the first checkpoint": (f"{COMMIT}:StandardCheckpointHandler.finalize", 1),
+    "in the writing of the first checkpoint": (COMMIT, 1),
     "before a checkpoint is written": (f"{SAVE}.save", 3),
-    "all of a checkpoint written but its name": (f"{COMMIT}:StandardCheckpointHandler.finalize", 2),
+    "all of a checkpoint written but its name": (COMMIT, 2),
     "a checkpoint without its sum": (f"{SAVE}._write_sums", 2),
     "checksums.json not yet in its place": ("os:replace", 2),
     "the oldest half deleted": ("os:rmdir", 2),
@@ -131,6 +131,10 @@ STAGES: dict[str, tuple[str, int]] = {
     "picture.png not yet in its place": ("os:replace", 3),
     "all written, nothing told": ("jaxsched._train._report:summary", 1),
 }
+
+# Where a process waits for a random kill: before its first checkpoint, beyond it, or at its end.
+ENDS = {"start-up": (EPOCH, 2), "training": (EPOCH, 4), "writing": (EPOCH, 4)}
+WRITTEN = (COMMIT, 2)
 
 
 def killed_at_each_stage(run: Run) -> list[str]:
@@ -149,7 +153,7 @@ def signalled(run: Run) -> dict[str, list[str]]:
     found = {}
     for sent, code, saved in ((signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 0)):
         newest = run.newest
-        ended = run.start(every=5, at=("jaxsched._train._run:epoch", 2), sends=sent).wait()
+        ended = run.start(every=5, at=(EPOCH, 2), sends=sent).wait()
         found[sent.name] = [] if ended.code == code else [f"it ended with {ended.code}"]
         found[sent.name] += [] if len(ended.lines) == 1 else [f"it told {ended.lines}"]
         found[sent.name] += [] if run.newest == newest + saved else ["what was done is not saved"]

@@ -15,7 +15,7 @@ import jax
 from scripts import ROOT
 
 DEVICES = 8  # of all processes together
-TIMEOUT = 240  # seconds, of which an idle machine needs a tenth
+TIMEOUT = 600  # seconds: only what hangs takes so long, on however slow a machine
 
 
 def started(script: str, count: int = 2, timeout: float = TIMEOUT) -> list[Any]:
@@ -71,7 +71,10 @@ def work(what: Callable[[], Any], arguments: list[str]) -> None:
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.distributed.initialize(
-        f"localhost:{port}", num_processes=count, process_id=index, initialization_timeout=60
+        f"localhost:{port}",
+        num_processes=count,
+        process_id=index,
+        initialization_timeout=TIMEOUT // 2,
     )
     assert len(jax.devices()) == DEVICES and len(jax.local_devices()) == DEVICES // count
     Path(arguments[3]).write_text(json.dumps(what()))

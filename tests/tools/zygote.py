@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from scripts import ROOT
 
-PATIENCE = 120  # seconds that no run may take
+PATIENCE = 600  # seconds: only what hangs takes so long, on however slow a machine
 MODULES = (
     *("jaxsched._train._run", "jaxsched._train._settings", "sklearn.datasets", "matplotlib.pyplot"),
     *("orbax.checkpoint", "rich.console", "rich.progress", "rich.table"),
@@ -159,13 +159,16 @@ def _prepare(
 
     Args:
       log: where its output goes.
-      at: a function, `module:name`, and which of its calls sends this process a signal.
+      at: a function, `module:name`, and which of its calls sends this process a signal. SIGSTOP
+        lets it wait there for whatever else it is sent.
       file_size: the bytes that no file may have more than.
       powerless: obey the modes of files, as root need not.
       sends: which signal.
     """
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{log}.{kind}", os.O_WRONLY | os.O_CREAT, 0o644), number)
+    # As at a terminal: tests that are run in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     if powerless:
@@ -186,7 +189,7 @@ def _die_at(place: str, call: int, sends: int) -> None:
     def dying(*args: Any, **kwargs: Any) -> Any:
         calls.append(None)
         if len(calls) == call:
-            os.kill(os.getpid(), sends)
+            signal.raise_signal(sends)  # to this thread, which answers before it goes on
         return function(*args, **kwargs)
 
     setattr(owner, name, dying)
