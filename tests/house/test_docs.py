@@ -1,0 +1,104 @@
+"""The site is whole: nothing public is left out, and what a page says to type can be typed."""
+
+import importlib.util
+import re
+import shlex
+
+import jax
+import pytest
+from scripts import ROOT
+
+import jaxsched
+from jaxsched._text import _names
+from jaxsched.cli import _options, main
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "generated" not in page.parts]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHOWN = {"plot", "compare", "describe", "list"}  # what a command does in a moment
+
+spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+pages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pages)
+
+
+def blocks(kind):
+    for page in PAGES:
+        for found, text in BLOCK.findall(page.read_text()):
+            if found == kind:
+                yield page, text
+
+
+def commands():
+    """Every line that a page says to type, without its remark."""
+    for page, text in blocks("bash"):
+        for line in text.replace("\\\n", " ").splitlines():
+            for part in line.split("&&"):
+                if words := shlex.split(part, comments=True):
+                    yield pytest.param(words, id=f"{page.stem}: {' '.join(words)[:60]}")
+
+
+def test_everything_public_is_in_the_reference_once():
+    public = {name for name, x in vars(jaxsched).items() if name[0] != "_" and callable(x)}
+    listed = [name for names in pages.REFERENCE.values() for name in names.split()]
+    assert sorted(listed) == sorted(public)
+    assert [*listed, "compat", "states"] == jaxsched.__all__ and dir(jaxsched) == sorted(
+        jaxsched.__all__
+    )
+    assert sorted(pages.STATES.split()) == sorted(jaxsched.states.__all__)
+
+
+def test_every_schedule_and_method_is_in_the_gallery():
+    texts = [text for part in pages.GALLERY.values() for text in pages.listed(part)]
+    texts += pages.listed(pages.REACTING)
+    words = set(re.findall(r"\w+", "\n".join(texts)))
+    with_a_page = {page.stem for page in (ROOT / "docs" / "rules").glob("*.md")}
+    ours = {name for name in _names.factories() if hasattr(jaxsched, name)}
+    known = {*ours, *_names.methods()}
+    assert known - words <= with_a_page
+    for text in texts:
+        jaxsched.parse(text)
+
+
+def test_formulas_of_a_docstring_become_code():
+    lines = ["One.", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y", "", "    z"]
+    told = ["One.", "", "::", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y"]
+    assert pages.literal(lines)[: len(told)] == told
+
+
+def test_every_python_snippet_is_a_doctest_or_in_an_example():
+    scripts = [flat(script.read_text()) for script in (ROOT / "examples").glob("*.py")]
+    for page, text in blocks("python"):
+        if not text.lstrip().startswith(">>>"):
+            for piece in text.strip().splitlines():
+                assert any(flat(piece) in script for script in scripts), (page, piece)
+
+
+def flat(text):
+    return re.sub(r"\s+", "", text)
+
+
+@pytest.mark.parametrize("words", [*commands()])
+def test_what_a_page_says_to_type_can_be_typed(words, capsys, tmp_path, monkeypatch):
+    words = words[words.index("jaxsched") :] if "jaxsched" in words[:6] else words
+    if words[0] == "jaxsched":
+        if words[1] in SHOWN:
+            monkeypatch.chdir(tmp_path)
+            with jax.numpy_dtype_promotion("standard"):
+                assert main(words[1:]) == 0
+            assert capsys.readouterr().out
+        elif "--help" not in words:
+            _options(words[1:])
+    elif words[0] == "python" and words[1] != "-m":
+        assert (ROOT / words[1]).exists()
+    else:
+        known = {"pip": "install", "python": "-m", "uv": "run", "bash": ".ci/run"}
+        assert words[1] == known[words[0]]
+
+
+def test_the_table_of_the_guide_is_what_the_command_prints(capsys):
+    page = (ROOT / "docs" / "pictures.md").read_text()
+    (line,) = re.findall(r"^jaxsched compare .*$", page, re.MULTILINE)
+    (table,) = [text for kind, text in BLOCK.findall(page) if kind == "text"]
+    assert main(shlex.split(line)[1:]) == 0
+    assert capsys.readouterr().out.endswith(table)
