@@ -39,6 +39,6 @@ def astray(tree: Any) -> tuple[dict[str, jax.Array], jax.Array]:
 
 def _mails(tree: Any) -> Iterator[tuple[str, Mail, bool]]:
     """Every mailbox: its metric, what is in it, and whether it belongs to a monitor."""
-    optional = {id(mail) for x in all_of(MonitorState, tree) for mail in x.mailbox.values()}
+    monitors = [place for place, _ in found(MonitorState, tree)]
     for path, mail in found(Mail, tree):
-        yield path[-1].key, mail, id(mail) in optional
+        yield path[-1].key, mail, any(path[: len(place)] == place for place in monitors)

@@ -192,9 +192,9 @@ def _is_like_params(x: Any) -> bool:
 
 def _require_alike(rule: Rule, new: Any, old: Any) -> None:
     """Raise unless a state is of the kind of the one before."""
-    structures = [jax.tree.structure(x, is_leaf=_is_like_params) for x in (new, old)]
-    require(
-        structures[0] == structures[1],
-        f"`react` of `{rule}` must return a state like the one it is given, {structures[1]}, got "
-        f"{structures[0]}.",
-    )
+    found, needed = (jax.tree.structure(x, is_leaf=_is_like_params) for x in (new, old))
+    if found != needed:  # words are for what is wrong alone
+        raise ValueError(
+            f"`react` of `{rule}` must return a state like the one it is given, {needed}, got "
+            f"{found}."
+        )

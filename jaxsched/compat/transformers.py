@@ -422,8 +422,8 @@ def get_greedy_schedule(base_lr: ArrayLike, **kwargs: Any) -> Stateful:
     """`GreedyLR`.
 
     Example:
-      >>> print(get_greedy_schedule(0.1, patience=1).init()[0].scale)
-      1.0
+      >>> print(get_greedy_schedule(0.1, patience=1).rules[0].reset_after)
+      500
 
     References:
       `transformers.get_greedy_schedule`.

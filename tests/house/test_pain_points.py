@@ -32,7 +32,7 @@ def scales(metrics, params=P, **options):
 
 
 def plateau_of(state):
-    return state.factors["scale_factors"][0]
+    return js.factors(state)["scale"][0]
 
 
 class TestProbes:
@@ -328,7 +328,7 @@ class TestPlateau:
         state = tx.init(P)
         for t in range(5):
             _, state = tx.update(G, state, value=1.0, acc=0.5)
-            factors = [float(f.scale) for f in state.factors["learning_rate_factors"]]
+            factors = [float(f.scale) for f in js.factors(state)["learning_rate"]]
             expected = float(js.cosine(1.0, 0.0, 10)(t)) * np.prod(factors)
             np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], expected, rtol=1e-6)
         assert factors == [0.0625, pytest.approx(0.01)]

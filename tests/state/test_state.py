@@ -195,9 +195,7 @@ def test_a_stacked_state():
     states = jax.vmap(lambda s, v: js.observe(s, value=v))(states, jnp.arange(4.0))
     _, states = jax.vmap(lambda s: tx.update(PARAMS, s))(states)
     np.testing.assert_array_equal(js.step(states), [1, 1, 1, 1])
-    np.testing.assert_array_equal(
-        states.factors["learning_rate_factors"][0].memory.best, jnp.arange(4.0)
-    )
+    np.testing.assert_array_equal(js.factors(states)["learning_rate"][0].best, jnp.arange(4.0))
     np.testing.assert_array_equal(js.hyperparams(states)["learning_rate"], np.ones(4))
 
 

@@ -278,7 +278,7 @@ class TestWrappers:
         _, state = tx.update(PARAMS, js.observe(state, value=9.0), PARAMS)
         np.testing.assert_allclose(
             js.hyperparams(state)["learning_rate"],
-            RATE(3) * state[2].factors["learning_rate_factors"][0].scale,
+            RATE(3) * js.factors(state)["learning_rate"][0].scale,
         )
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -290,7 +290,7 @@ class TestWrappers:
             state = js.observe(state, value=value)
             with jax.numpy_dtype_promotion("standard"):
                 _, state = tx.update(params, state, params)
-        factor = state.inner_opt_state.factors["learning_rate_factors"][0]
+        (factor,) = js.factors(state)["learning_rate"]
         assert factor.best == 17 / 4 and js.step(state) == 1
 
     def test_multi_steps_keeps_only_the_last_value_of_update(self):
@@ -299,7 +299,7 @@ class TestWrappers:
         for value in (10.0, 1.0):
             with jax.numpy_dtype_promotion("standard"):
                 _, state = tx.update(PARAMS, state, PARAMS, value=jnp.float32(value))
-        assert state.inner_opt_state.factors["scale_factors"][0].best == 1.0
+        assert js.factors(state)["scale"][0].best == 1.0
 
     def test_masked(self):
         tx = optax.masked(js.scale_by_learning_rate(self.rate), {"w": True, "b": False})

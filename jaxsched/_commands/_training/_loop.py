@@ -107,7 +107,7 @@ def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
     rules = rate.rules if isinstance(rate, Stateful) else ()
     pairs = zip(rules, factors(state)["learning_rate"], strict=True)
     values = [
-        rule._worth(own, last_step(state)) for rule, own in pairs if not isinstance(rule, CURVES)
+        rule.value(own, last_step(state)) for rule, own in pairs if not isinstance(rule, CURVES)
     ]
     return math.prod(values, start=jnp.ones(()))
 
