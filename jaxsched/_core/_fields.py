@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from jaxsched._core._clock import held
-from jaxsched._core._lists import numbers_of
+from jaxsched._core._lists import given, numbers_of
 from jaxsched._core._powers import Form
 from jaxsched._core._require import Condition, finite_of, length_of, one_of, refuse, require
 
@@ -67,13 +67,19 @@ def length_field(
     return _field(Kind(check, is_length=True), default, kw_only)
 
 
-def list_field() -> Any:
-    """A list of numbers, which has one axis more than a number."""
+def list_field(
+    *, check: Callable[..., Any] = numbers_of, converter: Callable[[Any], Any] = given
+) -> Any:
+    """A list of numbers, which has one axis more than a number.
 
-    def check(call: str, name: str, value: Any) -> Any:
-        return numbers_of(call, **{name: value})
+    `check(call, **{name: value})` returns the array that is to be held. `converter` is for type
+    checkers alone, which take the type of the argument from it.
+    """
 
-    return _field(Kind(check, rank=1), dataclasses.MISSING, False)
+    def checked(call: str, name: str, value: Any) -> Any:
+        return check(call, **{name: value})
+
+    return _field(Kind(checked, rank=1), dataclasses.MISSING, False)
 
 
 def form_field(

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import real
-from jaxsched._core._require import Number, finite_of, sequence
+from jaxsched._core._require import Number, finite_of, refuse, require, sequence
 
 List = np.ndarray | jax.Array
 PLAIN = int, float, np.integer, np.floating
@@ -74,3 +75,16 @@ def as_array(numbers: Sequence[Number]) -> List:
     if any(isinstance(number, jax.Array) for number in numbers):
         return jnp.stack([real(number) for number in numbers], axis=-1)
     return np.asarray(numbers, np.float64)
+
+
+def some_of(call: str, /, **argument: Any) -> List:
+    """Numbers, of which there must be one at least."""
+    ((name, values),) = argument.items()
+    numbers = numbers_of(call, **argument)
+    require(numbers.shape[-1] > 0, refuse(call, name, "not be empty", values))
+    return numbers
+
+
+def given(values: Sequence[ArrayLike] | List) -> List:
+    """Tells a type checker what may be given for a field that holds a list."""
+    raise NotImplementedError

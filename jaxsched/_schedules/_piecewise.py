@@ -17,18 +17,87 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import list_field
-from jaxsched._core._lists import List, as_array, numbers_of, plain_of
+from jaxsched._core._lists import List, as_array, given, plain_of, some_of
 from jaxsched._core._numerics import blend, half_cosine, looked_up, real, whole_if_due
 from jaxsched._core._require import Number, finite, refuse, require, sequence
+from jaxsched._core._writing import text
 from jaxsched._schedules._schedule import Schedule
 
 
-class PiecewiseConstant(Schedule):
-    """values[number of boundaries <= t]."""
+def _fit(call: str, values: List, boundaries: List, more: int) -> None:
+    """Raise unless there are so many more values than boundaries."""
+    size, edges = values.shape[-1], boundaries.shape[-1]
+    rule = "one more than boundaries" if more else "one for each boundary"
+    require(
+        size == edges + more,
+        f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
+        f"boundaries, {text(values)} and {text(boundaries)}.",
+    )
 
-    values: List = list_field()
-    boundaries: List = list_field()
+
+def _rising(call: str, /, **argument: Any) -> List:
+    """Boundaries that do not decrease; whole ones are integers."""
+    ((name, boundaries),) = argument.items()
+    is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
+    knots = _knots(call, boundaries)
+    require(knots >= 0, refuse(call, name, "not be negative", boundaries))
+    rising = knots[..., 1:] >= knots[..., :-1]
+    require(rising, refuse(call, name, "not decrease", boundaries))
+    # float32 loses steps beyond 2^24; an array of floats was meant to be one.
+    if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
+        knots = np.minimum(knots, _clock.LAST).astype(np.int32)
+    return knots
+
+
+def _step(call: str, boundary: ArrayLike) -> Number:
+    return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
+
+
+def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
+    plain = plain_of(call, boundaries=boundaries)
+    if plain is not None:
+        return plain
+    steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
+    if steps and all(map(_is_whole, steps)):
+        return jnp.stack(steps, axis=-1)
+    return as_array(steps)
+
+
+def _is_whole(x: Any) -> TypeGuard[List]:
+    return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
+
+
+class PiecewiseConstant(Schedule):
+    """One value after the other.
+
+        value(t) = values[k],    k = the number of boundaries <= t
+
+    Args:
+      values: the values themselves (not factors), one more than boundaries.
+      boundaries: the steps from which the next value holds, not negative, not decreasing; they may
+        be real. Of two equal ones the value between them is never used.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_constant([1.0, 0.1, 0.01], [2, 4])(jnp.arange(6)))
+      [1.   1.   0.1  0.1  0.01 0.01]
+
+    References:
+      `optax.piecewise_constant_schedule`, which takes cumulative factors.
+    """
+
+    values: List = list_field(check=some_of, converter=given)
+    boundaries: List = list_field(check=_rising, converter=given)
+
+    def _check(self, call: str) -> None:
+        _fit(call, self.values, self.boundaries, more=1)
 
     def at(self, t: jax.Array) -> jax.Array:
         return looked_up(real(self.values), _passed(t, self.boundaries))
@@ -37,11 +106,17 @@ class PiecewiseConstant(Schedule):
         return _first_steps(self.boundaries)
 
 
+piecewise_constant = factory(PiecewiseConstant)
+
+
 class Knots(Schedule):
     """What interpolations share: the two knots around t, and the fractions between them."""
 
-    values: List = list_field()
-    boundaries: List = list_field()
+    values: List = list_field(check=some_of, converter=given)
+    boundaries: List = list_field(check=_rising, converter=given)
+
+    def _check(self, call: str) -> None:
+        _fit(call, self.values, self.boundaries, more=0)
 
     def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The weights of the knot before and of the knot after."""
@@ -73,7 +148,30 @@ class Knots(Schedule):
 
 
 class PiecewiseLinear(Knots):
-    """Straight lines between the knots."""
+    """Straight lines between knots.
+
+        value(boundaries[k]) = values[k]
+
+    and a straight line between; the first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)))
+      [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("linear", ...)`.
+    """
 
     def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return left, done
@@ -82,11 +180,41 @@ class PiecewiseLinear(Knots):
         return whole_if_due(value, width, *ends)
 
 
+piecewise_linear = factory(PiecewiseLinear)
+
+
 class PiecewiseCosine(Knots):
-    """Half a cosine between each two knots."""
+    """Half a cosine between each two knots: flat at every one of them.
+
+        value(boundaries[k]) = values[k]
+
+    and between, with x the part of the way that is done, a + (b - a) * (1 - cos(pi * x)) / 2; the
+    first value before, the last value after.
+
+    Args:
+      values: the values at the knots.
+      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
+        real if you like. Two equal ones make a jump.
+
+    Returns:
+      A schedule without an end: integer step of any shape -> float32 of that shape.
+
+    Raises:
+      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
+
+    Example:
+      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)))
+      [0.    0.5   1.    0.854 0.5   0.146 0.   ]
+
+    References:
+      `optax.piecewise_interpolate_schedule("cosine", ...)`.
+    """
 
     def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         return half_cosine(done, left)
+
+
+piecewise_cosine = factory(PiecewiseCosine)
 
 
 def _first_steps(boundaries: List) -> list[int]:
@@ -115,127 +243,3 @@ def _elapsed(t: jax.Array, boundary: jax.Array) -> jax.Array:
         return real(t - _clock.read(boundary))
     whole = jnp.ceil(boundary)
     return real(t - _clock.read(whole)) + real(whole - boundary)
-
-
-def piecewise_constant(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
-    """One value after the other.
-
-        value(t) = values[k],    k = the number of boundaries <= t
-
-    Args:
-      values: the values themselves (not factors), one more than boundaries.
-      boundaries: the steps from which the next value holds, not negative, not decreasing; they may
-        be real. Of two equal ones the value between them is never used.
-
-    Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
-
-    Example:
-      >>> print(piecewise_constant([1.0, 0.1, 0.01], [2, 4])(jnp.arange(6)))
-      [1.   1.   0.1  0.1  0.01 0.01]
-
-    References:
-      `optax.piecewise_constant_schedule`, which takes cumulative factors.
-    """
-    call = "piecewise_constant"
-    return PiecewiseConstant(*_checked(call, values, boundaries, more=1))
-
-
-def piecewise_linear(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
-    """Straight lines between knots.
-
-        value(boundaries[k]) = values[k]
-
-    and a straight line between; the first value before, the last value after.
-
-    Args:
-      values: the values at the knots.
-      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
-        real if you like. Two equal ones make a jump.
-
-    Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
-
-    Example:
-      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)))
-      [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
-
-    References:
-      `optax.piecewise_interpolate_schedule("linear", ...)`.
-    """
-    return PiecewiseLinear(*_checked("piecewise_linear", values, boundaries, more=0))
-
-
-def piecewise_cosine(values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike]) -> Schedule:
-    """Half a cosine between each two knots: flat at every one of them.
-
-        value(boundaries[k]) = values[k]
-
-    and between, with x the part of the way that is done, a + (b - a) * (1 - cos(pi * x)) / 2; the
-    first value before, the last value after.
-
-    Args:
-      values: the values at the knots.
-      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
-        real if you like. Two equal ones make a jump.
-
-    Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
-
-    Example:
-      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)))
-      [0.    0.5   1.    0.854 0.5   0.146 0.   ]
-
-    References:
-      `optax.piecewise_interpolate_schedule("cosine", ...)`.
-    """
-    return PiecewiseCosine(*_checked("piecewise_cosine", values, boundaries, more=0))
-
-
-def _checked(
-    call: str, values: Sequence[ArrayLike], boundaries: Sequence[ArrayLike], more: int
-) -> tuple[List, List]:
-    is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
-    numbers, knots = numbers_of(call, values=values), _knots(call, boundaries)
-    size, edges = numbers.shape[-1], knots.shape[-1]
-    rule = "one more than boundaries" if more else "one for each boundary"
-    require(size > 0, refuse(call, "values", "not be empty", values))
-    require(
-        size == edges + more,
-        f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
-        f"boundaries, {values!r} and {boundaries!r}.",
-    )
-    require(knots >= 0, refuse(call, "boundaries", "not be negative", boundaries))
-    rising = knots[..., 1:] >= knots[..., :-1]
-    require(rising, refuse(call, "boundaries", "not decrease", boundaries))
-    # float32 loses steps beyond 2^24; an array of floats was meant to be one.
-    if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
-        knots = np.minimum(knots, _clock.LAST).astype(np.int32)
-    return numbers, knots
-
-
-def _step(call: str, boundary: ArrayLike) -> Number:
-    return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
-
-
-def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
-    plain = plain_of(call, boundaries=boundaries)
-    if plain is not None:
-        return plain
-    steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
-    if steps and all(map(_is_whole, steps)):
-        return jnp.stack(steps, axis=-1)
-    return as_array(steps)
-
-
-def _is_whole(x: Any) -> TypeGuard[List]:
-    return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)

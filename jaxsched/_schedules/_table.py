@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.typing import ArrayLike
 
+from jaxsched._core._factory import factory
 from jaxsched._core._fields import list_field
-from jaxsched._core._lists import numbers_of
+from jaxsched._core._lists import List, given, some_of
 from jaxsched._core._numerics import looked_up, real
-from jaxsched._core._require import refuse, require
 from jaxsched._schedules._schedule import Schedule
 
 
 class Table(Schedule):
-    """values[t]."""
-
-    values: np.ndarray | jax.Array = list_field()
-
-    @property
-    def steps(self) -> int:
-        return self.values.shape[-1] - 1
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return looked_up(real(self.values), jnp.minimum(t, self.steps).astype(jnp.int32))
-
-
-def table(values: Sequence[ArrayLike]) -> Schedule:
     """One value a step: from a file, a measurement, a search, or any Python function.
 
         value(t) = values[t]
@@ -57,6 +40,15 @@ def table(values: Sequence[ArrayLike]) -> Schedule:
     References:
       fairseq's `manual` schedule.
     """
-    numbers = numbers_of("table", values=values)
-    require(numbers.shape[-1] > 0, refuse("table", "values", "not be empty", values))
-    return Table(numbers)
+
+    values: List = list_field(check=some_of, converter=given)
+
+    @property
+    def steps(self) -> int:
+        return self.values.shape[-1] - 1
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return looked_up(real(self.values), jnp.minimum(t, self.steps).astype(jnp.int32))
+
+
+table = factory(Table)
