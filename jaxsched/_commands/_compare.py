@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsched._core._padded import values_at
 from jaxsched._look._curve import brief, horizon
-from jaxsched._rules._stateful import still
+from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
 from jaxsched._search._leaderboard import table

@@ -16,7 +16,6 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._numerics import real
 
 Number = float | jax.Array
 Whole = int | jax.Array
@@ -86,7 +85,8 @@ def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Numbe
     finite = jnp.all(jnp.isfinite(array))
     if not isinstance(finite, Tracer) and not finite:
         raise ValueError(message())
-    return real(array) if jnp.issubdtype(array.dtype, jnp.integer) else array
+    counted = jnp.issubdtype(array.dtype, jnp.integer)
+    return array.astype(jnp.result_type(float)) if counted else array
 
 
 def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:

@@ -25,14 +25,15 @@ from jaxsched._look._simulate import (
     before,
     has_until,
     heard,
-    is_until,
+    later,
     metrics_end,
     require_heard,
     require_until,
     simulate,
 )
 from jaxsched._rules._events import EVENTS
-from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._marks import Jump, Phase
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
@@ -143,7 +144,7 @@ def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> 
     """How many steps to draw, where nobody has said."""
     if trigger_at is None:
         return metrics_end(metrics) or horizon(schedules)
-    tails = [rule.b for x in schedules if has_until(x) for rule in x.rules if is_until(rule)]
+    tails = [tail for x in schedules for tail in later(x)]
     return max(metrics_end(metrics), trigger_at + horizon(tails))
 
 

@@ -14,7 +14,8 @@ from jaxsched._core._node import require_unstacked
 from jaxsched._core._padded import values_at
 from jaxsched._core._require import length, refuse
 from jaxsched._look._boundaries import boundaries, jumps
-from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._marks import Jump
 from jaxsched._schedules._schedule import Schedule, as_schedule
 

@@ -14,9 +14,9 @@ from jaxsched._core._clock import LAST, known
 from jaxsched._core._padded import shortened, size
 from jaxsched._core._require import refuse, require, static_length
 from jaxsched._rules._mailbox import listened
-from jaxsched._rules._stateful import Stateful, still
-from jaxsched._rules._until import Until
-from jaxsched._schedules._schedule import AnySchedule, as_schedule
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._state._readers import events, hyperparams
 from jaxsched._state._writers import observe, trigger
 from jaxsched._transforms._scale import scale_by_schedule
@@ -81,14 +81,15 @@ def simulate(
     return jax.tree.map(lambda x: shortened(x, total), found)
 
 
-def is_until(rule: Any) -> bool:
-    """Is it to be triggered?"""
-    return isinstance(rule, Until)
+def later(rate: Any) -> list[Schedule]:
+    """The schedules in it that begin when they are triggered."""
+    rules = rate.rules if isinstance(rate, Stateful) else ()
+    return [rule._later for rule in rules if rule._later is not None]
 
 
 def has_until(rate: Any) -> bool:
     """Is there something to be triggered?"""
-    return isinstance(rate, Stateful) and any(map(is_until, rate.rules))
+    return bool(later(rate))
 
 
 def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:

@@ -14,8 +14,8 @@ from jaxsched._core._fields import choice_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._rule import Axis, Listener, Rule, fresh, initially, like, listening
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._rule import Axis, Listener, Rule, fresh, like, listening
+from jaxsched._rules._stateful import chosen, initially
 
 KINDS = (jnp.bool_, jnp.integer, jnp.floating)
 OTHER = len(KINDS)

@@ -39,8 +39,8 @@ from jaxsched._rules import _ring
 from jaxsched._rules._better import MODES, lowered
 from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._ring import SMALL, Ring, parts, small
-from jaxsched._rules._rule import Listener, fresh, initially
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._rule import Listener, fresh
+from jaxsched._rules._stateful import chosen, initially
 
 UNDECIDED, IMPROVING, FLAT = 0, 1, 2
 

@@ -29,8 +29,8 @@ from jaxsched._rules import _ring
 from jaxsched._rules._better import MODES, beyond
 from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._ring import Ring
-from jaxsched._rules._rule import Listener, fresh, initially
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._rule import Listener, fresh
+from jaxsched._rules._stateful import chosen, initially
 
 
 class GreedyState(NamedTuple):

@@ -27,9 +27,9 @@ from jaxsched._core._require import (
 )
 from jaxsched._rules._better import MODES, beyond, lowered
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._rule import Listener, initially
+from jaxsched._rules._rule import Listener
 from jaxsched._rules._smoothing import SmoothingState, smoothed
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._stateful import chosen, initially
 
 DECAY = Condition("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
 

@@ -26,6 +26,7 @@ from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
 from jaxsched._rules._mailbox import Mailbox
 from jaxsched._rules._stateful import LikeParams, Stateful, chosen
+from jaxsched._schedules._schedule import Schedule
 
 GRADIENT_NORM = "gradient_norm"
 
@@ -59,6 +60,16 @@ class Rule(Stateful):
     def _at_first(self) -> Any:
         return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
 
+    @property
+    def _is_factor(self) -> bool:
+        quiet = self._at_first()
+        return not isinstance(quiet, Schedule) and quiet == 1
+
+    @property
+    def _later(self) -> Schedule | None:
+        """The schedule that begins when it is triggered, if it can be."""
+        return None
+
     def _said(self) -> str:
         """What it is worth, in words."""
         return f"times {self}, {self._at_first():g} until it acts"
@@ -80,11 +91,6 @@ class Rule(Stateful):
         new = self.react(state, seen, t)
         _require_alike(self, new, state)
         return like(new, state)
-
-
-def initially(number: Any) -> Any:
-    """The number that a field of a state begins with. In a state it is an array."""
-    return number
 
 
 class Heard(NamedTuple):

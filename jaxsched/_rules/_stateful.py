@@ -21,9 +21,9 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._node import require_unstacked
+from jaxsched._core._numerics import real
 from jaxsched._core._require import Number
 from jaxsched._core._writing import PRODUCT, Written, infix, options, owner
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import (
     Schedule,
     bounds,
@@ -47,6 +47,11 @@ class LikeParams(NamedTuple):
     tree: Any  # of the structure of the parameters; None without any
 
 
+def initially(number: Any) -> Any:
+    """The number that a field of a state begins with. In a state it is an array."""
+    return number
+
+
 class Stateful(Written):
     """What has a state: rules, and products of rules and schedules."""
 
@@ -63,6 +68,11 @@ class Stateful(Written):
 
     def _at_first(self) -> Any:
         """A schedule, or a number: what it is worth while nothing acts."""
+        raise NotImplementedError
+
+    @property
+    def _is_factor(self) -> bool:
+        """Is it made of rules alone, each worth 1 at first?"""
         raise NotImplementedError
 
     def init(self, params: Any = None) -> State:
@@ -135,6 +145,10 @@ class StatefulProduct(Stateful):
     def _at_first(self) -> Any:
         return functools.reduce(operator.mul, map(at_first, self.factors))
 
+    @property
+    def _is_factor(self) -> bool:
+        return all(isinstance(x, Stateful) and x._is_factor for x in self.factors)
+
     def _text(self) -> str:
         return infix(" * ", PRODUCT, self.factors, Stateful)
 
@@ -153,8 +167,15 @@ class StatefulClip(Stateful):
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         return clipped(self.schedule._combine(values, t), self.low, self.high)
 
-    def _at_first(self) -> Schedule:
-        return still(self.schedule).clip(self.low, self.high)
+    def _at_first(self) -> Any:
+        quiet = at_first(self.schedule)
+        if isinstance(quiet, Schedule):
+            return quiet.clip(self.low, self.high)
+        return clipped(real(quiet), self.low, self.high)
+
+    @property
+    def _is_factor(self) -> bool:
+        return self.schedule._is_factor
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
@@ -163,12 +184,6 @@ class StatefulClip(Stateful):
 def at_first(x: Any) -> Any:
     """What a schedule is worth, stateful or not, while nothing acts; of a number, itself."""
     return x._at_first() if isinstance(x, Stateful) else x
-
-
-def still(x: Any) -> Schedule:
-    """The schedule that `x` is, stateful or not, while nothing acts."""
-    quiet = at_first(x)
-    return quiet if isinstance(quiet, Schedule) else constant(quiet)
 
 
 def _product(*factors: Any) -> Stateful:

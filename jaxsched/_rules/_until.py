@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core import _clock
-from jaxsched._rules._rule import Rule, initially
+from jaxsched._rules._rule import Rule
+from jaxsched._rules._stateful import initially
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 
@@ -36,6 +37,10 @@ class Until(Rule):
     def value(self, state: UntilState, t: jax.Array) -> jax.Array:
         after = self.b.at(_clock.since(t, state.start))
         return jnp.where(state.begun, after, self.a.at(t))
+
+    @property
+    def _later(self) -> Schedule:
+        return self.b
 
     def _at_first(self) -> Schedule:
         return self.a

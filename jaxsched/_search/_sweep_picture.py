@@ -14,7 +14,8 @@ from jaxsched._core._extra import extra
 from jaxsched._core._padded import values_at
 from jaxsched._look._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._look._saved import saved
-from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 

@@ -13,8 +13,9 @@ import optax
 from jax.core import Tracer
 
 from jaxsched._core._require import refuse, require
-from jaxsched._rules._rule import GRADIENT_NORM, Rule
-from jaxsched._rules._stateful import Stateful, StatefulClip, StatefulProduct, at_first, still
+from jaxsched._rules._rule import GRADIENT_NORM
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Function, Schedule
 
 
@@ -22,7 +23,7 @@ def require_rate(call: str, argument: str, slot: Any) -> None:
     """Raise if a slot is a factor alone, or is negative at an end that is known."""
     if not _is_known(slot):
         return
-    if _is_factor(slot):
+    if isinstance(slot, Stateful) and slot._is_factor:
         must = "be a learning rate, and a rule alone is a factor that starts at 1"
         remedy = f"Write the rate in front of it: `1e-3 * {slot}`."
         raise ValueError(refuse(call, argument, must, slot, remedy))
@@ -63,15 +64,6 @@ def _is_known(slot: Any) -> bool:
         not isinstance(x, Tracer) and (not isinstance(x, jax.Array) or x.is_fully_addressable)
         for x in jax.tree.leaves(slot)
     )
-
-
-def _is_factor(x: Any) -> bool:
-    """Is it made of rules alone, each worth 1 at first?"""
-    if isinstance(x, StatefulProduct):
-        return all(map(_is_factor, x.factors))
-    if isinstance(x, StatefulClip):
-        return _is_factor(x.schedule)
-    return isinstance(x, Rule) and not isinstance(at_first(x), Schedule) and at_first(x) == 1
 
 
 def _ends(schedule: Schedule) -> list[float]:

@@ -21,16 +21,11 @@ from jaxsched._commands._training._model import Network, logits_of, loss_and_log
 from jaxsched._rules._events import EVENTS
 from jaxsched._rules._mailbox import listened
 from jaxsched._rules._stateful import Stateful
-from jaxsched._rules._tunable import Tunable
-from jaxsched._rules._until import Until
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._state._readers import events, factors, hyperparams
 from jaxsched._state._readers import step as clock
 from jaxsched._state._writers import observe
 from jaxsched._transforms._scheduled import with_extra_args
-
-CURVES = (Until, Tunable)  # rules that are schedules, and no factors of one
-
 
 # What a step can tell, and what an epoch can; the norm of its gradients a rule hears by itself.
 BY_STEP, BY_EPOCH = ("loss", "kl"), ("value", "accuracy")
@@ -106,9 +101,8 @@ def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
     """What the rules in a learning rate made of it in the last step: 1 if there are none."""
     rules = rate.rules if isinstance(rate, Stateful) else ()
     pairs = zip(rules, factors(state)["learning_rate"], strict=True)
-    values = [
-        rule.value(own, last_step(state)) for rule, own in pairs if not isinstance(rule, CURVES)
-    ]
+    # Others, such as `until`, are schedules and no factors of one.
+    values = [rule.value(own, last_step(state)) for rule, own in pairs if rule._is_factor]
     return math.prod(values, start=jnp.ones(()))
 
 

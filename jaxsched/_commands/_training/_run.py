@@ -24,7 +24,8 @@ from jaxsched._core._extra import extra
 from jaxsched._core._padded import values_at
 from jaxsched._diagnose._diagnose import diagnose
 from jaxsched._look._curve import drawn
-from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Schedule
 
 EXTRAS = ("sklearn", "matplotlib", "orbax.checkpoint", "rich")

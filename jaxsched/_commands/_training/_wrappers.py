@@ -9,7 +9,8 @@ import optax
 
 from jaxsched._commands._training import _calls
 from jaxsched._commands._training._refused import RefusedError, refusing
-from jaxsched._rules._stateful import Stateful, still
+from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._keep_best import keep_best
 from jaxsched._transforms._per_group import layerwise
