@@ -26,9 +26,8 @@ REFERENCE = {
     "choice_field Rule Listener Observation initially",
     "Recipes": "warmup_constant warmup_linear warmup_cosine warmup_polynomial warmup_exponential "
     "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
-    "one_cycle_momentum slanted_triangular noam bert",
-    "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup "
-    "untuned_exponential_warmup",
+    "one_cycle_momentum noam bert",
+    "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup",
     "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard hypergradient "
     "until tunable feedback Stateful",
     "In the optimizer": "inject wrap scale_by_learning_rate scale_by_schedule scale_by_plateau "
@@ -103,14 +102,12 @@ GALLERY = {
         cyclic(0.01, 0.1, up_steps=150)
         one_cycle(0.1, total_steps=1000)
         one_cycle_momentum(total_steps=1000)
-        slanted_triangular(0.1, total_steps=1000)
         noam(1.0, model_size=512, warmup_steps=400)
         bert(0.0001, total_steps=1000, warmup_steps=100)
         gradual_warmup(0.1, 256, 1024, warmup_steps=100)
     """,
     "Warmups for Adam": """
         untuned_linear_warmup(b2=0.99)
-        untuned_exponential_warmup(b2=0.99)
         exponential_warmup(timescale=100.0)
         radam_warmup(b2=0.99)
     """,

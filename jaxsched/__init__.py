@@ -13,9 +13,6 @@ from jaxsched import states as states
 # Warmups for Adam.
 from jaxsched._schedules._adam_warmups import exponential_warmup as exponential_warmup
 from jaxsched._schedules._adam_warmups import radam_warmup as radam_warmup
-from jaxsched._schedules._adam_warmups import (
-    untuned_exponential_warmup as untuned_exponential_warmup,
-)
 from jaxsched._schedules._adam_warmups import untuned_linear_warmup as untuned_linear_warmup
 from jaxsched._transforms._accumulate import accumulate as accumulate
 from jaxsched._schedules._seesaw import seesaw as seesaw
@@ -78,7 +75,6 @@ from jaxsched._schedules._recipes import cyclic as cyclic
 from jaxsched._schedules._recipes import noam as noam
 from jaxsched._schedules._recipes import one_cycle as one_cycle
 from jaxsched._schedules._recipes import one_cycle_momentum as one_cycle_momentum
-from jaxsched._schedules._recipes import slanted_triangular as slanted_triangular
 
 # Recipes.
 from jaxsched._schedules._recipes import warmup_constant as warmup_constant
@@ -219,14 +215,12 @@ __all__ = [
     "cyclic",
     "one_cycle",
     "one_cycle_momentum",
-    "slanted_triangular",
     "noam",
     "bert",
     # Warmups for Adam.
     "exponential_warmup",
     "radam_warmup",
     "untuned_linear_warmup",
-    "untuned_exponential_warmup",
     # Rules.
     "reduce_on_plateau",
     "reduce_when_flat",

@@ -474,14 +474,6 @@ CASES: dict[str, list[Case]] = {
             lambda t, timescale: -np.expm1(-(t + 1) / timescale),
         )
     ],
-    "untuned_exponential_warmup": [
-        Case(
-            "untuned_exponential_warmup",
-            lambda b2: js.untuned_exponential_warmup(b2=b2),
-            dict(b2=1 - 2**-10),
-            lambda t, b2: -np.expm1(-(t + 1) * (1 - b2)),
-        )
-    ],
     "untuned_linear_warmup": [
         Case(
             "untuned_linear_warmup",
@@ -760,26 +752,6 @@ CASES: dict[str, list[Case]] = {
             ),
         )
         for phases in (2, 3)
-    ],
-    "slanted_triangular": [
-        Case(
-            "slanted_triangular",
-            lambda peak, total, warmup, ratio: js.slanted_triangular(
-                peak, total_steps=total, warmup_steps=warmup, ratio=ratio
-            ),
-            dict(peak=0.01, total=1000, warmup=100, ratio=32.0),
-            lambda t, peak, total, warmup, ratio: (
-                peak
-                * (
-                    1
-                    + np.where(
-                        t < warmup, t / warmup, np.clip((total - t) / (total - warmup), 0, 1)
-                    )
-                    * (ratio - 1)
-                )
-                / ratio
-            ),
-        )
     ],
     "noam": [
         Case(

@@ -117,30 +117,6 @@ def _g(u: jax.Array) -> jax.Array:
     return jnp.where(small, 1 - x * series, 1 / v - 2 / jnp.expm1(jnp.minimum(2 * v, 80)))
 
 
-def untuned_exponential_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
-    """The exponential warmup that Adam's `b2` implies: nothing to tune.
-
-        value(t) = 1 - exp(-(1 - b2) * (t + 1))
-
-    Args:
-      b2: Adam's second-moment decay, in (0, 1).
-
-    Returns:
-      A factor without an end: integer step of any shape -> float32 of that shape.
-
-    Raises:
-      ValueError: `b2` is not in (0, 1).
-
-    Example:
-      >>> print(untuned_exponential_warmup(b2=0.5)(jnp.arange(4)))
-      [0.393 0.632 0.777 0.865]
-
-    References:
-      Ma and Yarats, 2021, https://arxiv.org/abs/1910.04209, section 4.
-    """
-    return ExponentialWarmup(timescale=ratio(1.0, 1 - _decay("untuned_exponential_warmup", b2)))
-
-
 def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
     """The linear warmup that Adam's `b2` implies: nothing to tune.
 

@@ -26,8 +26,8 @@ from jaxsched._schedules._schedule import (
 )
 
 
-class Minimum(Schedule):
-    """The smaller of two, each a schedule or a plain number."""
+class Pair(Schedule):
+    """What is made of two, each a schedule or a plain number."""
 
     a: Schedule | Number
     b: Schedule | Number
@@ -38,23 +38,17 @@ class Minimum(Schedule):
 
     def _changes(self) -> Iterator[int]:
         return changes_of((self.a, self.b))
+
+
+class Minimum(Pair):
+    """The smaller of two."""
 
     def at(self, t: jax.Array) -> jax.Array:
         return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
 
 
-class Maximum(Schedule):
-    """The larger of two, each a schedule or a plain number."""
-
-    a: Schedule | Number
-    b: Schedule | Number
-
-    @property
-    def steps(self) -> Length | None:
-        return longest((self.a, self.b))
-
-    def _changes(self) -> Iterator[int]:
-        return changes_of((self.a, self.b))
+class Maximum(Pair):
+    """The larger of two."""
 
     def at(self, t: jax.Array) -> jax.Array:
         return jnp.maximum(value_at(self.a, t), value_at(self.b, t))

@@ -487,46 +487,6 @@ def one_cycle_momentum(
     return _phases(call, values, total_steps, warmup_steps, phases, curve)
 
 
-def slanted_triangular(
-    peak_value: ArrayLike,
-    *,
-    total_steps: ArrayLike,
-    warmup_steps: ArrayLike | None = None,
-    ratio: ArrayLike = 32.0,
-) -> Schedule:
-    """A short way up and a long way down, both straight.
-
-        linear(peak_value / ratio, peak_value, warmup_steps)
-        >> linear(peak_value, peak_value / ratio, total_steps - warmup_steps)
-
-    Args:
-      peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps, at least `warmup_steps`.
-      warmup_steps: length of the way up in optimizer steps; None is a tenth of `total_steps`,
-        rounded up.
-      ratio: how many times smaller than the peak both ends are, > 0.
-
-    Returns:
-      A schedule that ends at `total_steps`.
-
-    Raises:
-      ValueError: a number is not finite or not positive, or the lengths do not fit.
-
-    Example:
-      >>> print(slanted_triangular(32.0, total_steps=10)(jnp.array([0, 1, 2, 10])))
-      [ 1.    32.    28.556  1.   ]
-
-    References:
-      Howard and Ruder, ULMFiT, 2018, https://arxiv.org/abs/1801.06146, eq. 3.
-    """
-    call = "slanted_triangular"
-    peak = finite(call, peak_value=peak_value)
-    low = divided(peak, positive(call, ratio=ratio))
-    warmup_steps = _share(call, total_steps, warmup_steps, tenths=1)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    return linear(low, peak, warmup_steps) >> linear(peak, low, rest)
-
-
 def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayLike) -> Schedule:
     """The schedule of the Transformer: up in a line, down by the inverse square root.
 

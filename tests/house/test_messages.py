@@ -105,7 +105,6 @@ ARGUMENTS = {
     "piecewise_linear": KNOTS,
     "piecewise_cosine": KNOTS,
     "exponential_warmup": {"timescale": ("positive", 3.5)},
-    "untuned_exponential_warmup": B2,
     "untuned_linear_warmup": B2,
     "radam_warmup": B2,
     "warmup_constant": {**PEAK, **UP},
@@ -141,7 +140,6 @@ ARGUMENTS = {
         "phases": ("phases", 2),
         "curve": ("curve", js.linear),
     },
-    "slanted_triangular": {**PEAK, **TOTAL, "ratio": ("positive", 32.0)},
     "noam": {
         "factor": ("real", 1.0),
         "model_size": ("positive", 512),

@@ -209,7 +209,6 @@ def test_an_epoch_may_end_with_a_step_of_what_is_left():
         ("warmup_stable_decay(0.1, warmup_steps=12.5%, decay_steps=87.5%)", 1001, [126, 0, 875]),
         ("warmup_stable_decay(0.1, warmup_steps=1%, decay_steps=10%)", 10, [1, 8, 1]),
         ("bert(0.1)", 1005, [101, 904]),
-        ("slanted_triangular(0.1)", 1005, [101, 904]),
         ("one_cycle(0.1)", 1005, [302, 703]),
         ("one_cycle(0.1, phases=3)", 1, [0, 0, 1]),
     ],

@@ -964,10 +964,6 @@ def step_decay(init_value: float, *, factor: float, every: int) -> Schedule:
     return ExponentialDecay(init_value, decay_rate=factor, decay_steps=every, staircase=True)
 
 
-def untuned_exponential_warmup(*, b2: float = 0.999) -> Schedule:
-    return ExponentialWarmup(1 / (1 - b2))
-
-
 def untuned_linear_warmup(*, b2: float = 0.999) -> Schedule:
     w = round(2 / (1 - b2))
     return Linear(1 / w, 1.0, w - 1)
@@ -1109,13 +1105,6 @@ def one_cycle_momentum(
     return down >> up >> curve(init_value, init_value, total_steps - 2 * warmup_steps)
 
 
-def slanted_triangular(
-    peak_value: float, *, total_steps: int, warmup_steps: int, ratio: float = 32.0
-) -> Schedule:
-    low, rest = peak_value / ratio, total_steps - warmup_steps
-    return Linear(low, peak_value, warmup_steps) >> Linear(peak_value, low, rest)
-
-
 def noam(factor: float = 1.0, *, model_size: float, warmup_steps: int) -> Schedule:
     """factor / sqrt(model_size) * min(n**-0.5, n * warmup_steps**-1.5), n = t + 1."""
     return Noam(factor / math.sqrt(model_size), warmup_steps)
@@ -1180,7 +1169,6 @@ NAMES: dict[str, Any] = {
     "step_decay": step_decay,
     "sawtooth_polynomial": SawtoothPolynomial,
     "exponential_warmup": ExponentialWarmup,
-    "untuned_exponential_warmup": untuned_exponential_warmup,
     "untuned_linear_warmup": untuned_linear_warmup,
     "radam_warmup": RadamWarmup,
     "table": Table,
@@ -1201,7 +1189,6 @@ NAMES: dict[str, Any] = {
     "warmup_cosine_restarts": warmup_cosine_restarts,
     "one_cycle": one_cycle,
     "one_cycle_momentum": one_cycle_momentum,
-    "slanted_triangular": slanted_triangular,
     "noam": noam,
     "bert": bert,
     "cyclic": cyclic,

@@ -238,7 +238,7 @@ HERE = {
     "pytorch_warmup/ExponentialWarmup/0": "constant(0.1) * exponential_warmup(timescale=5)",
     "pytorch_warmup/UntunedLinearWarmup/0": "constant(0.1) * untuned_linear_warmup(b2=0.9)",
     "pytorch_warmup/UntunedExponentialWarmup/0": (
-        "constant(0.1) * untuned_exponential_warmup(b2=0.9)"
+        "constant(0.1) * exponential_warmup(timescale=10.0)"
     ),
     "pytorch_warmup/RAdamWarmup/0": "constant(0.1) * radam_warmup(b2=0.9)",
     # scenic
@@ -288,7 +288,8 @@ HERE = {
         "exponential_decay(0.1, decay_rate=0.9, decay_steps=1, end_value=0.01)"
     ),
     "thinc/slanted_triangular/0": (
-        "slanted_triangular(0.1, total_steps=20, warmup_steps=25%).shift(-1)"
+        "warmup_linear(0.1, total_steps=20, warmup_steps=25%, "
+        "init_value=0.003125, end_value=0.003125).shift(-1)"
     ),
     "thinc/warmup_linear/0": "linear(0.0, 0.1, 4) >> linear(0.1, 0.0, 16)",
     "thinc/cyclic_triangular/0": "cyclic(0.01, 0.1, up_steps=4).shift(-1)",

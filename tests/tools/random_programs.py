@@ -180,7 +180,6 @@ def _warmup(draw: Draw) -> str:
     return draw.shape.choice(
         (
             "exponential_warmup(timescale={above})",
-            "untuned_exponential_warmup(b2={b2})",
             "untuned_linear_warmup(b2={b2})",
             "radam_warmup(b2={b2})",
         )
@@ -223,7 +222,6 @@ def _recipe(draw: Draw) -> str:
                 f"{_options(draw, init_value=n.value, end_value=n.value, curve=curve)})"
             ),
             lambda: f"one_cycle_momentum({peak}, {n.value()}, {third}, phases={phases})",
-            lambda: f"slanted_triangular({peak}, {total}, ratio={n.above_zero()})",
             lambda: f"noam({peak}, model_size={n.above_zero()}, warmup_steps={max(warmup, 1)})",
             lambda: f"bert({peak}, {total}{_options(draw, decay=curve)})",
             lambda: (

@@ -129,7 +129,7 @@ def test_discriminative_fine_tuning_with_a_train_state():
     tx = optax.chain(
         optax.trace(0.9),
         js.layerwise(decay=1 / 2.6, depth=LINEN),
-        js.scale_by_learning_rate(js.slanted_triangular(0.1, total_steps=100)),
+        js.scale_by_learning_rate(js.warmup_linear(0.1, total_steps=100, warmup_steps=10)),
     )
     state = TrainState.create(apply_fn=Linen().apply, params=params, tx=tx)
     state = state.apply_gradients(grads=ones(params))
