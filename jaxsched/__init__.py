@@ -137,7 +137,7 @@ from jaxsched._rules._plateau import reduce_on_plateau as reduce_on_plateau
 from jaxsched._rules._mailbox import Observation as Observation
 from jaxsched._rules._rule import Listener as Listener
 from jaxsched._rules._rule import Rule as Rule
-from jaxsched._rules._stateful import initially as initially
+from jaxsched._rules._memory import initially as initially
 from jaxsched._rules._stateful import Stateful as Stateful
 from jaxsched._rules._spike_guard import spike_guard as spike_guard
 from jaxsched._rules._tunable import tunable as tunable

@@ -27,8 +27,8 @@ from jaxsched._diagnose._stream import (
 )
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mailbox
+from jaxsched._rules._memory import chosen
 from jaxsched._rules._rule import Axis, listening
-from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import require_state
 
 ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by

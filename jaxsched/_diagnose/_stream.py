@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxsched._core._clock import LAST, counted
 from jaxsched._core._numerics import real
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._memory import chosen
 
 BLOCKS = 32
 EIGHTH = 8  # of a window: a loss that falls fast is much lower after a whole one

@@ -14,11 +14,8 @@ from jaxsched._core._fields import choice_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._rule import Axis, Listener, Rule, fresh, like, listening
-from jaxsched._rules._stateful import chosen, initially
-
-KINDS = (jnp.bool_, jnp.integer, jnp.floating)
-OTHER = len(KINDS)
+from jaxsched._rules._memory import OTHER, chosen, fits, fresh, initially, kind_of, like, shown
+from jaxsched._rules._rule import Axis, Listener, Rule, listening
 
 
 class FeedbackState(NamedTuple):
@@ -131,13 +128,13 @@ def _require_rule(rule: Feedback) -> None:
     """Raise unless the functions of a rule give what they must."""
     memory = _memory(rule.init_state)
     found = _traced("react", rule.function, memory, jax.eval_shape(lambda: real(0.0)))
-    must = f"give a state like the one it is given, {_shown(memory)}"
-    require(_fits(found, memory), refuse("feedback", "react", must, _shown(found)))
+    must = f"give a state like the one it is given, {shown(memory)}"
+    require(fits(found, memory), refuse("feedback", "react", must, shown(found)))
     value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
     number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
-    number = number and _kind(value) < OTHER
+    number = number and kind_of(value) < OTHER
     remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
-    require(number, refuse("feedback", "factor", "give a number", _shown(value), remedy))
+    require(number, refuse("feedback", "factor", "give a number", shown(value), remedy))
 
 
 def _memory(init_state: Any) -> Any:
@@ -146,7 +143,7 @@ def _memory(init_state: Any) -> Any:
         memory = jax.eval_shape(lambda: fresh(init_state))
         known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
         finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
-        whole = all(_kind(x) < OTHER for x in jax.tree.leaves(memory))
+        whole = all(kind_of(x) < OTHER for x in jax.tree.leaves(memory))
     except (TypeError, ValueError, OverflowError) as error:
         must = "be a number or a tree of them"
         raise ValueError(refuse("feedback", "init_state", must, init_state)) from error
@@ -165,21 +162,3 @@ def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any
         remedy = "Choose with `jnp.where`, not with `if`." if branches else reason
         must = "be a function of " + ("the state and a metric" if argument == "react" else "it")
         raise ValueError(refuse("feedback", argument, must, function, remedy)) from error
-
-
-def _fits(found: Any, memory: Any) -> bool:
-    """Can it be held as the state is, with nothing lost?"""
-    if jax.tree.structure(found) != jax.tree.structure(memory):
-        return False
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(memory), strict=True)
-    return all(x.shape in ((), y.shape) and _kind(x) <= _kind(y) for x, y in pairs)
-
-
-def _kind(x: Any) -> int:
-    """How much a number holds: a bool less than an int, that less than a real, others more."""
-    found = [i for i, kind in enumerate(KINDS) if jnp.issubdtype(x.dtype, kind)]
-    return found[0] if found else OTHER
-
-
-def _shown(tree: Any) -> Any:
-    return jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)

@@ -38,9 +38,9 @@ from jaxsched._core._require import (
 from jaxsched._rules import _ring
 from jaxsched._rules._better import MODES, lowered
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._memory import chosen, fresh, initially
 from jaxsched._rules._ring import SMALL, Ring, parts, small
-from jaxsched._rules._rule import Listener, fresh
-from jaxsched._rules._stateful import chosen, initially
+from jaxsched._rules._rule import Listener
 
 UNDECIDED, IMPROVING, FLAT = 0, 1, 2
 

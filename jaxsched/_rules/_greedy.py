@@ -28,9 +28,9 @@ from jaxsched._core._require import (
 from jaxsched._rules import _ring
 from jaxsched._rules._better import MODES, beyond
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._memory import chosen, fresh, initially
 from jaxsched._rules._ring import Ring
-from jaxsched._rules._rule import Listener, fresh
-from jaxsched._rules._stateful import chosen, initially
+from jaxsched._rules._rule import Listener
 
 
 class GreedyState(NamedTuple):

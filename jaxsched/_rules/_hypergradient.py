@@ -23,8 +23,8 @@ from jaxsched._core._require import (
     refuse,
     require,
 )
+from jaxsched._rules._memory import LikeParams, chosen, initially
 from jaxsched._rules._rule import Axis, Rule, agreed_over
-from jaxsched._rules._stateful import LikeParams, chosen, initially
 
 
 class HypergradientState(NamedTuple):

@@ -24,8 +24,8 @@ from jaxsched._core._require import (
     Condition,
 )
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._memory import initially
 from jaxsched._rules._rule import Listener, listened_to
-from jaxsched._rules._stateful import initially
 
 PART = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1))
 

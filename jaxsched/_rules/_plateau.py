@@ -27,9 +27,9 @@ from jaxsched._core._require import (
 )
 from jaxsched._rules._better import MODES, beyond, lowered
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._memory import chosen, initially
 from jaxsched._rules._rule import Listener
 from jaxsched._rules._smoothing import SmoothingState, smoothed
-from jaxsched._rules._stateful import chosen, initially
 
 DECAY = Condition("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
 
@@ -113,6 +113,13 @@ class ReduceOnPlateau(Listener):
     def start(self, params: Any) -> PlateauState:
         return PlateauState(smoothing=SmoothingState() if self._smooths else ())
 
+    def react(self, state: PlateauState, seen: Observation, t: jax.Array) -> PlateauState:
+        new = self._judge(*self._smoothed(state, seen))
+        return chosen(t >= _clock.read(self.start_after), new, state)
+
+    def value(self, state: PlateauState, t: jax.Array) -> jax.Array:
+        return jnp.maximum(state.scale, real(self.min_scale))
+
     @property
     def _minds_nonfinite(self) -> bool:
         return self.nonfinite != "ignore"
@@ -120,13 +127,6 @@ class ReduceOnPlateau(Listener):
     @property
     def _smooths(self) -> bool:
         return self.accumulation_size is not None or self.ema_decay is not None
-
-    def value(self, state: PlateauState, t: jax.Array) -> jax.Array:
-        return jnp.maximum(state.scale, real(self.min_scale))
-
-    def react(self, state: PlateauState, seen: Observation, t: jax.Array) -> PlateauState:
-        new = self._judge(*self._smoothed(state, seen))
-        return chosen(t >= _clock.read(self.start_after), new, state)
 
     def _smoothed(self, state: PlateauState, seen: Observation) -> tuple[PlateauState, Observation]:
         if not isinstance(state.smoothing, SmoothingState):

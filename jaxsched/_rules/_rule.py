@@ -25,7 +25,8 @@ from jaxsched._core._require import name, refuse, require
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
 from jaxsched._rules._mailbox import Mailbox
-from jaxsched._rules._stateful import LikeParams, Stateful, chosen
+from jaxsched._rules._memory import chosen, fits, fresh, like, shown
+from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 
 GRADIENT_NORM = "gradient_norm"
@@ -89,7 +90,11 @@ class Rule(Stateful):
     def _reacted(self, state: Any, seen: Any, t: jax.Array) -> Any:
         """What `react` returns, in the shapes and dtypes of the state."""
         new = self.react(state, seen, t)
-        _require_alike(self, new, state)
+        if not fits(new, state):  # words are for what is wrong alone
+            raise ValueError(
+                f"`react` of `{self}` must return a state like the one it is given, "
+                f"{shown(state)}, got {shown(new)}."
+            )
         return like(new, state)
 
 
@@ -163,44 +168,3 @@ def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
         "metric": listened_to(call, metric=metric),
         "axis_name": agreed_over(call, axis_name=axis_name),
     }
-
-
-def fresh(tree: Any) -> Any:
-    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
-    return jax.tree.map(
-        lambda x: x if _is_like_params(x) else jnp.array(x, _dtype(x), copy=True),
-        tree,
-        is_leaf=_is_like_params,
-    )
-
-
-def _dtype(x: Any) -> Any:
-    kind = jnp.result_type(x)
-    if jnp.issubdtype(kind, jnp.floating):
-        return jnp.result_type(float)
-    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
-
-
-def like(tree: Any, old: Any) -> Any:
-    """A tree in the dtypes and shapes of another."""
-
-    def one(x: Any, before: Any) -> Any:
-        if _is_like_params(x):
-            return x
-        return jnp.broadcast_to(jnp.asarray(x, before.dtype), before.shape)
-
-    return jax.tree.map(one, tree, old, is_leaf=_is_like_params)
-
-
-def _is_like_params(x: Any) -> bool:
-    return isinstance(x, LikeParams)
-
-
-def _require_alike(rule: Rule, new: Any, old: Any) -> None:
-    """Raise unless a state is of the kind of the one before."""
-    found, needed = (jax.tree.structure(x, is_leaf=_is_like_params) for x in (new, old))
-    if found != needed:  # words are for what is wrong alone
-        raise ValueError(
-            f"`react` of `{rule}` must return a state like the one it is given, {needed}, got "
-            f"{found}."
-        )

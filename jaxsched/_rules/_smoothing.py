@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxsched._core import _clock
 from jaxsched._core._numerics import real, saturated
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._stateful import initially
+from jaxsched._rules._memory import initially
 
 
 class SmoothingState(NamedTuple):

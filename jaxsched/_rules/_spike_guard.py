@@ -29,10 +29,10 @@ from jaxsched._core._require import (
 )
 from jaxsched._rules import _ring
 from jaxsched._rules._mailbox import Observation
+from jaxsched._rules._memory import initially
 from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import Listener
 from jaxsched._rules._spikes import is_spike, require_within
-from jaxsched._rules._stateful import initially
 
 
 class SpikeGuardState(NamedTuple):

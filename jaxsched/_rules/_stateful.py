@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import jax
 from jax.typing import ArrayLike
@@ -39,17 +39,6 @@ if TYPE_CHECKING:
     from jaxsched._rules._rule import Rule
 
 State = tuple[Any, ...]
-
-
-class LikeParams(NamedTuple):
-    """What a rule remembers of each parameter."""
-
-    tree: Any  # of the structure of the parameters; None without any
-
-
-def initially(number: Any) -> Any:
-    """The number that a field of a state begins with. In a state it is an array."""
-    return number
 
 
 class Stateful(Written):
@@ -197,8 +186,3 @@ def _product(*factors: Any) -> Stateful:
         else:
             flat.append(x if isinstance(x, Stateful) else factor(x))
     return StatefulProduct(tuple(flat))
-
-
-def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
-    """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
-    return jax.tree.map(lambda a, b: jax.numpy.where(condition, a, b), new, old)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core import _clock
+from jaxsched._rules._memory import initially
 from jaxsched._rules._rule import Rule
-from jaxsched._rules._stateful import initially
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 

@@ -15,7 +15,7 @@ from jaxsched._core._require import within
 from jaxsched._core._trees import found, replaced
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._memory import chosen
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
 from jaxsched._transforms._scheduled import ScheduledState, require_transform

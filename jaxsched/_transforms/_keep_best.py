@@ -18,8 +18,8 @@ from jaxsched._rules import _mailbox
 from jaxsched._rules._better import MODES, beyond
 from jaxsched._rules._events import counts
 from jaxsched._rules._mailbox import Mailbox, Observation
+from jaxsched._rules._memory import chosen
 from jaxsched._rules._rule import Axis, heard, listening
-from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import (
     require_own_steps,
     require_params,

@@ -22,7 +22,8 @@ from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide
 from jaxsched._core._require import refuse, require
 from jaxsched._core._trees import all_of
-from jaxsched._rules._stateful import LikeParams, Stateful
+from jaxsched._rules._memory import LikeParams
+from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import Schedule, from_function, is_function
 

@@ -18,10 +18,10 @@ from jaxsched._core._require import flag, positive, static_length
 from jaxsched._core._trees import replaced
 from jaxsched._rules import _mailbox, _ring
 from jaxsched._rules._mailbox import Mail, Mailbox
+from jaxsched._rules._memory import chosen
 from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
-from jaxsched._rules._stateful import chosen
 from jaxsched._transforms._scheduled import (
     ScheduledState,
     require_state,

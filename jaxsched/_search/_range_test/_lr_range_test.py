@@ -33,7 +33,7 @@ from jaxsched._core._require import (
     static_length,
     within,
 )
-from jaxsched._rules._stateful import chosen
+from jaxsched._rules._memory import chosen
 from jaxsched._schedules._curves import geometric, linear
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._search._programs import as_tree, program

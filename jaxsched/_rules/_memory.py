@@ -1,0 +1,82 @@
+"""What a rule remembers: numbers when it is written, arrays when it is in a state."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# How much a number holds: each of these more than the one before.
+KINDS = (jnp.bool_, jnp.integer, jnp.floating)
+OTHER = len(KINDS)
+
+
+class LikeParams(NamedTuple):
+    """What a rule remembers of each parameter."""
+
+    tree: Any  # of the structure of the parameters; None without any
+
+
+def initially(number: Any) -> Any:
+    """The number that a field of a state begins with. In a state it is an array."""
+    return number
+
+
+def fresh(tree: Any) -> Any:
+    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
+    return jax.tree.map(
+        lambda x: x if _is_like_params(x) else jnp.array(x, _dtype(x), copy=True),
+        tree,
+        is_leaf=_is_like_params,
+    )
+
+
+def _dtype(x: Any) -> Any:
+    kind = jnp.result_type(x)
+    if jnp.issubdtype(kind, jnp.floating):
+        return jnp.result_type(float)
+    return jnp.int32 if jnp.issubdtype(kind, jnp.integer) else kind
+
+
+def like(tree: Any, old: Any) -> Any:
+    """A tree in the dtypes and shapes of another."""
+
+    def one(x: Any, before: Any) -> Any:
+        if _is_like_params(x):
+            return x
+        return jnp.broadcast_to(jnp.asarray(x, before.dtype), before.shape)
+
+    return jax.tree.map(one, tree, old, is_leaf=_is_like_params)
+
+
+def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def fits(new: Any, old: Any) -> bool:
+    """Can a tree be held as another is, with nothing lost?"""
+    (xs, structure), (ys, before) = (jax.tree.flatten(x, _is_like_params) for x in (new, old))
+    return structure == before and all(map(_leaf_fits, xs, ys))
+
+
+def _leaf_fits(x: Any, y: Any) -> bool:
+    if _is_like_params(y):
+        return _is_like_params(x)
+    return jnp.shape(x) in ((), y.shape) and kind_of(x) <= kind_of(y)
+
+
+def kind_of(x: Any) -> int:
+    """How much a number holds, as a place among `KINDS`."""
+    dtype = jnp.result_type(x)
+    return next((i for i, kind in enumerate(KINDS) if jnp.issubdtype(dtype, kind)), OTHER)
+
+
+def shown(tree: Any) -> Any:
+    """A tree as the types and shapes of what is in it."""
+    return jax.tree.map(lambda x: f"{jnp.result_type(x)}{[*jnp.shape(x)]}", tree)
+
+
+def _is_like_params(x: Any) -> bool:
+    return isinstance(x, LikeParams)
