@@ -44,7 +44,7 @@ REFERENCE = {
 STATES = (
     "ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
     "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
-    "SnapshotsState MonitorState NoiseScaleState"
+    "SnapshotsState MonitorState NoiseScaleState LikeParams"
 )
 COMPAT = "torch", "transformers", "timm", "keras", "optax"
 

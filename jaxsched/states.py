@@ -6,6 +6,7 @@ from jaxsched._rules._flat import FlatState as FlatState
 from jaxsched._rules._greedy import GreedyState as GreedyState
 from jaxsched._rules._hypergradient import HypergradientState as HypergradientState
 from jaxsched._rules._kl import KLAdaptiveState as KLAdaptiveState
+from jaxsched._rules._memory import LikeParams as LikeParams
 from jaxsched._rules._plateau import PlateauState as PlateauState
 from jaxsched._rules._spike_guard import SpikeGuardState as SpikeGuardState
 from jaxsched._rules._tunable import TunableState as TunableState
@@ -23,6 +24,7 @@ __all__ = [
     "HypergradientState",
     "KLAdaptiveState",
     "KeepBestState",
+    "LikeParams",
     "MonitorState",
     "NoiseScaleState",
     "PlateauState",

@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     """What a field holds."""
 
     check: Check
-    rank: int = 0  # the axes of one leaf
+    rank: int | None = 0  # the axes of one leaf; None is any
     is_length: bool = False
     is_static: bool = False
     form: Form | None = None
@@ -118,7 +118,11 @@ def choice_field(
     return _field(Kind(checked, is_static=True), default, kw_only)
 
 
-SPECIFIERS = number_field, length_field, list_field, form_field, choice_field
+def tree_field(*, default: Any = dataclasses.MISSING, kw_only: bool = False) -> Any:
+    """Any tree of numbers, of any shapes. Whoever takes it checks it."""
+    return _field(Kind(lambda call, name, value: value, rank=None), default, kw_only)
+
+
 REAL = Kind(finite_of)
 
 

@@ -178,9 +178,9 @@ def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
     """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
     if isinstance(x, Node):
         for field in fields_of(x):
-            if not kind_of(field).is_static:
+            if not kind_of(field).is_static and kind_of(field).rank is not None:
                 place = f"`{field.name}` of `{type(x).__name__}`"
-                require_unstacked(getattr(x, field.name), place, kind_of(field).rank)
+                require_unstacked(getattr(x, field.name), place, kind_of(field).rank or 0)
     elif isinstance(x, tuple):
         for child in cast(tuple[Any, ...], x):
             require_unstacked(child, place, rank)

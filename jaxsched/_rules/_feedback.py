@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxsched._core._clock import counted
-from jaxsched._core._fields import choice_field
+from jaxsched._core._fields import choice_field, tree_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._memory import OTHER, chosen, fits, fresh, initially, kind_of, like, shown
+from jaxsched._rules._memory import OTHER, fits, fresh, initially, kind_of, like, shown
 from jaxsched._rules._rule import Axis, Listener, Rule, listening
 
 
@@ -30,19 +30,14 @@ class Feedback(Listener):
     """factor(memory), where memory = function(memory, metric) at every metric."""
 
     function: Callable[[Any, jax.Array], Any] = choice_field(kw_only=False)
-    init_state: Any = 1.0
+    init_state: Any = tree_field(default=1.0)
     factor: Callable[[Any], Any] | None = choice_field(default=None)
 
     def start(self, params: Any) -> FeedbackState:
         return FeedbackState(self.init_state)
 
     def react(self, state: FeedbackState, seen: Observation, t: jax.Array) -> FeedbackState:
-        new = like(self.function(state.memory, seen.value), state.memory)
-        finite = jax.tree.reduce(
-            lambda so_far, x: so_far & jnp.all(jnp.isfinite(x)), new, jnp.ones((), bool)
-        )
-        # What a state became is never NaN: a run that goes on must not be lost by one metric.
-        memory = chosen(finite, new, state.memory)
+        memory = like(self.function(state.memory, seen.value), state.memory)
         before, after = self._factor_of(state.memory), self._factor_of(memory)
         return state._replace(
             memory=memory,

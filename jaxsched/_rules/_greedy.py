@@ -26,7 +26,7 @@ from jaxsched._core._require import (
     static_length,
 )
 from jaxsched._rules import _ring
-from jaxsched._rules._better import MODES, beyond
+from jaxsched._rules._better import MODES, beyond, lowered
 from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._memory import chosen, fresh, initially
 from jaxsched._rules._ring import Ring
@@ -38,7 +38,7 @@ class GreedyState(NamedTuple):
 
     scale: jax.Array = initially(1.0)  # the factor
     best: jax.Array = initially(0.0)  # the best metric; means nothing while `judged` is 0
-    judged: jax.Array = initially(0)  # metrics compared since the start
+    judged: jax.Array = initially(0)  # metrics since the start that were better
     good: jax.Array = initially(0)  # better ones in a row
     bad: jax.Array = initially(0)  # ones in a row that were not
     quiet: jax.Array = initially(0)  # observations still to pass before one counts
@@ -130,7 +130,7 @@ class Greedy(Listener):
         return chosen(quiet, waited, self._judge(state, seen._replace(value=metric)))
 
     @property
-    def _minds_nonfinite(self) -> bool:
+    def hears_nonfinite(self) -> bool:
         return self.nonfinite == "bad"
 
     def _averaged(self, state: GreedyState, seen: Observation) -> tuple[GreedyState, jax.Array]:
@@ -171,7 +171,8 @@ class Greedy(Listener):
         )
 
     def _lowered(self, state: GreedyState) -> GreedyState:
-        lower = jnp.maximum(state.scale * real(self.factor), real(self.min_scale))
+        always = jnp.ones((), bool)
+        lower, _ = lowered(state.scale, self.factor, self.min_scale, always)
         moves = state.scale - lower > real(self.min_change)
         scale = jnp.where(moves, lower, state.scale)
         at_floor = scale <= real(self.min_scale)

@@ -95,7 +95,7 @@ class KlAdaptive(Listener):
         return KLAdaptiveState()
 
     @property
-    def _minds_nonfinite(self) -> bool:
+    def hears_nonfinite(self) -> bool:
         return self.nonfinite == "cut"
 
     def value(self, state: KLAdaptiveState, t: jax.Array) -> jax.Array:

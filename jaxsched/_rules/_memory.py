@@ -55,6 +55,12 @@ def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Is every number of a tree finite?"""
+    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.ones((), bool)
+
+
 def fits(new: Any, old: Any) -> bool:
     """Can a tree be held as another is, with nothing lost?"""
     (xs, structure), (ys, before) = (jax.tree.flatten(x, _is_like_params) for x in (new, old))

@@ -68,7 +68,7 @@ class ReduceOnPlateau(Listener):
       start_after: optimizer steps before which observations are not looked at.
       accumulation_size: compare the mean of this many observations, at least 1; None compares each.
       ema_decay: compare a bias-corrected moving average, in [0, 1); None compares what there is.
-        SmoothingState of either kind has a state of its own: `graft` restores a run that begins or
+        Smoothing of either kind has a state of its own: `graft` restores a run that begins or
         ceases to smooth.
       nonfinite: what a NaN or infinite observation does: "ignore" it, count it as "bad", or
         "reduce" now. None is ever stored.
@@ -121,7 +121,7 @@ class ReduceOnPlateau(Listener):
         return jnp.maximum(state.scale, real(self.min_scale))
 
     @property
-    def _minds_nonfinite(self) -> bool:
+    def hears_nonfinite(self) -> bool:
         return self.nonfinite != "ignore"
 
     @property
@@ -137,9 +137,9 @@ class ReduceOnPlateau(Listener):
         return state._replace(smoothing=smoothing), seen
 
     def _judge(self, old: PlateauState, seen: Observation) -> PlateauState:
-        better = seen.heard & (
-            (old.judged == 0) | beyond(seen.value, old.best, self.mode, self.rtol, self.atol)
-        )
+        beats = beyond(seen.value, old.best, self.mode, self.rtol, self.atol)
+        # A mean of which a part was NaN is none that could be better.
+        better = seen.heard & ~seen.broken & ((old.judged == 0) | beats)
         bad_one, cooling = (seen.heard & ~better) | seen.broken, old.cooldown > 0
         event = seen.heard | seen.broken
         bad = jnp.where(bad_one & ~cooling, old.bad + 1, jnp.where(event, 0, old.bad))

@@ -25,7 +25,7 @@ from jaxsched._core._require import name, refuse, require
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
 from jaxsched._rules._mailbox import Mailbox
-from jaxsched._rules._memory import chosen, fits, fresh, like, shown
+from jaxsched._rules._memory import all_finite, chosen, fits, fresh, like, shown
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 
@@ -41,8 +41,9 @@ class Rule(Stateful):
     def start(self, params: Any) -> Any:
         """What it remembers before the first update: a NamedTuple of numbers.
 
-        They are held as float32 (float64 under x64), int32 or bool, each in an array of its own.
-        `params` is None where no optimizer asks. What is in a `LikeParams` stays as it is.
+        They are held as float32 (float64 under x64), int32 or bool. `params` are those of the
+        optimizer, or None where only the structure of the state is asked for. Arrays of the shapes
+        of the parameters are put in a `states.LikeParams`, and keep their dtypes.
         """
         raise NotImplementedError
 
@@ -122,14 +123,16 @@ class Listener(Rule):
     """A rule that listens to one metric.
 
     `react` sees an `Observation`: the mean of what was observed since the last update, and whether
-    any of it was NaN or infinite. Where nothing was observed, nothing changes.
+    any of it was NaN or infinite. Where nothing was observed, nothing changes, although `react` is
+    called: `seen.value` is 0 then. Nor does anything change where it returns a number that is not
+    finite.
     """
 
     metric: str = choice_field(default="value", check=listened_to)
     axis_name: Axis = choice_field(default=None, check=agreed_over)
 
     @property
-    def _minds_nonfinite(self) -> bool:
+    def hears_nonfinite(self) -> bool:
         """Does it react to what is NaN or infinite, too?"""
         return False
 
@@ -139,10 +142,12 @@ class Listener(Rule):
     def _updated(self, state: Heard, given: dict[str, Any], t: jax.Array) -> Heard:
         mailbox, memory = heard(state.mailbox, self.metric, given), state.memory
         seen = _mailbox.read(mailbox, self.metric, self.axis_name)
-        if not self._minds_nonfinite:
+        if not self.hears_nonfinite:
             seen = seen._replace(broken=jnp.zeros_like(seen.broken))
-        new = chosen(seen.heard | seen.broken, self._reacted(memory, seen, t), memory)
-        return Heard(_mailbox.emptied(mailbox, self.axis_name), new)
+        new = self._reacted(memory, seen, t)
+        # A run that goes on must not be lost by one metric.
+        counts = (seen.heard | seen.broken) & all_finite(new)
+        return Heard(_mailbox.emptied(mailbox, self.axis_name), chosen(counts, new, memory))
 
     def _worth(self, state: Heard, t: jax.Array) -> jax.Array:
         return self.value(state.memory, t)
@@ -152,8 +157,8 @@ def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
     """The mailbox with the metric of this very update in it."""
     if metric == GRADIENT_NORM and given.get(metric) is None and "updates" in given:
         unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
-        posted = _mailbox.post(mailbox, {metric: norm(given["updates"])})
-        mailbox = chosen(unheard, posted, mailbox)
+        posted = _mailbox.add(metric, mailbox[metric], norm(given["updates"]))
+        mailbox = {metric: chosen(unheard, posted, mailbox[metric])}
     return _mailbox.post(mailbox, given)
 
 

@@ -108,7 +108,7 @@ class SpikeGuard(Listener):
         return SpikeGuardState(_ring.empty(self.window_size))
 
     @property
-    def _minds_nonfinite(self) -> bool:
+    def hears_nonfinite(self) -> bool:
         return self.nonfinite == "spike"
 
     def value(self, state: SpikeGuardState, t: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ S = TypeVar("S")
 
 
 def clocks_of(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
+    """Every clock in a state and where it is, or an error if there is none."""
     clocks = [*found(ScheduledState, opened(tree))]
     require(
         bool(clocks),

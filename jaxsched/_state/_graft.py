@@ -149,7 +149,7 @@ def _choice(candidates: list[Node], labels: tuple[str, ...]) -> Node | None:
 
 def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]) -> None:
     """The count of a clock; by name, its values, overrides and factors."""
-    names = node.kind.fields
+    names, whole = node.kind.fields, found is not None
     if found is None:
         taken.fresh.append(title(node.tree))
         if not clocks:
@@ -157,7 +157,9 @@ def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]
         # All clocks of a run are at the same step.
         count = {"count": _records.field(clocks[0].tree, "count")}
         found = node._replace(tree=count, kind=Kind(CLOCK, names))
-    taken.each(own_leaves(node), found.tree)
+    missing = taken.each(own_leaves(node), found.tree)
+    # One with a longer name is of a hyperparameter, which is named as a whole.
+    taken.fresh.extend(name for name in missing if whole and "/" not in name)
     taken.fresh.extend(name for name in names if name not in found.kind.fields)
     taken.lost.extend(name for name in found.kind.fields if name not in names)
     for name in dict.fromkeys([*names, *found.kind.fields]):

@@ -54,7 +54,7 @@ class ScheduledState(NamedTuple):
     hyperparams: Values  # by name: the values used last; at first those that will be
     overrides: dict[str, Override]  # by name + "_override"
     factors: Factors  # by name + "_factors", of those that have a state
-    warm: jax.Array  # bool: has a value held or fallen? Until then all of them rise: a warmup
+    warm: jax.Array  # bool: has the warmup ended? It has when the rate first does not rise
     inner_state: optax.OptState
 
 
@@ -102,9 +102,18 @@ def scheduled(
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
-    """Did a value not rise in this update? Before the first there is none to compare it with."""
-    held = [values[name] <= value for name, value in state.hyperparams.items()]
-    return state.warm | ((state.count > 0) & functools.reduce(jnp.logical_or, held))
+    """Has the warmup ended? It has when no learning rate rose in an update.
+
+    Where nothing is called a learning rate, no value may have risen.
+    """
+    rates = [name for name in values if name.rpartition("/")[2] == "learning_rate"]
+    names = rates or [*values]
+    rises = [
+        (values[name] > state.hyperparams[name]) | state.overrides[override_key(name)].active
+        for name in names
+    ]
+    # Before the first update there is none to compare it with.
+    return state.warm | ((state.count > 0) & ~functools.reduce(jnp.logical_or, rises))
 
 
 def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Values:
@@ -118,9 +127,10 @@ def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Va
 
 def _overridden(values: Values, overrides: dict[str, Override]) -> Values:
     return {
-        name: jnp.where(by.active, by.value, value)
+        name: jnp.where(
+            overrides[override_key(name)].active, overrides[override_key(name)].value, value
+        )
         for name, value in values.items()
-        for by in (overrides[override_key(name)],)
     }
 
 

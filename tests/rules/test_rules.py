@@ -372,3 +372,99 @@ def test_each_has_a_page_with_its_picture_and_a_row_in_the_benchmark(name):
     assert f'"{name}(' in BENCHMARK or f'"{name},' in BENCHMARK or f'"{name}"' in BENCHMARK
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (pages / link).exists(), link
+
+
+class TestWhatAReaderFound:
+    def test_a_state_of_arrays(self):
+        rule = js.feedback(lambda s, m: s + m, jnp.zeros(3), factor=jnp.sum)
+        tx = js.scale_by_schedule(1.0 * rule)
+        _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=2.0)
+        assert js.hyperparams(state)["scale"] == 6.0
+
+    def test_an_observed_gradient_norm_is_not_said_to_be_mixed(self):
+        tx = js.wrap(optax.sgd(0.1), js.feedback(lambda s, m: m, metric="gradient_norm"))
+        _, state = tx.update(jnp.ones(4), js.observe(tx.init(jnp.ones(4)), gradient_norm=3.0))
+        assert js.hyperparams(state)["scale"] == 3.0 and js.events(state)["mixed"] == 0
+        _, state = tx.update(jnp.ones(4), state)
+        assert js.hyperparams(state)["scale"] == 2.0
+
+    def test_greedy_at_its_floor_cuts_no_more(self):
+        rule = js.greedy(patience=1, factor=0.1, min_scale=0.01)
+        tx = js.scale_by_schedule(1.0 * rule)
+        state = tx.init({})
+        for loss in range(1, 8):
+            _, state = tx.update({}, state, value=float(loss))
+        assert js.events(state)["cuts"] == 3  # from 10 to 0.01
+        assert js.hyperparams(state)["scale"] == np.float32(0.01)
+
+    @pytest.mark.parametrize("rule", [js.reduce_on_plateau, js.greedy])
+    def test_what_is_partly_nan_is_not_better(self, rule):
+        tx = js.scale_by_schedule(1.0 * rule(patience=5, nonfinite="bad"))
+        _, state = tx.update({}, tx.init({}), value=1.0)
+        state = js.observe(js.observe(state, value=0.5), value=NAN)
+        _, state = tx.update({}, state)
+        (memory,) = js.factors(state)["scale"]
+        assert memory.best == 1.0 and memory.bad == 1
+
+    def test_a_number_that_is_missing_is_named_by_graft(self, caplog):
+        tx = js.scale_by_learning_rate(0.1)
+        old = tx.init(PARAMS)._asdict()
+        del old["warm"]
+        js.graft(tx.init(PARAMS), old)
+        assert caplog.messages == ["graft: the old state does not have: warm"]
+
+    def test_a_constant_beside_a_warmup_does_not_end_it(self):
+        rate = js.warmup_cosine(0.1, total_steps=100, warmup_steps=50)
+        tx = js.inject(optax.sgd, learning_rate=rate, momentum=0.9)
+        state = tx.init(PARAMS)
+        for step in range(60):
+            assert bool(state.warm) == (step > 51), step
+            _, state = tx.update(PARAMS, state)
+
+    def test_a_rule_that_keeps_gradients(self):
+        class Mean(js.Rule):
+            def start(self, params):
+                return js.states.LikeParams(jax.tree.map(jnp.zeros_like, params))
+
+            def react(self, state, seen, t):
+                mean = jax.tree.map(lambda m, g: (m + g) / 2, state.tree, seen["updates"])
+                return js.states.LikeParams(mean)
+
+            def value(self, state, t):
+                leaves = jax.tree.leaves(state.tree)
+                return sum((jnp.sum(x) for x in leaves), start=jnp.zeros(()))
+
+        tx = js.wrap(optax.sgd(0.1), Mean())
+        params = {"w": jnp.ones(3, jnp.bfloat16)}
+        with jax.numpy_dtype_promotion("standard"):
+            _, state = tx.update(params, tx.init(params))
+        assert js.hyperparams(state)["scale"] == 1.5
+        assert js.factors(state)["scale"][0].tree["w"].dtype == jnp.bfloat16
+
+    def test_a_state_loses_nothing_and_stays_finite(self):
+        class Odd(js.Listener):
+            def start(self, params):
+                return (0,)
+
+            def react(self, state, seen, t):
+                return (state[0].astype(float) + seen.value,)
+
+            def value(self, state, t):
+                return 1.0 + state[0].astype(float)
+
+        tx = js.scale_by_schedule(1.0 * Odd())
+        with pytest.raises(ValueError, match=r"int32\[\].*float32\[\]"):
+            tx.update({}, tx.init({}), value=1.0)
+
+        class Log(Odd):
+            def start(self, params):
+                return (0.0,)
+
+            def react(self, state, seen, t):
+                return (jnp.log(seen.value),)
+
+        tx = js.scale_by_schedule(1.0 * Log())
+        _, state = tx.update({}, tx.init({}), value=0.0)
+        assert js.hyperparams(state)["scale"] == 1.0
+        _, state = tx.update({}, state, value=float(np.e))
+        np.testing.assert_allclose(js.hyperparams(state)["scale"], 2.0)
