@@ -22,13 +22,14 @@ made: dict[str, Callable[..., Any]] = {}  # what it made, by name
 
 
 def factory(cls: Callable[P, N]) -> Callable[P, N]:
-    """Makes the function that builds schedules of your class. `parse` knows it by its name.
+    """Makes the function that builds schedules or rules of your class; `parse` knows it by name.
 
-    The class is a subclass of `Schedule`, with the value as `at(t)`, or of `Curve`, with the two
-    weights as `weights(done, left)`. Each annotation in it is a field. One without a declaration is
-    a real number; `length_field()` declares a length in steps, `list_field()` a list of numbers,
-    and `choice_field()` structure. A class that has a field or a property `steps` ends there;
-    a field `steps` must be a `length_field()`.
+    The class is a subclass of `Schedule`, with the value as `at(t)`; of `Curve`, with the two
+    weights as `weights(done, left)`; or of `Rule` or `Listener`, with `start`, `react` and `value`.
+    Each annotation in it is a field. One without a declaration is a real number; `length_field()`
+    declares a length in steps, `list_field()` a list of numbers, and `choice_field()` structure. A
+    schedule that has a field or a property `steps` ends there; a field `steps` must be a
+    `length_field()`.
 
     The function is named after the class: `SomeName` makes `some_name`. It has the docstring of the
     class, and its fields as arguments. Call `factory` below the class, not as its decorator, so
@@ -41,9 +42,9 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
       A function that checks its arguments and returns a schedule.
 
     Raises:
-      ValueError: it is no subclass of `Schedule`, or `jaxsched` has a function of this name; or,
-        from the function, a number is not finite, a length is too small or not an integer, or
-        structure cannot be hashed.
+      ValueError: it is no subclass of `Schedule` or `Rule`, or `jaxsched` has a function of this
+        name; or, from the function, a number is not finite, a length is too small or not an
+        integer, or structure cannot be hashed.
 
     Example:
       >>> class Logarithmic(Curve):

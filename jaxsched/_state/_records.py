@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxsched._core._trees import Path
 from jaxsched._transforms._scheduled import ScheduledState
 
-Path = tuple[Any, ...]
 Leaves = dict[Path, tuple[tuple[str, ...], Any]]  # by place: the names from its record on, the leaf
 
 CLOCK = ScheduledState.__name__
