@@ -60,7 +60,8 @@ class Rule(Stateful):
         return (self,)
 
     def _at_first(self) -> Any:
-        return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
+        with jax.ensure_compile_time_eval():  # also where a program is being traced
+            return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
 
     @property
     def _is_factor(self) -> bool:

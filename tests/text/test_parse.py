@@ -420,11 +420,12 @@ def test_limits_leave_room():
     read_back(js.linear(0.0, 1.0, 10**300))
 
 
-def test_a_hundred_thousand_mutated_texts_are_read_or_refused():
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_mutated_texts_are_read_or_refused(count):
     texts = [repr(x) for x in [*(case.schedule for case in ALL), *ALGEBRA, *STATEFUL]]
     texts += ["warmup_cosine(1e-3, total_steps=90ep, warmup_steps=10%) * greedy()"]
     rng, read = random.Random(0), 0
-    for _ in range(100_000):
+    for _ in range(count):
         text = mutated(rng, texts)
         try:
             result = js.parse(text, units=UNITS)
@@ -433,4 +434,4 @@ def test_a_hundred_thousand_mutated_texts_are_read_or_refused():
         else:
             assert isinstance(result, (js.Schedule, js.Stateful)), text
             read += 1
-    assert 5_000 < read < 50_000
+    assert count / 20 < read < count / 2
