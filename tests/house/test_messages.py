@@ -260,17 +260,25 @@ def test_a_good_one_is_not(name):
 def test_a_bad_traced_number_has_a_meaning(name):
     arguments = EVERY[name]
     steps = np.asarray([0, 1, 2, 5, 9, 10, 11, 50, 99, 100, 101, 10**6, LAST - 1, LAST])
-    for argument, (kind, value) in arguments.items():
-        if kind not in TRACED or isinstance(value, js.Schedule):
-            continue
+    given = {
+        argument: np.asarray(TRACED[kind])
+        for argument, (kind, value) in arguments.items()
+        if kind in TRACED and not isinstance(value, js.Schedule)
+    }
 
-        @jax.jit
-        @jax.vmap
-        def values(bad, argument=argument, arguments=arguments):
-            return made(name, **{**good(arguments), argument: bad})(steps)
+    @jax.jit
+    def values(given):
+        return {
+            argument: jax.vmap(
+                lambda x, a=argument: made(name, **{**good(arguments), a: x})(steps)
+            )(bad)
+            for argument, bad in given.items()
+        }
 
-        bad = np.asarray(TRACED[kind])
-        out = values(bad.astype(np.float32 if bad.dtype == float else np.int32))
+    kinds = {True: np.float32, False: np.int32}
+    found = values({a: bad.astype(kinds[bad.dtype == float]) for a, bad in given.items()})
+    for argument, bad in given.items():
+        out = found[argument]
         rows = np.flatnonzero(~np.all(np.isfinite(out), axis=-1))
         assert not rows.size, (argument, bad[rows], out[rows])
 

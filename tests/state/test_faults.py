@@ -6,6 +6,7 @@ from damage import DAMAGES, FOREIGN, SUMS, Patient, damaged, foreign, none_good,
 from damage import sums_damaged as sums
 from kills import (
     EPOCHS,
+    KILLS,
     STAGES,
     Run,
     copied,
@@ -17,7 +18,7 @@ from kills import (
 from room import disks_full, refused
 from zygote import Zygote
 
-KILLS = 20
+SAMPLE = 6
 # Orbax leaves tasks behind when it cannot read, and they complain when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -53,10 +54,13 @@ def patient(whole, folder):
     return Patient(whole, folder)
 
 
-def test_killed_at_twenty_random_moments_a_run_ends_the_same(zygote, whole, folder):
-    run = Run(zygote, folder / "random")
-    fell = killed_at_random(run, KILLS, seed=0)
-    assert len(fell) == KILLS
+@pytest.mark.parametrize(
+    "kills", [SAMPLE, pytest.param(KILLS, marks=pytest.mark.slow)], ids="{} kills".format
+)
+def test_killed_at_random_moments_a_run_ends_the_same(zygote, whole, folder, kills):
+    run = Run(zygote, folder / f"random{kills}")
+    fell = killed_at_random(run, kills, seed=0)
+    assert len(fell) == kills
     assert {"starting up", "writing a checkpoint"} <= {*fell}
     assert differences(run.folder, whole) == []
 
@@ -92,10 +96,18 @@ def test_damage_to_every_kind_of_file_costs_one_checkpoint(patient):
     files = patient.files()
     assert len(files) > 15
     for seed, file in enumerate(files):
-        for how in ("one bit", [*DAMAGES][1 + seed % (len(DAMAGES) - 1)]):  # the command does all
+        for how in ("one bit", [*DAMAGES][1 + seed % (len(DAMAGES) - 1)]):  # all of them below
             found = damaged(patient, file, how, seed)
             assert (found.epochs, found.right, len(found.lines)) == (patient.before, True, 1), how
             assert f"/{patient.newest} cannot be used (its files are not what" in found.lines[0]
+
+
+@pytest.mark.slow
+def test_every_damage_to_every_kind_of_file_costs_one_checkpoint(patient):
+    for seed, file in enumerate(patient.files()):
+        for how in DAMAGES:
+            found = damaged(patient, file, how, seed)
+            assert (found.epochs, found.right, len(found.lines)) == (patient.before, True, 1), how
 
 
 def test_damage_without_a_sum_never_changes_a_number(patient):
