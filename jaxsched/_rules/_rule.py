@@ -60,13 +60,16 @@ class Rule(Stateful):
         return (self,)
 
     def _at_first(self) -> Any:
-        with jax.ensure_compile_time_eval():  # also where a program is being traced
-            return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
+        return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
+
+    @property
+    def _is_curve(self) -> bool:
+        """Is it a whole schedule, and no factor of one?"""
+        return False
 
     @property
     def _is_factor(self) -> bool:
-        quiet = self._at_first()
-        return not isinstance(quiet, Schedule) and quiet == 1
+        return not self._is_curve and self._at_first() == 1
 
     @property
     def _later(self) -> Schedule | None:

@@ -38,6 +38,10 @@ class Tunable(Rule):
         leaves = [state.numbers[place.name] for place in places(self.schedule)]
         return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves).at(t)
 
+    @property
+    def _is_curve(self) -> bool:
+        return True
+
     def _at_first(self) -> Schedule:
         return self.schedule
 

@@ -42,6 +42,10 @@ class Until(Rule):
     def _later(self) -> Schedule:
         return self.b
 
+    @property
+    def _is_curve(self) -> bool:
+        return True
+
     def _at_first(self) -> Schedule:
         return self.a
 

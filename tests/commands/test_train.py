@@ -23,7 +23,7 @@ from jaxsched._commands._training._loop import start
 from jaxsched._commands._training._settings import Settings
 from jaxsched._core import _extra
 from jaxsched._rules._events import EVENTS
-from jaxsched._rules._stateful import still
+from jaxsched._rules._still import still
 from jaxsched.cli import _options, main
 
 EPOCHS, BATCH = 6, 128

@@ -14,7 +14,7 @@ import optax
 import orbax.checkpoint as ocp
 
 import jaxsched as js
-from jaxsched._rules._stateful import still
+from jaxsched._rules._still import still
 
 LOSSES = (1.0, 0.9, 0.95, 0.95, 0.8, 0.9, 0.9, 0.9)  # two bad ones in a row, and then three
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 4)}

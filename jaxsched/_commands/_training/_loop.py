@@ -20,7 +20,7 @@ from jaxsched._commands._training._data import Digits, Images, shuffled
 from jaxsched._commands._training._model import Network, logits_of, loss_and_logits
 from jaxsched._rules._events import EVENTS
 from jaxsched._rules._mailbox import listened
-from jaxsched._rules._stateful import Stateful, at_first
+from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._state._readers import events, factors, hyperparams
 from jaxsched._state._readers import step as clock
@@ -101,12 +101,7 @@ def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
     """What the rules in a learning rate made of it in the last step: 1 if there are none."""
     rules = rate.rules if isinstance(rate, Stateful) else ()
     pairs = zip(rules, factors(state)["learning_rate"], strict=True)
-    # Others, such as `until`, are schedules and no factors of one.
-    values = [
-        rule.value(own, last_step(state))
-        for rule, own in pairs
-        if not isinstance(at_first(rule), Schedule)
-    ]
+    values = [rule.value(own, last_step(state)) for rule, own in pairs if not rule._is_curve]
     return math.prod(values, start=jnp.ones(()))
 
 
