@@ -427,8 +427,7 @@ class Product(Schedule):
         return changes_of(self.factors)
 
     def _phases(self, total: int) -> list[Phase]:
-        chains = [found for x in _schedules(self.factors) if (found := x._phases(total))]
-        return chains[0] if len(chains) == 1 else []
+        return _only_phases(self.factors, total)
 
     def _joins(self) -> Iterator[Jump]:
         return _only_joins(self.factors, multiplied)
@@ -463,6 +462,9 @@ class Sum(Schedule):
 
     def _changes(self) -> Iterator[int]:
         return changes_of(self.terms)
+
+    def _phases(self, total: int) -> list[Phase]:
+        return _only_phases(self.terms, total)
 
     def _joins(self) -> Iterator[Jump]:
         return _only_joins(self.terms, added)
@@ -503,10 +505,45 @@ class Clip(Schedule):
             yield join.through(lambda x: float(clipped(real(x), self.low, self.high)))
 
 
-class Take(Schedule):
-    """`a.take(steps)`: a(min(t, steps))."""
+class Retimed(Schedule):
+    """A schedule that is read at other times: what changes in it changes here, at other steps."""
 
     schedule: Schedule
+
+    def _step_of(self, step: int) -> int:
+        """The first step at which the schedule inside is at its own `step`, or beyond it."""
+        raise NotImplementedError
+
+    def _step_inside(self, step: int) -> int:
+        """The step of the schedule inside at which all is seen that is seen until `step`."""
+        raise NotImplementedError
+
+    def _changes(self) -> Iterator[int]:
+        for step in map(self._step_of, self.schedule._changes()):
+            if step >= LAST:
+                return
+            if step >= 0:
+                yield step
+
+    def _phases(self, total: int) -> list[Phase]:
+        inside = self.schedule._phases(max(self._step_inside(total), 0))
+        spans = [(self._step_of(start), self._step_of(end), name) for start, end, name in inside]
+        if spans:  # what the first begins with is held before it, and the last goes on
+            spans[0] = (0, *spans[0][1:])
+            spans[-1] = (spans[-1][0], total, spans[-1][2])
+        held = [Phase(max(start, 0), min(end, total), name) for start, end, name in spans]
+        return [phase for phase in held if phase.start < phase.end]
+
+    def _joins(self) -> Iterator[Jump]:
+        for join in self.schedule._joins():
+            step = self._step_of(join.step)
+            if 0 < step < LAST:
+                yield join._replace(step=step)
+
+
+class Take(Retimed):
+    """`a.take(steps)`: a(min(t, steps))."""
+
     steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def at(self, t: jax.Array) -> jax.Array:
@@ -515,21 +552,20 @@ class Take(Schedule):
     def _text(self) -> str:
         return f"{owner(self.schedule)}.take({length_text(self.steps)})"
 
+    def _step_of(self, step: int) -> int:
+        return step if step <= int(self.steps) else LAST
+
+    def _step_inside(self, step: int) -> int:
+        return min(step, int(self.steps) + 1)
+
     def _changes(self) -> Iterator[int]:
-        yield from moved(self.schedule._changes(), 0, int(self.steps))
+        yield from super()._changes()
         yield int(self.steps)
 
-    def _phases(self, total: int) -> list[Phase]:
-        return self.schedule._phases(total)
 
-    def _joins(self) -> Iterator[Jump]:
-        return (join for join in self.schedule._joins() if join.step <= int(self.steps))
-
-
-class Shift(Schedule):
+class Shift(Retimed):
     """`a.shift(k)`: a(t - k), for k of either sign."""
 
-    schedule: Schedule
     by: Length = length_field(kw_only=False)
 
     @classmethod
@@ -553,16 +589,20 @@ class Shift(Schedule):
     def _text(self) -> str:
         return f"{owner(self.schedule)}.shift({length_text(self.by)})"
 
+    def _step_of(self, step: int) -> int:
+        return step + int(self.by)
+
+    def _step_inside(self, step: int) -> int:
+        return step - int(self.by)
+
     def _changes(self) -> Iterator[int]:
-        by = int(self.by)
-        yield max(by, 0)
-        yield from (step for step in moved(self.schedule._changes(), by) if step > 0)
+        yield max(int(self.by), 0)
+        yield from super()._changes()
 
 
-class Faster(Schedule):
+class Faster(Retimed):
     """`a.faster(rate)`: a(t * rate), also between the steps."""
 
-    schedule: Schedule
     rate: Length | Number
 
     @classmethod
@@ -605,18 +645,17 @@ class Faster(Schedule):
     def _text(self) -> str:
         return f"{owner(self.schedule)}.faster({text(self.rate)})"
 
-    def _changes(self) -> Iterator[int]:
-        for step in self.schedule._changes():
-            first = int(self._first_at(step))
-            if not 0 <= first < LAST:  # not within the clock
-                return
-            yield first
+    def _step_of(self, step: int) -> int:
+        first = int(self._first_at(step))
+        return first if first >= 0 else LAST  # not within the clock
+
+    def _step_inside(self, step: int) -> int:
+        return math.ceil(float(self._time(jnp.asarray(step, jnp.int32))))
 
 
-class Hold(Schedule):
+class Hold(Retimed):
     """`a.hold(each)`: a(t // each)."""
 
-    schedule: Schedule
     each: Length = length_field(kw_only=False)
 
     @property
@@ -634,11 +673,11 @@ class Hold(Schedule):
     def _text(self) -> str:
         return f"{owner(self.schedule)}.hold({length_text(self.each)})"
 
-    def _changes(self) -> Iterator[int]:
-        for step in self.schedule._changes():
-            if step * int(self.each) >= LAST:
-                return
-            yield step * int(self.each)
+    def _step_of(self, step: int) -> int:
+        return step * int(self.each)
+
+    def _step_inside(self, step: int) -> int:
+        return -(-step // int(self.each))
 
 
 class Cycle(Schedule):
@@ -818,6 +857,11 @@ def from_function(function: Callable[..., Any]) -> Schedule:
         raise ValueError(refuse("from_function", "function", "be callable", function))
     opaque = jax.tree_util.all_leaves([function])
     schedule = Function(jax.tree_util.Partial(function) if opaque else function)
+    for leaf in jax.tree.leaves(schedule):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int, complex)):
+            must = "have numbers as its leaves, since it is a pytree"
+            remedy = f"One is {leaf!r}. Hide it: `from_function(lambda step: function(step))`."
+            raise ValueError(refuse("from_function", "function", must, function, remedy))
     try:
         value = jax.eval_shape(function, jax.ShapeDtypeStruct((), np.int32))
     except Exception as error:
@@ -921,6 +965,12 @@ def changes_of(operands: tuple[Schedule | Number, ...]) -> Iterator[int]:
 
 def _schedules(operands: tuple[Schedule | Number, ...]) -> list[Schedule]:
     return [x for x in operands if isinstance(x, Schedule)]
+
+
+def _only_phases(operands: tuple[Schedule | Number, ...], total: int) -> list[Phase]:
+    """The phases of the only schedule that has any."""
+    chains = [found for x in _schedules(operands) if (found := x._phases(total))]
+    return chains[0] if len(chains) == 1 else []
 
 
 def _only_joins(

@@ -89,3 +89,11 @@ def test_events_of_what_is_no_state_raise_as_step_does(tree):
 )
 def test_a_state_in_which_nothing_reacts_has_no_events(tx):
     assert js.events(tx.init(jnp.ones(2))) == {}
+
+
+def test_a_function_with_a_leaf_that_is_no_number_is_refused_where_it_is_built():
+    partial = jax.tree_util.Partial(lambda g, t: g(t.astype(float)), jnp.tanh)
+    with pytest.raises(ValueError, match=r"numbers as its leaves.*from_function\(lambda step"):
+        js.from_function(partial)
+    value = js.from_function(lambda step: partial(step))(3)
+    assert jnp.allclose(value, jnp.tanh(3.0))

@@ -227,3 +227,35 @@ def test_a_stacked_schedule_is_refused():
         js.describe(LINE * rule)
     with pytest.raises(ValueError, match=r"a stacked schedule is called under `jax.vmap`"):
         js.describe(stack)
+
+
+CHAIN = js.constant(1.0).take(5) >> js.constant(0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"),
+    [
+        (CHAIN.shift(3), 8),
+        (CHAIN.shift(-2), 3),
+        (CHAIN.hold(4), 20),
+        (CHAIN.faster(2), 3),
+        (CHAIN.faster(0.3), 17),
+        (CHAIN.take(8), 5),
+        (CHAIN + 0.5, 5),
+        (2 * CHAIN.shift(3).clip(0.0), 8),
+    ],
+    ids=repr,
+)
+def test_a_chain_read_at_other_times_jumps_there(schedule, at):
+    values = np.asarray(schedule(np.arange(30)))
+    assert (np.flatnonzero(np.diff(values)) + 1).tolist() == [at]
+    (jump,) = schedule._joins()
+    assert (jump.step, jump.before, jump.after) == (at, values[at - 1], values[at])
+    assert [(x.start, x.end) for x in schedule._phases(30)] == [(0, at), (at, 30)]
+    assert f"at step {at}" in str(js.describe(schedule))
+
+
+def test_a_piece_that_is_never_reached_is_no_phase():
+    assert [x[:2] for x in CHAIN.take(3)._phases(30)] == [(0, 30)]
+    cycles = js.cosine(1.0, 0.0, 10).cycle().shift(4)._phases(30)
+    assert [x[:2] for x in cycles] == [(0, 14), (14, 24), (24, 30)]
