@@ -29,7 +29,7 @@ from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mailbox
 from jaxsched._rules._memory import chosen
 from jaxsched._rules._rule import Axis, listening
-from jaxsched._transforms._scheduled import require_state
+from jaxsched._transforms._checks import require_state
 
 ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by
 JUDGED = 1  # validations that are averaged: they are so few that a mean would be late

@@ -18,7 +18,8 @@ from jaxsched._rules._mailbox import Mail
 from jaxsched._rules._memory import chosen
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
-from jaxsched._transforms._scheduled import ScheduledState, require_transform
+from jaxsched._transforms._checks import require_transform
+from jaxsched._transforms._scheduled import ScheduledState
 
 
 def accumulate(

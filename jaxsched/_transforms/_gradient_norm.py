@@ -8,7 +8,8 @@ import optax
 
 from jaxsched._core._numerics import norm
 from jaxsched._rules._rule import GRADIENT_NORM
-from jaxsched._transforms._scheduled import require_transform, with_extra_args
+from jaxsched._transforms._checks import require_transform
+from jaxsched._transforms._scheduled import with_extra_args
 
 
 def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

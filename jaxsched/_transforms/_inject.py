@@ -13,8 +13,9 @@ from jax.extend.core.primitives import convert_element_type_p
 
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
+from jaxsched._transforms._checks import as_slot
 from jaxsched._transforms._rates import require_rate
-from jaxsched._transforms._scheduled import Values, as_slot, scheduled, with_extra_args
+from jaxsched._transforms._scheduled import Values, scheduled, with_extra_args
 
 
 def inject(

@@ -20,13 +20,13 @@ from jaxsched._rules._events import counts
 from jaxsched._rules._mailbox import Mailbox, Observation
 from jaxsched._rules._memory import chosen
 from jaxsched._rules._rule import Axis, heard, listening
-from jaxsched._transforms._scheduled import (
+from jaxsched._transforms._checks import (
     require_own_steps,
     require_params,
     require_state,
     require_transform,
-    with_extra_args,
 )
+from jaxsched._transforms._scheduled import with_extra_args
 
 
 class KeepBestState(NamedTuple):

@@ -25,7 +25,8 @@ from jaxsched._core._numerics import dot, real, wide
 from jaxsched._core._require import length, refuse, require, within
 from jaxsched._core._trees import all_of
 from jaxsched._rules._rule import Axis, agreed_over
-from jaxsched._transforms._scheduled import require_state, require_transform, with_extra_args
+from jaxsched._transforms._checks import require_state, require_transform
+from jaxsched._transforms._scheduled import with_extra_args
 
 
 class NoiseScaleState(NamedTuple):

@@ -14,8 +14,9 @@ from jaxsched._core._require import name as name_one
 from jaxsched._core._trees import text_of
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._transforms._checks import as_slot
 from jaxsched._transforms._rates import behind, require_rate
-from jaxsched._transforms._scheduled import AnyRate, Slot, Values, as_slot, scheduled, times
+from jaxsched._transforms._scheduled import AnyRate, Slot, Values, scheduled, times
 
 Labels = Any  # a tree of names, of which each stands for all that is below it
 Layer = str | tuple[str, ...]

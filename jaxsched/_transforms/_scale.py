@@ -14,18 +14,9 @@ import optax
 
 from jaxsched._core import _require
 from jaxsched._rules._plateau import reduce_on_plateau
+from jaxsched._transforms._checks import as_slot, require_own_steps, require_transform
 from jaxsched._transforms._rates import behind, require_rate
-from jaxsched._transforms._scheduled import (
-    AnyRate,
-    Slot,
-    Values,
-    as_slot,
-    require_own_steps,
-    require_transform,
-    scheduled,
-    times,
-    with_extra_args,
-)
+from jaxsched._transforms._scheduled import AnyRate, Slot, Values, scheduled, times, with_extra_args
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,24 +15,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide
-from jaxsched._core._require import refuse, require
-from jaxsched._core._trees import all_of
 from jaxsched._rules._memory import LikeParams
 from jaxsched._rules._stateful import Stateful
-from jaxsched._schedules._decays import constant
-from jaxsched._schedules._schedule import Schedule, from_function, is_function
+from jaxsched._schedules._schedule import Schedule
 
 Slot = Schedule | Stateful
 AnyRate = ArrayLike | Slot | optax.Schedule
 Values = dict[str, jax.Array]
 Factors = dict[str, tuple[Any, ...]]
 
-_REMEDY = "Restore a state across a change with `graft(tx.init(params), old_state)`."
+REMEDY = "Restore a state across a change with `graft(tx.init(params), old_state)`."
 
 
 class Override(NamedTuple):
@@ -140,7 +136,7 @@ def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, A
     keys = {override_key(name) for name in slots}
     if not isinstance(state, ScheduledState) or state.overrides.keys() != keys:
         names = ", ".join(slots)
-        raise ValueError(f"the optimizer schedules {names}, and this is another's state. {_REMEDY}")
+        raise ValueError(f"the optimizer schedules {names}, and this is another's state. {REMEDY}")
     if jnp.ndim(state.count) != 0:
         raise ValueError(
             f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`."
@@ -149,7 +145,7 @@ def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, A
     if found != expected:
         raise ValueError(
             f"the optimizer has the stateful factors {_described(expected)}, and its state has "
-            f"{_described(found)}. {_REMEDY}"
+            f"{_described(found)}. {REMEDY}"
         )
 
 
@@ -172,18 +168,6 @@ def factors_key(name: str) -> str:
     return f"{name}_factors"
 
 
-def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
-    """What a hyperparameter follows: a float is a constant, a function of the step a schedule."""
-    if isinstance(value, (Schedule, Stateful)):
-        return value
-    try:
-        return from_function(value) if is_function(value) else constant(value)
-    except ValueError as error:
-        must = "be a float, a schedule, a stateful schedule or a function of the step"
-        reason = f"{error} {remedy}"
-        raise ValueError(refuse(call, argument, must, value, reason)) from error
-
-
 def with_extra_args(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """`tx` as one that may be given metrics: those it does not take are dropped.
 
@@ -203,40 +187,3 @@ def times(factor: jax.Array, update: Any) -> jax.Array:
     if not jnp.issubdtype(update.dtype, jnp.inexact):
         update = update.astype(jnp.float32)
     return (factor.astype(wide(update).dtype) * wide(update)).astype(update.dtype)
-
-
-def require_transform(call: str, tx: Any) -> optax.GradientTransformation:
-    """What is an optimizer by its methods, or an error."""
-    if isinstance(tx, Stateful) or not (hasattr(tx, "init") and hasattr(tx, "update")):
-        raise ValueError(refuse(call, "tx", "be an optax.GradientTransformation", tx))
-    return tx
-
-
-def require_params(call: str, params: Any) -> Any:
-    """The parameters that an update was given, or an error."""
-    given = params is not None
-    require(given, f"`{call}` needs the parameters: `tx.update(updates, state, params)`.")
-    return params
-
-
-def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
-    """Raise unless this is a state of that kind, of one run, that listens to these metrics."""
-    own = isinstance(state, kind)
-    mailbox = getattr(state, "mailbox", {}) if own else {}
-    if not own or mailbox.keys() != {*metrics}:
-        what = f" which listens to {', '.join(metrics)}" if own else ""
-        found = ", ".join(mailbox) if own else type(state).__name__
-        raise ValueError(f"`{call}`{what} got the state of {found}. {_REMEDY}")
-    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state[0])
-    if shape != ():
-        raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")
-
-
-def require_own_steps(call: str, opt_state: Any) -> None:
-    """Raise for schedule-free, which tells its average from where its own updates have led."""
-    require(
-        not all_of(optax.contrib.ScheduleFreeState, opt_state),
-        f"`{call}` changes the updates of `optax.contrib.schedule_free`, whose average would be "
-        "wrong. What multiplies them belongs into its rate: "
-        "`inject(optax.contrib.schedule_free_adamw, learning_rate=rate * factor)`.",
-    )

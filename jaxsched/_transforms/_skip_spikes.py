@@ -22,12 +22,8 @@ from jaxsched._rules._memory import chosen
 from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
-from jaxsched._transforms._scheduled import (
-    ScheduledState,
-    require_state,
-    require_transform,
-    with_extra_args,
-)
+from jaxsched._transforms._checks import require_state, require_transform
+from jaxsched._transforms._scheduled import ScheduledState, with_extra_args
 
 
 class SkipSpikesState(NamedTuple):

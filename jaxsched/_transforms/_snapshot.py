@@ -14,7 +14,8 @@ from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real
 from jaxsched._core._require import require, static_length
 from jaxsched._schedules._schedule import Schedule, as_schedule
-from jaxsched._transforms._scheduled import ScheduledState, require_params, require_state
+from jaxsched._transforms._checks import require_params, require_state
+from jaxsched._transforms._scheduled import ScheduledState
 
 # A schedule is within 1e-6 of its formula: a move by less may be none.
 _VISIBLE = 4e-6
