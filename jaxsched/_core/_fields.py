@@ -14,7 +14,7 @@ import numpy as np
 from jaxsched._core._clock import held
 from jaxsched._core._lists import given, numbers_of
 from jaxsched._core._powers import Form
-from jaxsched._core._require import Condition, finite_of, length_of, one_of, refuse, require
+from jaxsched._core._require import Condition, finite_of, length_of, one_of, refuse, within_of
 
 Check = Callable[[str, str, Any], Any]  # of the call, the name and the value: what is to be held
 
@@ -41,10 +41,9 @@ def number_field(
     """A real number, which may be traced, mapped and learnt. `within` says which are allowed."""
 
     def check(call: str, name: str, value: Any) -> Any:
-        number = finite_of(call, name, value)
-        if within is not None:
-            require(within.holds(number), refuse(call, name, within.must, value, within.remedy))
-        return number
+        if within is None:
+            return finite_of(call, name, value)
+        return within_of(call, name, value, within)
 
     return _field(Kind(check), default, kw_only)
 
@@ -89,8 +88,7 @@ def form_field(
 
     def check(call: str, name: str, value: Any) -> Any:
         if within is not None:
-            number = finite_of(call, name, value)
-            require(within.holds(number), refuse(call, name, within.must, value, within.remedy))
+            within_of(call, name, value, within)
         return form.of(call, **{name: value})
 
     return _field(Kind(check, rank=form.rank, form=form), default, True)

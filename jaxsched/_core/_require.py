@@ -42,6 +42,7 @@ POSITIVE = Condition("be positive", lambda x: x > 0)
 NOT_NEGATIVE = Condition("not be negative", lambda x: x >= 0)
 AT_LEAST_ONE = Condition("be at least 1", lambda x: x >= 1)
 PROPER = Condition("be in (0, 1)", lambda x: (x > 0) & (x < 1))
+BELOW_ONE = Condition("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
 UNIT = Condition("be in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
 
@@ -102,13 +103,16 @@ def positive_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Num
     return number
 
 
-def within(
-    call: str, must: str, holds: Callable[[Any], Any], /, *, remedy: str = "", **argument: ArrayLike
-) -> Number:
-    """A finite number of which `holds` is true."""
-    number = finite(call, remedy=remedy, **argument)
+def within(call: str, condition: Condition, /, **argument: ArrayLike) -> Number:
+    """A finite number that meets a condition."""
     ((name, value),) = argument.items()
-    require(holds(number), refuse(call, name, must, value, remedy))
+    return within_of(call, name, value, condition)
+
+
+def within_of(call: str, name: str, value: ArrayLike, condition: Condition) -> Number:
+    """`within` for an argument whose name is anybody's."""
+    number = finite_of(call, name, value)
+    require(condition.holds(number), refuse(call, name, condition.must, value, condition.remedy))
     return number
 
 

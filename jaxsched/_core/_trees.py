@@ -15,10 +15,10 @@ from jaxsched._core._require import require
 
 S = TypeVar("S")
 Path = tuple[Any, ...]
-Kind = type | tuple[type, ...]
+Types = type | tuple[type, ...]
 
 
-def found(kind: Kind, tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def found(kind: Types, tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every record of a kind and where it is, however deep, the outer before the inner."""
     if isinstance(tree, kind):
         yield path, tree
@@ -27,7 +27,7 @@ def found(kind: Kind, tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from found(kind, x, (*path, *way))
 
 
-def replaced(kind: Kind, tree: Any, change: Callable[[Path, Any], Any], path: Path = ()) -> Any:
+def replaced(kind: Types, tree: Any, change: Callable[[Path, Any], Any], path: Path = ()) -> Any:
     """The tree with every record of a kind changed, the inner before the outer."""
 
     def one(way: Path, x: Any) -> Any:
@@ -38,11 +38,11 @@ def replaced(kind: Kind, tree: Any, change: Callable[[Path, Any], Any], path: Pa
     return change(path, new) if isinstance(tree, kind) else new
 
 
-def _below(kind: Kind, tree: Any) -> Callable[[Any], bool]:
+def _below(kind: Types, tree: Any) -> Callable[[Any], bool]:
     return lambda x: x is not tree and isinstance(x, kind)
 
 
-def all_of(kind: Kind, tree: Any) -> list[Any]:
+def all_of(kind: Types, tree: Any) -> list[Any]:
     """Every record of a kind, or of one of several, however deep."""
     return [x for _, x in found(kind, opened(tree))]
 

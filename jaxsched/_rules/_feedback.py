@@ -14,7 +14,7 @@ from jaxsched._core._fields import choice_field, tree_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._mailbox import Observation
-from jaxsched._rules._memory import OTHER, fits, fresh, initially, kind_of, like, shown
+from jaxsched._rules._memory import OTHER, breadth, fits, fresh, initially, like, shown
 from jaxsched._rules._rule import Axis, Listener, Rule, listening
 
 
@@ -127,7 +127,7 @@ def _require_rule(rule: Feedback) -> None:
     require(fits(found, memory), refuse("feedback", "react", must, shown(found)))
     value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
     number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
-    number = number and kind_of(value) < OTHER
+    number = number and breadth(value) < OTHER
     remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
     require(number, refuse("feedback", "factor", "give a number", shown(value), remedy))
 
@@ -138,7 +138,7 @@ def _memory(init_state: Any) -> Any:
         memory = jax.eval_shape(lambda: fresh(init_state))
         known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
         finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
-        whole = all(kind_of(x) < OTHER for x in jax.tree.leaves(memory))
+        whole = all(breadth(x) < OTHER for x in jax.tree.leaves(memory))
     except (TypeError, ValueError, OverflowError) as error:
         must = "be a number or a tree of them"
         raise ValueError(refuse("feedback", "init_state", must, init_state)) from error

@@ -94,9 +94,7 @@ class FlatState(NamedTuple):
 
     latest: Blocks  # the latest blocks of observations
     scale: jax.Array = initially(1.0)  # the factor
-    answer: jax.Array = initially(
-        UNDECIDED
-    )  # the last one: 0 undecided, 1 improving, 2 flat, and cut
+    answer: jax.Array = initially(UNDECIDED)  # 0 undecided, 1 improving, 2 flat, and cut
     cooldown: jax.Array = initially(0)  # observations still to pass before one is looked at
     cuts: jax.Array = initially(0)  # how often the scale was cut
     spared: jax.Array = initially(0)  # cuts that found it at its floor, since it last improved

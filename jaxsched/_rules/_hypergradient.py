@@ -124,7 +124,7 @@ class Hypergradient(Rule):
         """The product or cosine of two gradients; is it a number?"""
         sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
         if self.axis_name is not None:
-            # Of a ratio of sums it does not matter whether they are of parts or of copies.
+            # A ratio of sums is the same whether the devices hold parts or copies.
             reduced = jax.lax.psum if self.normalize else jax.lax.pmean
             sums = reduced(sums, self.axis_name)
         product, ours, theirs = sums

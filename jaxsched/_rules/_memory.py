@@ -25,11 +25,14 @@ def initially(number: Any) -> Any:
 
 def fresh(tree: Any) -> Any:
     """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
-    return jax.tree.map(
-        lambda x: x if _is_like_params(x) else jnp.array(x, _dtype(x), copy=True),
-        tree,
-        is_leaf=_is_like_params,
-    )
+
+    def is_like_params(x: Any) -> bool:
+        return isinstance(x, LikeParams)
+
+    def one(x: Any) -> Any:
+        return x if is_like_params(x) else jnp.array(x, _dtype(x), copy=True)
+
+    return jax.tree.map(one, tree, is_leaf=is_like_params)
 
 
 def _dtype(x: Any) -> Any:
@@ -41,13 +44,7 @@ def _dtype(x: Any) -> Any:
 
 def like(tree: Any, old: Any) -> Any:
     """A tree in the dtypes and shapes of another."""
-
-    def one(x: Any, before: Any) -> Any:
-        if _is_like_params(x):
-            return x
-        return jnp.broadcast_to(jnp.asarray(x, before.dtype), before.shape)
-
-    return jax.tree.map(one, tree, old, is_leaf=_is_like_params)
+    return jax.tree.map(lambda x, y: jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape), tree, old)
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
@@ -63,18 +60,14 @@ def all_finite(tree: Any) -> jax.Array:
 
 def fits(new: Any, old: Any) -> bool:
     """Can a tree be held as another is, with nothing lost?"""
-    (xs, structure), (ys, before) = (jax.tree.flatten(x, _is_like_params) for x in (new, old))
-    return structure == before and all(map(_leaf_fits, xs, ys))
+    if jax.tree.structure(new) != jax.tree.structure(old):
+        return False
+    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+    return all(jnp.shape(x) in ((), y.shape) and breadth(x) <= breadth(y) for x, y in pairs)
 
 
-def _leaf_fits(x: Any, y: Any) -> bool:
-    if _is_like_params(y):
-        return _is_like_params(x)
-    return jnp.shape(x) in ((), y.shape) and kind_of(x) <= kind_of(y)
-
-
-def kind_of(x: Any) -> int:
-    """How much a number holds, as a place among `KINDS`."""
+def breadth(x: Any) -> int:
+    """How much a number can hold, as a place among `KINDS`."""
     dtype = jnp.result_type(x)
     return next((i for i, kind in enumerate(KINDS) if jnp.issubdtype(dtype, kind)), OTHER)
 
@@ -82,7 +75,3 @@ def kind_of(x: Any) -> int:
 def shown(tree: Any) -> Any:
     """A tree as the types and shapes of what is in it."""
     return jax.tree.map(lambda x: f"{jnp.result_type(x)}{[*jnp.shape(x)]}", tree)
-
-
-def _is_like_params(x: Any) -> bool:
-    return isinstance(x, LikeParams)

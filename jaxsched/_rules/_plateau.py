@@ -20,18 +20,16 @@ from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import real
 from jaxsched._core._require import (
+    BELOW_ONE,
     NOT_NEGATIVE,
     PROPER,
     UNIT,
-    Condition,
 )
 from jaxsched._rules._better import MODES, beyond, lowered
 from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._memory import chosen, initially
 from jaxsched._rules._rule import Listener
 from jaxsched._rules._smoothing import SmoothingState, smoothed
-
-DECAY = Condition("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
 
 
 class PlateauState(NamedTuple):
@@ -107,7 +105,7 @@ class ReduceOnPlateau(Listener):
     min_scale: ArrayLike = number_field(default=0.0, within=UNIT)
     start_after: ArrayLike = length_field(default=0)
     accumulation_size: ArrayLike | None = length_field(default=None, least=1)
-    ema_decay: ArrayLike | None = number_field(default=None, within=DECAY)
+    ema_decay: ArrayLike | None = number_field(default=None, within=BELOW_ONE)
     nonfinite: str = choice_field(default="ignore", among=("ignore", "bad", "reduce"))
 
     def start(self, params: Any) -> PlateauState:

@@ -1,7 +1,7 @@
 """The latest numbers of a stream, the oldest first.
 
-A ring that is full drops its oldest number for a new one. Everything is a shift and a `where`, so
-the compiled program has no index that is not known beforehand.
+A full ring drops its oldest number when a new one comes. It is written with a shift and `where`,
+because a compiled program is slower with an index that it must compute.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def halved(ring: Ring) -> Ring:
 def parts(ring: Ring) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The least and the greatest number, and where each lies between them, from 0 to 1.
 
-    Of what is computed from the parts nothing cancels, whatever the scale and the offset of the
-    stream, and nothing overflows.
+    What is computed from the parts neither cancels nor overflows, whatever the scale and the offset
+    of the stream.
     """
     inside, values = ring.inside, ring.values
     some, largest = jnp.any(inside), jnp.finfo(values.dtype).max

@@ -19,9 +19,7 @@ class SmoothingState(NamedTuple):
 
     window_total: jax.Array = initially(0.0)  # the sum of the observations not yet compared
     window_count: jax.Array = initially(0)  # how many they are
-    average: jax.Array = initially(
-        0.0
-    )  # moving average of the metric, still to be divided by its weight
+    average: jax.Array = initially(0.0)  # moving average, still to be divided by its weight
     weight: jax.Array = initially(0.0)  # 1 - ema_decay**(how many there were)
 
 

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import above_zero, ratio, real
 from jaxsched._core._require import (
+    NOT_NEGATIVE,
     Number,
     finite,
     finite_of,
@@ -125,7 +126,7 @@ def scale_adam_with_batch(
     call = "scale_adam_with_batch"
     k = _factor(call, base_batch, batch, "linear")
     scaled = _factor(call, base_batch, batch, "sqrt")
-    small = within(call, "not be negative", lambda x: x >= 0, eps=eps)
+    small = within(call, NOT_NEGATIVE, eps=eps)
     slow = as_schedule(call, rate) if callable(rate) else finite(call, rate=rate)
     return {
         "learning_rate": slow * scaled,

@@ -77,7 +77,7 @@ class PiecewiseConstant(Schedule):
     Args:
       values: the values themselves (not factors), one more than boundaries.
       boundaries: the steps from which the next value holds, not negative, not decreasing; they may
-        be real. Of two equal ones the value between them is never used.
+        be real. If two are equal, the value between them is never used.
 
     Returns:
       A schedule without an end: integer step of any shape -> float32 of that shape.

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import above_zero
 from jaxsched._core._padded import lengthened, shortened, size
-from jaxsched._core._require import one_of, refuse, require, within
+from jaxsched._core._require import UNIT, one_of, refuse, require, within
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._schedules._table import Table
 from jaxsched._search._convex_bound import norms_of
@@ -100,7 +100,7 @@ def refined_schedule(
     """
     call = "refined_schedule"
     norms = _positive(call, grad_norms)
-    part = within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), width=width)
+    part = within(call, UNIT, width=width)
     if not isinstance(part, float):
         raise ValueError(refuse(call, "width", "be a float: a shape depends on it", width))
     one_of(call, tuple(NORMS), norm=norm)

@@ -158,7 +158,7 @@ def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]
         count = {"count": _records.field(clocks[0].tree, "count")}
         found = node._replace(tree=count, kind=Kind(CLOCK, names))
     missing = taken.each(own_leaves(node), found.tree)
-    # One with a longer name is of a hyperparameter, which is named as a whole.
+    # A name with a slash belongs to a hyperparameter, which is named as a whole.
     taken.fresh.extend(name for name in missing if whole and "/" not in name)
     taken.fresh.extend(name for name in names if name not in found.kind.fields)
     taken.lost.extend(name for name in found.kind.fields if name not in names)

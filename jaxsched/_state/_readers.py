@@ -39,7 +39,7 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
       Values by name: float32 (float64 under x64), scalar unless the state is stacked.
 
     Raises:
-      ValueError: there is no transform of this package in it.
+      ValueError: it holds no transform of this package.
 
     Example:
       >>> tx = optax.chain(optax.scale_by_adam(), scale_by_learning_rate(linear(0.1, 0.0, 10)))
@@ -65,7 +65,7 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
       NamedTuples by name of the hyperparameter; one without stateful factors has none.
 
     Raises:
-      ValueError: there is no transform of this package in it.
+      ValueError: it holds no transform of this package.
 
     Example:
       >>> tx = scale_by_learning_rate(linear(0.1, 0.0, 10) * reduce_on_plateau())
@@ -95,7 +95,7 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
       int32 by name, scalar unless the state is stacked; nothing, if nothing there reacts.
 
     Raises:
-      ValueError: there is no transform of this package in it.
+      ValueError: it holds no transform of this package.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1))
@@ -125,7 +125,7 @@ def exhausted(opt_state: Any) -> jax.Array:
       bool, scalar unless the state is stacked; False until each of them has reached its floor.
 
     Raises:
-      ValueError: there is no such rule in it.
+      ValueError: it holds no such rule.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5, min_scale=0.5))

@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._require import within
+from jaxsched._core._require import AT_LEAST_ONE, within
 from jaxsched._core._trees import found, replaced
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
@@ -70,7 +70,7 @@ def accumulate(
     if callable(multiplier):
         many = as_schedule(call, multiplier)
     else:
-        many = constant(within(call, "be at least 1", lambda x: x >= 1, multiplier=multiplier))
+        many = constant(within(call, AT_LEAST_ONE, multiplier=multiplier))
 
     def batches(state: optax.MultiStepsState) -> jax.Array:
         # Of a clock that was moved, the batches may be fewer than there are already.

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
 from jaxsched._core._numerics import norm, real, wide
-from jaxsched._core._require import flag, one_of, require, within
+from jaxsched._core._require import NOT_NEGATIVE, flag, one_of, require, within
 from jaxsched._rules import _mailbox
 from jaxsched._rules._better import MODES, beyond
 from jaxsched._rules._events import counts
@@ -100,8 +100,8 @@ def keep_best(
     inner = with_extra_args(require_transform(call, tx))
     names = listening(call, metric, axis_name)
     one_of(call, MODES, mode=mode)
-    relative = within(call, "not be negative", lambda x: x >= 0, rtol=rtol)
-    absolute = within(call, "not be negative", lambda x: x >= 0, atol=atol)
+    relative = within(call, NOT_NEGATIVE, rtol=rtol)
+    absolute = within(call, NOT_NEGATIVE, atol=atol)
     better = functools.partial(beyond, mode=mode, rtol=relative, atol=absolute)
     goes_back = flag(call, backtrack=backtrack)
 

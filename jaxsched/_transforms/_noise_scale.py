@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted
 from jaxsched._core._numerics import dot, real, wide
-from jaxsched._core._require import length, refuse, require, within
+from jaxsched._core._require import BELOW_ONE, length, refuse, require, within
 from jaxsched._core._trees import all_of
 from jaxsched._rules._rule import Axis, agreed_over
 from jaxsched._transforms._checks import require_state, require_transform
@@ -84,7 +84,7 @@ def noise_scale(
     call = "noise_scale"
     inner = with_extra_args(require_transform(call, tx))
     size = length(call, batch_size=batch_size, least=1)
-    keeps = within(call, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), decay=decay)
+    keeps = within(call, BELOW_ONE, decay=decay)
     measured = partial(_measured, size=size, decay=keeps)
     over = agreed_over(call, axis_name=axis_name)
     # A sum cannot be told from a mean in the state.

@@ -98,18 +98,20 @@ def scheduled(
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
-    """Has the warmup ended? It has when no learning rate rose in an update.
+    """Has the warmup ended? It ends at the first update in which no learning rate rises.
 
-    Where nothing is called a learning rate, no value may have risen.
+    If no value is called a learning rate, it ends when no value rises. A value that an override has
+    moved says nothing about the schedule; one that it holds has ceased to rise.
     """
+
+    def rises(name: str) -> jax.Array:
+        value, before = values[name], state.hyperparams[name]
+        return (value > before) | (state.overrides[override_key(name)].active & (value < before))
+
     rates = [name for name in values if name.rpartition("/")[2] == "learning_rate"]
-    names = rates or [*values]
-    rises = [
-        (values[name] > state.hyperparams[name]) | state.overrides[override_key(name)].active
-        for name in names
-    ]
-    # Before the first update there is none to compare it with.
-    return state.warm | ((state.count > 0) & ~functools.reduce(jnp.logical_or, rises))
+    rising = functools.reduce(jnp.logical_or, map(rises, rates or values))
+    # Before the first update there is no value to compare with.
+    return state.warm | ((state.count > 0) & ~rising)
 
 
 def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Values:
@@ -122,12 +124,11 @@ def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Va
 
 
 def _overridden(values: Values, overrides: dict[str, Override]) -> Values:
-    return {
-        name: jnp.where(
-            overrides[override_key(name)].active, overrides[override_key(name)].value, value
-        )
-        for name, value in values.items()
-    }
+    def one(name: str, value: jax.Array) -> jax.Array:
+        by = overrides[override_key(name)]
+        return jnp.where(by.active, by.value, value)
+
+    return {name: one(name, value) for name, value in values.items()}
 
 
 def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, Any]) -> None:

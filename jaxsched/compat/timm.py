@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import plus
 from jaxsched._core._numerics import real
 from jaxsched._core._require import (
+    PROPER,
     Whole,
     finite,
     flag,
@@ -637,7 +638,7 @@ def _decay(
     if decay_fn == "power":
         return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, decay_power=decay_power))
     if decay_fn == "exp":
-        inside = within(call, "be in (0, 1)", lambda x: (x > 0) & (x < 1), decay_ratio=decay_ratio)
+        inside = within(call, PROPER, decay_ratio=decay_ratio)
         return (geometric(1.0, inside, steps) - inside) / (1 - inside)
     return {"linear": linear, "1-sqrt": one_minus_sqrt, "cosine": cosine}[decay_fn](1.0, 0.0, steps)
 

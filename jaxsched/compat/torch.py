@@ -18,7 +18,18 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._extra import extra
 from jaxsched._core._numerics import ratio
-from jaxsched._core._require import finite, flag, length, one_of, positive, refuse, require, within
+from jaxsched._core._require import (
+    UNIT,
+    Condition,
+    finite,
+    flag,
+    length,
+    one_of,
+    positive,
+    refuse,
+    require,
+    within,
+)
 from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._compose import join
@@ -189,10 +200,9 @@ def LinearLR(
     References:
       `torch.optim.lr_scheduler.LinearLR`.
     """
-    must, remedy = "be in (0, 1]", "A warmup from 0 is `linear(0.0, base_lr, total_iters)`."
-    above_zero = within(
-        "LinearLR", must, lambda x: (x > 0) & (x <= 1), remedy=remedy, start_factor=start_factor
-    )
+    remedy = "A warmup from 0 is `linear(0.0, base_lr, total_iters)`."
+    part = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1), remedy)
+    above_zero = within("LinearLR", part, start_factor=start_factor)
     start = scaled(base_lr, above_zero)
     end = scaled(base_lr, _factor("LinearLR", end_factor=end_factor))
     steps = length("LinearLR", total_iters=total_iters)
@@ -612,7 +622,7 @@ def _value(schedule: Schedule, t: int) -> float:
 
 
 def _factor(call: str, **factor: Any) -> Any:
-    return within(call, "be in [0, 1]", lambda x: (x >= 0) & (x <= 1), **factor)
+    return within(call, UNIT, **factor)
 
 
 def _triangles(

@@ -13,7 +13,17 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import between, plus
 from jaxsched._core._numerics import ratio
-from jaxsched._core._require import Whole, finite, length, one_of, positive, refuse, require, within
+from jaxsched._core._require import (
+    NOT_NEGATIVE,
+    Whole,
+    finite,
+    length,
+    one_of,
+    positive,
+    refuse,
+    require,
+    within,
+)
 from jaxsched._rules._greedy import greedy
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
@@ -541,5 +551,5 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     one = (min_lr is None) != (min_lr_rate is None)
     require(one, f"`{call}` needs one of `min_lr` and `min_lr_rate`, got {min_lr}, {min_lr_rate}.")
     if min_lr is not None:
-        return within(call, "not be negative", lambda x: x >= 0, min_lr=min_lr)
+        return within(call, NOT_NEGATIVE, min_lr=min_lr)
     return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))

@@ -421,13 +421,26 @@ class TestWhatAReaderFound:
             assert bool(state.warm) == (step > 51), step
             _, state = tx.update(PARAMS, state)
 
+    def test_an_override_ends_a_warmup_where_it_holds_the_rate(self):
+        rate = js.warmup_cosine(0.1, total_steps=100, warmup_steps=50)
+        tx = js.scale_by_learning_rate(rate)
+        state = tx.init(PARAMS)
+        for _ in range(10):
+            _, state = tx.update(PARAMS, state)
+        _, state = tx.update(PARAMS, js.override(state, learning_rate=1e-4))
+        assert not state.warm, "the rate fell, and not by its schedule"
+        _, state = tx.update(PARAMS, state)
+        assert state.warm
+
     def test_a_rule_that_keeps_gradients(self):
         class Mean(js.Rule):
             def start(self, params):
                 return js.states.LikeParams(jax.tree.map(jnp.zeros_like, params))
 
             def react(self, state, seen, t):
-                mean = jax.tree.map(lambda m, g: (m + g) / 2, state.tree, seen["updates"])
+                mean = jax.tree.map(
+                    lambda m, g: (m.astype(float) + g) / 2, state.tree, seen["updates"]
+                )
                 return js.states.LikeParams(mean)
 
             def value(self, state, t):

@@ -24,6 +24,9 @@ from jaxsched._core._clock import counted
 from jaxsched._core._numerics import above_zero, real
 from jaxsched._core._padded import shortened, size
 from jaxsched._core._require import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    Condition,
     finite,
     name,
     one_of,
@@ -145,8 +148,8 @@ def lr_range_test(
         ramp,
         params,
         stacked(batches, points),
-        within(_CALL, "be in [0, 1)", lambda x: (x >= 0) & (x < 1), smoothing=smoothing),
-        within(_CALL, "be above 1", lambda x: x > 1, diverged=diverged),
+        within(_CALL, BELOW_ONE, smoothing=smoothing),
+        within(_CALL, Condition("be above 1", lambda x: x > 1), diverged=diverged),
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
         steps=points,
@@ -241,7 +244,7 @@ def _heard(seen: _Seen, loss: jax.Array, smoothing: jax.Array, diverged: jax.Arr
 def _ramp(low: ArrayLike, high: ArrayLike, steps: int, mode: str) -> Schedule:
     one_of(_CALL, ("geometric", "linear"), mode=mode)
     if mode == "linear":
-        start = within(_CALL, "not be negative", lambda x: x >= 0, low=low)
+        start = within(_CALL, NOT_NEGATIVE, low=low)
     else:
         start = positive(_CALL, low=low, remedy='From 0 on it is mode="linear".')
     end = finite(_CALL, high=high)
