@@ -40,7 +40,7 @@ run.toml has any of these options but --resume and --force; the command line win
 
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with it."""
-    from jaxsched._commands._training import _run, _settings
+    from jaxsched._commands._training import _run, _spoken
     from jaxsched._commands._training._folder import Folder
 
     _run.require_extras()
@@ -48,13 +48,13 @@ def run(options: argparse.Namespace) -> None:
     if options.resume:
         saved = folder.read_settings()
         with refusing(str(folder.settings), RefusedError):  # anybody may have edited it
-            _settings.require_possible(saved, _settings.learning_rate(saved))
-        settings = _settings.resumed(saved, vars(options))
+            _spoken.require_possible(saved, _spoken.learning_rate(saved))
+        settings = _spoken.resumed(saved, vars(options))
         folder.write_settings(settings)  # killed again, it is resumed to the same end
-        learning_rate = _settings.learning_rate(settings)
+        learning_rate = _spoken.learning_rate(settings)
     else:
-        settings = _settings.spoken(vars(options))
-        learning_rate = _settings.learning_rate(settings)
+        settings = _spoken.spoken(vars(options))
+        learning_rate = _spoken.learning_rate(settings)
         folder.begin(settings, force=options.force)
     _run.run(
         settings,

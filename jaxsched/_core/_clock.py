@@ -33,16 +33,6 @@ def read(step: ArrayLike) -> jax.Array:
     return step.astype(jnp.int32)
 
 
-def signed(steps: np.ndarray | jax.Array) -> jax.Array:
-    """An integer array of any dtype as int32, saturated at `LAST` on both sides."""
-    limits, xp = jnp.iinfo(steps.dtype), np if isinstance(steps, np.ndarray) else jnp
-    if limits.min < -LAST:
-        steps = xp.maximum(steps, xp.asarray(-LAST, steps.dtype))
-    if limits.max > LAST:
-        steps = xp.minimum(steps, xp.asarray(LAST, steps.dtype))
-    return jnp.asarray(steps.astype(jnp.int32))
-
-
 def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
     """The sum of two lengths: of Python ints one of any size, else saturated at `LAST`."""
     if isinstance(a, int) and isinstance(b, int):

@@ -10,11 +10,20 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxsched._core._clock import held
 from jaxsched._core._lists import given, numbers_of
-from jaxsched._core._powers import Form
-from jaxsched._core._require import Condition, finite_of, length_of, one_of, refuse, within_of
+from jaxsched._core._powers import Form, Leaf
+from jaxsched._core._require import (
+    Condition,
+    finite_of,
+    length_of,
+    one_of,
+    positive_of,
+    refuse,
+    within_of,
+)
 
 Check = Callable[[str, str, Any], Any]  # of the call, the name and the value: what is to be held
 
@@ -89,9 +98,16 @@ def form_field(
     def check(call: str, name: str, value: Any) -> Any:
         if within is not None:
             within_of(call, name, value, within)
-        return form.of(call, **{name: value})
+        return in_form(call, form, **{name: value})
 
     return _field(Kind(check, rank=form.rank, form=form), default, True)
+
+
+def in_form(call: str, form: Form, /, **argument: ArrayLike) -> Leaf:
+    """A positive number as a form holds it. A NumPy array keeps its float64 until then."""
+    ((name, value),) = argument.items()
+    number = positive_of(call, name, value)
+    return form.encode(value if isinstance(value, np.ndarray) else number)
 
 
 def choice_field(

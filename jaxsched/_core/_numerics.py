@@ -8,8 +8,6 @@ import numpy as np
 from jax.sharding import AxisType
 from jax.typing import ArrayLike
 
-from jaxsched._core import _clock
-
 
 def real(x: ArrayLike) -> jax.Array:
     """`x` in the default float type: float32, or float64 under x64."""
@@ -63,32 +61,6 @@ def above_zero(x: ArrayLike) -> jax.Array:
     """`x` as a positive real: a traced number at or below zero is read as the smallest above it."""
     x = real(x)
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
-
-
-def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
-    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
-
-    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
-    near the end of a curve, and `1 - left` none near its start.
-    """
-    more = real(0.0)
-    if isinstance(steps, _clock.Beyond):
-        steps, more = steps
-    steps = jnp.asarray(steps)
-    if jnp.issubdtype(steps.dtype, jnp.floating):
-        steps, t = jnp.maximum(real(steps), 0), real(t)
-    else:
-        steps = _clock.read(steps)
-    left = _clock.remaining(t, steps)
-    steps = steps.astype(t.dtype)
-    done = jnp.minimum(t, steps)
-    whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
-    length = real(whole) + more
-    # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
-    return (
-        jnp.where((left <= 0) & (more <= 0), 1, real(done) / length),
-        jnp.where(left >= whole, 1, (real(left) + more) / length),
-    )
 
 
 def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax.Array]:

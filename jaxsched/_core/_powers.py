@@ -18,7 +18,6 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import log_rate, real
-from jaxsched._core._require import positive_of
 
 Leaf = float | np.ndarray | jax.Array
 
@@ -30,12 +29,6 @@ class Form(NamedTuple):
     of_known: Callable[[Any], Any]  # the leaf of a float or a NumPy array, in float64
     of_traced: Callable[[jax.Array], jax.Array]  # the leaf of a JAX array, in its own type
     value: Callable[[Any], Any]  # the number that a leaf holds, up to a rounding
-
-    def of(self, call: str, /, **argument: ArrayLike) -> Leaf:
-        """The leaf of an argument, which must be a positive number."""
-        ((name, value),) = argument.items()
-        number = positive_of(call, name, value)
-        return self.encode(value if isinstance(value, np.ndarray) else number)
 
     def encode(self, number: ArrayLike) -> Leaf:
         """The leaf that holds a number."""

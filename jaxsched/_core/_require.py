@@ -15,10 +15,10 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._core import _clock
-
 Number = float | jax.Array
 Whole = int | jax.Array
+
+_LAST = 2**31 - 1  # the last step of the clock
 
 # Arguments that are counted in optimizer steps, besides those whose names end in `steps`.
 _LENGTHS = ("boundaries", "every", "start_after", "timescale")
@@ -179,7 +179,17 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
     array = _array_of(value, np.integer)
     if array is None:
         raise ValueError(refuse(call, name, "be an integer", value, _in_steps(name, value)))
-    return _clock.signed(array)
+    return as_int32(array)
+
+
+def as_int32(steps: np.ndarray | jax.Array) -> jax.Array:
+    """An integer array of any dtype as int32, saturated at 2^31 - 1 on both sides."""
+    limits, xp, last = jnp.iinfo(steps.dtype), np if isinstance(steps, np.ndarray) else jnp, _LAST
+    if limits.min < -last:
+        steps = xp.maximum(steps, xp.asarray(-last, steps.dtype))
+    if limits.max > last:
+        steps = xp.minimum(steps, xp.asarray(last, steps.dtype))
+    return jnp.asarray(steps.astype(jnp.int32))
 
 
 def is_whole(x: Any) -> bool:

@@ -13,14 +13,14 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import LAST, known
 from jaxsched._core._padded import shortened, size
 from jaxsched._core._require import refuse, require, static_length
-from jaxsched._rules._mailbox import listened
+from jaxsched._core._trees import Path, replaced
+from jaxsched._rules._events import counts
+from jaxsched._rules._mailbox import Mail, add, listened
+from jaxsched._rules._memory import chosen
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
+from jaxsched._rules._until import triggered
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
-from jaxsched._state._readers import events, hyperparams
-from jaxsched._state._writers import observe, trigger
-from jaxsched._transforms._scale import scale_by_schedule
-from jaxsched._transforms._scheduled import with_extra_args
 
 Metrics = Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]
 
@@ -132,19 +132,23 @@ def metrics_end(metrics: Metrics) -> int:
 
 @jax.jit
 def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simulated:
-    tx = with_extra_args(scale_by_schedule(rate, name="learning_rate"))
+    if isinstance(rate, Schedule):
+        return Simulated(rate(steps), {})
+    nothing = jnp.zeros(())  # in the place of parameters and gradients
 
     def step(state: Any, now: Any) -> Any:
         t, observed = now
-        for name, (value, there) in observed.items():
-            told = observe(state, **{name: value})
-            state = jax.tree.map(lambda a, b, there=there: jnp.where(there, a, b), told, state)
-        if has_until(rate):
-            state = trigger(state, when=t == trigger_at)
-        _, state = tx.update(jnp.zeros(()), state)
-        return state, Simulated(hyperparams(state)["learning_rate"], events(state))
 
-    return jax.lax.scan(step, tx.init(jnp.zeros(())), (steps, rows))[1]
+        def post(path: Path, mail: Mail) -> Mail:
+            name = path[-1].key
+            value, there = observed[name]
+            return chosen(there, add(name, mail, value), mail)
+
+        state = triggered(replaced(Mail, state, post), t == trigger_at)
+        state = rate.update(state, step=t, updates=nothing)
+        return state, Simulated(rate(state, step=t), counts(state))
+
+    return jax.lax.scan(step, rate.init(nothing), (steps, rows))[1]
 
 
 def pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -174,8 +178,7 @@ def _total(rate: Any, told: Metrics, total_steps: int | None) -> int:
 
 def _names(rate: Any) -> set[str]:
     """The metrics to which a schedule listens."""
-    tx = scale_by_schedule(rate, name="learning_rate")
-    return listened(jax.eval_shape(tx.init, jnp.zeros(())))
+    return listened(jax.eval_shape(rate.init)) if isinstance(rate, Stateful) else set()
 
 
 def _spread(

@@ -20,7 +20,8 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import counted
 from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, length_field, number_field
-from jaxsched._core._numerics import blend, fractions, real
+from jaxsched._core._numerics import blend, real
+from jaxsched._core._position import fractions
 from jaxsched._core._require import (
     POSITIVE,
     PROPER,

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
+from jaxsched._core._trees import Path, replaced
 from jaxsched._rules._memory import initially
 from jaxsched._rules._rule import Rule
 from jaxsched._schedules._schedule import Schedule, as_schedule
@@ -19,6 +21,15 @@ class UntilState(NamedTuple):
     triggered: jax.Array = initially(False)  # shall the second schedule begin?
     begun: jax.Array = initially(False)  # has it?
     start: jax.Array = initially(0)  # its first step, if it has
+
+
+def triggered(tree: Any, when: ArrayLike) -> Any:
+    """The tree with every `until` in it told to go over, if `when` holds."""
+
+    def told(_: Path, state: UntilState) -> UntilState:
+        return state._replace(triggered=state.triggered | jnp.asarray(when))
+
+    return replaced(UntilState, tree, told)
 
 
 class Until(Rule):

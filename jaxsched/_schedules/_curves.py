@@ -24,13 +24,13 @@ from jaxsched._core._fields import length_field, number_field
 from jaxsched._core._numerics import (
     above_zero,
     blend,
-    fractions,
     half_cosine,
     log_ratio,
     raised,
     real,
     whole_if_due,
 )
+from jaxsched._core._position import fractions
 from jaxsched._core._require import POSITIVE, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length, held
 from jaxsched._core._factory import factory
-from jaxsched._core._fields import choice_field, form_field, length_field, number_field
+from jaxsched._core._fields import choice_field, form_field, in_form, length_field, number_field
 from jaxsched._core._numerics import above_zero, blend, growth, raised, real, saturated
 from jaxsched._core._powers import LOGARITHM
 from jaxsched._core._require import (
@@ -308,7 +308,7 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
       `torch.optim.lr_scheduler.StepLR`.
     """
     call = "step_decay"
-    init_value, rate = finite(call, init_value=init_value), LOGARITHM.of(call, factor=factor)
+    init_value, rate = finite(call, init_value=init_value), in_form(call, LOGARITHM, factor=factor)
     every = held(length(call, every=every, least=1))
     return ExponentialDecay(init_value, decay_rate=rate, decay_steps=every, staircase=True)
 

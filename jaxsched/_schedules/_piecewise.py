@@ -21,7 +21,7 @@ from jaxsched._core._factory import factory
 from jaxsched._core._fields import list_field
 from jaxsched._core._lists import List, as_array, given, plain_of, some_of
 from jaxsched._core._numerics import blend, half_cosine, looked_up, real, whole_if_due
-from jaxsched._core._require import Number, finite, refuse, require, sequence
+from jaxsched._core._require import Number, as_int32, finite, refuse, require, sequence
 from jaxsched._core._writing import text
 from jaxsched._schedules._schedule import Schedule
 
@@ -52,7 +52,7 @@ def _rising(call: str, /, **argument: Any) -> List:
 
 
 def _step(call: str, boundary: ArrayLike) -> Number:
-    return _clock.signed(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
+    return as_int32(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
 
 
 def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:

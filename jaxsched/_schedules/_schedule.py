@@ -30,7 +30,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length, held, known
-from jaxsched._core._fields import form_field, kind_of, length_field, number_in
+from jaxsched._core._fields import form_field, in_form, kind_of, length_field, number_in
 from jaxsched._core._node import RESIDENT, require_unstacked, same_leaf
 from jaxsched._core._numerics import above_zero, growth, real, saturated
 from jaxsched._core._powers import LOGARITHM, PARTS, Leaf
@@ -817,14 +817,14 @@ def cycle(
         raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
     if isinstance(steps, int) and steps == 0:
         raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
-    rate = LOGARITHM.of(call, decay=decay)
+    rate = in_form(call, LOGARITHM, decay=decay)
     number = None if cycles is None else held(length(call, cycles=cycles, least=1))
     whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
     if isinstance(whole, int) and whole == 1:
         return Cycle(schedule, decay=rate, cycles=number)
     # A whole factor that is longer than the clock is a real number, as such a length is.
     is_real = whole is None or isinstance(whole, float)
-    parts = PARTS.of(call, mult=mult if whole is None else whole) if is_real else None
+    parts = in_form(call, PARTS, mult=mult if whole is None else whole) if is_real else None
     schedule._stretched(steps)  # raises if it cannot be stretched
     if parts is None:
         return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)

@@ -15,6 +15,7 @@ from jaxsched._core import _clock
 from jaxsched._core._fields import fields_of, kind_of
 from jaxsched._core._numerics import real
 from jaxsched._core._powers import Form
+from jaxsched._core._require import as_int32
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 Numbers = dict[str, jax.Array]
@@ -129,4 +130,4 @@ def _whole(leaf: Any) -> jax.Array:
     """A length as int32; that of a shift may be negative."""
     if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
         return _clock.read(leaf)
-    return _clock.signed(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
+    return as_int32(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))

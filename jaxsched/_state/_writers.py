@@ -21,7 +21,7 @@ from jaxsched._core._trees import Path, all_of, replaced, rewritten
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
 from jaxsched._rules._tunable import TunableState, fits, retuned
-from jaxsched._rules._until import UntilState
+from jaxsched._rules._until import UntilState, triggered
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._state._clocks import clocks_of, each_named
 from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
@@ -247,7 +247,4 @@ def trigger(opt_state: S, when: ArrayLike = True) -> S:
         "`trigger(opt_state)` finds no `until(a, b)` in the state.",
     )
 
-    def told(_: Path, state: UntilState) -> UntilState:
-        return state._replace(triggered=state.triggered | jnp.asarray(when))
-
-    return rewritten(opt_state, lambda tree: replaced(UntilState, tree, told))
+    return rewritten(opt_state, lambda tree: triggered(tree, when))

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._commands._training import _settings
+from jaxsched._commands._training import _spoken
 from jaxsched.cli import _options, main
 
 TASKS = """
@@ -96,10 +96,10 @@ def test_the_digits(capsys, tmp_path):
     assert (tmp_path / "deep/er/find.png").read_bytes().startswith(b"\x89PNG")
     assert lines[0][:5] == ["digits,", "sgd", "momentum=0.9,", "3", "seeds:"]
     command, *rest = shlex.split(" ".join(line(lines, "next")))  # what to type now is a run
-    settings = _settings.spoken(vars(_options(rest)))
+    settings = _spoken.spoken(vars(_options(rest)))
     assert command == "jaxsched"
     assert settings.optimizer == "sgd(momentum=0.9)"
-    rate = _settings.learning_rate(settings)
+    rate = _spoken.learning_rate(settings)
     schedule = js.warmup_cosine(float(high), total_steps=1760, warmup_steps=88)
     assert repr(schedule) in repr(rate)
 

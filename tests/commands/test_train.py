@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxsched
-from jaxsched._commands._training import _optimizer, _picture, _run, _settings, _words
+from jaxsched._commands._training import _optimizer, _picture, _run, _spoken, _words
 from jaxsched._commands._training._checkpoint import Checkpoints
 from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
@@ -73,14 +73,14 @@ def column(folder, name):
 
 def final_state(folder):
     settings = folder.read_settings()
-    tx = _settings.transform(settings, _settings.learning_rate(settings))
+    tx = _spoken.transform(settings, _spoken.learning_rate(settings))
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
         return checkpoints.newest(start(tx, digits(), jax.random.key(0)))
 
 
 def scheduled(folder):
     """The schedule alone, as far as the run went."""
-    rate = _settings.learning_rate(folder.read_settings())
+    rate = _spoken.learning_rate(folder.read_settings())
     return np.asarray(still(rate)(np.arange(len(table(folder)))))
 
 
@@ -122,7 +122,7 @@ def test_the_plateau_is_fed_with_the_validation_loss(whole):
 
 def test_simulated_on_its_own_losses_it_is_the_run(whole, capsys):
     rows = table(whole)
-    rate = _settings.learning_rate(whole.read_settings())
+    rate = _spoken.learning_rate(whole.read_settings())
     heard = [(int(row["step"]) + 1, float(row["val_loss"])) for row in rows if row["val_loss"]]
     steps, losses = map(np.array, zip(*heard[:-1], strict=True))
     found = jaxsched.simulate(rate, {"value": (steps, losses)}, total_steps=STEPS)
@@ -349,7 +349,7 @@ def test_other_choices(options, tmp_path):
     folder, (text, rules) = Folder(tmp_path), OTHERS[options]
     words = ["train", "--epochs", "1", "--batch-size", "256", *options.split()]
     assert main([*words, "--out", str(tmp_path)]) == 0
-    rate = _settings.learning_rate(folder.read_settings())
+    rate = _spoken.learning_rate(folder.read_settings())
     assert len(getattr(rate, "rules", ())) == rules
     np.testing.assert_array_equal(scheduled(folder), jaxsched.parse(text)(np.arange(5)))
     used = scheduled(folder) * column(folder, "scale")
@@ -472,8 +472,8 @@ def test_everything_but_adam_is_strict(tmp_path):
 def test_every_optimizer_takes_a_schedule_times_a_plateau():
     for name in _optimizer.optimizers():
         words = {"optimizer": [name, *(["key=0"] if name == "noisy_sgd" else [])]}
-        settings = _settings.spoken({**dict.fromkeys(vars(_options(["train"])), None), **words})
-        _optimizer.transform(settings.optimizer, _settings.learning_rate(settings))
+        settings = _spoken.spoken({**dict.fromkeys(vars(_options(["train"])), None), **words})
+        _optimizer.transform(settings.optimizer, _spoken.learning_rate(settings))
 
 
 def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 from effort import at_most
 
 import jaxsched as js
-from jaxsched._commands._training import _settings
+from jaxsched._commands._training import _spoken
 from jaxsched._commands._training._refused import RefusedError
 from jaxsched._core._writing import LONGEST
 from jaxsched._text._readable import readable
@@ -99,4 +99,4 @@ def test_a_run_that_could_not_be_resumed_is_not_begun():
     text = f"table([{'1,' * (LONGEST // 3)}1])"
     options = {"epochs": 1, "batch_size": 512, "seed": 0, "optimizer": None, "with": None}
     with pytest.raises(RefusedError, match=r"--schedule: `train` writes .* cannot be read back"):
-        _settings.spoken({**options, "schedule": [text], "plateau": None})
+        _spoken.spoken({**options, "schedule": [text], "plateau": None})

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxsched._commands._training import _settings
+from jaxsched._commands._training import _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
 from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
@@ -56,7 +56,7 @@ class Patient:
 
     def __init__(self, whole: Folder, folder: Path) -> None:
         self.settings = whole.read_settings()
-        tx = _settings.transform(self.settings, _settings.learning_rate(self.settings))
+        tx = _spoken.transform(self.settings, _spoken.learning_rate(self.settings))
         self.like = start(tx, digits(), jax.random.key(0))
         self._whole, self.path = whole.checkpoints, folder / "patient"
         names = sorted((x.name for x in whole.checkpoints.glob("[0-9]*")), key=int)
@@ -130,7 +130,7 @@ def _of_another_seed(patient: Patient) -> Path:
 
 def _of_another_optimizer(patient: Patient) -> Path:
     settings = dataclasses.replace(patient.settings, optimizer="sgd")
-    tx = _settings.transform(settings, _settings.learning_rate(settings))
+    tx = _spoken.transform(settings, _spoken.learning_rate(settings))
     return _saved(patient, patient.settings, patient.like.replace(opt_state=tx.init({"w": 1.0})))
 
 

@@ -30,7 +30,7 @@ PATIENCE = 600  # seconds: only what hangs takes so long, on however slow a mach
 MODULES = (
     *(
         "jaxsched._commands._training._run",
-        "jaxsched._commands._training._settings",
+        "jaxsched._commands._training._spoken",
         "sklearn.datasets",
         "matplotlib.pyplot",
     ),

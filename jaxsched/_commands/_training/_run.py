@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax.training.train_state import TrainState
 
-from jaxsched._commands._training import _report, _settings
+from jaxsched._commands._training import _report, _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
 from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
@@ -62,7 +62,7 @@ def run(
     folder.remove_partial()
     data = digits()
     first_key, key = jax.random.split(jax.random.key(settings.seed))
-    tx = _settings.transform(settings, learning_rate)
+    tx = _spoken.transform(settings, learning_rate)
     state, history = start(tx, data, first_key), History.empty()
     last, began = settings.last_epoch or settings.epochs, time.perf_counter()
     until = min(until or last, last)
