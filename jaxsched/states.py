@@ -1,12 +1,12 @@
 """The classes of states, for annotations and for whoever looks into an optimizer's state."""
 
+from jaxsched._core._packed import LikeParams as LikeParams
 from jaxsched._diagnose._monitor import MonitorState as MonitorState
 from jaxsched._rules._feedback import FeedbackState as FeedbackState
 from jaxsched._rules._flat import FlatState as FlatState
 from jaxsched._rules._greedy import GreedyState as GreedyState
 from jaxsched._rules._hypergradient import HypergradientState as HypergradientState
 from jaxsched._rules._kl import KLAdaptiveState as KLAdaptiveState
-from jaxsched._rules._memory import LikeParams as LikeParams
 from jaxsched._rules._plateau import PlateauState as PlateauState
 from jaxsched._rules._spike_guard import SpikeGuardState as SpikeGuardState
 from jaxsched._rules._tunable import TunableState as TunableState

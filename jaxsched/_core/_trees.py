@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from jaxsched._core import _packed
+from jaxsched._core._packed import INNER, PackedState
 from jaxsched._core._require import require
 
 S = TypeVar("S")
@@ -64,23 +66,70 @@ def text_of(path: Path) -> str:
 
 
 def opened(tree: Any) -> Any:
-    """The tree with arrays in place of `nnx.Variable`s, of the state alone for an optimizer."""
-    return jax.tree.map(
-        lambda x: x.get_value() if _is_variable(x) else x, _state_of(tree), is_leaf=_is_variable
-    )
+    """The tree to be read: records in place of packed states, arrays in place of `nnx.Variable`s.
+
+    Of an `nnx.Optimizer` it is the state alone.
+    """
+    return unpacked(_plain(_state_of(tree)), read=True)
 
 
 def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
-    """The rewritten tree; `nnx.Variable`s are set in place, as whoever holds them expects."""
+    """The tree with its records rewritten; `nnx.Variable`s are set in place.
+
+    Whoever holds these expects that. None is set before all that is new is there.
+    """
     state = _state_of(tree)
+    plain = _plain(state)
+    new = repacked(plain, rewrite(unpacked(plain)))
     leaves, structure = jax.tree.flatten(state, is_leaf=_is_variable)
-    new = rewrite(opened(tree))
     if not any(map(_is_variable, leaves)):
         return new
-    # A state of an `nnx.State` has both: variables in its moments, and arrays of its own.
-    pairs = zip(leaves, jax.tree.leaves(new), strict=True)
+    # A state of an `nnx.State` has both: variables in its moments, and arrays of its own. What is
+    # in a variable may be a tree, such as the empty one of a masked parameter.
+    pairs = zip(leaves, structure.flatten_up_to(new), strict=True)
     kept = [_set(leaf, value) for leaf, value in pairs]
     return structure.unflatten(kept) if state is tree else tree
+
+
+def unpacked(tree: Any, *, read: bool = False) -> Any:
+    """The tree with records of named numbers in place of packed states."""
+
+    def one(x: Any) -> Any:
+        if not isinstance(x, PackedState):
+            return x
+        return _around(_packed.opened(x, read=read), lambda inner: unpacked(inner, read=read))
+
+    return jax.tree.map(one, tree, is_leaf=_is_packed)
+
+
+def repacked(tree: Any, records: Any) -> Any:
+    """What was unpacked from a tree and then rewritten, packed as the tree is."""
+
+    def one(x: Any, record: Any) -> Any:
+        if not isinstance(x, PackedState):
+            return record
+        record = _around(record, lambda inner: repacked(x.inner_state, inner))
+        return _packed.repacked(x, record)
+
+    return jax.tree.map(one, tree, records, is_leaf=_is_packed)
+
+
+def _around(record: Any, change: Callable[[Any], Any]) -> Any:
+    """A record with the state inside it changed, if there is one."""
+    if INNER not in record._fields:
+        return record
+    return record._replace(**{INNER: change(record.inner_state)})
+
+
+def _is_packed(x: Any) -> bool:
+    return isinstance(x, PackedState)
+
+
+def _plain(tree: Any) -> Any:
+    """The tree with arrays in place of `nnx.Variable`s."""
+    return jax.tree.map(
+        lambda x: x.get_value() if _is_variable(x) else x, tree, is_leaf=_is_variable
+    )
 
 
 def _set(leaf: Any, value: Any) -> Any:

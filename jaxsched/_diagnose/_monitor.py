@@ -30,6 +30,7 @@ from jaxsched._rules._mailbox import Mailbox
 from jaxsched._rules._memory import chosen
 from jaxsched._rules._rule import Axis, listening
 from jaxsched._transforms._checks import require_state
+from jaxsched._transforms._transform import transform
 
 ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by
 JUDGED = 1  # validations that are averaged: they are so few that a mean would be late
@@ -46,6 +47,8 @@ class Gradients(NamedTuple):
     cosine: jax.Array  # float: the mean cosine of the angle between the two
     kept: jax.Array  # bool: is there a previous one?
     previous: Any  # the last that was not zero, over its norm, in the dtypes of the parameters
+
+    BESIDE = ("previous",)
 
 
 class Parameters(NamedTuple):
@@ -151,7 +154,7 @@ def monitor(
             parameters=_moved(state.parameters, state.gradient, felt, updates, params, size, axis),
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(init, update)
 
 
 def _zero() -> jax.Array:

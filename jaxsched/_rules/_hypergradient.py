@@ -16,6 +16,7 @@ from jaxsched._core._clock import counted
 from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, number_field
 from jaxsched._core._numerics import dot, real
+from jaxsched._core._packed import LikeParams
 from jaxsched._core._require import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -23,7 +24,7 @@ from jaxsched._core._require import (
     refuse,
     require,
 )
-from jaxsched._rules._memory import LikeParams, chosen, initially
+from jaxsched._rules._memory import chosen, initially
 from jaxsched._rules._rule import Axis, Rule, agreed_over
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxsched._core._packed import LikeParams
+
 # How much a number holds: each of these more than the one before.
 KINDS = (jnp.bool_, jnp.integer, jnp.floating)
 OTHER = len(KINDS)
-
-
-class LikeParams(NamedTuple):
-    """What a rule remembers of each parameter."""
-
-    tree: Any  # of the structure of the parameters; None without any
 
 
 def initially(number: Any) -> Any:

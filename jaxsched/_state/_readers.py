@@ -49,7 +49,7 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
     clocks = clocks_of("hyperparams", opt_state)
     names = named((path, name) for path, state in clocks for name in state.hyperparams)
     values = (value for _, state in clocks for value in state.hyperparams.values())
-    return dict(zip(names, values, strict=True))
+    return dict(zip(names, map(jnp.asarray, values), strict=True))
 
 
 def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
@@ -77,7 +77,7 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
     names = named((path, name) for path, state in clocks for name in state.hyperparams)
     states = (s.factors.get(factors_key(n), ()) for _, s in clocks for n in s.hyperparams)
     memories = (tuple(map(memory_of, x)) for x in states)
-    return dict(zip(names, memories, strict=True))
+    return {name: jax.tree.map(jnp.asarray, x) for name, x in zip(names, memories, strict=True)}
 
 
 def events(opt_state: Any) -> dict[str, jax.Array]:
@@ -108,7 +108,7 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
     found = counts(opened(opt_state))
     if not found and not _is_ours(opt_state):
         clocks_of("events", opt_state)  # which says what it looks for
-    return found
+    return {name: jnp.asarray(count) for name, count in found.items()}
 
 
 def exhausted(opt_state: Any) -> jax.Array:
@@ -143,7 +143,7 @@ def exhausted(opt_state: Any) -> jax.Array:
         f"`exhausted(opt_state)` finds no plateau in a {type(opt_state).__name__}: multiply the "
         "rate with `reduce_on_plateau(min_scale=...)` or `reduce_when_flat(min_scale=...)`.",
     )
-    return functools.reduce(jnp.logical_and, found)
+    return jnp.asarray(functools.reduce(jnp.logical_and, found))
 
 
 def _is_ours(tree: Any) -> bool:
@@ -186,4 +186,4 @@ def step(opt_state: Any) -> jax.Array:
                 f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`."
             )
         latest = jnp.maximum(latest, count)
-    return latest
+    return jnp.asarray(latest)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._require import AT_LEAST_ONE, within
-from jaxsched._core._trees import found, replaced
+from jaxsched._core._trees import found, replaced, rewritten, unpacked
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
 from jaxsched._rules._memory import chosen
@@ -101,10 +101,10 @@ def _posted(state: optax.OptState, metrics: dict[str, Any], when: jax.Array) -> 
         metric = metrics.get(name)
         return mail if metric is None else chosen(when, _mailbox.add(name, mail, metric), mail)
 
-    return replaced(Mail, state, post)
+    return rewritten(state, lambda tree: replaced(Mail, tree, post))
 
 
 def _step(state: optax.MultiStepsState) -> jax.Array:
     """The step of the clocks in it, or where there are none, its own."""
-    counts = [clock.count for _, clock in found(ScheduledState, state.inner_opt_state)]
+    counts = [clock.count for _, clock in found(ScheduledState, unpacked(state.inner_opt_state))]
     return functools.reduce(jnp.maximum, counts or [jnp.asarray(state.gradient_step)])

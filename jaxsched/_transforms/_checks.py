@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
@@ -50,7 +51,7 @@ def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
         what = f" which listens to {', '.join(metrics)}" if own else ""
         found = ", ".join(mailbox) if own else type(state).__name__
         raise ValueError(f"`{call}`{what} got the state of {found}. {REMEDY}")
-    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else state[0])
+    shape = jnp.shape(mailbox[metrics[0]].finite if metrics else jax.tree.leaves(state)[0])
     if shape != ():
         raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")
 

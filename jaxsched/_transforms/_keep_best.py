@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import counted
 from jaxsched._core._numerics import norm, real, wide
 from jaxsched._core._require import NOT_NEGATIVE, flag, one_of, require, within
+from jaxsched._core._trees import unpacked
 from jaxsched._rules import _mailbox
 from jaxsched._rules._better import MODES, beyond
 from jaxsched._rules._events import counts
@@ -27,6 +28,7 @@ from jaxsched._transforms._checks import (
     require_transform,
 )
 from jaxsched._transforms._scheduled import with_extra_args
+from jaxsched._transforms._transform import transform
 
 
 class KeepBestState(NamedTuple):
@@ -38,6 +40,8 @@ class KeepBestState(NamedTuple):
     params: optax.Params  # of when it was best; at first those of `init`
     restores: jax.Array  # int32: how often they were gone back to
     inner_state: optax.OptState
+
+    BESIDE = ("params",)
 
 
 def keep_best(
@@ -110,7 +114,7 @@ def keep_best(
         if goes_back:
             require_own_steps("keep_best(backtrack=True)", inner_state)
         require(
-            not goes_back or "cuts" in counts(inner_state),
+            not goes_back or "cuts" in counts(unpacked(inner_state)),
             "`keep_best(backtrack=True)` goes back when the rate is cut, and nothing in `tx` cuts "
             "it: multiply its schedule with `reduce_on_plateau()`, say.",
         )
@@ -140,7 +144,7 @@ def keep_best(
             mailbox=_mailbox.emptied(mailbox, axis_name), inner_state=inner_state
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(init, update)
 
 
 def _judged(
@@ -157,7 +161,7 @@ def _judged(
 
 def _is_back(state: KeepBestState, inner_state: Any, params: optax.Params) -> jax.Array:
     """Was the rate cut in this update, and is there something to go back to?"""
-    cut = counts(inner_state)["cuts"] > counts(state.inner_state)["cuts"]
+    cut = counts(unpacked(inner_state))["cuts"] > counts(unpacked(state.inner_state))["cuts"]
     # Not before there is a best; nor can an update bring back what is not finite.
     return cut & (state.judged > 0) & jnp.isfinite(norm(params))
 

@@ -27,6 +27,7 @@ from jaxsched._core._trees import all_of
 from jaxsched._rules._rule import Axis, agreed_over
 from jaxsched._transforms._checks import require_state, require_transform
 from jaxsched._transforms._scheduled import with_extra_args
+from jaxsched._transforms._transform import transform
 
 
 class NoiseScaleState(NamedTuple):
@@ -121,7 +122,7 @@ def noise_scale(
             state = _heard(state, updates, square, was, now, measured)
         return new, state._replace(inner_state=inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(init, update)
 
 
 def _heard(

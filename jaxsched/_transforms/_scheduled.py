@@ -19,9 +19,10 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide
-from jaxsched._rules._memory import LikeParams
+from jaxsched._core._packed import LikeParams
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
+from jaxsched._transforms._transform import transform
 
 Slot = Schedule | Stateful
 AnyRate = ArrayLike | Slot | optax.Schedule
@@ -68,8 +69,7 @@ def scheduled(
         values = _values(slots, count, factors)
         return ScheduledState(
             count=count,
-            # Copies: a donated buffer may stand in one place of the state only.
-            hyperparams={name: jnp.array(value, copy=True) for name, value in values.items()},
+            hyperparams=values,
             overrides={
                 override_key(name): Override(real(0.0), jnp.zeros((), bool)) for name in slots
             },
@@ -94,7 +94,7 @@ def scheduled(
         warm = _is_warm(state, values)
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(init, update)
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import norm
 from jaxsched._core._require import flag, positive, static_length
-from jaxsched._core._trees import replaced
+from jaxsched._core._trees import replaced, rewritten
 from jaxsched._rules import _mailbox, _ring
 from jaxsched._rules._mailbox import Mail, Mailbox
 from jaxsched._rules._memory import chosen
@@ -24,6 +24,7 @@ from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._transforms._checks import require_state, require_transform
 from jaxsched._transforms._scheduled import ScheduledState, with_extra_args
+from jaxsched._transforms._transform import transform
 
 
 class SkipSpikesState(NamedTuple):
@@ -121,8 +122,7 @@ def skip_spikes(
         spike = seen.heard & is_spike(state.window, seen.value, limit, first)
         skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
         new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
-        frozen = _waiting(state.inner_state, axis_name)
-        frozen = _ticked(frozen) if advances else frozen
+        frozen = _frozen(state.inner_state, axis_name, advances)
         return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
             mailbox=_mailbox.emptied(mailbox, axis_name),
             window=_ring.append(state.window, seen.value, seen.heard),
@@ -131,7 +131,7 @@ def skip_spikes(
             inner_state=chosen(skip, frozen, inner_state),
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform(init, update)
 
 
 def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
@@ -141,9 +141,15 @@ def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
     return jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
 
 
-def _waiting(state: optax.OptState, axis_name: Axis) -> optax.OptState:
-    """The state with its mail the same on every device, for it is not read in this step."""
-    return replaced(Mail, state, lambda _, mail: _mailbox.agreed(mail, axis_name))
+def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.OptState:
+    """The state after a step that is left out."""
+
+    def frozen(tree: Any) -> Any:
+        # Mail is not read in this step: what waits is the same on every device.
+        tree = replaced(Mail, tree, lambda _, mail: _mailbox.agreed(mail, axis_name))
+        return _ticked(tree) if advances else tree
+
+    return rewritten(state, frozen)
 
 
 def _ticked(state: optax.OptState) -> optax.OptState:

@@ -16,22 +16,26 @@ from jaxsched._core._require import require, static_length
 from jaxsched._schedules._schedule import Schedule, as_schedule
 from jaxsched._transforms._checks import require_params, require_state
 from jaxsched._transforms._scheduled import ScheduledState
+from jaxsched._transforms._transform import transform
 
 # A schedule is within 1e-6 of its formula: a move by less may be none.
 _VISIBLE = 4e-6
 
 
 class SnapshotsState(NamedTuple):
-    """The inner state of `snapshot`."""
+    """The state of `snapshot`."""
 
+    clock: ScheduledState
     params: optax.Params  # (keep, ...): the ring, its oldest entry next to be written
     steps: jax.Array  # int32[keep]: the step after which each was taken
     snapshots: jax.Array  # int32: how many were taken
     high: jax.Array  # float: the highest value since the last one
     low: jax.Array  # float: the lowest value since that
 
+    BESIDE = ("params",)
 
-def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
+
+def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationExtraArgs:
     """Keep the parameters at the last `keep` minima of a schedule. The last link of a chain.
 
         taken after step t, if schedule(t) has fallen since the last one, and
@@ -75,29 +79,30 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformation:
     cycles = as_schedule(call, schedule)
     size = static_length(call, keep=keep)
 
-    def init(params: optax.Params) -> ScheduledState:
+    def init(params: optax.Params) -> SnapshotsState:
         count = jnp.zeros((), jnp.int32)
-        first = cycles.at(count)
-        ring = SnapshotsState(
+        first = real(cycles.at(count))
+        return SnapshotsState(
+            clock=ScheduledState(count, {}, {}, {}, jnp.ones((), bool), ()),
             params=jax.tree.map(functools.partial(_empty, size), params),
             steps=jnp.zeros(size, jnp.int32),
             snapshots=jnp.zeros((), jnp.int32),
-            high=jnp.array(real(first), copy=True),
-            low=jnp.array(real(first), copy=True),
+            high=first,
+            low=first,
         )
-        return ScheduledState(count, {}, {}, {}, jnp.ones((), bool), ring)
 
     def update(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, ScheduledState]:
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **_: Any
+    ) -> tuple[optax.Updates, SnapshotsState]:
         taken = optax.apply_updates(require_params(call, params), updates)
-        require_state(call, state, ScheduledState)
-        _require_ring(state.inner_state, size)
-        ring, now = _watched(state.inner_state, cycles, state.count)
-        ring = _with(ring, taken, state.count, now)
-        return updates, state._replace(count=ticked(state.count), inner_state=ring)
+        require_state(call, state, SnapshotsState)
+        _require_ring(state, size)
+        step = state.clock.count
+        ring, now = _watched(state, cycles, step)
+        ring = _with(ring, taken, step, now)
+        return updates, ring._replace(clock=state.clock._replace(count=ticked(step)))
 
-    return optax.GradientTransformation(init, update)
+    return transform(init, update)
 
 
 def _empty(size: int, x: Any) -> jax.Array:
@@ -105,9 +110,9 @@ def _empty(size: int, x: Any) -> jax.Array:
     return jnp.broadcast_to(jnp.zeros_like(x, jnp.result_type(x)), (size, *jnp.shape(x)))
 
 
-def _require_ring(ring: Any, size: Any) -> None:
+def _require_ring(ring: SnapshotsState, size: int) -> None:
     """Raise unless the ring of a state is as long as the code says."""
-    found = ring.steps.shape[0] if isinstance(ring, SnapshotsState) else 0
+    found = ring.steps.shape[0]
     require(
         found == size,
         f"the state keeps {found} snapshots, and `snapshot(keep={size})` others: begin anew with "

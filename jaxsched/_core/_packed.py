@@ -1,0 +1,300 @@
+"""The numbers of a state, packed: one vector of floats and one of ints.
+
+On an accelerator each array of a state is a buffer for the host and a kernel for the device. So a
+transform is written on a record of named numbers, a NamedTuple, and what an optimizer holds is a
+`PackedState`, in which all these numbers are two vectors. Flags are ints there.
+
+Each vector is alone in a dict. Its key is the names of its numbers, in their order:
+
+    {"ScheduledState.Override/count/overrides.rate_override.active:flag/warm:flag": [7, 0, 1]}
+
+So a checkpoint that is restored without a target says what its numbers are. A field of a field is
+written with a dot, and a ring with its size, `window.values:128`. The ints begin with the classes
+of the records. Beside the vectors are only long rings, and what has the shape of the parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+LONGEST_RING = 256  # numbers that still go into a vector
+INNER = "inner_state"  # the field of a record that holds the state of what it wraps
+
+FLOAT, INT, FLAG, BESIDE = "float", "int", "flag", "beside"
+
+
+class LikeParams(NamedTuple):
+    """What a rule remembers of each parameter."""
+
+    tree: Any  # of the structure of the parameters; None without any
+
+
+class PackedState(NamedTuple):
+    """The state of a transform of this package.
+
+    The fields of its record are read as its own: `state.count`, `state.hyperparams`.
+    """
+
+    floats: dict[str, jax.Array]  # float32 (float64 under x64), by the names of its numbers
+    ints: dict[str, jax.Array]  # int32, by the names of its numbers
+    arrays: dict[str, Any]  # by name: long rings, and what has the shape of the parameters
+    inner_state: Any  # of what it wraps
+
+    @property
+    def count(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The clock, of what has one."""
+        return self.__getattr__("count")
+
+    def __getattr__(self, name: str) -> Any:
+        fields = () if name.startswith("_") else layout_of(self).fields
+        if name not in fields:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return opened(self)[fields.index(name)]
+
+    def __reduce__(self) -> Any:
+        return _restored, (layout_of(self), *self)
+
+
+class Entry(NamedTuple):
+    """What stands at one place of a record."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]  # of one run: the axes of a stack come before them
+
+    @property
+    def size(self) -> int:
+        """How many numbers it is."""
+        return math.prod(self.shape)
+
+
+class Layout(NamedTuple):
+    """How a record is packed."""
+
+    tree: Any  # the structure of the record
+    entries: tuple[Entry, ...]  # its leaves
+    classes: str  # of the records in it
+    fields: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[Entry, ...]:
+        """Those that are in the vectors."""
+        return tuple(entry for entry in self.entries if entry.kind != BESIDE)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The keys of the two vectors."""
+        floats = "/".join(_labels(x for x in self.entries if x.kind == FLOAT))
+        ints = _labels(x for x in self.entries if x.kind in (INT, FLAG))
+        return floats, "/".join([self.classes, *ints])
+
+
+def _labels(entries: Iterator[Entry]) -> list[str]:
+    def label(x: Entry) -> str:
+        return ":".join([x.name, *(["flag"] if x.kind == FLAG else []), *map(str, x.shape)])
+
+    return list(map(label, entries))
+
+
+# Every layout that this process has packed, or read from a pickle. The keys of a state say what its
+# numbers are. Of which class each record is, only an optimizer knows.
+_layouts: dict[tuple[str, str], Layout] = {}
+
+
+def _restored(layout: Layout, *fields: Any) -> PackedState:
+    _layouts.setdefault(layout.key, layout)
+    return PackedState(*fields)
+
+
+def layout_of(state: PackedState) -> Layout:
+    """How the record of a state is packed."""
+    key = "".join(state.floats), "".join(state.ints)
+    if key not in _layouts:
+        raise ValueError(
+            "no optimizer of this process has a state of these numbers: "
+            f"{' '.join(key).replace('/', ' ')}. Build the optimizer first, and use "
+            "`graft(tx.init(params), old_state)` if it has changed."
+        )
+    return _layouts[key]
+
+
+def packed(record: Any, like: PackedState | None = None) -> PackedState:
+    """The state of a record: new, or of the width of the one before it."""
+    flat, tree = jax.tree_util.tree_flatten_with_path(_marked(record, root=True))
+    entries = tuple(_entry(path, leaf) for path, leaf in flat)
+    layout = Layout(tree, entries, ".".join(dict.fromkeys(_classes(record))), record._fields)
+    _layouts[layout.key] = layout  # the latest: the cell of a notebook may define a class again
+    return _packed(layout, [x.tree if isinstance(x, _Beside) else x for _, x in flat], like)
+
+
+def repacked(state: PackedState, record: Any) -> PackedState:
+    """A state with the numbers of another record of its kind."""
+    layout = layout_of(state)
+    return _packed(layout, layout.tree.flatten_up_to(record), state)
+
+
+def opened(state: PackedState, *, read: bool = False) -> Any:
+    """The record of a state.
+
+    To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.
+    """
+    layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
+    if read and all(map(_is_here, vectors)):
+        numbers = _parts(layout.numbers, *map(np.asarray, vectors))
+    else:
+        numbers = _split(layout.numbers, *vectors)
+    left = iter(numbers)
+    leaves = [_beside(state, x) if x.kind == BESIDE else next(left) for x in layout.entries]
+    return layout.tree.unflatten(leaves)
+
+
+def names_of(vector: str) -> list[tuple[tuple[str, ...], tuple[int, ...], bool]]:
+    """The names in the key of a vector: the way to each number, its shape, and is it a flag?"""
+    found: list[tuple[tuple[str, ...], tuple[int, ...], bool]] = []
+    for label in filter(None, vector.split("/")):
+        name, *marks = label.split(":")
+        way = tuple(map(urllib.parse.unquote, name.split(".")))
+        shape = tuple(int(mark) for mark in marks if mark != FLAG)
+        found.append((way, shape, FLAG in marks))
+    return found
+
+
+class _Beside:
+    """What stands beside the vectors: it is a leaf of its record, whatever is in it."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+
+
+def _marked(x: Any, *, root: bool = False) -> Any:
+    """A record in which what stands beside the vectors is a leaf."""
+    match x:
+        case LikeParams():
+            return LikeParams(_Beside(x.tree))
+        case tuple() if hasattr(x, "_fields"):
+            record = cast(Any, x)
+            beside = (*getattr(record, "BESIDE", ()), *([INNER] if root else []))
+            pairs = zip(record._fields, record, strict=True)
+            return type(record)(*(_Beside(y) if n in beside else _marked(y) for n, y in pairs))
+        case tuple() | list():
+            return type(x)(map(_marked, x))
+        case dict():
+            return {key: _marked(y) for key, y in x.items()}
+        case _:
+            return x if _is_small(x) else _Beside(x)
+
+
+def _is_small(x: Any) -> bool:
+    """Is it a number, or a short ring?"""
+    kind = jnp.result_type(x)
+    plain = any(jnp.issubdtype(kind, k) for k in (jnp.floating, jnp.integer, jnp.bool_))
+    return plain and jnp.size(x) <= LONGEST_RING
+
+
+def _classes(x: Any) -> Iterator[str]:
+    """The names of the classes of a record and of those in it."""
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        yield type(x).__name__
+    if isinstance(x, (tuple, dict)) and not isinstance(x, LikeParams):
+        beside = (INNER, *getattr(x, "BESIDE", ()))
+        names = cast(Any, x)._fields if hasattr(x, "_fields") else range(len(x))
+        children = x.values() if isinstance(x, dict) else x
+        for name, child in zip(names, children, strict=True):
+            if name not in beside:
+                yield from _classes(child)
+
+
+def _entry(path: Any, leaf: Any) -> Entry:
+    name = ".".join(map(_quoted, path))
+    if isinstance(leaf, _Beside):
+        return Entry(name, BESIDE, ())
+    kind = jnp.result_type(leaf)
+    flag = FLAG if kind == jnp.bool_ else INT
+    return Entry(name, FLOAT if jnp.issubdtype(kind, jnp.floating) else flag, jnp.shape(leaf))
+
+
+def _quoted(key: Any) -> str:
+    """A key of a path, without the signs that separate names."""
+    name = str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
+    return urllib.parse.quote(name, safe="").replace(".", "%2E")
+
+
+def _beside(state: PackedState, entry: Entry) -> Any:
+    return state.inner_state if entry.name == INNER else state.arrays[entry.name]
+
+
+def _vector(vectors: dict[str, Any]) -> Any:
+    """The vector alone in its dict; none is as good as an empty one."""
+    return next(iter(vectors.values()), np.zeros(0, np.float32))
+
+
+def _is_here(x: Any) -> bool:
+    """Can this process read an array, and without the others?"""
+    if isinstance(x, np.ndarray):
+        return True
+    known = isinstance(x, jax.Array) and not isinstance(x, Tracer)
+    return known and (x.is_fully_addressable or x.is_fully_replicated)
+
+
+def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> PackedState:
+    pairs = list(zip(layout.entries, leaves, strict=True))
+    numbers = [leaf for entry, leaf in pairs if entry.kind != BESIDE]
+    arrays = {entry.name: leaf for entry, leaf in pairs if entry.kind == BESIDE}
+    inner_state = arrays.pop(INNER, ())
+    # A state keeps its width, whatever that of the process is.
+    width = jnp.result_type(_vector(like.floats) if like is not None and like.floats else float)
+    vectors = _joined(layout.numbers, width, numbers)
+    floats, ints = ({k: x} if x.shape[-1] else {} for k, x in zip(layout.key, vectors, strict=True))
+    return PackedState(floats, ints, arrays, inner_state)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _joined(places: tuple[Entry, ...], width: Any, numbers: list[Any]) -> tuple[Any, Any]:
+    """The two vectors of numbers; those of a stack have axes in front."""
+    pairs = list(zip(places, numbers, strict=True))
+    fronts = [jnp.shape(x)[: jnp.ndim(x) - len(place.shape)] for place, x in pairs]
+    front = jnp.broadcast_shapes(*fronts)
+
+    def vector(dtype: Any, *kinds: str) -> jax.Array:
+        own = [(place, jnp.asarray(x, dtype)) for place, x in pairs if place.kind in kinds]
+        size, start = sum(place.size for place, _ in own), 0
+        found, index = jnp.zeros((*front, size), dtype), jnp.arange(size, dtype=jnp.int32)
+        # Not a concatenation, which compiles to a kernel for each of its parts.
+        for place, x in own:
+            stop = start + place.size
+            if place.shape:
+                flat = jnp.broadcast_to(x, front + place.shape).reshape((*front, place.size))
+                rest = [(0, 0, 0)] * len(front) + [(start, size - stop, 0)]
+                part = jax.lax.pad(flat, jnp.zeros((), dtype), rest)
+            else:
+                part = jnp.expand_dims(x, -1)
+            found = jnp.where((index >= start) & (index < stop), part, found)
+            start = stop
+        return found
+
+    return vector(width, FLOAT), vector(jnp.int32, INT, FLAG)
+
+
+def _parts(places: tuple[Entry, ...], floats: Any, ints: Any) -> list[Any]:
+    """The numbers of two vectors."""
+    found, starts = list[Any](), {FLOAT: 0, INT: 0}
+    for place in places:
+        vector, kind = (floats, FLOAT) if place.kind == FLOAT else (ints, INT)
+        start = starts[kind]
+        starts[kind] = start + place.size
+        front = vector.shape[:-1]
+        part = vector[..., start : start + place.size].reshape((*front, *place.shape))
+        found.append(part != 0 if place.kind == FLAG else part)
+    return found
+
+
+_split = functools.partial(jax.jit, static_argnums=0, inline=True)(_parts)
