@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -30,12 +30,45 @@ LONGEST_RING = 256  # numbers that still go into a vector
 INNER = "inner_state"  # the field of a record that holds the state of what it wraps
 
 FLOAT, INT, FLAG, BESIDE = "float", "int", "flag", "beside"
+VECTORS = (FLOAT,), (INT, FLAG)
 
 
 class LikeParams(NamedTuple):
     """What a rule remembers of each parameter."""
 
     tree: Any  # of the structure of the parameters; None without any
+
+
+class ReadOnly(Mapping[str, Any]):
+    """The numbers of a state by name: a copy, so that writing to it would change nothing."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError(
+            f"the state of an optimizer is not written to, got [{name!r}] = {value!r}. Use "
+            f"`opt_state = override(opt_state, {name}=...)`, and `None` to return to the schedule."
+        )
+
+
+jax.tree_util.register_pytree_node(
+    ReadOnly,
+    lambda x: (tuple(x.values()), tuple(x)),
+    lambda names, values: ReadOnly(dict(zip(names, values, strict=True))),
+)
 
 
 class PackedState(NamedTuple):
@@ -58,7 +91,14 @@ class PackedState(NamedTuple):
         fields = () if name.startswith("_") else layout_of(self).fields
         if name not in fields:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return opened(self)[fields.index(name)]
+        value = opened(self)[fields.index(name)]
+        return ReadOnly(value) if isinstance(value, dict) else value
+
+    def __repr__(self) -> str:
+        # Shown by errors of `optax.tree_utils.tree_set`, too.
+        if all(isinstance(x, dict) for x in self[:2]) and _key(self) in _layouts:
+            return f"<{opened(self)}, which `override(opt_state, ...)` and the like change>"
+        return f"PackedState{tuple(self)}"
 
     def __reduce__(self) -> Any:
         return _restored, (layout_of(self), *self)
@@ -67,14 +107,36 @@ class PackedState(NamedTuple):
 class Entry(NamedTuple):
     """What stands at one place of a record."""
 
-    name: str
+    name: str  # with a dot between a field and a field in it
     kind: str
-    shape: tuple[int, ...]  # of one run: the axes of a stack come before them
+    shape: tuple[int, ...] = ()  # of one run: the axes of a stack come before them
 
     @property
     def size(self) -> int:
         """How many numbers it is."""
         return math.prod(self.shape)
+
+    @property
+    def way(self) -> tuple[str, ...]:
+        """The names of the fields on the way to it."""
+        return tuple(map(urllib.parse.unquote, self.name.split(".")))
+
+    @property
+    def label(self) -> str:
+        """It as it stands in a key."""
+        marks = [FLAG] if self.kind == FLAG else []
+        return ":".join([self.name, *marks, *map(str, self.shape)])
+
+
+def entries_of(key: str) -> list[Entry]:
+    """What stands in a vector, from its key."""
+
+    def entry(label: str) -> Entry:
+        name, *marks = label.split(":")
+        sizes = tuple(int(mark) for mark in marks if mark != FLAG)
+        return Entry(name, FLAG if FLAG in marks else INT, sizes)
+
+    return [entry(label) for label in key.split("/") if label]
 
 
 class Layout(NamedTuple):
@@ -85,24 +147,15 @@ class Layout(NamedTuple):
     classes: str  # of the records in it
     fields: tuple[str, ...]
 
-    @property
-    def numbers(self) -> tuple[Entry, ...]:
-        """Those that are in the vectors."""
-        return tuple(entry for entry in self.entries if entry.kind != BESIDE)
+    def of(self, *kinds: str) -> tuple[Entry, ...]:
+        """The entries of some kinds."""
+        return tuple(entry for entry in self.entries if entry.kind in kinds)
 
     @property
     def key(self) -> tuple[str, str]:
         """The keys of the two vectors."""
-        floats = "/".join(_labels(x for x in self.entries if x.kind == FLOAT))
-        ints = _labels(x for x in self.entries if x.kind in (INT, FLAG))
-        return floats, "/".join([self.classes, *ints])
-
-
-def _labels(entries: Iterator[Entry]) -> list[str]:
-    def label(x: Entry) -> str:
-        return ":".join([x.name, *(["flag"] if x.kind == FLAG else []), *map(str, x.shape)])
-
-    return list(map(label, entries))
+        floats, ints = ([x.label for x in self.of(*kinds)] for kinds in VECTORS)
+        return "/".join(floats), "/".join([self.classes, *ints])
 
 
 # Every layout that this process has packed, or read from a pickle. The keys of a state say what its
@@ -117,7 +170,7 @@ def _restored(layout: Layout, *fields: Any) -> PackedState:
 
 def layout_of(state: PackedState) -> Layout:
     """How the record of a state is packed."""
-    key = "".join(state.floats), "".join(state.ints)
+    key = _key(state)
     if key not in _layouts:
         raise ValueError(
             "no optimizer of this process has a state of these numbers: "
@@ -125,6 +178,10 @@ def layout_of(state: PackedState) -> Layout:
             "`graft(tx.init(params), old_state)` if it has changed."
         )
     return _layouts[key]
+
+
+def _key(state: PackedState) -> tuple[str, str]:
+    return "".join(state.floats), "".join(state.ints)
 
 
 def packed(record: Any, like: PackedState | None = None) -> PackedState:
@@ -148,24 +205,19 @@ def opened(state: PackedState, *, read: bool = False) -> Any:
     To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.
     """
     layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
+    places = tuple(layout.of(*kinds) for kinds in VECTORS)
     if read and all(map(_is_here, vectors)):
-        numbers = _parts(layout.numbers, *map(np.asarray, vectors))
+        numbers = _split_up(places, map(np.asarray, vectors))
     else:
-        numbers = _split(layout.numbers, *vectors)
-    left = iter(numbers)
-    leaves = [_beside(state, x) if x.kind == BESIDE else next(left) for x in layout.entries]
-    return layout.tree.unflatten(leaves)
+        numbers = _split(places, vectors)
+    floats, ints = map(iter, numbers)
 
+    def leaf(entry: Entry) -> Any:
+        if entry.kind == BESIDE:
+            return state.inner_state if entry.name == INNER else state.arrays[entry.name]
+        return next(floats if entry.kind == FLOAT else ints)
 
-def names_of(vector: str) -> list[tuple[tuple[str, ...], tuple[int, ...], bool]]:
-    """The names in the key of a vector: the way to each number, its shape, and is it a flag?"""
-    found: list[tuple[tuple[str, ...], tuple[int, ...], bool]] = []
-    for label in filter(None, vector.split("/")):
-        name, *marks = label.split(":")
-        way = tuple(map(urllib.parse.unquote, name.split(".")))
-        shape = tuple(int(mark) for mark in marks if mark != FLAG)
-        found.append((way, shape, FLAG in marks))
-    return found
+    return layout.tree.unflatten(map(leaf, layout.entries))
 
 
 class _Beside:
@@ -228,10 +280,6 @@ def _quoted(key: Any) -> str:
     return urllib.parse.quote(name, safe="").replace(".", "%2E")
 
 
-def _beside(state: PackedState, entry: Entry) -> Any:
-    return state.inner_state if entry.name == INNER else state.arrays[entry.name]
-
-
 def _vector(vectors: dict[str, Any]) -> Any:
     """The vector alone in its dict; none is as good as an empty one."""
     return next(iter(vectors.values()), np.zeros(0, np.float32))
@@ -247,54 +295,63 @@ def _is_here(x: Any) -> bool:
 
 def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> PackedState:
     pairs = list(zip(layout.entries, leaves, strict=True))
-    numbers = [leaf for entry, leaf in pairs if entry.kind != BESIDE]
     arrays = {entry.name: leaf for entry, leaf in pairs if entry.kind == BESIDE}
     inner_state = arrays.pop(INNER, ())
     # A state keeps its width, whatever that of the process is.
     width = jnp.result_type(_vector(like.floats) if like is not None and like.floats else float)
-    vectors = _joined(layout.numbers, width, numbers)
+    places = tuple(layout.of(*kinds) for kinds in VECTORS)
+    numbers = [[leaf for entry, leaf in pairs if entry.kind in kinds] for kinds in VECTORS]
+    vectors = _joined(places, width, numbers)
     floats, ints = ({k: x} if x.shape[-1] else {} for k, x in zip(layout.key, vectors, strict=True))
     return PackedState(floats, ints, arrays, inner_state)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _joined(places: tuple[Entry, ...], width: Any, numbers: list[Any]) -> tuple[Any, Any]:
+def _joined(places: Any, width: Any, numbers: list[list[Any]]) -> list[jax.Array]:
     """The two vectors of numbers; those of a stack have axes in front."""
-    pairs = list(zip(places, numbers, strict=True))
-    fronts = [jnp.shape(x)[: jnp.ndim(x) - len(place.shape)] for place, x in pairs]
+    fronts = [
+        jnp.shape(x)[: jnp.ndim(x) - len(place.shape)]
+        for entries, values in zip(places, numbers, strict=True)
+        for place, x in zip(entries, values, strict=True)
+    ]
     front = jnp.broadcast_shapes(*fronts)
-
-    def vector(dtype: Any, *kinds: str) -> jax.Array:
-        own = [(place, jnp.asarray(x, dtype)) for place, x in pairs if place.kind in kinds]
-        size, start = sum(place.size for place, _ in own), 0
-        found, index = jnp.zeros((*front, size), dtype), jnp.arange(size, dtype=jnp.int32)
-        # Not a concatenation, which compiles to a kernel for each of its parts.
-        for place, x in own:
-            stop = start + place.size
-            if place.shape:
-                flat = jnp.broadcast_to(x, front + place.shape).reshape((*front, place.size))
-                rest = [(0, 0, 0)] * len(front) + [(start, size - stop, 0)]
-                part = jax.lax.pad(flat, jnp.zeros((), dtype), rest)
-            else:
-                part = jnp.expand_dims(x, -1)
-            found = jnp.where((index >= start) & (index < stop), part, found)
-            start = stop
-        return found
-
-    return vector(width, FLOAT), vector(jnp.int32, INT, FLAG)
+    return [
+        _vector_of(entries, values, front, dtype)
+        for entries, values, dtype in zip(places, numbers, (width, jnp.int32), strict=True)
+    ]
 
 
-def _parts(places: tuple[Entry, ...], floats: Any, ints: Any) -> list[Any]:
-    """The numbers of two vectors."""
-    found, starts = list[Any](), {FLOAT: 0, INT: 0}
-    for place in places:
-        vector, kind = (floats, FLOAT) if place.kind == FLOAT else (ints, INT)
-        start = starts[kind]
-        starts[kind] = start + place.size
-        front = vector.shape[:-1]
-        part = vector[..., start : start + place.size].reshape((*front, *place.shape))
-        found.append(part != 0 if place.kind == FLAG else part)
+def _vector_of(
+    entries: Sequence[Entry], values: Sequence[Any], front: tuple[int, ...], dtype: Any
+) -> jax.Array:
+    size, start = sum(entry.size for entry in entries), 0
+    vector, index = jnp.zeros((*front, size), dtype), jnp.arange(size, dtype=jnp.int32)
+    # Not a concatenation, which XLA compiles to a kernel for each of its parts.
+    for entry, value in zip(entries, values, strict=True):
+        stop = start + entry.size
+        x = jnp.broadcast_to(jnp.asarray(value, dtype), front + entry.shape)
+        x = x.reshape((*front, entry.size))
+        if entry.shape:
+            around = [(0, 0, 0)] * len(front) + [(start, size - stop, 0)]
+            x = jax.lax.pad(x, jnp.zeros((), dtype), around)
+        vector = jnp.where((index >= start) & (index < stop), x, vector)
+        start = stop
+    return vector
+
+
+def parts(entries: Sequence[Entry], vector: Any) -> list[Any]:
+    """The numbers of a vector."""
+    found, start = list[Any](), 0
+    for entry in entries:
+        stop = start + entry.size
+        x = vector[..., start:stop].reshape((*vector.shape[:-1], *entry.shape))
+        found.append(x != 0 if entry.kind == FLAG else x)
+        start = stop
     return found
 
 
-_split = functools.partial(jax.jit, static_argnums=0, inline=True)(_parts)
+def _split_up(places: Any, vectors: Iterable[Any]) -> list[list[Any]]:
+    return [parts(entries, vector) for entries, vector in zip(places, vectors, strict=True)]
+
+
+_split = functools.partial(jax.jit, static_argnums=0, inline=True)(_split_up)

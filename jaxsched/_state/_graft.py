@@ -9,7 +9,7 @@ not by where they stand.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -43,7 +43,8 @@ def graft(new_state: S, old_state: Any) -> S:
       A state like `new_state`, in its dtypes, in fresh buffers.
 
     Raises:
-      ValueError: the two have nothing in common.
+      ValueError: the two have nothing in common; or, outside `jit`, nothing tells apart several
+        records of one kind, of which there were more or fewer before.
 
     Example:
       >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))
@@ -51,7 +52,7 @@ def graft(new_state: S, old_state: Any) -> S:
       >>> print(step(graft(new, set_step(old, 7))))
       7
     """
-    old = opened(old_state)
+    old = _records.named(opened(old_state))
 
     def take(new: Any) -> Any:
         taken = _matched(new, old)
@@ -96,7 +97,8 @@ class Taken(NamedTuple):
 def _matched(new: Any, old: Any) -> Taken:
     nodes, free = [*_records.nodes(new)], {node.path: node for node in _records.nodes(old)}
     clocks = [node for node in free.values() if node.kind.name == CLOCK]
-    pairs, taken = _pairs(nodes, free), Taken({}, [], [])
+    known = not any(isinstance(x, Tracer) for x in jax.tree.leaves((new, old)))
+    pairs, taken = _pairs(nodes, free, known=known), Taken({}, [], [])
     for node in nodes:
         found, leaves = pairs.get(node.path), own_leaves(node)
         if node.kind.name == CLOCK:
@@ -111,24 +113,71 @@ def _matched(new: Any, old: Any) -> Taken:
     return taken
 
 
-def _pairs(nodes: list[Node], free: dict[Path, Node]) -> dict[Path, Node]:
-    """The old record of each new one, by its path; it is no longer free for another."""
+def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Path, Node]:
+    """The old record of each new one, by its path; it is no longer free for another.
+
+    A record that stands where it stood has its turn first, then those with the same labels, in
+    their order, and then one that is alone of its kind. A clock that has changed takes only what no
+    unchanged one has a claim to.
+    """
     pairs: dict[Path, Node] = {}
-    # A clock that has changed takes only what no unchanged one has a claim to.
-    for candidates in (_equal, _nearest):
+    nodes = [node for node in nodes if is_record(node.tree) and own_leaves(node)]
+    fields = {name for node in nodes for name in _records.attributes(node)}
+
+    def labels(node: Node) -> tuple[str, ...]:
+        """Those of the user: in nested dicts the names of fields are keys, too."""
+        return tuple(label for label in node.labels if label not in fields)
+
+    for same in (_place, labels, _anywhere):
         for node in nodes:
-            if is_record(node.tree) and node.path not in pairs:
-                found = _choice(candidates(node, free.values()), node.labels)
-                if found is not None:
-                    pairs[node.path] = free.pop(found.path)
+            if node.path not in pairs:
+                new, old = _rivals(node, nodes, pairs, same), _candidates(node, free, same)
+                if len(new) == len(old):
+                    claimed = zip(new, old, strict=True)
+                    pairs.update({x.path: free.pop(y.path) for x, y in claimed})
+                elif old and same is _anywhere:
+                    _refuse(new, old, known)
+    for node in nodes:
+        if node.path not in pairs and (found := _nearest(node, free.values())) is not None:
+            pairs[node.path] = free.pop(found.path)
     return pairs
 
 
-def _equal(node: Node, free: Iterable[Node]) -> list[Node]:
-    return [other for other in free if node.kind.is_of(other.kind)]
+def _place(node: Node) -> Any:
+    return tuple(map(_records.name_of, node.path))
 
 
-def _nearest(node: Node, free: Iterable[Node]) -> list[Node]:
+def _anywhere(node: Node) -> Any:
+    return None
+
+
+def _rivals(
+    node: Node, nodes: list[Node], pairs: dict[Path, Node], same: Callable[[Node], Any]
+) -> list[Node]:
+    """The new records of a kind that have none yet, this one among them."""
+    free = [x for x in nodes if x.path not in pairs]
+    return [x for x in free if x.kind == node.kind and same(x) == same(node)]
+
+
+def _candidates(node: Node, free: dict[Path, Node], same: Callable[[Node], Any]) -> list[Node]:
+    """The old records that may be those of its kind."""
+    return [x for x in free.values() if node.kind.is_of(x.kind) and same(x) == same(node)]
+
+
+def _refuse(new: list[Node], old: list[Node], known: bool) -> None:
+    """Raise outside `jit`, for records that nothing tells apart. Under it they stay fresh."""
+    both = " and ".join(
+        ", ".join(f"`{'/'.join(_place(x)) or 'the state'}`" for x in nodes) for nodes in (new, old)
+    )
+    require(
+        not known,
+        f"`graft(new_state, old_state)` cannot tell which is which of {title(new[0].tree)}: new "
+        f"{both} of the old state. Label them as before, or graft each by itself: "
+        "`graft(new_state[...], old_state[...])`.",
+    )
+
+
+def _nearest(node: Node, free: Iterable[Node]) -> Node | None:
     """For a clock, the one with the most hyperparameters in common, if it is one."""
 
     def common(other: Node) -> int:
@@ -138,13 +187,7 @@ def _nearest(node: Node, free: Iterable[Node]) -> list[Node]:
     most = max(map(common, clocks), default=0)
     near = [other for other in clocks if most and common(other) == most]
     near = [other for other in near if other.labels == node.labels] or near
-    return near if len(near) == 1 else []
-
-
-def _choice(candidates: list[Node], labels: tuple[str, ...]) -> Node | None:
-    """The first with these labels, or the only one."""
-    labelled = [node for node in candidates if node.labels == labels]
-    return next(iter(labelled), candidates[0] if len(candidates) == 1 else None)
+    return near[0] if len(near) == 1 else None
 
 
 def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+from jax.tree_util import GetAttrKey
 
+from jaxsched._core._packed import INNER, entries_of, parts
 from jaxsched._core._trees import Path
 from jaxsched._transforms._scheduled import ScheduledState
 
@@ -51,6 +53,46 @@ def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[
             continue
         label = () if not isinstance(tree, dict) or name.isdigit() else (name,)
         yield from nodes(child, (*path, *way), (*labels, *label))
+
+
+def attributes(node: Node) -> set[str]:
+    """The names of attributes on the way to a node: a dict has them as keys."""
+    return {key.name for key in node.path if isinstance(key, GetAttrKey)}
+
+
+def named(tree: Any) -> Any:
+    """The tree with nested dicts in place of packed states that came back as dicts."""
+    match tree:
+        case {"floats": dict() as floats, "ints": dict() as ints}:
+            record = {INNER: named(tree.get(INNER)), **_by_name(floats, ints)}
+            for name, array in (tree.get("arrays") or {}).items():
+                _put(record, entries_of(name)[0].way, array)
+            return record
+        case dict():
+            return {key: named(x) for key, x in tree.items()}
+        case list() | tuple() if not is_record(tree):
+            return [named(x) for x in tree]
+        case _:
+            return tree
+
+
+def _by_name(floats: dict[str, Any], ints: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of two vectors by their names, as nested dicts."""
+    record: dict[str, Any] = {}
+    # The ints begin with the classes of the records, which are no number.
+    keys = [(x, key) for key, x in floats.items()]
+    keys += [(x, key.partition("/")[2]) for key, x in ints.items()]
+    for vector, key in keys:
+        places = entries_of(key)
+        for place, x in zip(places, parts(places, vector), strict=True):
+            _put(record, place.way, x)
+    return record
+
+
+def _put(record: dict[str, Any], way: tuple[str, ...], x: Any) -> None:
+    for name in way[:-1]:
+        record = record.setdefault(name, {})
+    record[way[-1]] = x
 
 
 def own_leaves(node: Node) -> Leaves:

@@ -144,7 +144,8 @@ class TestProbes:
         with jax.numpy_dtype_promotion("standard"):
             _, state = tx.update(G, state)
             _, state = tx.update(G, state)
-        assert optax.tree_utils.tree_get(state, "learning_rate") == np.float32(0.9)
+        assert state[1].hyperparams["learning_rate"] == np.float32(0.9)
+        assert js.hyperparams(state)["learning_rate"] == np.float32(0.9)
         assert js.step(state) == 2
 
     @pytest.mark.parametrize(

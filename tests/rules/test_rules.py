@@ -12,6 +12,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from packed import record
 from scripts import ROOT
 
 import jaxsched as js
@@ -408,7 +409,7 @@ class TestWhatAReaderFound:
 
     def test_a_number_that_is_missing_is_named_by_graft(self, caplog):
         tx = js.scale_by_learning_rate(0.1)
-        old = tx.init(PARAMS)._asdict()
+        old = record(tx.init(PARAMS))._asdict()
         del old["warm"]
         js.graft(tx.init(PARAMS), old)
         assert caplog.messages == ["graft: the old state does not have: warm"]

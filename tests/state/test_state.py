@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
+from packed import record
 
 import jaxsched as js
 from jaxsched import testing
@@ -377,7 +378,9 @@ class TestGraft:
         then = fewer(**{name: getattr(state, name) for name in fewer._fields})
         old = (
             old[0],
-            old[1]._replace(factors={"learning_rate_factors": (heard._replace(memory=then),)}),
+            record(old[1])._replace(
+                factors={"learning_rate_factors": (heard._replace(memory=then),)}
+            ),
         )
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), old)

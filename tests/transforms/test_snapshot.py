@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from packed import changed
 
 import jaxsched as js
 from jaxsched import testing
@@ -60,7 +61,7 @@ def test_the_minima(name):
     found = js.snapshots(state)
     np.testing.assert_array_equal(found, np.asarray(steps) + 1.0)
     np.testing.assert_allclose(js.snapshot_average(state), np.mean(np.asarray(steps) + 1.0), 1e-6)
-    assert sorted(np.asarray(state.inner_state.steps)[: len(steps)]) == steps
+    assert sorted(np.asarray(state.steps)[: len(steps)]) == steps
 
 
 def test_over_a_million_steps_a_minimum_is_where_it_is():
@@ -69,7 +70,7 @@ def test_over_a_million_steps_a_minimum_is_where_it_is():
 
     def last(start):
         state = js.set_step(tx.init(0.0), start)
-        state = state._replace(inner_state=state.inner_state._replace(high=jnp.float32(1.0)))
+        state = changed(state, high=jnp.float32(1.0))
 
         def one(state, t):
             return tx.update(0.0, state, jnp.float32(t))[1], None
@@ -77,7 +78,7 @@ def test_over_a_million_steps_a_minimum_is_where_it_is():
         return jax.lax.scan(one, state, jnp.arange(2000) + start)[0]
 
     state = jax.jit(last, static_argnums=0)(999_000)
-    assert js.events(state)["snapshots"] == 1 and state.inner_state.steps[0] == 999_999
+    assert js.events(state)["snapshots"] == 1 and state.steps[0] == 999_999
 
 
 def test_at_the_flat_top_of_a_long_cycle_rounding_is_no_minimum():
@@ -133,7 +134,7 @@ def test_it_has_no_branch_and_its_state_is_one_tree():
     assert jax.tree.map(lambda x: (x.dtype, x.shape, x.weak_type), new) == jax.tree.map(
         lambda x: (x.dtype, x.shape, x.weak_type), state
     )
-    assert new[1].inner_state.params["w"].dtype == jnp.bfloat16
+    assert new[1].params["w"].dtype == jnp.bfloat16
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, state))]
     assert len(set(pointers)) == len(pointers)
 
