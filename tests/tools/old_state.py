@@ -36,7 +36,7 @@ def trained(tx: optax.GradientTransformation, steps: int) -> tuple[optax.Params,
     params, state = PARAMS, tx.init(PARAMS)
     update = jax.jit(tx.update)
     for step in range(steps):
-        grads = jax.tree.map(lambda x: jnp.sin(x + step), params)
+        grads = jax.tree.map(lambda x, t=step: jnp.sin(x + t), params)
         loss = 1.0 / (1 + step) if step < 3 else 1.0
         updates, state = update(grads, state, params, value=loss, loss=loss)
         params = optax.apply_updates(params, updates)

@@ -1,0 +1,207 @@
+"""The numbers of a state in two vectors, by every road on which a state goes away and comes back."""
+
+import math
+import pickle
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import old_state
+import optax
+import pytest
+from kinds import KINDS, PARAMS, RATE, advanced
+from packed import record
+
+import jaxsched as js
+from jaxsched import testing
+from jaxsched._core._packed import PackedState
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def packed_in(tree):
+    """All packed states, the outer before the inner."""
+    found = [
+        x
+        for x in jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, PackedState))
+        if isinstance(x, PackedState)
+    ]
+    return found + [y for x in found for y in packed_in(x.inner_state)]
+
+
+def start(tx, dtype=jnp.float32):
+    params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
+    return params, tx.init(params)
+
+
+def trained(tx, carry, first, last, how="jit"):
+    """Updates `first` to `last`, in one of three ways."""
+    steps = jnp.arange(first, last, dtype=jnp.int32)
+    if how == "scan":
+        return jax.lax.scan(lambda c, t: (advanced(tx, c, t), None), carry, steps)[0]
+    step = jax.jit(lambda c, t: advanced(tx, c, t)) if how == "jit" else None
+    for t in steps:
+        carry = step(carry, t) if step else advanced(tx, carry, t)
+    return carry
+
+
+@each_kind
+def test_all_numbers_are_in_two_vectors(kind):
+    _, state = start(KINDS[kind])
+    found = packed_in(state)
+    assert found
+    for one in found:
+        (floats,), (ints,) = one.floats.values(), one.ints.values()
+        assert floats.dtype == jnp.float32 and ints.dtype == jnp.int32
+        for vector in (one.floats, one.ints):
+            ((key, x),) = vector.items()
+            named = key.split("/")[1:] if vector is one.ints else key.split("/")
+            sizes = [[int(m) for m in label.split(":")[1:] if m != "flag"] for label in named]
+            assert sum(map(math.prod, sizes)) == x.size, "each number has a name"
+        for x in jax.tree.leaves(one.arrays):
+            assert x.shape in {(2,), (3, 2), (3, 3, 2), (3, 2), (300,)}, "parameters, or a ring"
+
+
+ROADS = {
+    "pickle": lambda tree, like: pickle.loads(pickle.dumps(tree)),
+    "msgpack": lambda tree, like: flax.serialization.from_bytes(
+        like, flax.serialization.to_bytes(tree)
+    ),
+    "numpy": lambda tree, like: jax.tree.map(np.asarray, tree),
+    "dicts": lambda tree, like: (
+        flax.serialization.from_state_dict(like[0], raw(tree)["0"]),
+        js.graft(like[1], raw(tree)["1"]),
+    ),
+}
+
+
+def raw(tree):
+    """What a checkpoint of flax is without a target: nested dicts."""
+    return flax.serialization.msgpack_restore(flax.serialization.to_bytes(tree))
+
+
+@pytest.mark.parametrize("how", ["jit", "scan", "eager"])
+@each_kind
+def test_half_a_run_away_and_back_is_the_whole_run(kind, how):
+    tx = KINDS[kind]
+    half = trained(tx, start(tx), 0, 5, how)
+    whole = trained(tx, half, 5, 10, how)
+    for road, travel in ROADS.items():
+        back = travel(half, start(tx))
+        testing.assert_same(jax.tree.map(jnp.asarray, back), half)
+        testing.assert_same(trained(tx, back, 5, 10, how), whole), road
+
+
+@each_kind
+@pytest.mark.filterwarnings("default")
+def test_through_orbax_with_a_target_and_without(kind, tmp_path):
+    import orbax.checkpoint as ocp
+
+    tx = KINDS[kind]
+    half = trained(tx, start(tx), 0, 5)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "half", half)
+        checkpointer.wait_until_finished()
+        back = checkpointer.restore(tmp_path / "half", start(tx))
+        plain = checkpointer.restore(tmp_path / "half")
+    testing.assert_same(back, half)
+    testing.assert_same(js.graft(tx.init(PARAMS), plain[1]), half[1])
+
+
+@each_kind
+def test_a_state_keeps_its_width(kind):
+    """A float32 state goes on under x64 as it is, and one of x64 in a float32 program."""
+    tx = KINDS[kind]
+    narrow = jax.tree.map(np.asarray, trained(tx, start(tx), 0, 5))
+    with jax.enable_x64(True):
+        for how in ("jit", "scan", "eager"):
+            on = trained(tx, narrow, 5, 10, how)
+            assert [x.dtype for x in jax.tree.leaves(on)] == [
+                x.dtype for x in jax.tree.leaves(narrow)
+            ]
+        wide = jax.tree.map(np.asarray, trained(tx, start(tx, jnp.float64), 0, 5, "scan"))
+        assert {x.floats[next(iter(x.floats))].dtype for x in packed_in(wide[1])} == {
+            np.dtype("float64")
+        }
+    expected = trained(tx, narrow, 5, 10)
+    for a, b in zip(*map(jax.tree.leaves, (expected, on)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    for how in ("jit", "scan", "eager"):
+        trained(tx, wide, 5, 10, how)
+
+
+@pytest.mark.parametrize("form", ["pickle", "msgpack"])
+def test_a_state_of_the_code_before_is_grafted(form, caplog):
+    """The files were written by the code whose states had a leaf for each number."""
+    content = (old_state.FOLDER / f"state.{form}").read_bytes()
+    old = pickle.loads(content) if form == "pickle" else flax.serialization.msgpack_restore(content)
+    tx = old_state.optimizer()
+    params, expected = old_state.trained(tx, 6)
+    state = js.graft(tx.init(old_state.PARAMS), old)
+    assert caplog.messages == []
+    testing.assert_same(state, expected)
+    testing.assert_same(
+        *(tx.update(params, x, params, value=1.0, loss=1.0) for x in (state, expected))
+    )
+
+
+def test_a_checkpoint_says_what_its_numbers_are():
+    state = js.scale_by_learning_rate(RATE * js.until(RATE, RATE)).init(PARAMS)
+    assert list(state.floats) == [
+        "hyperparams.learning_rate/overrides.learning_rate_override.value"
+    ]
+    assert "".join(state.ints).split("/") == [
+        "ScheduledState.Override.UntilState",
+        "count",
+        "overrides.learning_rate_override.active:flag",
+        *(
+            f"factors.learning_rate_factors.0.{x}"
+            for x in ("triggered:flag", "begun:flag", "start")
+        ),
+        "warm:flag",
+    ]
+    smoothed = js.scale_by_learning_rate(js.greedy(window_size=4)).init(PARAMS)
+    assert "memory.window.values:4" in "".join(smoothed.floats)
+    # The name of a group may have the signs in it that separate names.
+    one = js.per_group(lambda tree: jax.tree.map(lambda _: "a.b/c", tree), {"a.b/c": 0.1}).init(
+        PARAMS
+    )
+    assert "hyperparams.a%2Eb%2Fc%2Flearning_rate" in "".join(one.floats)
+    assert list(js.hyperparams(one)) == ["a.b/c/learning_rate"]
+    restored = js.graft(one, raw(js.override(one, **{"a.b/c/learning_rate": 0.3})))
+    assert js.hyperparams(restored)["a.b/c/learning_rate"] == np.float32(0.3)
+
+
+def test_a_record_is_read_as_fields_of_the_state():
+    state = js.scale_by_learning_rate(RATE * js.reduce_on_plateau()).init(PARAMS)
+    assert state.count == 0 and not state.warm
+    assert state.factors["learning_rate_factors"][0].memory.scale == 1
+    assert "scale=" in repr(state)
+    with pytest.raises(AttributeError, match="no attribute 'rate'"):
+        _ = state.rate
+    jitted = jax.jit(lambda s: (s.count, s.hyperparams))(state)
+    assert dict(jitted[1]) == {"learning_rate": RATE(0)}
+    testing.assert_same(record(state).inner_state, state.inner_state)
+
+
+def test_a_state_of_no_optimizer_here_says_so():
+    state = PackedState({"a": jnp.zeros(1)}, {"Mine/b": jnp.zeros(1, jnp.int32)}, {}, ())
+    with pytest.raises(ValueError, match=r"has a state of these numbers: a Mine b.*graft"):
+        js.hyperparams(state)
+    assert repr(state).startswith("PackedState(")
+
+
+def test_the_clamped_mean_of_nothing():
+    tx = js.scale_by_learning_rate(RATE * js.reduce_on_plateau())
+    states = jax.vmap(lambda _: tx.init(PARAMS))(jnp.arange(3))
+    assert js.hyperparams(states)["learning_rate"].shape == (3,)
+    told = js.observe(states, value=jnp.arange(3.0))
+    _, after = jax.vmap(lambda s: optax.with_extra_args_support(tx).update(PARAMS, s))(told)
+    assert js.factors(after)["learning_rate"][0].best.tolist() == [0.0, 1.0, 2.0]
