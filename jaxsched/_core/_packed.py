@@ -207,14 +207,15 @@ def opened(state: PackedState, *, read: bool = False) -> Any:
     layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
     places = tuple(layout.of(*kinds) for kinds in VECTORS)
     if read and all(map(_is_here, vectors)):
-        numbers = _split_up(places, map(np.asarray, vectors))
+        numbers, arrays = _split_up(places, map(np.asarray, vectors)), state.arrays
     else:
-        numbers = _split(places, vectors)
+        # A checkpoint may come back as NumPy's arrays, in which nothing can be set.
+        numbers, arrays = _split(places, vectors), jax.tree.map(_on_device, state.arrays)
     floats, ints = map(iter, numbers)
 
     def leaf(entry: Entry) -> Any:
         if entry.kind == BESIDE:
-            return state.inner_state if entry.name == INNER else state.arrays[entry.name]
+            return state.inner_state if entry.name == INNER else arrays[entry.name]
         return next(floats if entry.kind == FLOAT else ints)
 
     return layout.tree.unflatten(map(leaf, layout.entries))
@@ -283,6 +284,10 @@ def _quoted(key: Any) -> str:
 def _vector(vectors: dict[str, Any]) -> Any:
     """The vector alone in its dict; none is as good as an empty one."""
     return next(iter(vectors.values()), np.zeros(0, np.float32))
+
+
+def _on_device(x: Any) -> Any:
+    return jnp.asarray(x) if isinstance(x, np.ndarray) else x
 
 
 def _is_here(x: Any) -> bool:
