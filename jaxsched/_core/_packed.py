@@ -96,7 +96,8 @@ class PackedState(NamedTuple):
 
     def __repr__(self) -> str:
         # Shown by errors of `optax.tree_utils.tree_set`, too.
-        if all(isinstance(x, dict) for x in self[:2]) and _key(self) in _layouts:
+        fields: Any = self[:2]
+        if all(isinstance(x, dict) for x in fields) and _key(self) in _layouts:
             return f"<{opened(self)}, which `override(opt_state, ...)` and the like change>"
         return f"PackedState{tuple(self)}"
 

@@ -154,7 +154,7 @@ def monitor(
             parameters=_moved(state.parameters, state.gradient, felt, updates, params, size, axis),
         )
 
-    return transform(init, update)
+    return transform(init, update, axis)
 
 
 def _zero() -> jax.Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -116,65 +117,93 @@ def _matched(new: Any, old: Any) -> Taken:
 def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Path, Node]:
     """The old record of each new one, by its path; it is no longer free for another.
 
-    A record that stands where it stood has its turn first, then those with the same labels, in
-    their order, and then one that is alone of its kind. A clock that has changed takes only what no
-    unchanged one has a claim to.
+    First come the clocks, which are known by their hyperparameters. What was in a clock then goes
+    to the same place in the new one. Of one kind, a record that stands where it stood has its turn
+    first, then those with the same labels, in their order, and then one that is alone.
     """
     pairs: dict[Path, Node] = {}
     nodes = [node for node in nodes if is_record(node.tree) and own_leaves(node)]
+    clocks = [node for node in nodes if node.kind.name == CLOCK]
+    others = [node for node in nodes if node.kind.name != CLOCK]
     fields = {name for node in nodes for name in _records.attributes(node)}
 
-    def labels(node: Node) -> tuple[str, ...]:
+    def labels(node: Node) -> Any:
         """Those of the user: in nested dicts the names of fields are keys, too."""
-        return tuple(label for label in node.labels if label not in fields)
+        return [label for label in node.labels if label not in fields]
 
-    for same in (_place, labels, _anywhere):
-        for node in nodes:
-            if node.path not in pairs:
-                new, old = _rivals(node, nodes, pairs, same), _candidates(node, free, same)
-                if len(new) == len(old):
-                    claimed = zip(new, old, strict=True)
-                    pairs.update({x.path: free.pop(y.path) for x, y in claimed})
-                elif old and same is _anywhere:
-                    _refuse(new, old, known)
-    for node in nodes:
+    for same in (_place, labels, _kind):
+        _claim(clocks, free, pairs, same, same)
+    # A clock that has changed takes only what no unchanged one has a claim to.
+    for node in clocks:
         if node.path not in pairs and (found := _nearest(node, free.values())) is not None:
             pairs[node.path] = free.pop(found.path)
+    owners = {path: old.path for path, old in pairs.items()}
+    old_owners = {path: path for path in owners.values()}
+    _claim(others, free, pairs, partial(_inside, owners), partial(_inside, old_owners))
+    for same in (labels, _kind):
+        _claim(others, free, pairs, same, same)
+    if known:
+        _require_known(nodes, free, pairs)
     return pairs
 
 
-def _place(node: Node) -> Any:
-    return tuple(map(_records.name_of, node.path))
+def _claim(
+    nodes: list[Node],
+    free: dict[Path, Node],
+    pairs: dict[Path, Node],
+    of_new: Callable[[Node], Any],
+    of_old: Callable[[Node], Any],
+) -> None:
+    """Pair those of one kind that are the same in something, if there are as many old ones."""
+    for node in nodes:
+        left = [x for x in nodes if x.path not in pairs and x.kind == node.kind]
+        new = [x for x in left if of_new(x) == of_new(node)]
+        old = [x for x in _alike(node, free) if of_old(x) == of_new(node)]
+        if node.path not in pairs and len(new) == len(old):
+            found = zip(new, old, strict=True)
+            pairs.update({x.path: free.pop(y.path) for x, y in found})
 
 
-def _anywhere(node: Node) -> Any:
+def _alike(node: Node, free: dict[Path, Node]) -> list[Node]:
+    return [other for other in free.values() if node.kind.is_of(other.kind)]
+
+
+def _kind(node: Node) -> Any:
+    """Nothing but the kind, which is the same already."""
     return None
 
 
-def _rivals(
-    node: Node, nodes: list[Node], pairs: dict[Path, Node], same: Callable[[Node], Any]
-) -> list[Node]:
-    """The new records of a kind that have none yet, this one among them."""
-    free = [x for x in nodes if x.path not in pairs]
-    return [x for x in free if x.kind == node.kind and same(x) == same(node)]
+def _place(node: Node) -> Any:
+    """The names on the way to a record."""
+    return _named(node.path)
 
 
-def _candidates(node: Node, free: dict[Path, Node], same: Callable[[Node], Any]) -> list[Node]:
-    """The old records that may be those of its kind."""
-    return [x for x in free.values() if node.kind.is_of(x.kind) and same(x) == same(node)]
+def _inside(owners: dict[Path, Path], node: Node) -> Any:
+    """The clock that a record is in, by the old one, and the names on the way from there."""
+    around = [path for path in owners if node.path[: len(path)] == path]
+    clock = max(around, key=len, default=())
+    return owners.get(clock), _named(node.path[len(clock) :])
 
 
-def _refuse(new: list[Node], old: list[Node], known: bool) -> None:
-    """Raise outside `jit`, for records that nothing tells apart. Under it they stay fresh."""
-    both = " and ".join(
-        ", ".join(f"`{'/'.join(_place(x)) or 'the state'}`" for x in nodes) for nodes in (new, old)
-    )
-    require(
-        not known,
-        f"`graft(new_state, old_state)` cannot tell which is which of {title(new[0].tree)}: new "
-        f"{both} of the old state. Label them as before, or graft each by itself: "
-        "`graft(new_state[...], old_state[...])`.",
-    )
+def _named(path: Path) -> tuple[str, ...]:
+    return tuple(map(_records.name_of, path))
+
+
+def _require_known(nodes: list[Node], free: dict[Path, Node], pairs: dict[Path, Node]) -> None:
+    """Raise for records that nothing tells apart. Under `jit`, they stay fresh."""
+    for node in nodes:
+        left = [x for x in nodes if x.path not in pairs and x.kind == node.kind]
+        old = _alike(node, free)
+        both = " and ".join(
+            ", ".join(f"`{'/'.join(_place(x)) or 'the state'}`" for x in some)
+            for some in (left, old)
+        )
+        require(
+            node.path in pairs or not old,
+            f"`graft(new_state, old_state)` cannot tell which is which of {title(node.tree)}: new "
+            f"{both} of the old state. Label them as before, or graft each by itself: "
+            "`graft(new_state[...], old_state[...])`.",
+        )
 
 
 def _nearest(node: Node, free: Iterable[Node]) -> Node | None:

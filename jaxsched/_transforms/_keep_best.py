@@ -144,7 +144,7 @@ def keep_best(
             mailbox=_mailbox.emptied(mailbox, axis_name), inner_state=inner_state
         )
 
-    return transform(init, update)
+    return transform(init, update, axis_name)
 
 
 def _judged(

@@ -122,7 +122,7 @@ def noise_scale(
             state = _heard(state, updates, square, was, now, measured)
         return new, state._replace(inner_state=inner_state)
 
-    return transform(init, update)
+    return transform(init, update, over)
 
 
 def _heard(

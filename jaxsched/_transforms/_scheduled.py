@@ -9,6 +9,7 @@ the state records is what was used.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide
 from jaxsched._core._packed import LikeParams
+from jaxsched._rules._rule import Listener
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._transform import transform
@@ -94,7 +96,10 @@ def scheduled(
         warm = _is_warm(state, values)
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
-    return transform(init, update)
+    rules = [rule for slot in reacting.values() for rule in slot.rules]
+    axes = [rule.axis_name for rule in rules if isinstance(rule, Listener)]
+    named = [(axis,) if isinstance(axis, str) else axis for axis in axes if axis is not None]
+    return transform(init, update, tuple(dict.fromkeys(itertools.chain(*named))) or None)
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:

@@ -24,7 +24,7 @@ from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._transforms._checks import require_state, require_transform
 from jaxsched._transforms._scheduled import ScheduledState, with_extra_args
-from jaxsched._transforms._transform import transform
+from jaxsched._transforms._transform import everywhere, transform
 
 
 class SkipSpikesState(NamedTuple):
@@ -131,7 +131,7 @@ def skip_spikes(
             inner_state=chosen(skip, frozen, inner_state),
         )
 
-    return transform(init, update)
+    return transform(init, update, axis_name)
 
 
 def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
@@ -149,7 +149,7 @@ def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.Opt
         tree = replaced(Mail, tree, lambda _, mail: _mailbox.agreed(mail, axis_name))
         return _ticked(tree) if advances else tree
 
-    return rewritten(state, frozen)
+    return everywhere(rewritten(state, frozen), axis_name)
 
 
 def _ticked(state: optax.OptState) -> optax.OptState:

@@ -1,17 +1,27 @@
-"""A transform that is written on a record of named numbers, and whose state is packed."""
+"""A transform that is written on a record of named numbers, and whose state is packed.
+
+Under `shard_map` a vector varies over a mapped axis as soon as one number in it does, and mail does
+that: each device observes its own. What a transform agrees over is the same on every device, and
+its state is so again, by its type too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from jaxsched._core._packed import PackedState, opened, packed
+from jaxsched._core._trees import Path, found, replaced, text_of
+from jaxsched._rules._mailbox import Axis, Mail
 
 
 def transform(
-    init: Callable[[optax.Params], Any], update: Callable[..., tuple[optax.Updates, Any]]
+    init: Callable[[optax.Params], Any],
+    update: Callable[..., tuple[optax.Updates, Any]],
+    axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The transform whose `init` and `update` have a record for a state."""
 
@@ -25,8 +35,52 @@ def transform(
         **extra_args: Any,
     ) -> tuple[optax.Updates, PackedState]:
         before = state if isinstance(state, PackedState) else None
-        record = state if before is None else opened(before)
+        record = state if before is None else _opened(before, axis_name)
         updates, record = update(updates, record, params, **extra_args)
         return updates, packed(record, before)
 
     return optax.GradientTransformationExtraArgs(packed_init, packed_update)
+
+
+def _opened(state: PackedState, axis_name: Axis) -> Any:
+    """The record of a state, in which mail alone may differ from device to device."""
+    record, same = opened(state), _same(state, axis_name)
+    if same is state:
+        return record
+    posted = {text_of(path): mail for path, mail in found(Mail, record)}
+
+    def own(path: Path, mail: Mail) -> Mail:
+        """What this device has observed, beside what all have heard."""
+        here = posted[text_of(path)]
+        return here._replace(heard=mail.heard, silent=mail.silent, mixed=mail.mixed)
+
+    return replaced(Mail, opened(same), own)
+
+
+def everywhere(tree: Any, axis_name: Axis) -> Any:
+    """A tree whose packed numbers are equal on every device, typed as such."""
+
+    def one(x: Any) -> Any:
+        if not isinstance(x, PackedState):
+            return x
+        return _same(x._replace(inner_state=everywhere(x.inner_state, axis_name)), axis_name)
+
+    return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, PackedState))
+
+
+def _same(state: PackedState, axis_name: Axis) -> PackedState:
+    """A state whose numbers are equal on every device; if its types say so, itself."""
+    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    vectors = state.floats, state.ints
+    vary = set[str]().union(*map(_varying, jax.tree.leaves(vectors)))
+    if not vary & {*axes}:
+        return state
+    floats, ints = jax.tree.map(lambda x: jax.lax.pmax(x, axis_name), vectors)
+    return state._replace(floats=floats, ints=ints)
+
+
+def _varying(x: jax.Array) -> frozenset[str]:
+    """The mapped axes over which the type of an array says that it varies."""
+    kind: Any = jax.typeof(x)
+    manual = getattr(kind, "manual_axis_type", None)  # from jax 0.10 on
+    return getattr(kind, "vma", frozenset()) if manual is None else manual.varying

@@ -342,7 +342,10 @@ class TestGraft:
         def old(*transforms):
             return js.observe(js.set_step(optax.chain(*transforms).init(PARAMS), 7), value=3.0)
 
-        state = js.graft(self.injected(learning_rate=rate).init(PARAMS), old(b1, eps))
+        new = self.injected(learning_rate=rate).init(PARAMS)
+        with pytest.raises(ValueError, match="cannot tell which is which of ScaleByAdamState"):
+            js.graft(new, old(b1, eps))
+        state = jax.jit(js.graft)(new, old(b1, eps))
         assert self.heard(state) == {"learning_rate": 0.0} and js.step(state) == 7
         state = js.graft(b1.init(PARAMS), old(both, self.injected(learning_rate=1.0)))
         assert self.heard(state) == {"learning_rate": 3.0}
