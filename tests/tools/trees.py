@@ -271,7 +271,7 @@ def value(tree, t):
 STEPS = np.asarray([*range(48), 60, 93, 100, 1000, 2**24, 2**30, LAST - 40, LAST - 1, LAST])
 
 
-SIZE = 64  # of one size each operation is compiled once
+SIZE = 80  # of one size each operation is compiled once
 
 
 def evaluate(schedule, steps=STEPS):
