@@ -110,6 +110,22 @@ def test_nothing_wraps(tree, far, n):
     assert np.all(np.isfinite(evaluate(chain)))
 
 
+@pytest.mark.parametrize("n", [5, 2**30 - 1, 2**30, LAST - 1, LAST])
+def test_traced_lengths_are_added_up_to_the_end_of_the_clock(n):
+    def end(n):
+        return (js.linear(1.0, 0.0, n) >> js.linear(0.0, 1.0, n)).steps
+
+    assert end(n) == jax.jit(end)(n) == min(2 * n, LAST)
+
+
+@pytest.mark.parametrize("rate", [2, 1.5, 1e9])
+def test_what_begins_beyond_the_clock_never_does_on_a_real_one_either(rate):
+    """Of float32 the last step is 2^31, where the third piece would begin."""
+    chain = js.constant(1.0, LAST) >> js.constant(2.0, 1) >> js.constant(3.0)
+    for step in (2**31 - 2**20, LAST - 1, LAST):
+        assert chain.faster(rate)(step) == 2.0
+
+
 @few
 @given(trees, st.integers(-(2**63), 2**64 - 1))
 def test_a_step_of_any_dtype_is_clamped(tree, step):
@@ -169,6 +185,15 @@ def test_real_cycles_start_at_the_ceiling_and_every_step_is_in_one(first, mult):
         left = float(1 - min((int(t) - inner[i]) / length, 1))
         blur = 1e-6 * (float(t / length) + i + 10)
         assert abs(float(actual) - min(left, 1.0)) <= blur, (t, i, float(actual), left)
+
+
+@pytest.mark.parametrize("base", [3, 5, 7, 10])
+def test_a_last_cycle_of_one_step_is_a_cycle(base):
+    """As float32 has it, its length is a hair below one step now and then."""
+    for k in range(1, 7):
+        cycled = js.linear(1.0, 0.0, base**k).cycle(mult=1 / base)
+        end = sum(base**i for i in range(k + 1))
+        assert cycled(np.asarray([end - 1, end])).tolist() == [1.0, 0.0]
 
 
 def test_the_slope_in_a_mult_of_one_is_that_of_its_neighbours():
