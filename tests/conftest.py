@@ -17,6 +17,13 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 
+# JAX reads the environment once, and the conftest of the root has imported it already.
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+for least, number in (("compile_time_secs", float), ("entry_size_bytes", int)):
+    name = f"jax_persistent_cache_min_{least}"
+    jax.config.update(name, number(os.environ[name.upper()]))
+
 # Thousands of compiled programs are kept: to look through them at every turn takes minutes.
 gc.set_threshold(100_000, 50, 100)
 

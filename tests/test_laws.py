@@ -121,6 +121,23 @@ def test_vmap_over_every_number_is_a_loop(case):
         np.testing.assert_array_less(np.abs(values - alone), bound + 1e-37)
 
 
+def only(tree, kind):
+    """The leaves of one kind, floats or integers, and None for the others."""
+    is_kind = lambda x: jnp.issubdtype(jnp.result_type(x), kind)
+    return jax.tree.map(lambda x: jnp.asarray(x) if is_kind(x) else None, tree)
+
+
+@jax.jit
+def slopes(floats, tangents, integers, t):
+    """The slope of a schedule in a direction: one program is for each of its numbers."""
+
+    def value(floats):
+        whole = lambda x, n: n if x is None else x
+        return jax.tree.map(whole, floats, integers, is_leaf=lambda x: x is None)(t)
+
+    return jax.jvp(value, (floats,), (tangents,))[1]
+
+
 @pytest.mark.parametrize(
     ("case", "name"),
     [(case, name) for case in ALL for name, x in case.numbers.items() if isinstance(x, float)],
@@ -129,10 +146,14 @@ def test_vmap_over_every_number_is_a_loop(case):
 def test_gradients_are_finite_differences(case, name, x64):
     t, at = steps_of(case), case.numbers[name]
 
-    def value(x):
-        return case.make(**{**case.numbers, name: x})(jnp.asarray(t.astype(np.int32)))
+    def made(x):
+        return case.make(**{**case.numbers, name: x})
 
-    _, slope = jax.jvp(value, (jnp.float64(at),), (jnp.float64(1.0),))
+    schedule, tangents = jax.jvp(made, (jnp.float64(at),), (jnp.float64(1.0),))
+    integers = only(schedule, jnp.integer)
+    slope = slopes(
+        only(schedule, jnp.floating), only(tangents, jnp.floating), integers, t.astype(np.int32)
+    )
     assert np.all(np.isfinite(slope))
     h = 1e-6 * (1 - at if name == "b2" else max(abs(at), 1e-3))
     right, here, left = (case.expected(t, **{**case.numbers, name: at + d}) for d in (h, 0, -h))

@@ -61,6 +61,14 @@ def test_momentum_moves_against_the_rate(case):
     np.testing.assert_allclose(momentum(steps), case["momentum"], rtol=RTOL)
 
 
+def test_milestones_come_in_any_order_and_at_the_very_start():
+    ours = compat.torch.MultiStepLR(0.1, [4, 0, 2], gamma=0.5)
+    np.testing.assert_allclose(ours(np.arange(5)), 0.1 * 0.5 ** np.asarray([1, 1, 2, 2, 3]), 1e-6)
+    for first in (0, 1):  # timm cuts a step before
+        ours = compat.timm.MultiStepLRScheduler(0.1, [first, 3], decay_rate=0.5)
+        np.testing.assert_allclose(ours(np.arange(3)), 0.1 * 0.5 ** np.asarray([1, 1, 2]), 1e-6)
+
+
 def test_two_parameter_groups_are_two_schedules():
     (case,) = [c for c in CASES if c["id"] == "torch/ReduceLROnPlateau/13"]
     metrics, want = peers.numbers(case["metrics"]), peers.expected(case)

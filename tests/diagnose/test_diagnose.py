@@ -94,6 +94,15 @@ def test_the_advice_has_the_numbers(kind, says):
     assert says in str(diagnosed(kind))
 
 
+def test_what_moves_evenly_moves_as_far_in_the_latter_half():
+    """Of an odd number of blocks, the last is in neither half."""
+    params = np.stack([1 + 0.01 * T, 0 * T, 0 * T], axis=1)
+    for steps in (10, 11):
+        xs = (HEALTHY, HEALTHY, turned(0.0), params)
+        state = state_after(tuple(jnp.asarray(x[:steps], jnp.float32) for x in xs))
+        assert js.diagnose(state).evidence.moving == pytest.approx(1, rel=1e-3)
+
+
 def test_full_batches_that_oscillate_overshoot():
     losses = 1.0 + 0.2 * (-1.0) ** T
     assert "von Neumann's ratio 2.0" in str(js.diagnose(watched(losses)))

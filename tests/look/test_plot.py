@@ -247,6 +247,9 @@ def test_the_svg_marks_restarts_and_names_pieces():
         "boundary at 5", "restart at 50", "boundary at 55", "restart at 150", "boundary at 155",
     ]  # fmt: skip
     assert {"cycle 1", "cycle 2", "cycle 3", "optimizer step"} <= {*words(text)}
+    (shaded,) = elements(text, "rect")  # every other piece, which is the second
+    triangle = elements(text, "polygon")[0].get("points").split()[-1]
+    assert shaded.get("x") == triangle.split(",")[0]
 
 
 def test_the_svg_of_a_simulated_run_marks_the_cuts():

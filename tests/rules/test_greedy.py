@@ -1,15 +1,14 @@
 """`greedy`: golden traces, and its docstring in plain Python over random metrics."""
 
-import functools
 import itertools
 import math
 import random
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from streams import follow
 
 import jaxsched as js
 from jaxsched import testing
@@ -17,26 +16,11 @@ from jaxsched import testing
 NAN, INF = float("nan"), float("inf")
 
 
-@jax.jit
-def updated(rule, state, **metrics):
-    """A rule is an argument: one program is for all of its numbers."""
-    return js.scale_by_schedule(1 * rule).update({}, state, **metrics)[1]
-
-
 def scales(metrics, state=None, numbers_are_constants=True, **options):
     """The scale after each update that sees a metric; None is an update without one."""
     rule = js.greedy(**options)
-    tx = js.scale_by_schedule(1 * rule)
-    state, out = state or tx.init({}), []
-    if numbers_are_constants:
-        update = jax.jit(lambda s, **kw: tx.update({}, s, **kw)[1])
-    else:
-        update = functools.partial(updated, rule)
-    for metric in metrics:
-        state = update(state) if metric is None else update(state, value=jnp.float32(metric))
-        out.append(float(js.hyperparams(state)["scale"]))
-        chex.assert_tree_all_finite(state)
-    return out, state
+    found, states = follow(rule, metrics, state, numbers_are_constants=numbers_are_constants)
+    return found, states[-1]
 
 
 def reference(

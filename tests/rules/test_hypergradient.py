@@ -220,7 +220,8 @@ def test_the_gradient_through_it_is_finite_at_a_gradient_of_zero():
         return jnp.sum(params**2)
 
     halved = js.feedback(lambda s, m: s * 0.5, metric="gradient_norm")
-    for rule in (js.hypergradient(), halved):
+    raised = js.feedback(lambda s, m: s + m, metric="gradient_norm")
+    for rule in (js.hypergradient(), halved, raised):
         tx = js.inject(optax.sgd, learning_rate=0.1 * rule)
         slope = jax.grad(after)(jnp.zeros(2), tx)
         assert jnp.all(jnp.isfinite(slope)), rule

@@ -1,40 +1,26 @@
 """`reduce_on_plateau`: golden tables, and a reference in plain Python over random metrics."""
 
-import functools
 import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from streams import follow
 
 import jaxsched as js
 
 NAN, INF = float("nan"), float("inf")
 
 
-@jax.jit
-def updated(rule, state, **metrics):
-    """A rule is an argument: one program is for all of its numbers."""
-    return js.scale_by_schedule(1 * rule).update({}, state, **metrics)[1]
-
-
 def scales(metrics, start=None, numbers_are_constants=True, **options):
     """The scale after each update that sees a metric; None is an update without one."""
-    if numbers_are_constants:
-        tx = js.scale_by_plateau(**options)
-        update = jax.jit(lambda s, **kw: tx.update({}, s, **kw)[1])
-    else:
-        rule = js.reduce_on_plateau(**options)
-        tx, update = js.scale_by_schedule(1 * rule), functools.partial(updated, rule)
-    state, out = start or tx.init({}), []
-    for metric in metrics:
-        state = update(state) if metric is None else update(state, value=jnp.float32(metric))
-        out.append(round(float(js.hyperparams(state)["scale"]), 6))
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(state))
-    return out if start is None else (out, state)
+    rule = js.reduce_on_plateau(**options)
+    tx = js.scale_by_plateau(**options) if numbers_are_constants else None
+    found, states = follow(rule, metrics, start, "value", numbers_are_constants, tx)
+    out = [round(x, 6) for x in found]
+    return out if start is None else (out, states[-1])
 
 
 def reference(

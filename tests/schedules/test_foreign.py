@@ -143,6 +143,9 @@ def test_it_cycles_and_stretches(schedule):
     cycled, steps = part.cycle(decay=0.5), np.arange(50)
     np.testing.assert_allclose(cycled(steps + 50), 0.5 * part(steps), rtol=1e-6)
     testing.assert_schedule_laws(cycled)
+
+
+def test_a_curve_grows_in_its_cycles():
     growing = logarithmic(0.0, 0.1, 10).cycle(mult=2)
     np.testing.assert_allclose(
         growing(10 + np.arange(20)), logarithmic(0.0, 0.1, 20)(np.arange(20))

@@ -174,6 +174,8 @@ def test_an_old_name_is_read_for_ever(monkeypatch):
         ("linear(1, 0, 4.096e6tok)", js.linear(1.0, 0.0, 1000)),
         ("linear(1, 0, 29%)", js.linear(1.0, 0.0, 290)),
         ("linear(1, 0, 0.7%)", js.linear(1.0, 0.0, 7)),
+        ("linear(1, 0, 0.9%)", js.linear(1.0, 0.0, 9)),
+        ("linear(1, 0, 1.1%)", js.linear(1.0, 0.0, 11)),
         ("linear(1, 0, 0%)", js.linear(1.0, 0.0, 0)),
         ("linear(1, 0, 100% - 1ep * 2)", js.linear(1.0, 0.0, 1000 - 88)),
         ("linear(1, 0, 10).shift(-1%)", js.linear(1.0, 0.0, 10).shift(-10)),

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from hypothesis import HealthCheck, Phase, given, settings
 from texts import ALGEBRA, STATEFUL, UNITS, mutated
-from trees import STEPS, build, ends, nested, value
+from trees import STEPS, build, ends, evaluate, nested, value
 
 import jaxsched as js
 from jaxsched import testing
@@ -54,14 +54,10 @@ def _lawful(tree: Any, number: int) -> None:
     assert schedule.steps == end, f"{schedule.steps} steps, not {end}"
     end = 7 if end is None else end
     held = np.asarray([end, end + 1, end + 1000])
-    with jax.disable_jit():
-        beyond = schedule(np.asarray([-(2**40), -1, *STEPS, 2**31, 2**40, *held, end - 1]))
-        after = (schedule.take(end) >> js.linear(3.0, 4.0, 5))(
-            np.asarray([*held, end + 5, end - 1])
-        )
-    with jax.enable_x64(True), jax.disable_jit():
-        exact = np.asarray(schedule(STEPS))
-    beyond, after = np.asarray(beyond), np.asarray(after)
+    beyond = evaluate(schedule, [-(2**40), -1, *STEPS, 2**31, 2**40, *held, end - 1])
+    after = evaluate(schedule.take(end) >> js.linear(3.0, 4.0, 5), [*held, end + 5, end - 1])
+    with jax.enable_x64(True):
+        exact = evaluate(schedule)
     assert np.all(np.isfinite(beyond)) and beyond.dtype == np.float32
     at = beyond[2 : 2 + len(STEPS)]
     assert np.all(beyond[:2] == at[0]), "it is not held before step 0"

@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 import jaxsched as js
+from jaxsched import testing
 
 LAST = 2**31 - 1
 few = settings(
@@ -270,6 +271,19 @@ def value(tree, t):
 STEPS = np.asarray([*range(48), 60, 93, 100, 1000, 2**24, 2**30, LAST - 40, LAST - 1, LAST])
 
 
+SIZE = 80  # of one size each operation is compiled once
+
+
 def evaluate(schedule, steps=STEPS):
-    with jax.disable_jit():  # a tree is a new program: compiling it takes longer than running it
-        return np.asarray(schedule(steps))
+    """The values, one operation after the other: to compile a new tree takes longer than that."""
+    steps = np.asarray(steps)
+    with jax.disable_jit():
+        if steps.ndim != 1:
+            return np.asarray(schedule(steps))
+        return np.asarray(schedule(np.resize(steps, max(SIZE, steps.size))))[: steps.size]
+
+
+def more_steps(schedule, size=32):
+    """What the laws of a schedule are to be asked of beside the surroundings of its lengths."""
+    some = {*testing._steps(schedule).tolist()}
+    return [t for t in range(size + len(some)) if t not in some][: max(size - len(some), 0)]

@@ -1,8 +1,8 @@
 """`keep_best`: which parameters are remembered, and when they are gone back to."""
 
+import functools
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,19 +20,31 @@ NAN, INF = float("nan"), float("inf")
 METRICS = [3.0, 2.0, NAN, 2.5, None, 1.0, INF, -INF, 1.0, 0.5, 0.9]
 
 
+@functools.cache
+def compiled(tx):
+    """Its update, and what is asked after each: every run of it calls one program."""
+
+    def update(state, params, metrics):
+        updates, state = tx.update(jnp.ones_like(params), state, params, **metrics)
+        finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)]
+        params = optax.apply_updates(params, updates)
+        return params, js.best_params(state), state, jnp.all(jnp.stack(finite))
+
+    return jax.jit(update)
+
+
 def run(tx, metrics, params=None, state=None):
     """The parameters that each update saw, the best after it, and the state at the end."""
     params = jnp.ones(3) if params is None else params
     state = tx.init(params) if state is None else state
-    update = jax.jit(lambda s, p, **kw: tx.update(jnp.ones_like(p), s, p, **kw))
     seen, best = [], []
     for metric in metrics:
         seen.append(np.asarray(params, np.float32)[0])
-        extra = {} if metric is None else {"value": jnp.float32(metric)}
-        updates, state = update(state, params, **extra)
-        params = optax.apply_updates(params, updates)
-        best.append(np.asarray(js.best_params(state), np.float32)[0])
-        chex.assert_tree_all_finite(state)
+        metrics = {} if metric is None else {"value": np.float32(metric)}
+        params, kept, state, finite = compiled(tx)(state, params, metrics)
+        best.append(np.asarray(kept, np.float32)[0])
+        assert finite, state
+    assert not best or best[-1] == np.asarray(js.best_params(state), np.float32)[0]
     return seen, best, params, state
 
 
@@ -68,6 +80,7 @@ def test_what_is_observed_is_of_the_parameters_of_the_next_update():
     assert js.best_params(state)["w"].tolist() == pytest.approx([0.8, 0.8])
 
 
+@functools.cache
 def plateau(backtrack=True, **options):
     rate = 0.1 * js.reduce_on_plateau(patience=2, factor=0.5)
     return js.keep_best(js.inject(optax.sgd, learning_rate=rate), backtrack=backtrack, **options)
