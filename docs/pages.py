@@ -42,7 +42,7 @@ REFERENCE = {
     "Looking": "plot simulate Simulated describe parse",
 }
 STATES = (
-    "ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
+    "PackedState ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
     "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
     "SnapshotsState MonitorState NoiseScaleState LikeParams"
 )

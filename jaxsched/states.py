@@ -1,6 +1,11 @@
-"""The classes of states, for annotations and for whoever looks into an optimizer's state."""
+"""The classes of states, for annotations and for whoever looks into an optimizer's state.
+
+What an optimizer holds is a `PackedState`. The others are records of named numbers, which are
+packed in it; `factors(opt_state)` returns those of rules.
+"""
 
 from jaxsched._core._packed import LikeParams as LikeParams
+from jaxsched._core._packed import PackedState as PackedState
 from jaxsched._diagnose._monitor import MonitorState as MonitorState
 from jaxsched._rules._feedback import FeedbackState as FeedbackState
 from jaxsched._rules._flat import FlatState as FlatState
@@ -27,6 +32,7 @@ __all__ = [
     "LikeParams",
     "MonitorState",
     "NoiseScaleState",
+    "PackedState",
     "PlateauState",
     "ScheduledState",
     "SkipSpikesState",

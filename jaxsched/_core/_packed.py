@@ -209,6 +209,11 @@ def opened(state: PackedState, *, read: bool = False) -> Any:
     places = tuple(layout.of(*kinds) for kinds in VECTORS)
     if read and all(map(_is_here, vectors)):
         numbers, arrays = _split_up(places, map(np.asarray, vectors)), state.arrays
+    elif any(isinstance(x, jax.ShapeDtypeStruct) for x in vectors):
+        numbers, arrays = (
+            jax.eval_shape(functools.partial(_split_up, places), vectors),
+            state.arrays,
+        )
     else:
         # A checkpoint may come back as NumPy's arrays, in which nothing can be set.
         numbers, arrays = _split(places, vectors), jax.tree.map(_on_device, state.arrays)

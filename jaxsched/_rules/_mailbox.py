@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import counted
 from jaxsched._core._numerics import real, saturated
 from jaxsched._core._require import finite_of, require
-from jaxsched._core._trees import found
+from jaxsched._core._trees import found, unpacked
 from jaxsched._rules import _metric_names
 
 
@@ -155,4 +155,4 @@ def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
 
 def listened(tree: Any) -> set[str]:
     """The metrics that somebody in a state listens to."""
-    return {path[-1].key for path, _ in found(Mail, tree)}
+    return {path[-1].key for path, _ in found(Mail, unpacked(tree))}

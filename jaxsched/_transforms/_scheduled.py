@@ -42,11 +42,7 @@ class Override(NamedTuple):
 
 
 class ScheduledState(NamedTuple):
-    """The state of every transform here. Scalars are float32 (float64 under x64) or int32.
-
-    The names in `overrides` and `factors` are marked, so that `optax.tree_utils.tree_get(state,
-    "learning_rate")` finds one value.
-    """
+    """The record of what follows schedules, and the state of what it makes of their values."""
 
     # int32: updates so far, which is the next step
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
