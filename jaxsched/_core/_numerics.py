@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 
@@ -27,7 +27,8 @@ def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
     sharding = jax.typeof(index).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return values[index]
-    return values.at[index].get(mode="clip", out_sharding=sharding)
+    spec = PartitionSpec(*sharding.spec, *[None] * (values.ndim - 1))
+    return values.at[index].get(mode="clip", out_sharding=NamedSharding(sharding.mesh, spec))
 
 
 def dot(a: Any, b: Any) -> jax.Array:

@@ -58,6 +58,7 @@ from jaxsched._core._writing import (
     whole,
 )
 from jaxsched._core._writing import operand as operand_text
+from jaxsched._schedules import _grouped
 from jaxsched._schedules._cycles import (
     Place,
     RealCycles,
@@ -129,7 +130,7 @@ class Schedule(Written):
             raise TypeError(f"a schedule takes an integer step, got {step!r}")
         if isinstance(step, np.ndarray):
             step = np.clip(step, 0, _clock.LAST).astype(np.int32)
-        return _evaluate(self, step)
+        return _evaluate(_computed(self), step)
 
     if TYPE_CHECKING:  # a field of some nodes, derived in others
 
@@ -155,6 +156,13 @@ class Schedule(Written):
     def _joins(self) -> Iterator[Jump]:
         """The steps where two pieces of a chain meet, with the values on both sides."""
         return iter(())
+
+    def _grouped(self) -> Schedule:
+        """The same schedule as it is computed: pieces of one structure are one computation."""
+        is_inside = lambda x: isinstance(x, Schedule) and x is not self
+        return jax.tree.map(
+            lambda x: x._grouped() if isinstance(x, Schedule) else x, self, is_leaf=is_inside
+        )
 
     def _stretched(self, steps: Length) -> Schedule:
         """The same schedule over another length."""
@@ -301,6 +309,17 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
 _config = cast(Any, jax.config)  # its attributes are made at run time
 
 
+def _computed(schedule: Schedule) -> Schedule:
+    """The schedule as it is computed; of plain numbers made once."""
+    kept = vars(schedule).get(RESIDENT, {})
+    if None in kept:
+        return kept[None]
+    grouped = schedule._grouped()
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves((schedule, grouped))):
+        vars(schedule)[RESIDENT] = {**kept, None: grouped}
+    return grouped
+
+
 def _resident(schedule: Schedule) -> Schedule:
     """The schedule with its numbers on the device: a call sends nothing but the step.
 
@@ -309,16 +328,17 @@ def _resident(schedule: Schedule) -> Schedule:
     try:
         mesh = jax.sharding.get_mesh()
     except ValueError:  # in what is being traced, where numbers are constants
-        return schedule
+        return _computed(schedule)
     place = mesh, _config.jax_default_device, _config.jax_enable_x64
     kept = vars(schedule).get(RESIDENT, {})
     if place in kept:
         return kept[place]
-    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
-        return schedule
+    grouped = _computed(schedule)
+    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(grouped)):
+        return grouped
     with jax.ensure_compile_time_eval():
-        resident = jax.tree.map(jnp.asarray, schedule)
-    vars(schedule)[RESIDENT] = {**kept, place: resident}
+        resident = jax.tree.map(jnp.asarray, grouped)
+    vars(schedule)[RESIDENT] = {**vars(schedule).get(RESIDENT, {}), place: resident}
     return resident
 
 
@@ -366,6 +386,11 @@ class Then(Schedule):
             value = jnp.where(_clock.before(t, start), value, piece.at(since))
         return value
 
+    def _grouped(self) -> Schedule:
+        same = cast(Then, super()._grouped())
+        form = _grouped.chain(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
+        return same if form is None else Grouped(form)
+
     def _stretched(self, steps: Length) -> Schedule:
         *earlier, last = self.pieces
         start = self._starts[-1]
@@ -396,6 +421,22 @@ class Then(Schedule):
             yield Jump(step, float(a(np.asarray([0, steps]))[-1]), float(b(np.asarray([0, 0]))[-1]))
 
 
+class Grouped(Schedule):
+    """A schedule as it is computed, where pieces of one structure are one computation."""
+
+    form: Any
+
+    @property
+    def steps(self) -> Length | None:
+        return self.form.steps
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.form.at(t)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return Grouped(self.form.stretched(steps))
+
+
 class Product(Schedule):
     """`a * b`, each a schedule or a plain number; n-ary."""
 
@@ -414,6 +455,10 @@ class Product(Schedule):
 
     def at(self, t: jax.Array) -> jax.Array:
         return multiplied(value_at(x, t) for x in self.factors)
+
+    def _grouped(self) -> Schedule:
+        same = cast(Product, super()._grouped())
+        return Product(_folded(same.factors, _times, 1.0))
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.factors):
@@ -451,6 +496,10 @@ class Sum(Schedule):
 
     def at(self, t: jax.Array) -> jax.Array:
         return added(value_at(x, t) for x in self.terms)
+
+    def _grouped(self) -> Schedule:
+        same = cast(Sum, super()._grouped())
+        return Sum(_folded(same.terms, _plus, 0.0))
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.terms):
@@ -938,12 +987,26 @@ def _product_text(factors: tuple[Any, ...]) -> str:
 
 def multiplied(values: Iterable[jax.Array]) -> jax.Array:
     """The product, saturated after each factor: of huge and tiny ones, no infinity and no NaN."""
-    return functools.reduce(lambda a, b: saturated(a * b), values)
+    return functools.reduce(_times, values)
 
 
 def added(values: Iterable[jax.Array]) -> jax.Array:
     """The sum, saturated."""
     return saturated(functools.reduce(operator.add, values))
+
+
+def _times(a: jax.Array, b: jax.Array) -> jax.Array:
+    return saturated(a * b)
+
+
+def _plus(a: jax.Array, b: jax.Array) -> jax.Array:
+    return saturated(a + b)
+
+
+def _folded(operands: tuple[Any, ...], operation: Any, start: float) -> tuple[Any, ...]:
+    """Operands, of which those of one structure are one."""
+    folds = _grouped.folds(operands, operation, start)
+    return tuple(Grouped(x) if isinstance(x, _grouped.Fold) else x for x in folds)
 
 
 def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
