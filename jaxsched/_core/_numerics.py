@@ -26,7 +26,7 @@ def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
     """values[index], sharded as the index is where shardings are types, which a gather asks."""
     sharding = jax.typeof(index).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
-        return values[index]
+        return values.at[index].get(mode="promise_in_bounds")
     spec = PartitionSpec(*sharding.spec, *[None] * (values.ndim - 1))
     return values.at[index].get(mode="clip", out_sharding=NamedSharding(sharding.mesh, spec))
 

@@ -86,10 +86,10 @@ class Several(Node):
 
     stack: Stack
     begins: Any = tree_field()
-    nth: Any = tree_field()  # which of them began last, when each piece of the chain begins
+    nth: Any = tree_field()  # which of them began last, by the piece of the chain; None: that one
 
     def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
-        index = looked_up(jnp.asarray(self.nth), piece)
+        index = piece if self.nth is None else looked_up(jnp.asarray(self.nth), piece)
         return self.stack.at(index, _since(t, looked_up(jnp.asarray(self.begins), index)))
 
 
@@ -108,28 +108,29 @@ class Chain(Node):
 
     parts: tuple[Several | One, ...]
     last: Any
-    begins: Any = tree_field()
+    end: Any = tree_field()  # when the last begins
+    begins: Any = tree_field()  # so many that their number is a power of two
     owner: Any = tree_field()  # to which part each piece belongs
 
     @property
     def steps(self) -> Length | None:
         steps = self.last.steps
-        return None if steps is None else _clock.add(_clock.read(self.begins[-1]), steps)
+        return None if steps is None else _clock.add(_clock.read(self.end), steps)
 
     def at(self, t: jax.Array) -> jax.Array:
         begins = jnp.asarray(self.begins)
-        piece = _last_begun(t, begins[:-1])
+        piece = _last_begun(t, begins)
         owner = looked_up(jnp.asarray(self.owner), piece)
         values = [part.at(t, piece) for part in self.parts]
         value = chosen(owner, values)
         return jnp.where(
-            _clock.before(t, begins[-1]), value, self.last.at(_since(t, begins[-1]))
+            _clock.before(t, self.end), value, self.last.at(_since(t, self.end))
         )
 
     def stretched(self, steps: Any) -> Chain:
-        start = _clock.read(self.begins[-1])
+        start = _clock.read(self.end)
         last = self.last._stretched(_clock.less(steps, start))
-        return Chain(self.parts, last, self.begins, self.owner)
+        return Chain(self.parts, last, self.end, self.begins, self.owner)
 
 
 class Choice(Node):
@@ -170,15 +171,18 @@ def chain(pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain
         return None
     begins = begins_of(lengths())
     parts = tuple(_part(pieces, begins, places) for places in groups)
-    return Chain(parts, pieces[-1], begins, _owners(groups, len(pieces) - 1))
+    owner = _owners(groups, len(pieces) - 1)
+    return Chain(parts, pieces[-1], begins[-1], _padded(begins[:-1]), owner)
 
 
 def _part(pieces: tuple[Any, ...], begins: Any, places: tuple[int, ...]) -> Several | One:
     if len(places) == 1:
         return One(pieces[places[0]], begins[places[0]])
+    stack, begins = Stack.of([pieces[k] for k in places]), begins[np.asarray(places)]
+    if len(places) == len(pieces) - 1:
+        return Several(stack, begins, None)
     passed = np.searchsorted(places, np.arange(len(pieces) - 1), side="right")
-    stack = Stack.of([pieces[k] for k in places])
-    return Several(stack, begins[np.asarray(places)], np.maximum(passed - 1, 0).astype(np.int32))
+    return Several(stack, begins, np.maximum(passed - 1, 0).astype(np.int32))
 
 
 def choice(index: Any, schedules: tuple[Any, ...]) -> tuple[Any, list[Any]] | None:
@@ -239,6 +243,13 @@ def begins_of(lengths: Sequence[Length]) -> Any:
     return jnp.concatenate([jnp.zeros(1, jnp.uint32), begins])
 
 
+def _padded(begins: Any) -> Any:
+    """Times of start, and so many of which none comes that their number is a power of two."""
+    more = 2 ** (len(begins) - 1).bit_length() - len(begins)
+    append = jnp.append if isinstance(begins, jax.Array) else np.append
+    return append(begins, np.full(more, LAST + 1, np.uint32))
+
+
 def chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
     """values[index], where all are there."""
     value = values[0]
@@ -255,9 +266,16 @@ def _owners(groups: list[tuple[int, ...]], size: int) -> np.ndarray:
 
 
 def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
-    """Which piece has begun last: a sum of comparisons, which any sharding of steps allows."""
-    later = jnp.expand_dims(begins[1:], range(t.ndim))
-    return jnp.sum(~_clock.before(jnp.expand_dims(t, -1), later), axis=-1, dtype=jnp.int32)
+    """Which piece has begun last, of those that begin together the last one.
+
+    By halves: the time is compared with the starts of 9 pieces of 300. A sum of all comparisons
+    would cost five times as much, and is no part of one kernel with what follows.
+    """
+    piece = jnp.zeros_like(t, dtype=jnp.int32)
+    for half in reversed(range((begins.shape[0] - 1).bit_length())):
+        begun = ~_clock.before(t, looked_up(begins, piece + 2**half))
+        piece = piece + begun.astype(jnp.int32) * 2**half
+    return piece
 
 
 def _since(t: jax.Array, start: Any) -> jax.Array:
