@@ -30,7 +30,7 @@ from jaxsched._core._numerics import (
     real,
     whole_if_due,
 )
-from jaxsched._core._position import fractions
+from jaxsched._core._position import counted, fractions
 from jaxsched._core._require import POSITIVE, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 
@@ -302,12 +302,17 @@ class Cosine(Curve):
     exponent: ArrayLike | None = number_field(default=None, within=POSITIVE)
     k: ArrayLike | None = number_field(default=None, within=POSITIVE)
 
+    def at(self, t: jax.Array) -> jax.Array:
+        if self.k is not None:
+            return super().at(t)
+        return blend(self.init_value, self.end_value, *self._whole(*counted(t, self.steps)))
+
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        done, left = _delayed(done, left, self.k)
-        of_init, of_end = half_cosine(done, left)
-        return (
-            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
-        )
+        return self._whole(*_delayed(done, left, self.k), 1.0)
+
+    def _whole(self, done: jax.Array, left: jax.Array, length: ArrayLike) -> Weights:
+        weights = half_cosine(done, left, length)
+        return weights if self.exponent is None else raised(*weights, self.exponent)
 
 
 cosine = factory(Cosine)
