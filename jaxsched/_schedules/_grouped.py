@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,58 +24,67 @@ from jax.extend.core.primitives import convert_element_type_p
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length
 from jaxsched._core._fields import choice_field, tree_field
-from jaxsched._core._node import Node, require_unstacked
+from jaxsched._core._node import Node, require_unstacked, same_leaf
 from jaxsched._core._numerics import looked_up, real
 
-# Fewer of one structure are written out.
-LEAST = 4
-# A chain of fewer pieces of which no two are alike is left as it is.
+# Fewer of one structure are written out. Measured on a CPU: to find the piece and to gather costs
+# what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
+LEAST = 8
+# A chain of fewer pieces, no two of them alike, is left as it is. In a longer one the starts would
+# be computed from all lengths before them.
 SHORT = 8
 
 
-class Timed(Protocol):
-    """What has a value at a time, and perhaps an end."""
-
-    @property
-    def steps(self) -> Length | None: ...
-    def at(self, t: jax.Array) -> jax.Array: ...
-
-
 class Stack(Node):
-    """Schedules of one structure as one, each of whose leaves has them along its first axis."""
+    """Schedules of one structure as one, each of whose leaves has them along its first axis.
+
+    But for a plain number that all of them share, which XLA may then know as a constant.
+    """
 
     leaves: tuple[Any, ...] = tree_field()
-    structure: Any = choice_field(kw_only=False)  # the tree, and which leaves are weakly typed
+    # The tree, which leaves are weakly typed, and the axis of each along which the schedules are.
+    structure: Any = choice_field(kw_only=False)
 
     @classmethod
     def of(cls, schedules: Sequence[Any]) -> Stack:
         rows = [jax.tree.leaves(schedule) for schedule in schedules]
+        columns = [*zip(*rows, strict=True)]
+        shared = [*map(_is_shared, columns)]
+        axes = tuple(None if one and not all(shared) else 0 for one in shared)
         weak = tuple(not hasattr(x, "dtype") or getattr(x, "weak_type", False) for x in rows[0])
-        leaves = tuple(_stacked(column) for column in zip(*rows, strict=True))
-        return cls(leaves, (jax.tree.structure(schedules[0]), weak))
+        leaves = (x[0] if axis is None else _stacked(x) for x, axis in zip(columns, axes))
+        return cls(tuple(leaves), (jax.tree.structure(schedules[0]), weak, axes))
 
     def row(self, leaves: Sequence[jax.Array]) -> Any:
         """One of the schedules, of its own leaves."""
-        tree, weak = self.structure
+        tree, weak, _ = self.structure
         schedule = jax.tree.unflatten(tree, map(_as_given, leaves, weak))
         require_unstacked(schedule)
         return schedule
 
     def each(self, f: Callable[[Any], Any]) -> Any:
         """What a function makes of each of the schedules."""
-        return jax.vmap(lambda leaves: f(self.row(leaves)))(list(map(jnp.asarray, self.leaves)))
+        mapped = jax.vmap(lambda leaves: f(self.row(leaves)), [[*self.structure[2]]])
+        return mapped([*map(jnp.asarray, self.leaves)])
+
+    def pick(self, index: jax.Array) -> list[jax.Array]:
+        """The leaves of the schedule with each index."""
+        leaves = zip(map(jnp.asarray, self.leaves), self.structure[2], strict=True)
+        return [x if axis is None else looked_up(x, index) for x, axis in leaves]
 
     def at(self, index: jax.Array, t: jax.Array) -> jax.Array:
         """The value at each time of the schedule with the index beside it."""
-        leaves = [looked_up(jnp.asarray(leaf), index) for leaf in self.leaves]
 
         def value(leaves: list[jax.Array], t: jax.Array) -> jax.Array:
             return real(self.row(leaves).at(t))
 
         # Axis by axis: flattened, steps would lose their sharding.
-        return functools.reduce(lambda f, _: jax.vmap(f), range(t.ndim), value)(leaves, t)
+        axes = [*self.structure[2]], 0
+        mapped = functools.reduce(lambda f, _: jax.vmap(f, axes), range(t.ndim), value)
+        return mapped(self.pick(index), t)
 
-    def longest(self) -> jax.Array | None:
+    @property
+    def steps(self) -> Length | None:
         """When the last of the schedules ends; None if they do not."""
         ends = self.each(lambda x: None if x.steps is None else _clock.read(x.steps))
         return None if ends is None else jnp.max(ends)
@@ -141,27 +150,34 @@ class Choice(Node):
 
     @property
     def steps(self) -> Length | None:
-        return self.stack.longest()
+        return self.stack.steps
 
     def at(self, t: jax.Array) -> jax.Array:
-        leaves = [jnp.asarray(leaf)[self.index] for leaf in self.stack.leaves]
-        return real(self.stack.row(leaves).at(t))
+        return real(self.stack.row(self.stack.pick(jnp.asarray(self.index))).at(t))
 
 
-class Fold(Node):
-    """What an associative operation makes of several of one structure."""
+class Combination(Node):
+    """A sum or a product: schedules of one structure are computed at once, and all combined."""
 
-    stack: Stack
-    operation: Callable[[Any, Any], Any] = choice_field(kw_only=False)
-    start: Any = choice_field(kw_only=False)
+    parts: tuple[Any, ...]
+    order: Any = choice_field(kw_only=False)  # of the operands, among the values of all parts
+    combined: Any = choice_field(kw_only=False)
 
     @property
     def steps(self) -> Length | None:
-        return self.stack.longest()
+        ends = [x.steps for x in self.parts if isinstance(x, Node)]
+        known = [steps for steps in ends if steps is not None]
+        return _clock.longest(*known) if len(known) == len(ends) else None
 
     def at(self, t: jax.Array) -> jax.Array:
-        values = self.stack.each(lambda x: real(x.at(t)))
-        return jax.lax.reduce(values, real(self.start), self.operation, (0,))
+        values = [value for part in self.parts for value in _values(part, t)]
+        return self.combined(values[k] for k in self.order)
+
+
+def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:
+    if isinstance(part, Stack):
+        return jnp.unstack(part.each(lambda x: real(x.at(t))))
+    return [part.at(t) if isinstance(part, Node) else real(part)]
 
 
 def chain(pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain | None:
@@ -186,31 +202,29 @@ def _part(pieces: tuple[Any, ...], begins: Any, places: tuple[int, ...]) -> Seve
 
 
 def choice(index: Any, schedules: tuple[Any, ...]) -> tuple[Any, list[Any]] | None:
-    """One of several in this form: an index, and of what; None if no more than a few are alike."""
+    """One of several in this form: an index, and of what; None if too few are alike."""
     groups = alike(schedules)
     if len(groups) == len(schedules):
         return None
     index = jnp.clip(jnp.asarray(index), 0, len(schedules) - 1)
-    nth = np.zeros(len(schedules), np.int32)
-    for places in groups:
-        nth[list(places)] = np.arange(len(places))
-    nth, owner = (jnp.asarray(x)[index] for x in (nth, _owners(groups, len(schedules))))
-    return owner, [
-        Choice(Stack.of([schedules[k] for k in places]), nth) if len(places) > 1
-        else schedules[places[0]]
-        for places in groups
-    ]
+    nth = looked_up(jnp.asarray(_within(groups, len(schedules))), index)
+    owner = looked_up(jnp.asarray(_owners(groups, len(schedules))), index)
+    parts = _stacks(schedules, groups)
+    return owner, [Choice(x, nth) if isinstance(x, Stack) else x for x in parts]
 
 
-def folds(
-    operands: tuple[Any, ...], operation: Callable[[Any, Any], Any], start: float
-) -> list[Any]:
-    """The operands of a sum or a product, of which those of one structure are one."""
-    return [
-        Fold(Stack.of([operands[k] for k in places]), operation, start) if len(places) > 1
-        else operands[places[0]]
-        for places in alike(operands)
-    ]
+def combination(operands: tuple[Any, ...], combined: Callable[[Any], Any]) -> Combination | None:
+    """A sum or a product in this form; None if too few of its operands are alike."""
+    groups = alike(operands)
+    if len(groups) == len(operands):
+        return None
+    order = np.argsort([k for places in groups for k in places])
+    return Combination(_stacks(operands, groups), tuple(order.tolist()), combined)
+
+
+def _stacks(schedules: tuple[Any, ...], groups: list[tuple[int, ...]]) -> tuple[Any, ...]:
+    several = ([schedules[k] for k in places] for places in groups)
+    return tuple(Stack.of(x) if len(x) > 1 else x[0] for x in several)
 
 
 def alike(schedules: Sequence[Any]) -> list[tuple[int, ...]]:
@@ -263,6 +277,20 @@ def _owners(groups: list[tuple[int, ...]], size: int) -> np.ndarray:
     for k, places in enumerate(groups):
         owner[list(places)] = k
     return owner
+
+
+def _within(groups: list[tuple[int, ...]], size: int) -> np.ndarray:
+    nth = np.zeros(size, np.int32)
+    for places in groups:
+        nth[list(places)] = np.arange(len(places))
+    return nth
+
+
+def _is_shared(column: tuple[Any, ...]) -> bool:
+    """Is it one plain number in all schedules?"""
+    first = column[0]
+    plain = all(isinstance(x, (int, float)) for x in column)
+    return plain and all(same_leaf(first, x) for x in column[1:])
 
 
 def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:

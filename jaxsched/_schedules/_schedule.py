@@ -458,7 +458,8 @@ class Product(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Product, super()._grouped())
-        return Product(_folded(same.factors, _times, 1.0))
+        form = _grouped.combination(same.factors, multiplied)
+        return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.factors):
@@ -499,7 +500,8 @@ class Sum(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Sum, super()._grouped())
-        return Sum(_folded(same.terms, _plus, 0.0))
+        form = _grouped.combination(same.terms, added)
+        return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.terms):
@@ -987,26 +989,12 @@ def _product_text(factors: tuple[Any, ...]) -> str:
 
 def multiplied(values: Iterable[jax.Array]) -> jax.Array:
     """The product, saturated after each factor: of huge and tiny ones, no infinity and no NaN."""
-    return functools.reduce(_times, values)
+    return functools.reduce(lambda a, b: saturated(a * b), values)
 
 
 def added(values: Iterable[jax.Array]) -> jax.Array:
     """The sum, saturated."""
     return saturated(functools.reduce(operator.add, values))
-
-
-def _times(a: jax.Array, b: jax.Array) -> jax.Array:
-    return saturated(a * b)
-
-
-def _plus(a: jax.Array, b: jax.Array) -> jax.Array:
-    return saturated(a + b)
-
-
-def _folded(operands: tuple[Any, ...], operation: Any, start: float) -> tuple[Any, ...]:
-    """Operands, of which those of one structure are one."""
-    folds = _grouped.folds(operands, operation, start)
-    return tuple(Grouped(x) if isinstance(x, _grouped.Fold) else x for x in folds)
 
 
 def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
