@@ -14,7 +14,7 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length
 from jaxsched._core._fields import length_field
 from jaxsched._core._require import Number, integer, length, refuse, require, sequence
-from jaxsched._schedules import _grouped
+from jaxsched._schedules._grouped import Selection
 from jaxsched._schedules._schedule import (
     AnySchedule,
     Grouped,
@@ -77,11 +77,8 @@ class Select(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Select, super()._grouped())
-        found = _grouped.choice(same.index, same.schedules)
-        if found is None:
-            return same
-        index, forms = found
-        return Select(index, tuple(Grouped(x) if isinstance(x, _grouped.Choice) else x for x in forms))
+        form = Selection.of(same.index, same.schedules)
+        return same if form is None else Grouped(form)
 
 
 def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:

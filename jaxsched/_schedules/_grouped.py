@@ -6,8 +6,8 @@ pieces of one structure, which are the same classes with numbers of the same kin
 differ in their numbers alone. So these are stacked, the piece that a step is in is found once, its
 numbers are gathered, and the formula runs once. A sum runs it on all rows at once.
 
-A schedule is brought into this form before it is computed, and for nothing else: what is printed,
-compared, stretched and learnt is the tree as it was built.
+A schedule is brought into one of these forms before it is computed, and for nothing else: what is
+printed, compared, stretched and learnt is the tree as it was built.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from jaxsched._core._numerics import looked_up, real
 # Fewer of one structure are written out. Measured on a CPU: to find the piece and to gather costs
 # what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
 LEAST = 8
-# A chain of fewer pieces, no two of them alike, is left as it is. In a longer one the starts would
-# be computed from all lengths before them.
+# A chain of fewer pieces, no two of them alike, is left as it is. In a longer one each start would
+# be computed from all the lengths before it.
 SHORT = 8
+
+Groups = list[tuple[int, ...]]  # the places of those that have one structure
 
 
 class Stack(Node):
@@ -41,19 +43,21 @@ class Stack(Node):
     But for a plain number that all of them share, which XLA may then know as a constant.
     """
 
-    leaves: tuple[Any, ...] = tree_field()
     # The tree, which leaves are weakly typed, and the axis of each along which the schedules are.
     structure: Any = choice_field(kw_only=False)
+    leaves: tuple[Any, ...] = tree_field()
 
     @classmethod
     def of(cls, schedules: Sequence[Any]) -> Stack:
-        rows = [jax.tree.leaves(schedule) for schedule in schedules]
-        columns = [*zip(*rows, strict=True)]
+        columns = [*zip(*map(jax.tree.leaves, schedules), strict=True)]
         shared = [*map(_is_shared, columns)]
         axes = tuple(None if one and not all(shared) else 0 for one in shared)
-        weak = tuple(not hasattr(x, "dtype") or getattr(x, "weak_type", False) for x in rows[0])
-        leaves = (x[0] if axis is None else _stacked(x) for x, axis in zip(columns, axes))
-        return cls(tuple(leaves), (jax.tree.structure(schedules[0]), weak, axes))
+        weak = tuple(_is_weak(column[0]) for column in columns)
+        leaves = (
+            column[0] if axis is None else _stacked(column)
+            for column, axis in zip(columns, axes, strict=True)
+        )
+        return cls((jax.tree.structure(schedules[0]), weak, axes), tuple(leaves))
 
     def row(self, leaves: Sequence[jax.Array]) -> Any:
         """One of the schedules, of its own leaves."""
@@ -70,7 +74,7 @@ class Stack(Node):
     def pick(self, index: jax.Array) -> list[jax.Array]:
         """The leaves of the schedule with each index."""
         leaves = zip(map(jnp.asarray, self.leaves), self.structure[2], strict=True)
-        return [x if axis is None else looked_up(x, index) for x, axis in leaves]
+        return [leaf if axis is None else looked_up(leaf, index) for leaf, axis in leaves]
 
     def at(self, index: jax.Array, t: jax.Array) -> jax.Array:
         """The value at each time of the schedule with the index beside it."""
@@ -118,8 +122,20 @@ class Chain(Node):
     parts: tuple[Several | One, ...]
     last: Any
     end: Any = tree_field()  # when the last begins
-    begins: Any = tree_field()  # so many that their number is a power of two
-    owner: Any = tree_field()  # to which part each piece belongs
+    begins: Any = tree_field()  # those of the others, and more up to a power of two
+    owner: Any = tree_field()  # the part that each of the others belongs to
+
+    @classmethod
+    def of(cls, pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain | None:
+        """From pieces, and the lengths of all but the last; None if nothing is to be won."""
+        *others, last = pieces
+        groups = alike(others)
+        if len(pieces) < SHORT and len(groups) == len(others):
+            return None
+        begins = begins_of(lengths())
+        parts = tuple(_part(others, begins[:-1], places) for places in groups)
+        owner = _by_place(groups, _owners(groups))
+        return cls(parts, last, begins[-1], _padded(begins[:-1]), owner)
 
     @property
     def steps(self) -> Length | None:
@@ -127,33 +143,14 @@ class Chain(Node):
         return None if steps is None else _clock.add(_clock.read(self.end), steps)
 
     def at(self, t: jax.Array) -> jax.Array:
-        begins = jnp.asarray(self.begins)
-        piece = _last_begun(t, begins)
+        piece = _last_begun(t, jnp.asarray(self.begins))
         owner = looked_up(jnp.asarray(self.owner), piece)
-        values = [part.at(t, piece) for part in self.parts]
-        value = chosen(owner, values)
-        return jnp.where(
-            _clock.before(t, self.end), value, self.last.at(_since(t, self.end))
-        )
+        value = _chosen(owner, [part.at(t, piece) for part in self.parts])
+        return jnp.where(_clock.before(t, self.end), value, self.last.at(_since(t, self.end)))
 
     def stretched(self, steps: Any) -> Chain:
-        start = _clock.read(self.end)
-        last = self.last._stretched(_clock.less(steps, start))
+        last = self.last._stretched(_clock.less(steps, _clock.read(self.end)))
         return Chain(self.parts, last, self.end, self.begins, self.owner)
-
-
-class Choice(Node):
-    """One of several of one structure."""
-
-    stack: Stack
-    index: Any = tree_field()
-
-    @property
-    def steps(self) -> Length | None:
-        return self.stack.steps
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return real(self.stack.row(self.stack.pick(jnp.asarray(self.index))).at(t))
 
 
 class Combination(Node):
@@ -163,86 +160,68 @@ class Combination(Node):
     order: Any = choice_field(kw_only=False)  # of the operands, among the values of all parts
     combined: Any = choice_field(kw_only=False)
 
+    @classmethod
+    def of(cls, operands: tuple[Any, ...], combined: Callable[[Any], Any]) -> Combination | None:
+        """From operands, and what makes one value of theirs; None if nothing is to be won."""
+        groups = alike(operands)
+        if len(groups) == len(operands):
+            return None
+        order = np.argsort([place for places in groups for place in places]).tolist()
+        return cls(_stacks(operands, groups), tuple(order), combined)
+
     @property
     def steps(self) -> Length | None:
-        ends = [x.steps for x in self.parts if isinstance(x, Node)]
-        known = [steps for steps in ends if steps is not None]
-        return _clock.longest(*known) if len(known) == len(ends) else None
+        return _longest(self.parts)
 
     def at(self, t: jax.Array) -> jax.Array:
         values = [value for part in self.parts for value in _values(part, t)]
         return self.combined(values[k] for k in self.order)
 
 
-def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:
-    if isinstance(part, Stack):
-        return jnp.unstack(part.each(lambda x: real(x.at(t))))
-    return [part.at(t) if isinstance(part, Node) else real(part)]
+class Selection(Node):
+    """One of several."""
+
+    parts: tuple[Any, ...]
+    owner: Any = tree_field()  # the part it belongs to, and which of those it is
+    nth: Any = tree_field()
+
+    @classmethod
+    def of(cls, index: Any, schedules: tuple[Any, ...]) -> Selection | None:
+        """From an index, and of what; None if nothing is to be won."""
+        groups = alike(schedules)
+        if len(groups) == len(schedules):
+            return None
+        owner = _by_place(groups, _owners(groups))
+        nth = _by_place(groups, [k for places in groups for k in range(len(places))])
+        return cls(_stacks(schedules, groups), _entry(owner, index), _entry(nth, index))
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest(self.parts)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return _chosen(jnp.asarray(self.owner), [self._value(part, t) for part in self.parts])
+
+    def _value(self, part: Any, t: jax.Array) -> jax.Array:
+        is_stack = isinstance(part, Stack)
+        return real((part.row(part.pick(jnp.asarray(self.nth))) if is_stack else part).at(t))
 
 
-def chain(pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain | None:
-    """A chain in this form, from its pieces and the lengths of all but the last."""
-    groups = alike(pieces[:-1])
-    if len(pieces) < SHORT and len(groups) == len(pieces) - 1:
-        return None
-    begins = begins_of(lengths())
-    parts = tuple(_part(pieces, begins, places) for places in groups)
-    owner = _owners(groups, len(pieces) - 1)
-    return Chain(parts, pieces[-1], begins[-1], _padded(begins[:-1]), owner)
-
-
-def _part(pieces: tuple[Any, ...], begins: Any, places: tuple[int, ...]) -> Several | One:
-    if len(places) == 1:
-        return One(pieces[places[0]], begins[places[0]])
-    stack, begins = Stack.of([pieces[k] for k in places]), begins[np.asarray(places)]
-    if len(places) == len(pieces) - 1:
-        return Several(stack, begins, None)
-    passed = np.searchsorted(places, np.arange(len(pieces) - 1), side="right")
-    return Several(stack, begins, np.maximum(passed - 1, 0).astype(np.int32))
-
-
-def choice(index: Any, schedules: tuple[Any, ...]) -> tuple[Any, list[Any]] | None:
-    """One of several in this form: an index, and of what; None if too few are alike."""
-    groups = alike(schedules)
-    if len(groups) == len(schedules):
-        return None
-    index = jnp.clip(jnp.asarray(index), 0, len(schedules) - 1)
-    nth = looked_up(jnp.asarray(_within(groups, len(schedules))), index)
-    owner = looked_up(jnp.asarray(_owners(groups, len(schedules))), index)
-    parts = _stacks(schedules, groups)
-    return owner, [Choice(x, nth) if isinstance(x, Stack) else x for x in parts]
-
-
-def combination(operands: tuple[Any, ...], combined: Callable[[Any], Any]) -> Combination | None:
-    """A sum or a product in this form; None if too few of its operands are alike."""
-    groups = alike(operands)
-    if len(groups) == len(operands):
-        return None
-    order = np.argsort([k for places in groups for k in places])
-    return Combination(_stacks(operands, groups), tuple(order.tolist()), combined)
-
-
-def _stacks(schedules: tuple[Any, ...], groups: list[tuple[int, ...]]) -> tuple[Any, ...]:
-    several = ([schedules[k] for k in places] for places in groups)
-    return tuple(Stack.of(x) if len(x) > 1 else x[0] for x in several)
-
-
-def alike(schedules: Sequence[Any]) -> list[tuple[int, ...]]:
+def alike(schedules: Sequence[Any]) -> Groups:
     """The places of those that have one structure; of too few, each is alone."""
-    places: dict[Any, list[int]] = {}
-    for k, schedule in enumerate(schedules):
+    found: dict[Any, list[int]] = {}
+    for place, schedule in enumerate(schedules):
         leaves, tree = jax.tree.flatten(schedule)
         kinds = tuple(map(_kind, leaves))
-        key = k if not leaves or None in kinds else (tree, kinds)
-        places.setdefault(key, []).append(k)
-    found = places.values()
-    several = [tuple(group) for group in found if len(group) >= LEAST]
-    alone = [(k,) for group in found if len(group) < LEAST for k in group]
+        key = place if not leaves or None in kinds else (tree, kinds)
+        found.setdefault(key, []).append(place)
+    several = [tuple(places) for places in found.values() if len(places) >= LEAST]
+    alone = [(place,) for places in found.values() if len(places) < LEAST for place in places]
     return sorted(several + alone)
 
 
 def begins_of(lengths: Sequence[Length]) -> Any:
-    """When each piece begins, and the one after them: uint32, and 2^31 where that is never."""
+    """When each piece begins, and what follows them: uint32, and 2^31 where that is never."""
     if all(isinstance(length, (int, float)) for length in lengths):
         begins = [0]
         for length in lengths:
@@ -250,11 +229,12 @@ def begins_of(lengths: Sequence[Length]) -> Any:
         return np.asarray(begins, np.uint32)
     steps = jnp.stack([_clock.read(length) for length in lengths]).astype(jnp.uint32)
     # In two halves, of which no sum wraps.
-    low = jnp.cumsum(steps & np.uint32(2**16 - 1), dtype=jnp.uint32)
+    half = np.uint32(2**16 - 1)
+    low = jnp.cumsum(steps & half, dtype=jnp.uint32)
     high = jnp.cumsum(steps >> np.uint32(16), dtype=jnp.uint32) + (low >> np.uint32(16))
-    begins = (high << np.uint32(16)) | (low & np.uint32(2**16 - 1))
+    begins = (high << np.uint32(16)) | (low & half)
     begins = jnp.where(high >= np.uint32(2**15), np.uint32(LAST + 1), begins)
-    return jnp.concatenate([jnp.zeros(1, jnp.uint32), begins])
+    return jnp.append(jnp.zeros(1, jnp.uint32), begins)
 
 
 def _padded(begins: Any) -> Any:
@@ -262,35 +242,6 @@ def _padded(begins: Any) -> Any:
     more = 2 ** (len(begins) - 1).bit_length() - len(begins)
     append = jnp.append if isinstance(begins, jax.Array) else np.append
     return append(begins, np.full(more, LAST + 1, np.uint32))
-
-
-def chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
-    """values[index], where all are there."""
-    value = values[0]
-    for k, other in enumerate(values[1:], start=1):
-        value = jnp.where(index < k, value, other)
-    return value
-
-
-def _owners(groups: list[tuple[int, ...]], size: int) -> np.ndarray:
-    owner = np.zeros(size, np.int32)
-    for k, places in enumerate(groups):
-        owner[list(places)] = k
-    return owner
-
-
-def _within(groups: list[tuple[int, ...]], size: int) -> np.ndarray:
-    nth = np.zeros(size, np.int32)
-    for places in groups:
-        nth[list(places)] = np.arange(len(places))
-    return nth
-
-
-def _is_shared(column: tuple[Any, ...]) -> bool:
-    """Is it one plain number in all schedules?"""
-    first = column[0]
-    plain = all(isinstance(x, (int, float)) for x in column)
-    return plain and all(same_leaf(first, x) for x in column[1:])
 
 
 def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
@@ -311,16 +262,78 @@ def _since(t: jax.Array, start: Any) -> jax.Array:
     return jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
 
 
+def _part(pieces: list[Any], begins: Any, places: tuple[int, ...]) -> Several | One:
+    if len(places) == 1:
+        return One(pieces[places[0]], begins[places[0]])
+    stack = Stack.of([pieces[place] for place in places])
+    if len(places) == len(pieces):
+        return Several(stack, begins, None)
+    begun = np.searchsorted(places, np.arange(len(pieces)), side="right")
+    nth = np.maximum(begun - 1, 0).astype(np.int32)
+    return Several(stack, begins[np.asarray(places)], nth)
+
+
+def _stacks(schedules: Sequence[Any], groups: Groups) -> tuple[Any, ...]:
+    several = ([schedules[place] for place in places] for places in groups)
+    return tuple(Stack.of(x) if len(x) > 1 else x[0] for x in several)
+
+
+def _by_place(groups: Groups, numbers: Sequence[int]) -> np.ndarray:
+    """What is told of the places of all groups, one after the other, by place."""
+    return np.asarray(numbers, np.int32)[np.argsort(np.concatenate(groups))]
+
+
+def _owners(groups: Groups) -> list[int]:
+    return [k for k, places in enumerate(groups) for _ in places]
+
+
+def _entry(row: np.ndarray, index: Any) -> Any:
+    """row[index], of the nearest index inside."""
+    if not isinstance(index, jax.Array):
+        return row[min(max(int(index), 0), len(row) - 1)]
+    return jnp.asarray(row)[jnp.clip(index, 0, len(row) - 1)]
+
+
+def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:
+    if isinstance(part, Stack):
+        return jnp.unstack(part.each(lambda x: real(x.at(t))))
+    return [part.at(t) if isinstance(part, Node) else real(part)]  # pyright: ignore
+
+
+def _longest(parts: tuple[Any, ...]) -> Length | None:
+    ends = [part.steps for part in parts if isinstance(part, Node)]  # pyright: ignore
+    known = [steps for steps in ends if steps is not None]
+    return _clock.longest(*known) if len(known) == len(ends) else None
+
+
+def _chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
+    """values[index], where all are there."""
+    value = values[0]
+    for k, other in enumerate(values[1:], start=1):
+        value = jnp.where(index < k, value, other)
+    return value
+
+
 def _kind(leaf: Any) -> Any:
     """What two leaves share that can be stacked; None of what cannot."""
     if isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
-        return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+        return leaf.shape, leaf.dtype, _is_weak(leaf)
     return type(leaf) if isinstance(leaf, (int, float)) else None
 
 
+def _is_shared(column: tuple[Any, ...]) -> bool:
+    """Is it one plain number in all schedules?"""
+    plain = all(isinstance(leaf, (int, float)) for leaf in column)
+    return plain and all(same_leaf(column[0], leaf) for leaf in column[1:])
+
+
 def _stacked(column: tuple[Any, ...]) -> Any:
-    arrays = any(isinstance(x, jax.Array) for x in column)
-    return jnp.stack(list(map(jnp.asarray, column))) if arrays else np.stack(column)
+    arrays = any(isinstance(leaf, jax.Array) for leaf in column)
+    return jnp.stack([*map(jnp.asarray, column)]) if arrays else np.stack(column)
+
+
+def _is_weak(leaf: Any) -> bool:
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
 
 
 def _as_given(leaf: jax.Array, weak: bool) -> jax.Array:

@@ -58,7 +58,6 @@ from jaxsched._core._writing import (
     whole,
 )
 from jaxsched._core._writing import operand as operand_text
-from jaxsched._schedules import _grouped
 from jaxsched._schedules._cycles import (
     Place,
     RealCycles,
@@ -68,6 +67,7 @@ from jaxsched._schedules._cycles import (
     end_of_whole,
     last_of,
 )
+from jaxsched._schedules._grouped import Chain, Combination
 from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
@@ -159,10 +159,11 @@ class Schedule(Written):
 
     def _grouped(self) -> Schedule:
         """The same schedule as it is computed: pieces of one structure are one computation."""
-        is_inside = lambda x: isinstance(x, Schedule) and x is not self
-        return jax.tree.map(
-            lambda x: x._grouped() if isinstance(x, Schedule) else x, self, is_leaf=is_inside
-        )
+
+        def is_inside(x: Any) -> bool:
+            return isinstance(x, Schedule) and x is not self
+
+        return jax.tree.map(lambda x: x._grouped() if is_inside(x) else x, self, is_leaf=is_inside)
 
     def _stretched(self, steps: Length) -> Schedule:
         """The same schedule over another length."""
@@ -388,7 +389,7 @@ class Then(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Then, super()._grouped())
-        form = _grouped.chain(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
+        form = Chain.of(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
         return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
@@ -458,7 +459,7 @@ class Product(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Product, super()._grouped())
-        form = _grouped.combination(same.factors, multiplied)
+        form = Combination.of(same.factors, multiplied)
         return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
@@ -500,7 +501,7 @@ class Sum(Schedule):
 
     def _grouped(self) -> Schedule:
         same = cast(Sum, super()._grouped())
-        form = _grouped.combination(same.terms, added)
+        form = Combination.of(same.terms, added)
         return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:

@@ -29,11 +29,19 @@ def mixed():
         for k, n in enumerate(LENGTHS)
         for x in (js.linear(0.1, 1.0 + k, n), js.cosine(1.0 + k, 0.2, n, k=2.0))
     ]
-    return [js.constant(0.5, 4), *pairs[:9], js.rex(1.0, 0.0, 3), *pairs[9:], js.geometric(1.0, 2.0, 6)]
+    return [
+        js.constant(0.5, 4),
+        *pairs[:9],
+        js.rex(1.0, 0.0, 3),
+        *pairs[9:],
+        js.geometric(1.0, 2.0, 6),
+    ]
 
 
 def functions():
-    return [js.from_function(lambda t, k=k: t.astype(float) * 0.1 + k).take(3) for k in range(9)] + cosines()
+    return [
+        js.from_function(lambda t, k=k: t.astype(float) * 0.1 + k).take(3) for k in range(9)
+    ] + cosines()
 
 
 def scaled():
