@@ -13,6 +13,7 @@ printed, compared, stretched and learnt is the tree as it was built.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,9 +31,6 @@ from jaxsched._core._numerics import looked_up, real
 # Fewer of one structure are written out. Measured on a CPU: to find the piece and to gather costs
 # what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
 LEAST = 8
-# A chain of fewer pieces, no two of them alike, is left as it is. In a longer one each start would
-# be computed from all the lengths before it.
-SHORT = 8
 
 Groups = list[tuple[int, ...]]  # the places of those that have one structure
 
@@ -130,7 +128,7 @@ class Chain(Node):
         """From pieces, and the lengths of all but the last; None if nothing is to be won."""
         *others, last = pieces
         groups = alike(others)
-        if len(pieces) < SHORT and len(groups) == len(others):
+        if len(groups) == len(others):
             return None
         begins = begins_of(lengths())
         parts = tuple(_part(others, begins[:-1], places) for places in groups)
@@ -227,8 +225,11 @@ def begins_of(lengths: Sequence[Length]) -> Any:
         for length in lengths:
             begins.append(min(begins[-1] + int(min(max(length, 0), LAST)), LAST + 1))
         return np.asarray(begins, np.uint32)
+    if len(lengths) < LEAST:
+        return [*itertools.accumulate(lengths, _clock.after, initial=jnp.zeros((), jnp.uint32))]
+    # Not one after the other: XLA would compute each anew from all the lengths before it. In two
+    # halves, of which no sum wraps.
     steps = jnp.stack([_clock.read(length) for length in lengths]).astype(jnp.uint32)
-    # In two halves, of which no sum wraps.
     half = np.uint32(2**16 - 1)
     low = jnp.cumsum(steps & half, dtype=jnp.uint32)
     high = jnp.cumsum(steps >> np.uint32(16), dtype=jnp.uint32) + (low >> np.uint32(16))

@@ -67,7 +67,7 @@ from jaxsched._schedules._cycles import (
     end_of_whole,
     last_of,
 )
-from jaxsched._schedules._grouped import Chain, Combination
+from jaxsched._schedules._grouped import Chain, Combination, begins_of
 from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
@@ -370,17 +370,10 @@ class Then(Schedule):
             starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
         return tuple(starts)
 
-    @property
-    def _begins(self) -> tuple[jax.Array, ...]:
-        """When each piece begins: uint32, and 2^31 where that is never."""
-        begins = [jnp.zeros((), jnp.uint32)]
-        for piece in self.pieces[:-1]:
-            begins.append(_clock.after(begins[-1], _clock.known(piece.steps)))
-        return tuple(begins)
-
     def at(self, t: jax.Array) -> jax.Array:
         value = self.pieces[0].at(t)
-        for start, piece in zip(self._begins[1:], self.pieces[1:], strict=True):
+        begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
+        for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
             # The clock is clamped before the piece sees it: a branch that `where` does not take
             # still has a gradient, and NaN * 0 is NaN.
             since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
