@@ -114,7 +114,10 @@ def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.A
 
 @jax.custom_jvp
 def _scaled(a: jax.Array, x: jax.Array) -> jax.Array:
-    """a * x for a finite x. Where `a` is a constant 0, XLA sees that there is nothing to do."""
+    """a * x for a finite x, with the slope x in `a` at zero too.
+
+    XLA leaves out what it sees to be zero. The product 0 * x it does not, since x might be NaN.
+    """
     return jnp.where(a == 0, 0, a * x)
 
 

@@ -303,15 +303,12 @@ class Cosine(Curve):
     k: ArrayLike | None = number_field(default=None, within=POSITIVE)
 
     def at(self, t: jax.Array) -> jax.Array:
-        if self.k is not None:
-            return super().at(t)
-        return blend(self.init_value, self.end_value, *self._whole(*counted(t, self.steps)))
+        # Without a power neither end needs a fraction that is exact.
+        parts = fractions(t, self.steps) if self.k is not None else counted(t, self.steps)
+        return blend(self.init_value, self.end_value, *self.weights(*parts))
 
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        return self._whole(*_delayed(done, left, self.k), 1.0)
-
-    def _whole(self, done: jax.Array, left: jax.Array, length: ArrayLike) -> Weights:
-        weights = half_cosine(done, left, length)
+    def weights(self, done: jax.Array, left: jax.Array, length: ArrayLike = 1.0) -> Weights:
+        weights = half_cosine(*_delayed(done, left, self.k), length)
         return weights if self.exponent is None else raised(*weights, self.exponent)
 
 
