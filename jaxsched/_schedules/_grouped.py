@@ -292,7 +292,7 @@ def _entry(row: np.ndarray, index: Any) -> Any:
     """row[index], of the nearest index inside."""
     if not isinstance(index, jax.Array):
         return row[min(max(int(index), 0), len(row) - 1)]
-    return jnp.asarray(row)[jnp.clip(index, 0, len(row) - 1)]
+    return looked_up(jnp.asarray(row), jnp.clip(index, 0, len(row) - 1))
 
 
 def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:

@@ -78,9 +78,10 @@ def test_a_chain_has_the_values_of_its_pieces(pieces):
 
 
 @chains
-def test_a_chain_keeps_the_laws(pieces):
-    testing.assert_total(chained(pieces))
-    testing.assert_held(chained(pieces))
+def test_what_is_made_of_pieces_keeps_the_laws(pieces):
+    testing.assert_schedule_laws(chained(pieces))
+    testing.assert_schedule_laws(functools.reduce(operator.add, pieces))
+    testing.assert_schedule_laws(js.select(5, pieces))
 
 
 def test_a_join_has_the_values_of_its_pieces():
@@ -211,7 +212,8 @@ def test_what_wraps_a_chain(wrap):
 def test_sharded_steps(pieces, kind):
     steps = np.arange(64, dtype=np.int32).reshape(16, 4)
     mesh = Mesh(np.array(jax.devices()[:8]).reshape(4, 2), ("a", "b"), axis_types=(kind,) * 2)
-    for schedule in (chained(pieces), functools.reduce(operator.add, pieces), js.select(3, pieces)):
+    total = functools.reduce(operator.add, pieces)
+    for schedule in (chained(pieces), total, js.select(jnp.asarray(3), pieces)):
         plain = schedule(steps)
         with jax.set_mesh(mesh):
             values = schedule(jax.device_put(steps, NamedSharding(mesh, P("a", "b"))))
