@@ -32,6 +32,9 @@ from jaxsched._core._numerics import looked_up, real
 # what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
 LEAST = 8
 
+# In a chain of fewer pieces, no two of them alike, each adds up the lengths before it.
+SHORT = 8
+
 Groups = list[tuple[int, ...]]  # the places of those that have one structure
 
 
@@ -128,7 +131,7 @@ class Chain(Node):
         """From pieces, and the lengths of all but the last; None if nothing is to be won."""
         *others, last = pieces
         groups = alike(others)
-        if len(groups) == len(others):
+        if len(groups) == len(others) and len(others) < SHORT:
             return None
         begins = begins_of(lengths())
         parts = tuple(_part(others, begins[:-1], places) for places in groups)
@@ -141,10 +144,14 @@ class Chain(Node):
         return None if steps is None else _clock.add(_clock.read(self.end), steps)
 
     def at(self, t: jax.Array) -> jax.Array:
+        alone = [part for part in self.parts if isinstance(part, One)]
+        value = self._searched(t) if len(alone) < len(self.parts) else _in_turn(alone, t)
+        return jnp.where(_clock.before(t, self.end), value, self.last.at(_since(t, self.end)))
+
+    def _searched(self, t: jax.Array) -> jax.Array:
         piece = _last_begun(t, jnp.asarray(self.begins))
         owner = looked_up(jnp.asarray(self.owner), piece)
-        value = _chosen(owner, [part.at(t, piece) for part in self.parts])
-        return jnp.where(_clock.before(t, self.end), value, self.last.at(_since(t, self.end)))
+        return _chosen(owner, [part.at(t, piece) for part in self.parts])
 
     def stretched(self, steps: Any) -> Chain:
         last = self.last._stretched(_clock.less(steps, _clock.read(self.end)))
@@ -225,7 +232,7 @@ def begins_of(lengths: Sequence[Length]) -> Any:
         for length in lengths:
             begins.append(min(begins[-1] + int(min(max(length, 0), LAST)), LAST + 1))
         return np.asarray(begins, np.uint32)
-    if len(lengths) < LEAST:
+    if len(lengths) < SHORT:
         return [*itertools.accumulate(lengths, _clock.after, initial=jnp.zeros((), jnp.uint32))]
     # Not one after the other: XLA would compute each anew from all the lengths before it. In two
     # halves, of which no sum wraps.
@@ -261,6 +268,14 @@ def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
 def _since(t: jax.Array, start: Any) -> jax.Array:
     # Clamped before the piece sees it: a branch that is not taken still has a gradient.
     return jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
+
+
+def _in_turn(pieces: list[One], t: jax.Array) -> jax.Array:
+    """A chain of which no two pieces are alike, written out."""
+    value = pieces[0].at(t, t)
+    for piece in pieces[1:]:
+        value = jnp.where(_clock.before(t, piece.begin), value, piece.at(t, t))
+    return value
 
 
 def _part(pieces: list[Any], begins: Any, places: tuple[int, ...]) -> Several | One:
