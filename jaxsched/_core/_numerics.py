@@ -31,6 +31,14 @@ def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
     return values.at[index].get(mode="clip", out_sharding=NamedSharding(sharding.mesh, spec))
 
 
+def periods(t: jax.Array, length: jax.Array) -> jax.Array:
+    """t // length for a time, which is not negative: of integers the quotient that truncates."""
+    length = length.astype(t.dtype)
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return t // length
+    return jax.lax.div(t, jnp.broadcast_to(length, t.shape))
+
+
 def dot(a: Any, b: Any) -> jax.Array:
     """The product of two trees of arrays, summed in float32 at least."""
     # Not `vdot`, which flattens: a sharded array would be gathered for it.

@@ -32,7 +32,7 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length, held, known
 from jaxsched._core._fields import form_field, in_form, kind_of, length_field, number_in
 from jaxsched._core._node import RESIDENT, require_unstacked, same_leaf
-from jaxsched._core._numerics import above_zero, growth, real, saturated
+from jaxsched._core._numerics import above_zero, growth, periods, real, saturated
 from jaxsched._core._powers import LOGARITHM, PARTS, Leaf
 from jaxsched._core._require import (
     Number,
@@ -430,6 +430,9 @@ class Grouped(Schedule):
     def _stretched(self, steps: Length) -> Schedule:
         return Grouped(self.form.stretched(steps))
 
+    def _text(self) -> str:
+        return f"<{type(self.form).__name__.lower()}>"
+
 
 class Product(Schedule):
     """`a * b`, each a schedule or a plain number; n-ary."""
@@ -712,8 +715,7 @@ class Hold(Retimed):
         return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
 
     def at(self, t: jax.Array) -> jax.Array:
-        each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)
-        return self.schedule.at(t // each)
+        return self.schedule.at(periods(t, jnp.maximum(_clock.read(self.each), 1)))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.hold({length_text(self.each)})"
