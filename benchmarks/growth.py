@@ -5,7 +5,12 @@ python benchmarks/growth.py
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
+import operator
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +69,92 @@ def by_pieces(turns: int) -> Table:
     columns = "pieces", "a step", "optax", "optax / jaxsched", "instructions", "optax's"
     note = "A chain by `>>`, against `optax.join_schedules` of the same pieces, in a compiled scan."
     return Table("With the number of pieces", note, columns, tuple(rows))
+
+
+def joined(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
+    """A join of cosines, no two alike."""
+    edges = [100 * n for n in range(1, pieces)]
+    ours = [js.cosine(1 / n, 0.1, 100 + n) for n in range(1, pieces + 1)]
+    other = [optax.cosine_decay_schedule(1 / n, 100 + n, 0.1 * n) for n in range(1, pieces + 1)]
+    return js.join(ours, edges), optax.join_schedules(other, edges)
+
+
+def mixed(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
+    """A warmup, and then a line and a cosine in turn."""
+    ours, other = [js.linear(0.0, 1.0, 50)], [optax.linear_schedule(0.0, 1.0, 50)]
+    for n in range(1, pieces // 2 + 1):
+        ours += [js.linear(1 / n, 0.5, 20 + n), js.cosine(0.5, 0.1 / n, 30)]
+        other += [
+            optax.linear_schedule(1 / n, 0.5, 20 + n),
+            optax.cosine_decay_schedule(0.5, 30, 0.2 / n),
+        ]
+    edges = itertools.accumulate(int(piece.steps or 0) for piece in ours[:-1])
+    return functools.reduce(operator.rshift, ours), optax.join_schedules(other, [*edges])
+
+
+def many(pieces: int) -> tuple[list[js.Schedule], list[optax.Schedule]]:
+    ours = [js.cosine(1.0, 0.5, 100 + n) for n in range(pieces)]
+    return ours, [optax.cosine_decay_schedule(1.0, 100 + n, 0.5) for n in range(pieces)]
+
+
+def summed(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
+    ours, other = many(pieces)
+    return functools.reduce(operator.add, ours), lambda t: sum(f(t) for f in other)
+
+
+def multiplied(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
+    ours, other = many(pieces)
+    return functools.reduce(operator.mul, ours), lambda t: math.prod(f(t) for f in other)
+
+
+def selected(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
+    ours, other = many(pieces)
+    index = jnp.asarray(pieces // 2)
+    return js.select(index, ours), lambda t: jnp.stack([f(t) for f in other])[index]
+
+
+MADE = {
+    "a join of cosines": (joined, (10, 100, 300)),
+    "a warmup, and lines and cosines in turn": (mixed, (10, 100, 200)),
+    "a sum of cosines": (summed, (10, 100)),
+    "a product of cosines": (multiplied, (10, 100)),
+    "one of several cosines": (selected, (10, 100)),
+}
+
+
+def compilation(schedule: Any, step: Any) -> float:
+    """The seconds until a first call runs, in a process that has compiled nothing."""
+    jax.clear_caches()
+    start = time.perf_counter()
+    jax.jit(lambda t: schedule(t)).lower(step).compile()
+    return time.perf_counter() - start
+
+
+def by_compilation(turns: int) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    for name, (made, sizes) in MADE.items():
+        for n in sizes:
+            cells: list[Any] = []
+            for step in (jnp.int32(3), jnp.arange(1000)):
+                ours, other = made(n)  # anew, for an object keeps the form it is computed in
+                compilation(ours, step), compilation(other, step)
+                both = [
+                    (compilation(made(n)[0], step), compilation(other, step))
+                    for _ in range(max(3, turns // 5))
+                ]
+                a, b = map(statistics.median, zip(*both, strict=True))
+                cells += [unit(a), unit(b), ratio([b / a for a, b in both])]
+            ours, other = made(n)
+            a, b, found = paired(scanned(ours, STEPS // 10), scanned(other, STEPS // 10), turns)
+            cells += [unit(10 * a / STEPS), unit(10 * b / STEPS), ratio(found)]
+            rows.append((name, n, *cells))
+    each = "optax", "optax / jaxsched"
+    columns = "what", "pieces", "scalar", *each, "array", *each, "a step in a scan", *each
+    note = (
+        "Tracing and compiling a call on one step and on an array of steps, with nothing compiled "
+        "before, and one step of a compiled scan; against the same made of optax's schedules."
+    )
+    return Table("To compile, with the number of pieces", note, columns, tuple(rows))
 
 
 def by_cycles(turns: int) -> Table:
@@ -155,8 +246,14 @@ def by_parameters(turns: int) -> Table:
 
 
 def tables(turns: int) -> list[Table]:
-    """All four."""
-    return [by_pieces(turns), by_cycles(turns), by_members(turns), by_parameters(turns)]
+    """All five."""
+    return [
+        by_pieces(turns),
+        by_compilation(turns),
+        by_cycles(turns),
+        by_members(turns),
+        by_parameters(turns),
+    ]
 
 
 if __name__ == "__main__":

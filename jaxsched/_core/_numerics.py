@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 
@@ -26,8 +26,17 @@ def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
     """values[index], sharded as the index is where shardings are types, which a gather asks."""
     sharding = jax.typeof(index).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
-        return values[index]
-    return values.at[index].get(mode="clip", out_sharding=sharding)
+        return values.at[index].get(mode="promise_in_bounds")
+    spec = PartitionSpec(*sharding.spec, *[None] * (values.ndim - 1))
+    return values.at[index].get(mode="clip", out_sharding=NamedSharding(sharding.mesh, spec))
+
+
+def periods(t: jax.Array, length: jax.Array) -> jax.Array:
+    """t // length for a time, which is not negative: of integers the quotient that truncates."""
+    length = length.astype(t.dtype)
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return t // length
+    return jax.lax.div(t, jnp.broadcast_to(length, t.shape))
 
 
 def dot(a: Any, b: Any) -> jax.Array:
@@ -69,14 +78,34 @@ def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax
     # log(a) from whichever of a and b = 1 - a is small; a = 0 is kept off the log's pole.
     near_one = jnp.log1p(-jnp.minimum(b, 0.5))
     log_a = jnp.where(b < 0.5, near_one, jnp.log(above_zero(a)))
-    inside = a > 0
-    a_power = jnp.where(inside, jnp.where(inside, a, 1) ** power, 0)
+    a_power = _powered(a, power)
     return a_power, jnp.where(a_power > 0.5, -jnp.expm1(power * log_a), 1 - a_power)
 
 
-def half_cosine(done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """((1 + cos(pi * done)) / 2, (1 - cos(pi * done)) / 2) for done + left = 1."""
-    return jnp.sin(jnp.pi / 2 * left) ** 2, jnp.sin(jnp.pi / 2 * done) ** 2
+@jax.custom_jvp
+def _powered(a: jax.Array, power: jax.Array) -> jax.Array:
+    """a**power for a in [0, 1] and a positive power: its slopes are finite at 0 too."""
+    return a**power
+
+
+@_powered.defjvp
+def _powered_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
+    (a, power), (by, more) = given, moved
+    value, inside = _powered(a, power), a > 0
+    base = jnp.where(inside, a, 1)
+    slope = power * base ** (power - 1) * by + value * jnp.log(base) * more
+    return value, jnp.where(inside, slope, 0)
+
+
+def half_cosine(
+    done: jax.Array, left: jax.Array, length: ArrayLike = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """((1 + cos(pi * x)) / 2, (1 - cos(pi * x)) / 2) for x = done / length, done + left = length.
+
+    Nothing has to be exact for it to be exactly 1: sin(pi / 2 * (1 - 1e-7))**2 rounds to 1.
+    """
+    quarter = jnp.pi / 2 / real(length)
+    return jnp.sin(quarter * left) ** 2, jnp.sin(quarter * done) ** 2
 
 
 def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.Array:
@@ -88,7 +117,22 @@ def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.A
     a, b = real(a), real(b)
     falls = jnp.abs(a) >= jnp.abs(b)
     w = jnp.where(falls, of_a, of_b)
-    return jnp.where(falls, a, b) * w + jnp.where(falls, b, a) * (1 - w)
+    return jnp.where(falls, a, b) * w + _scaled(jnp.where(falls, b, a), 1 - w)
+
+
+@jax.custom_jvp
+def _scaled(a: jax.Array, x: jax.Array) -> jax.Array:
+    """a * x for a finite x, with the slope x in `a` at zero too.
+
+    XLA leaves out what it sees to be zero. The product 0 * x it does not, since x might be NaN.
+    """
+    return jnp.where(a == 0, 0, a * x)
+
+
+@_scaled.defjvp
+def _scaled_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
+    (a, x), (more, by) = given, moved
+    return _scaled(a, x), more * x + a * by
 
 
 def whole_if_due(value: jax.Array, steps: ArrayLike, *ends: ArrayLike) -> jax.Array:

@@ -7,11 +7,12 @@ from jaxsched._core import _clock
 from jaxsched._core._numerics import real
 
 
-def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
-    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
+def counted(
+    t: jax.Array, steps: _clock.Length | _clock.Beyond
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The steps that are done and left at time `t`, and their sum, which is at least 1.
 
-    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
-    near the end of a curve, and `1 - left` none near its start.
+    Of a length of no steps one step is done.
     """
     more = real(0.0)
     if isinstance(steps, _clock.Beyond):
@@ -23,11 +24,23 @@ def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.A
         steps = _clock.read(steps)
     left = _clock.remaining(t, steps)
     steps = steps.astype(t.dtype)
-    done = jnp.minimum(t, steps)
     whole = jnp.where(steps > 0, steps, jnp.ones_like(steps))
-    length = real(whole) + more
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        done = jnp.where(left > 0, jnp.minimum(t, whole), whole)
+    else:
+        done = whole - left
+    return real(done), real(left) + more, real(whole) + more
+
+
+def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
+    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
+
+    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
+    near the end of a curve, and `1 - left` none near its start.
+    """
+    done, left, length = counted(t, steps)
     # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
     return (
-        jnp.where((left <= 0) & (more <= 0), 1, real(done) / length),
-        jnp.where(left >= whole, 1, (real(left) + more) / length),
+        jnp.where(done >= length, 1, done / length),
+        jnp.where(left >= length, 1, left / length),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length
 from jaxsched._core._fields import length_field
 from jaxsched._core._require import Number, integer, length, refuse, require, sequence
+from jaxsched._schedules._grouped import Selection
 from jaxsched._schedules._schedule import (
     AnySchedule,
+    Grouped,
     Schedule,
     Then,
     as_schedule,
@@ -72,6 +74,11 @@ class Select(Schedule):
         for k, schedule in enumerate(self.schedules[1:], start=1):
             value = jnp.where(jnp.asarray(self.index) < k, value, schedule.at(t))
         return value
+
+    def _grouped(self) -> Schedule:
+        same = cast(Select, super()._grouped())
+        form = Selection.of(same.index, same.schedules)
+        return same if form is None else Grouped(form)
 
 
 def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:

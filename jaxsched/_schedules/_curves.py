@@ -30,7 +30,7 @@ from jaxsched._core._numerics import (
     real,
     whole_if_due,
 )
-from jaxsched._core._position import fractions
+from jaxsched._core._position import counted, fractions
 from jaxsched._core._require import POSITIVE, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 
@@ -302,12 +302,14 @@ class Cosine(Curve):
     exponent: ArrayLike | None = number_field(default=None, within=POSITIVE)
     k: ArrayLike | None = number_field(default=None, within=POSITIVE)
 
-    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        done, left = _delayed(done, left, self.k)
-        of_init, of_end = half_cosine(done, left)
-        return (
-            (of_init, of_end) if self.exponent is None else raised(of_init, of_end, self.exponent)
-        )
+    def at(self, t: jax.Array) -> jax.Array:
+        # Without a power neither end needs a fraction that is exact.
+        parts = fractions(t, self.steps) if self.k is not None else counted(t, self.steps)
+        return blend(self.init_value, self.end_value, *self.weights(*parts))
+
+    def weights(self, done: jax.Array, left: jax.Array, length: ArrayLike = 1.0) -> Weights:
+        weights = half_cosine(*_delayed(done, left, self.k), length)
+        return weights if self.exponent is None else raised(*weights, self.exponent)
 
 
 cosine = factory(Cosine)

@@ -18,7 +18,7 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length, held
 from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, form_field, in_form, length_field, number_field
-from jaxsched._core._numerics import above_zero, blend, growth, raised, real, saturated
+from jaxsched._core._numerics import above_zero, blend, growth, periods, raised, real, saturated
 from jaxsched._core._powers import LOGARITHM
 from jaxsched._core._require import (
     NOT_NEGATIVE,
@@ -275,7 +275,7 @@ def _periods(t: jax.Array, steps: ArrayLike, staircase: bool) -> jax.Array:
     """t / steps; whole ones only for a staircase, counted in integers."""
     if not staircase:
         return real(t) / jnp.maximum(real(steps), 1)
-    return real(t // jnp.maximum(_clock.read(steps), 1).astype(t.dtype))
+    return real(periods(t, jnp.maximum(_clock.read(steps), 1)))
 
 
 def _stairs(steps: Any) -> Iterable[int]:

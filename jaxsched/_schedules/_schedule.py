@@ -32,7 +32,7 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length, held, known
 from jaxsched._core._fields import form_field, in_form, kind_of, length_field, number_in
 from jaxsched._core._node import RESIDENT, require_unstacked, same_leaf
-from jaxsched._core._numerics import above_zero, growth, real, saturated
+from jaxsched._core._numerics import above_zero, growth, periods, real, saturated
 from jaxsched._core._powers import LOGARITHM, PARTS, Leaf
 from jaxsched._core._require import (
     Number,
@@ -67,6 +67,7 @@ from jaxsched._schedules._cycles import (
     end_of_whole,
     last_of,
 )
+from jaxsched._schedules._grouped import Chain, Combination, begins_of
 from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
@@ -129,7 +130,7 @@ class Schedule(Written):
             raise TypeError(f"a schedule takes an integer step, got {step!r}")
         if isinstance(step, np.ndarray):
             step = np.clip(step, 0, _clock.LAST).astype(np.int32)
-        return _evaluate(self, step)
+        return _evaluate(_computed(self), step)
 
     if TYPE_CHECKING:  # a field of some nodes, derived in others
 
@@ -155,6 +156,14 @@ class Schedule(Written):
     def _joins(self) -> Iterator[Jump]:
         """The steps where two pieces of a chain meet, with the values on both sides."""
         return iter(())
+
+    def _grouped(self) -> Schedule:
+        """The same schedule as it is computed: pieces of one structure are one computation."""
+
+        def is_inside(x: Any) -> bool:
+            return isinstance(x, Schedule) and x is not self
+
+        return jax.tree.map(lambda x: x._grouped() if is_inside(x) else x, self, is_leaf=is_inside)
 
     def _stretched(self, steps: Length) -> Schedule:
         """The same schedule over another length."""
@@ -301,6 +310,17 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
 _config = cast(Any, jax.config)  # its attributes are made at run time
 
 
+def _computed(schedule: Schedule) -> Schedule:
+    """The schedule as it is computed; of plain numbers made once."""
+    kept = vars(schedule).get(RESIDENT, {})
+    if None in kept:
+        return kept[None]
+    grouped = schedule._grouped()
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves((schedule, grouped))):
+        vars(schedule)[RESIDENT] = {**kept, None: grouped}
+    return grouped
+
+
 def _resident(schedule: Schedule) -> Schedule:
     """The schedule with its numbers on the device: a call sends nothing but the step.
 
@@ -309,16 +329,17 @@ def _resident(schedule: Schedule) -> Schedule:
     try:
         mesh = jax.sharding.get_mesh()
     except ValueError:  # in what is being traced, where numbers are constants
-        return schedule
+        return _computed(schedule)
     place = mesh, _config.jax_default_device, _config.jax_enable_x64
     kept = vars(schedule).get(RESIDENT, {})
     if place in kept:
         return kept[place]
-    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(schedule)):
-        return schedule
+    grouped = _computed(schedule)
+    if any(isinstance(leaf, (Tracer, Schedule)) for leaf in jax.tree.leaves(grouped)):
+        return grouped
     with jax.ensure_compile_time_eval():
-        resident = jax.tree.map(jnp.asarray, schedule)
-    vars(schedule)[RESIDENT] = {**kept, place: resident}
+        resident = jax.tree.map(jnp.asarray, grouped)
+    vars(schedule)[RESIDENT] = {**vars(schedule).get(RESIDENT, {}), place: resident}
     return resident
 
 
@@ -349,22 +370,20 @@ class Then(Schedule):
             starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
         return tuple(starts)
 
-    @property
-    def _begins(self) -> tuple[jax.Array, ...]:
-        """When each piece begins: uint32, and 2^31 where that is never."""
-        begins = [jnp.zeros((), jnp.uint32)]
-        for piece in self.pieces[:-1]:
-            begins.append(_clock.after(begins[-1], _clock.known(piece.steps)))
-        return tuple(begins)
-
     def at(self, t: jax.Array) -> jax.Array:
         value = self.pieces[0].at(t)
-        for start, piece in zip(self._begins[1:], self.pieces[1:], strict=True):
+        begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
+        for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
             # The clock is clamped before the piece sees it: a branch that `where` does not take
             # still has a gradient, and NaN * 0 is NaN.
             since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
             value = jnp.where(_clock.before(t, start), value, piece.at(since))
         return value
+
+    def _grouped(self) -> Schedule:
+        same = cast(Then, super()._grouped())
+        form = Chain.of(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
+        return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
         *earlier, last = self.pieces
@@ -396,6 +415,25 @@ class Then(Schedule):
             yield Jump(step, float(a(np.asarray([0, steps]))[-1]), float(b(np.asarray([0, 0]))[-1]))
 
 
+class Grouped(Schedule):
+    """A schedule as it is computed, where pieces of one structure are one computation."""
+
+    form: Any
+
+    @property
+    def steps(self) -> Length | None:
+        return self.form.steps
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self.form.at(t)
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return Grouped(self.form.stretched(steps))
+
+    def _text(self) -> str:
+        return f"<{type(self.form).__name__.lower()}>"
+
+
 class Product(Schedule):
     """`a * b`, each a schedule or a plain number; n-ary."""
 
@@ -414,6 +452,11 @@ class Product(Schedule):
 
     def at(self, t: jax.Array) -> jax.Array:
         return multiplied(value_at(x, t) for x in self.factors)
+
+    def _grouped(self) -> Schedule:
+        same = cast(Product, super()._grouped())
+        form = Combination.of(same.factors, multiplied)
+        return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.factors):
@@ -451,6 +494,11 @@ class Sum(Schedule):
 
     def at(self, t: jax.Array) -> jax.Array:
         return added(value_at(x, t) for x in self.terms)
+
+    def _grouped(self) -> Schedule:
+        same = cast(Sum, super()._grouped())
+        form = Combination.of(same.terms, added)
+        return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
         if _several(self.terms):
@@ -667,8 +715,7 @@ class Hold(Retimed):
         return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
 
     def at(self, t: jax.Array) -> jax.Array:
-        each = jnp.maximum(_clock.read(self.each), 1).astype(t.dtype)
-        return self.schedule.at(t // each)
+        return self.schedule.at(periods(t, jnp.maximum(_clock.read(self.each), 1)))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.hold({length_text(self.each)})"

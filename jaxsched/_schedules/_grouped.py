@@ -1,0 +1,359 @@
+"""Pieces of one structure are one computation on stacked numbers.
+
+Written out, a chain of three hundred cosines is three hundred copies of one formula. Each of them
+is traced, compiled and run at every step, and one of them is asked for. But schedules are data: two
+pieces of one structure, which are the same classes with numbers of the same kinds and shapes,
+differ in their numbers alone. So these are stacked, the piece that a step is in is found once, its
+numbers are gathered, and the formula runs once. A sum runs it on all rows at once.
+
+A schedule is brought into one of these forms before it is computed, and for nothing else: what is
+printed, compared, stretched and learnt is the tree as it was built.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core.primitives import convert_element_type_p
+
+from jaxsched._core import _clock
+from jaxsched._core._clock import LAST, Length
+from jaxsched._core._fields import choice_field, tree_field
+from jaxsched._core._node import Node, require_unstacked, same_leaf
+from jaxsched._core._numerics import looked_up, real
+
+# Fewer of one structure are written out. Measured on a CPU: to find the piece and to gather costs
+# what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
+LEAST = 8
+
+# In a chain of fewer pieces, no two of them alike, each adds up the lengths before it.
+SHORT = 8
+
+Groups = list[tuple[int, ...]]  # the places of those that have one structure
+
+
+class Stack(Node):
+    """Schedules of one structure as one, each of whose leaves has them along its first axis.
+
+    But for a plain number that all of them share, which XLA may then know as a constant.
+    """
+
+    # The tree, which leaves are weakly typed, and the axis of each along which the schedules are.
+    structure: Any = choice_field(kw_only=False)
+    leaves: tuple[Any, ...] = tree_field()
+
+    @classmethod
+    def of(cls, schedules: Sequence[Any]) -> Stack:
+        columns = [*zip(*map(jax.tree.leaves, schedules), strict=True)]
+        shared = [*map(_is_shared, columns)]
+        axes = tuple(None if one and not all(shared) else 0 for one in shared)
+        weak = tuple(_is_weak(column[0]) for column in columns)
+        leaves = (
+            column[0] if axis is None else _stacked(column)
+            for column, axis in zip(columns, axes, strict=True)
+        )
+        return cls((jax.tree.structure(schedules[0]), weak, axes), tuple(leaves))
+
+    def row(self, leaves: Sequence[jax.Array]) -> Any:
+        """One of the schedules, of its own leaves."""
+        tree, weak, _ = self.structure
+        schedule = jax.tree.unflatten(tree, map(_as_given, leaves, weak))
+        require_unstacked(schedule)
+        return schedule
+
+    def each(self, f: Callable[[Any], Any]) -> Any:
+        """What a function makes of each of the schedules."""
+        mapped = jax.vmap(lambda leaves: f(self.row(leaves)), [[*self.structure[2]]])
+        return mapped([*map(jnp.asarray, self.leaves)])
+
+    def pick(self, index: jax.Array) -> list[jax.Array]:
+        """The leaves of the schedule with each index."""
+        leaves = zip(map(jnp.asarray, self.leaves), self.structure[2], strict=True)
+        return [leaf if axis is None else looked_up(leaf, index) for leaf, axis in leaves]
+
+    def at(self, index: jax.Array, t: jax.Array) -> jax.Array:
+        """The value at each time of the schedule with the index beside it."""
+
+        def value(leaves: list[jax.Array], t: jax.Array) -> jax.Array:
+            return real(self.row(leaves).at(t))
+
+        # Axis by axis: flattened, steps would lose their sharding.
+        axes = [*self.structure[2]], 0
+        mapped = functools.reduce(lambda f, _: jax.vmap(f, axes), range(t.ndim), value)
+        return mapped(self.pick(index), t)
+
+    @property
+    def steps(self) -> Length | None:
+        """When the last of the schedules ends; None if they do not."""
+        ends = self.each(lambda x: None if x.steps is None else _clock.read(x.steps))
+        return None if ends is None else jnp.max(ends)
+
+
+class Several(Node):
+    """Pieces of a chain, of one structure."""
+
+    stack: Stack
+    begins: Any = tree_field()
+    nth: Any = tree_field()  # which of them began last, by the piece of the chain; None: that one
+
+    def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
+        index = piece if self.nth is None else looked_up(jnp.asarray(self.nth), piece)
+        return self.stack.at(index, _since(t, looked_up(jnp.asarray(self.begins), index)))
+
+
+class One(Node):
+    """A piece of a chain."""
+
+    piece: Any
+    begin: Any = tree_field()
+
+    def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
+        return self.piece.at(_since(t, self.begin))
+
+
+class Chain(Node):
+    """Pieces one after the other. The last, which is the one to be stretched, is apart."""
+
+    parts: tuple[Several | One, ...]
+    last: Any
+    end: Any = tree_field()  # when the last begins
+    begins: Any = tree_field()  # those of the others, and more up to a power of two
+    owner: Any = tree_field()  # the part that each of the others belongs to
+
+    @classmethod
+    def of(cls, pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain | None:
+        """From pieces, and the lengths of all but the last; None if nothing is to be won."""
+        *others, last = pieces
+        groups = alike(others)
+        if len(groups) == len(others) and len(others) < SHORT:
+            return None
+        begins = begins_of(lengths())
+        parts = tuple(_part(others, begins[:-1], places) for places in groups)
+        owner = _by_place(groups, _owners(groups))
+        return cls(parts, last, begins[-1], _padded(begins[:-1]), owner)
+
+    @property
+    def steps(self) -> Length | None:
+        steps = self.last.steps
+        return None if steps is None else _clock.add(_clock.read(self.end), steps)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        alone = [part for part in self.parts if isinstance(part, One)]
+        value = self._searched(t) if len(alone) < len(self.parts) else _in_turn(alone, t)
+        return jnp.where(_clock.before(t, self.end), value, self.last.at(_since(t, self.end)))
+
+    def _searched(self, t: jax.Array) -> jax.Array:
+        piece = _last_begun(t, jnp.asarray(self.begins))
+        owner = looked_up(jnp.asarray(self.owner), piece)
+        return _chosen(owner, [part.at(t, piece) for part in self.parts])
+
+    def stretched(self, steps: Any) -> Chain:
+        last = self.last._stretched(_clock.less(steps, _clock.read(self.end)))
+        return Chain(self.parts, last, self.end, self.begins, self.owner)
+
+
+class Combination(Node):
+    """A sum or a product: schedules of one structure are computed at once, and all combined."""
+
+    parts: tuple[Any, ...]
+    order: Any = choice_field(kw_only=False)  # of the operands, among the values of all parts
+    combined: Any = choice_field(kw_only=False)
+
+    @classmethod
+    def of(cls, operands: tuple[Any, ...], combined: Callable[[Any], Any]) -> Combination | None:
+        """From operands, and what makes one value of theirs; None if nothing is to be won."""
+        groups = alike(operands)
+        if len(groups) == len(operands):
+            return None
+        order = np.argsort([place for places in groups for place in places]).tolist()
+        return cls(_stacks(operands, groups), tuple(order), combined)
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest(self.parts)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        values = [value for part in self.parts for value in _values(part, t)]
+        return self.combined(values[k] for k in self.order)
+
+
+class Selection(Node):
+    """One of several."""
+
+    parts: tuple[Any, ...]
+    owner: Any = tree_field()  # the part it belongs to, and which of those it is
+    nth: Any = tree_field()
+
+    @classmethod
+    def of(cls, index: Any, schedules: tuple[Any, ...]) -> Selection | None:
+        """From an index, and of what; None if nothing is to be won."""
+        groups = alike(schedules)
+        if len(groups) == len(schedules):
+            return None
+        owner = _by_place(groups, _owners(groups))
+        nth = _by_place(groups, [k for places in groups for k in range(len(places))])
+        return cls(_stacks(schedules, groups), _entry(owner, index), _entry(nth, index))
+
+    @property
+    def steps(self) -> Length | None:
+        return _longest(self.parts)
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return _chosen(jnp.asarray(self.owner), [self._value(part, t) for part in self.parts])
+
+    def _value(self, part: Any, t: jax.Array) -> jax.Array:
+        is_stack = isinstance(part, Stack)
+        return real((part.row(part.pick(jnp.asarray(self.nth))) if is_stack else part).at(t))
+
+
+def alike(schedules: Sequence[Any]) -> Groups:
+    """The places of those that have one structure; of too few, each is alone."""
+    found: dict[Any, list[int]] = {}
+    for place, schedule in enumerate(schedules):
+        leaves, tree = jax.tree.flatten(schedule)
+        kinds = tuple(map(_kind, leaves))
+        key = place if not leaves or None in kinds else (tree, kinds)
+        found.setdefault(key, []).append(place)
+    several = [tuple(places) for places in found.values() if len(places) >= LEAST]
+    alone = [(place,) for places in found.values() if len(places) < LEAST for place in places]
+    return sorted(several + alone)
+
+
+def begins_of(lengths: Sequence[Length]) -> Any:
+    """When each piece begins, and what follows them: uint32, and 2^31 where that is never."""
+    if all(isinstance(length, (int, float)) for length in lengths):
+        begins = [0]
+        for length in lengths:
+            begins.append(min(begins[-1] + int(min(max(length, 0), LAST)), LAST + 1))
+        return np.asarray(begins, np.uint32)
+    if len(lengths) < SHORT:
+        return [*itertools.accumulate(lengths, _clock.after, initial=jnp.zeros((), jnp.uint32))]
+    # Not one after the other: XLA would compute each anew from all the lengths before it. In two
+    # halves, of which no sum wraps.
+    steps = jnp.stack([_clock.read(length) for length in lengths]).astype(jnp.uint32)
+    half = np.uint32(2**16 - 1)
+    low = jnp.cumsum(steps & half, dtype=jnp.uint32)
+    high = jnp.cumsum(steps >> np.uint32(16), dtype=jnp.uint32) + (low >> np.uint32(16))
+    begins = (high << np.uint32(16)) | (low & half)
+    begins = jnp.where(high >= np.uint32(2**15), np.uint32(LAST + 1), begins)
+    return jnp.append(jnp.zeros(1, jnp.uint32), begins)
+
+
+def _padded(begins: Any) -> Any:
+    """Times of start, and so many of which none comes that their number is a power of two."""
+    more = 2 ** (len(begins) - 1).bit_length() - len(begins)
+    append = jnp.append if isinstance(begins, jax.Array) else np.append
+    return append(begins, np.full(more, LAST + 1, np.uint32))
+
+
+def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
+    """Which piece has begun last, of those that begin together the last one.
+
+    By halves: the time is compared with the starts of 9 pieces of 300. A sum of all comparisons
+    would cost five times as much, and is no part of one kernel with what follows.
+    """
+    piece = jnp.zeros_like(t, dtype=jnp.int32)
+    for half in reversed(range((begins.shape[0] - 1).bit_length())):
+        begun = ~_clock.before(t, looked_up(begins, piece + 2**half))
+        piece = piece + begun.astype(jnp.int32) * 2**half
+    return piece
+
+
+def _since(t: jax.Array, start: Any) -> jax.Array:
+    # Clamped before the piece sees it: a branch that is not taken still has a gradient.
+    return jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
+
+
+def _in_turn(pieces: list[One], t: jax.Array) -> jax.Array:
+    """A chain of which no two pieces are alike, written out."""
+    value = pieces[0].at(t, t)
+    for piece in pieces[1:]:
+        value = jnp.where(_clock.before(t, piece.begin), value, piece.at(t, t))
+    return value
+
+
+def _part(pieces: list[Any], begins: Any, places: tuple[int, ...]) -> Several | One:
+    if len(places) == 1:
+        return One(pieces[places[0]], begins[places[0]])
+    stack = Stack.of([pieces[place] for place in places])
+    if len(places) == len(pieces):
+        return Several(stack, begins, None)
+    begun = np.searchsorted(places, np.arange(len(pieces)), side="right")
+    nth = np.maximum(begun - 1, 0).astype(np.int32)
+    return Several(stack, begins[np.asarray(places)], nth)
+
+
+def _stacks(schedules: Sequence[Any], groups: Groups) -> tuple[Any, ...]:
+    several = ([schedules[place] for place in places] for places in groups)
+    return tuple(Stack.of(x) if len(x) > 1 else x[0] for x in several)
+
+
+def _by_place(groups: Groups, numbers: Sequence[int]) -> np.ndarray:
+    """What is told of the places of all groups, one after the other, by place."""
+    return np.asarray(numbers, np.int32)[np.argsort(np.concatenate(groups))]
+
+
+def _owners(groups: Groups) -> list[int]:
+    return [k for k, places in enumerate(groups) for _ in places]
+
+
+def _entry(row: np.ndarray, index: Any) -> Any:
+    """row[index], of the nearest index inside."""
+    if not isinstance(index, jax.Array):
+        return row[min(max(int(index), 0), len(row) - 1)]
+    return looked_up(jnp.asarray(row), jnp.clip(index, 0, len(row) - 1))
+
+
+def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:
+    if isinstance(part, Stack):
+        return jnp.unstack(part.each(lambda x: real(x.at(t))))
+    return [part.at(t) if isinstance(part, Node) else real(part)]  # pyright: ignore
+
+
+def _longest(parts: tuple[Any, ...]) -> Length | None:
+    ends = [part.steps for part in parts if isinstance(part, Node)]  # pyright: ignore
+    known = [steps for steps in ends if steps is not None]
+    return _clock.longest(*known) if len(known) == len(ends) else None
+
+
+def _chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
+    """values[index], where all are there."""
+    value = values[0]
+    for k, other in enumerate(values[1:], start=1):
+        value = jnp.where(index < k, value, other)
+    return value
+
+
+def _kind(leaf: Any) -> Any:
+    """What two leaves share that can be stacked; None of what cannot."""
+    if isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
+        return leaf.shape, leaf.dtype, _is_weak(leaf)
+    return type(leaf) if isinstance(leaf, (int, float)) else None
+
+
+def _is_shared(column: tuple[Any, ...]) -> bool:
+    """Is it one plain number in all schedules?"""
+    plain = all(isinstance(leaf, (int, float)) for leaf in column)
+    return plain and all(same_leaf(column[0], leaf) for leaf in column[1:])
+
+
+def _stacked(column: tuple[Any, ...]) -> Any:
+    arrays = any(isinstance(leaf, jax.Array) for leaf in column)
+    return jnp.stack([*map(jnp.asarray, column)]) if arrays else np.stack(column)
+
+
+def _is_weak(leaf: Any) -> bool:
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
+
+
+def _as_given(leaf: jax.Array, weak: bool) -> jax.Array:
+    """A leaf as strongly typed as it is outside."""
+    if not weak:
+        return leaf
+    return convert_element_type_p.bind(leaf, new_dtype=leaf.dtype, weak_type=True, sharding=None)
