@@ -36,7 +36,8 @@ class Tunable(Rule):
 
     def value(self, state: TunableState, t: jax.Array) -> jax.Array:
         leaves = [state.numbers[place.name] for place in places(self.schedule)]
-        return jax.tree.unflatten(jax.tree.structure(self.schedule), leaves).at(t)
+        schedule: Schedule = jax.tree.unflatten(jax.tree.structure(self.schedule), leaves)
+        return schedule._grouped().at(t)
 
     @property
     def _is_curve(self) -> bool:

@@ -46,8 +46,8 @@ class Until(Rule):
         return state._replace(start=start, begun=state.begun | state.triggered)
 
     def value(self, state: UntilState, t: jax.Array) -> jax.Array:
-        after = self.b.at(_clock.since(t, state.start))
-        return jnp.where(state.begun, after, self.a.at(t))
+        a, b = self.a._grouped(), self.b._grouped()
+        return jnp.where(state.begun, b.at(_clock.since(t, state.start)), a.at(t))
 
     @property
     def _later(self) -> Schedule:

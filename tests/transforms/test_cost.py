@@ -52,7 +52,7 @@ def above(rate):
 @pytest.mark.parametrize(
     ("rate", "fusions"),
     [
-        (RATE, 1),
+        (RATE, 2),
         (RATE * js.reduce_on_plateau(), 3),
         (RATE * js.greedy(), 3),
         (RATE * js.until(js.constant(1.0), js.linear(1.0, 0.0, 5)), 3),
