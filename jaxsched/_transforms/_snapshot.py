@@ -76,7 +76,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
       et al., 2018, https://arxiv.org/abs/1803.05407.
     """
     call = "snapshot"
-    cycles = as_schedule(call, schedule)
+    cycles = as_schedule(call, schedule)._grouped()
     size = static_length(call, keep=keep)
 
     def init(params: optax.Params) -> SnapshotsState:

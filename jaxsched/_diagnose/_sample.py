@@ -1,0 +1,65 @@
+"""A fixed sample of the numbers of a tree, from which sums over all of them are estimated.
+
+Of a large array it is whole rows, as far apart as they can be; of a small one it is all. A sum over
+the sample of an array is scaled by how many numbers there are for each in it, so that a large layer
+counts as much as it should. The rows are the same at every step, so that two samples may be
+multiplied. To take a strided slice moves nothing between devices, however the array is sharded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core._numerics import dot, real
+
+OF_ONE = 2**13  # numbers of one array
+OF_ALL = 2**18  # numbers of all arrays together: 1 MiB in float32
+
+
+def sampled(tree: Any) -> Any:
+    """The sample of each array in a tree."""
+    most = _most([math.prod(jnp.shape(x)) for x in jax.tree.leaves(tree)])
+    return jax.tree.map(lambda x: _rows(jnp.asarray(x), most), tree)
+
+
+def weights(tree: Any) -> list[float]:
+    """For how many numbers each number in the sample of an array stands."""
+    shapes = jax.eval_shape(sampled, tree)
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)
+    return [math.prod(jnp.shape(x)) / max(math.prod(y.shape), 1) for x, y in pairs]
+
+
+def estimated(scales: Sequence[float], a: Any, b: Any) -> jax.Array:
+    """The sum of the products of two trees, from their samples."""
+    pairs = zip(scales, jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum((real(scale) * dot(x, y) for scale, x, y in pairs), start=real(0.0))
+
+
+def _most(sizes: list[int]) -> int:
+    """How many numbers of one array, so that all together are not too many: the small are whole."""
+    left = OF_ALL
+    for done, size in enumerate(sorted(sizes)):
+        share = left // (len(sizes) - done)
+        if size > share:
+            return min(share, OF_ONE)
+        left -= size
+    return OF_ONE
+
+
+def _rows(x: jax.Array, most: int) -> jax.Array:
+    shape, counts = x.shape, list(x.shape)
+    # From the longest axis on that is not the last, along which a row lies.
+    axes = sorted(range(x.ndim - 1), key=lambda axis: -shape[axis])
+    for axis in [*axes, *range(x.ndim)[-1:]]:
+        others = math.prod(counts) // max(counts[axis], 1)
+        counts[axis] = max(min(shape[axis], most // max(others, 1)), min(shape[axis], 1))
+    steps = [size // max(count, 1) or 1 for size, count in zip(shape, counts, strict=True)]
+    spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(counts, steps, strict=True)]
+    starts = [(size - span) // 2 for size, span in zip(shape, spans, strict=True)]
+    limits = [start + span for start, span in zip(starts, spans, strict=True)]
+    return jax.lax.slice(x, starts, limits, steps)

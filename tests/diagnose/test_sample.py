@@ -1,0 +1,93 @@
+"""What `monitor` reads of large gradients: how far an estimate is off, and what it costs."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxsched as js
+from jaxsched._diagnose._sample import OF_ALL, OF_ONE, estimated, sampled, weights
+
+# Layers of very unequal sizes and scales, as in a language model.
+SHAPES = {
+    "embedding": ((5000, 64), 0.01),
+    "wide": ((64, 3000), 1.0),
+    "kernel": ((3, 3, 128, 96), 0.3),
+    "bias": ((96,), 5.0),
+    "scale": ((), 2.0),
+    "long": ((100_000,), 0.1),
+    "row": ((2, 50_000), 0.2),
+}
+
+
+def gradients(seed):
+    draw = np.random.default_rng(seed)
+    return {k: jnp.asarray(s * draw.normal(size=n), jnp.float32) for k, (n, s) in SHAPES.items()}
+
+
+def exact(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(float(np.sum(np.asarray(x, float) * np.asarray(y, float))) for x, y in pairs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_norm_and_cosine_are_near_the_exact_ones(seed):
+    a, noise = gradients(seed), gradients(100 + seed)
+    b = jax.tree.map(lambda x, y: 0.6 * x + 0.8 * y, a, noise)
+    scales, x, y = weights(a), sampled(a), sampled(b)
+    aa, bb, ab = (float(estimated(scales, *pair)) for pair in ((x, x), (y, y), (x, y)))
+    np.testing.assert_allclose(np.sqrt(aa), np.sqrt(exact(a, a)), rtol=0.02)
+    cosine = exact(a, b) / np.sqrt(exact(a, a) * exact(b, b))
+    np.testing.assert_allclose(ab / np.sqrt(aa * bb), cosine, atol=0.02)
+
+
+def test_estimates_are_right_in_the_mean():
+    errors = []
+    for seed in range(40):
+        a = gradients(seed)
+        errors.append(float(estimated(weights(a), sampled(a), sampled(a))) / exact(a, a) - 1)
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(len(errors)) + 1e-4
+    assert np.std(errors) < 0.02
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (7,), (OF_ONE,), (OF_ONE + 1,), (10**7,), (3, 10**6), (10**6, 3), (0, 5)]
+)
+def test_a_sample_is_whole_rows_of_no_more_than_its_share(shape):
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    found = jax.eval_shape(sampled, x)
+    assert found.size <= OF_ONE and (found.size > 0) == (x.size > 0)
+    if x.size <= OF_ONE:
+        assert found.shape == x.shape
+    assert found.size >= min(x.size, OF_ONE) // 2
+
+
+def test_many_arrays_share_one_mebibyte():
+    shapes = [(768,)] * 98 + [(768, 3072)] * 24 + [(50_257, 768)] + [(768, 768)] * 48
+    tree = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    found = jax.eval_shape(sampled, tree)
+    total = sum(x.size for x in found)
+    assert OF_ALL // 2 < total <= OF_ALL
+    assert all(x.shape == (768,) for x in found[:98]), "the small ones are whole"
+    state = jax.eval_shape(js.monitor().init, tree)
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    assert held <= 2**20 + 4096
+
+
+@pytest.mark.parametrize("spec", [P("d"), P(None, "d")])
+def test_nothing_is_gathered_of_sharded_gradients(spec):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    x = jax.ShapeDtypeStruct((4096, 1024), jnp.float32, sharding=NamedSharding(mesh, spec))
+    tx = js.monitor()
+    state = jax.eval_shape(tx.init, x)
+    text = jax.jit(tx.update).lower(x, state, x).compile().as_text()
+    moved = re.findall(r"= (\S+) (all-gather|all-to-all|collective-permute)\(", text)
+    sizes = [
+        np.prod([int(n) for n in re.findall(r"\d+", shape.split("[")[1].split("]")[0])] or [1])
+        for shape, _ in moved
+    ]
+    assert all(size <= OF_ONE for size in sizes), moved
