@@ -15,6 +15,7 @@ of the records. Beside the vectors are only long rings, and what has the shape o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import urllib.parse
@@ -115,7 +116,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """How many numbers it is."""
-        return math.prod(self.shape)
+        return math.prod(self.shape) if self.shape else 1
 
     @property
     def way(self) -> tuple[str, ...]:
@@ -140,7 +141,8 @@ def entries_of(key: str) -> list[Entry]:
     return [entry(label) for label in key.split("/") if label]
 
 
-class Layout(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Layout:
     """How a record is packed."""
 
     tree: Any  # the structure of the record
@@ -148,15 +150,26 @@ class Layout(NamedTuple):
     classes: str  # of the records in it
     fields: tuple[str, ...]
 
-    def of(self, *kinds: str) -> tuple[Entry, ...]:
-        """The entries of some kinds."""
-        return tuple(entry for entry in self.entries if entry.kind in kinds)
+    @functools.cached_property
+    def places(self) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+        """What stands in the vector of floats, and in that of ints."""
+        floats, ints = (tuple(x for x in self.entries if x.kind in kinds) for kinds in VECTORS)
+        return floats, ints
 
-    @property
+    @functools.cached_property
     def key(self) -> tuple[str, str]:
         """The keys of the two vectors."""
-        floats, ints = ([x.label for x in self.of(*kinds)] for kinds in VECTORS)
+        floats, ints = ([x.label for x in places] for places in self.places)
         return "/".join(floats), "/".join([self.classes, *ints])
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.tree, self.entries, self.classes, self.fields
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)
 
 
 # Every layout that this process has packed, or read from a pickle. The keys of a state say what its
@@ -206,17 +219,14 @@ def opened(state: PackedState, *, read: bool = False) -> Any:
     To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.
     """
     layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
-    places = tuple(layout.of(*kinds) for kinds in VECTORS)
     if read and all(map(_is_here, vectors)):
-        numbers, arrays = _split_up(places, map(np.asarray, vectors)), state.arrays
+        numbers, arrays = _split_up(layout, map(np.asarray, vectors)), state.arrays
     elif any(isinstance(x, jax.ShapeDtypeStruct) for x in vectors):
-        numbers, arrays = (
-            jax.eval_shape(functools.partial(_split_up, places), vectors),
-            state.arrays,
-        )
+        split = functools.partial(_split_up, layout)
+        numbers, arrays = jax.eval_shape(split, vectors), state.arrays
     else:
         # A checkpoint may come back as NumPy's arrays, in which nothing can be set.
-        numbers, arrays = _split(places, vectors), jax.tree.map(_on_device, state.arrays)
+        numbers, arrays = _split(layout, vectors), jax.tree.map(_on_device, state.arrays)
     floats, ints = map(iter, numbers)
 
     def leaf(entry: Entry) -> Any:
@@ -310,25 +320,24 @@ def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> 
     inner_state = arrays.pop(INNER, ())
     # A state keeps its width, whatever that of the process is.
     width = jnp.result_type(_vector(like.floats) if like is not None and like.floats else float)
-    places = tuple(layout.of(*kinds) for kinds in VECTORS)
     numbers = [[leaf for entry, leaf in pairs if entry.kind in kinds] for kinds in VECTORS]
-    vectors = _joined(places, width, numbers)
+    vectors = _joined(layout, width, numbers)
     floats, ints = ({k: x} if x.shape[-1] else {} for k, x in zip(layout.key, vectors, strict=True))
     return PackedState(floats, ints, arrays, inner_state)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _joined(places: Any, width: Any, numbers: list[list[Any]]) -> list[jax.Array]:
+def _joined(layout: Layout, width: Any, numbers: list[list[Any]]) -> list[jax.Array]:
     """The two vectors of numbers; those of a stack have axes in front."""
     fronts = [
         jnp.shape(x)[: jnp.ndim(x) - len(place.shape)]
-        for entries, values in zip(places, numbers, strict=True)
+        for entries, values in zip(layout.places, numbers, strict=True)
         for place, x in zip(entries, values, strict=True)
     ]
     front = jnp.broadcast_shapes(*fronts)
     return [
         _vector_of(entries, values, front, dtype)
-        for entries, values, dtype in zip(places, numbers, (width, jnp.int32), strict=True)
+        for entries, values, dtype in zip(layout.places, numbers, (width, jnp.int32), strict=True)
     ]
 
 
@@ -355,14 +364,16 @@ def parts(entries: Sequence[Entry], vector: Any) -> list[Any]:
     found, start = list[Any](), 0
     for entry in entries:
         stop = start + entry.size
-        x = vector[..., start:stop].reshape((*vector.shape[:-1], *entry.shape))
+        x = vector[..., start:stop] if entry.shape else vector[..., start]
+        if len(entry.shape) > 1:
+            x = x.reshape((*vector.shape[:-1], *entry.shape))
         found.append(x != 0 if entry.kind == FLAG else x)
         start = stop
     return found
 
 
-def _split_up(places: Any, vectors: Iterable[Any]) -> list[list[Any]]:
-    return [parts(entries, vector) for entries, vector in zip(places, vectors, strict=True)]
+def _split_up(layout: Layout, vectors: Iterable[Any]) -> list[list[Any]]:
+    return [parts(entries, vector) for entries, vector in zip(layout.places, vectors, strict=True)]
 
 
 _split = functools.partial(jax.jit, static_argnums=0, inline=True)(_split_up)
