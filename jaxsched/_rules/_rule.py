@@ -72,6 +72,11 @@ class Rule(Stateful):
         return not self._is_curve and self._at_first() == 1
 
     @property
+    def _axes(self) -> tuple[str, ...]:
+        """The mapped axes that it agrees over."""
+        return ()
+
+    @property
     def _later(self) -> Schedule | None:
         """The schedule that begins when it is triggered, if it can be."""
         return None
@@ -139,6 +144,10 @@ class Listener(Rule):
     def hears_nonfinite(self) -> bool:
         """Does it react to what is NaN or infinite, too?"""
         return False
+
+    @property
+    def _axes(self) -> tuple[str, ...]:
+        return (self.axis_name,) if isinstance(self.axis_name, str) else self.axis_name or ()
 
     def _begun(self, params: Any) -> Heard:
         return Heard(_mailbox.empty(self.metric), fresh(self.start(params)))

@@ -9,7 +9,6 @@ the state records is what was used.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide
 from jaxsched._core._packed import LikeParams
-from jaxsched._rules._rule import Listener
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._transform import transform
@@ -93,9 +91,8 @@ def scheduled(
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
     rules = [rule for slot in reacting.values() for rule in slot.rules]
-    axes = [rule.axis_name for rule in rules if isinstance(rule, Listener)]
-    named = [(axis,) if isinstance(axis, str) else axis for axis in axes if axis is not None]
-    return transform(init, update, tuple(dict.fromkeys(itertools.chain(*named))) or None)
+    axes = dict.fromkeys(axis for rule in rules for axis in rule._axes)
+    return transform(init, update, tuple(axes) or None)
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
