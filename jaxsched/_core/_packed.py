@@ -89,16 +89,15 @@ class PackedState(NamedTuple):
         return self.__getattr__("count")
 
     def __getattr__(self, name: str) -> Any:
-        fields = () if name.startswith("_") else layout_of(self).fields
-        if name not in fields:
+        layout = None if name.startswith("_") else _known(self)
+        if layout is None or name not in layout.fields:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        value = opened(self)[fields.index(name)]
+        value = opened(self)[layout.fields.index(name)]
         return ReadOnly(value) if isinstance(value, dict) else value
 
     def __repr__(self) -> str:
         # Shown by errors of `optax.tree_utils.tree_set`, too.
-        fields: Any = self[:2]
-        if all(isinstance(x, dict) for x in fields) and _key(self) in _layouts:
+        if _known(self) is not None:
             return f"<{opened(self)}, which `override(opt_state, ...)` and the like change>"
         return f"PackedState{tuple(self)}"
 
@@ -184,18 +183,22 @@ def _restored(layout: Layout, *fields: Any) -> PackedState:
 
 def layout_of(state: PackedState) -> Layout:
     """How the record of a state is packed."""
-    key = _key(state)
-    if key not in _layouts:
+    layout = _known(state)
+    if layout is None:
+        names = " ".join([*state.floats, *state.ints]).replace("/", " ")
         raise ValueError(
-            "no optimizer of this process has a state of these numbers: "
-            f"{' '.join(key).replace('/', ' ')}. Build the optimizer first, and use "
-            "`graft(tx.init(params), old_state)` if it has changed."
+            f"no optimizer of this process has a state of these numbers: {names}. Build the "
+            "optimizer first, and use `graft(tx.init(params), old_state)` if it has changed."
         )
-    return _layouts[key]
+    return layout
 
 
-def _key(state: PackedState) -> tuple[str, str]:
-    return "".join(state.floats), "".join(state.ints)
+def _known(state: PackedState) -> Layout | None:
+    """Its layout, unless it is of another process, or has something else in place of arrays."""
+    vectors: Any = state[:2]
+    if not all(isinstance(x, dict) for x in vectors):
+        return None
+    return _layouts.get(("".join(state.floats), "".join(state.ints)))
 
 
 def packed(record: Any, like: PackedState | None = None) -> PackedState:
