@@ -38,8 +38,9 @@ def fresh():
 def on(mesh):
     """What a run is made of, and where: the matrices in pieces, the numbers everywhere."""
 
-    where = [NamedSharding(mesh, P()), None, NamedSharding(mesh, P("rows", "columns"))]
-    return jax.tree.map(lambda x: x.update(sharding=where[x.ndim]), jax.eval_shape(fresh))
+    everywhere, parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("rows", "columns"))
+    places = [everywhere, everywhere, parts]  # by rank
+    return jax.tree.map(lambda x: x.update(sharding=places[x.ndim]), jax.eval_shape(fresh))
 
 
 @jax.jit
