@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+BLOCK = 32  # numbers that are selected together: of more, to compile it takes their square
 LONGEST_RING = 256  # numbers that still go into a vector
 INNER = "inner_state"  # the field of a record that holds the state of what it wraps
 
@@ -161,6 +162,12 @@ class Layout:
         floats, ints = ([x.label for x in places] for places in self.places)
         return "/".join(floats), "/".join([self.classes, *ints])
 
+    @functools.cached_property
+    def known_by(self) -> tuple[str, ...]:
+        """What a state shows of it: the keys, and the names of what stands beside the vectors."""
+        beside = (x.name for x in self.entries if x.kind == BESIDE and x.name != INNER)
+        return *self.key, *sorted(beside)
+
     def __hash__(self) -> int:
         return hash(self.key)
 
@@ -173,11 +180,11 @@ class Layout:
 
 # Every layout that this process has packed, or read from a pickle. The keys of a state say what its
 # numbers are. Of which class each record is, only an optimizer knows.
-_layouts: dict[tuple[str, str], Layout] = {}
+_layouts: dict[tuple[str, ...], Layout] = {}
 
 
 def _restored(layout: Layout, *fields: Any) -> PackedState:
-    _layouts.setdefault(layout.key, layout)
+    _layouts.setdefault(layout.known_by, layout)
     return PackedState(*fields)
 
 
@@ -195,10 +202,13 @@ def layout_of(state: PackedState) -> Layout:
 
 def _known(state: PackedState) -> Layout | None:
     """Its layout, unless it is of another process, or has something else in place of arrays."""
-    vectors: Any = state[:2]
-    if not all(isinstance(x, dict) for x in vectors):
+    fields: Any = state[:3]
+    if not all(isinstance(x, dict) for x in fields):
         return None
-    return _layouts.get(("".join(state.floats), "".join(state.ints)))
+    vectors = [*state.floats.values(), *state.ints.values()]
+    if not all(getattr(x, "ndim", 0) > 0 for x in vectors):
+        return None
+    return _layouts.get(("".join(state.floats), "".join(state.ints), *sorted(state.arrays)))
 
 
 def packed(record: Any, like: PackedState | None = None) -> PackedState:
@@ -206,7 +216,7 @@ def packed(record: Any, like: PackedState | None = None) -> PackedState:
     flat, tree = jax.tree_util.tree_flatten_with_path(_marked(record, root=True))
     entries = tuple(_entry(path, leaf) for path, leaf in flat)
     layout = Layout(tree, entries, ".".join(dict.fromkeys(_classes(record))), record._fields)
-    _layouts[layout.key] = layout  # the latest: the cell of a notebook may define a class again
+    _layouts[layout.known_by] = layout  # the latest: a cell of a notebook may define a class again
     return _packed(layout, [x.tree if isinstance(x, _Beside) else x for _, x in flat], like)
 
 
@@ -216,12 +226,21 @@ def repacked(state: PackedState, record: Any) -> PackedState:
     return _packed(layout, layout.tree.flatten_up_to(record), state)
 
 
-def opened(state: PackedState, *, read: bool = False) -> Any:
-    """The record of a state.
+def opened(state: PackedState, own: Layout | None = None, *, read: bool = False) -> Any:
+    """The record of a state, by the layout of the transform that it is of, if that is known.
 
     To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.
     """
     layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
+    # Of two records with the same names, only their transforms know the classes.
+    layout = own if own is not None and own.known_by == layout.known_by else layout
+    for places, vector in zip(layout.places, vectors, strict=True):
+        size = sum(entry.size for entry in places)
+        if vector.shape[-1] != size:
+            raise ValueError(
+                f"a vector of an optimizer's state has {vector.shape[-1]} numbers along its last "
+                f"axis, and its names are of {size}. A stack of states has its axes in front."
+            )
     if read and all(map(_is_here, vectors)):
         numbers, arrays = _split_up(layout, map(np.asarray, vectors)), state.arrays
     elif any(isinstance(x, jax.ShapeDtypeStruct) for x in vectors):
@@ -249,20 +268,21 @@ class _Beside:
 
 def _marked(x: Any, *, root: bool = False) -> Any:
     """A record in which what stands beside the vectors is a leaf."""
-    match x:
-        case LikeParams():
-            return LikeParams(_Beside(x.tree))
-        case tuple() if hasattr(x, "_fields"):
-            record = cast(Any, x)
-            beside = (*getattr(record, "BESIDE", ()), *([INNER] if root else []))
-            pairs = zip(record._fields, record, strict=True)
-            return type(record)(*(_Beside(y) if n in beside else _marked(y) for n, y in pairs))
-        case tuple() | list():
-            return type(x)(map(_marked, x))
-        case dict():
-            return {key: _marked(y) for key, y in x.items()}
-        case _:
-            return x if _is_small(x) else _Beside(x)
+    if isinstance(x, LikeParams):
+        return LikeParams(_Beside(x.tree))
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        record = cast(Any, x)
+        beside = (*getattr(record, "BESIDE", ()), *([INNER] if root else []))
+        pairs = zip(record._fields, record, strict=True)
+        return type(record)(*(_Beside(y) if n in beside else _marked(y) for n, y in pairs))
+    children, structure = _one_level(x)
+    if any(child is x for child in children):
+        return x if _is_small(x) else _Beside(x)
+    return structure.unflatten(map(_marked, children))
+
+
+def _one_level(x: Any) -> Any:
+    return jax.tree.flatten(x, is_leaf=lambda y: y is not x)
 
 
 def _is_small(x: Any) -> bool:
@@ -274,15 +294,16 @@ def _is_small(x: Any) -> bool:
 
 def _classes(x: Any) -> Iterator[str]:
     """The names of the classes of a record and of those in it."""
+    children = _one_level(x)[0] if not isinstance(x, LikeParams) else []
     if isinstance(x, tuple) and hasattr(x, "_fields"):
-        yield type(x).__name__
-    if isinstance(x, (tuple, dict)) and not isinstance(x, LikeParams):
-        beside = (INNER, *getattr(x, "BESIDE", ()))
-        names = cast(Any, x)._fields if hasattr(x, "_fields") else range(len(x))
-        children = x.values() if isinstance(x, dict) else x
-        for name, child in zip(names, children, strict=True):
-            if name not in beside:
-                yield from _classes(child)
+        record = cast(Any, x)
+        yield type(record).__name__
+        beside = (INNER, *getattr(record, "BESIDE", ()))
+        fields = zip(record._fields, record, strict=True)
+        children = [child for name, child in fields if name not in beside]
+    for child in children:
+        if child is not x:
+            yield from _classes(child)
 
 
 def _entry(path: Any, leaf: Any) -> Entry:
@@ -323,6 +344,7 @@ def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> 
     inner_state = arrays.pop(INNER, ())
     # A state keeps its width, whatever that of the process is.
     width = jnp.result_type(_vector(like.floats) if like is not None and like.floats else float)
+    width = jax.dtypes.canonicalize_dtype(width)
     numbers = [[leaf for entry, leaf in pairs if entry.kind in kinds] for kinds in VECTORS]
     vectors = _joined(layout, width, numbers)
     floats, ints = ({k: x} if x.shape[-1] else {} for k, x in zip(layout.key, vectors, strict=True))
@@ -347,10 +369,17 @@ def _joined(layout: Layout, width: Any, numbers: list[list[Any]]) -> list[jax.Ar
 def _vector_of(
     entries: Sequence[Entry], values: Sequence[Any], front: tuple[int, ...], dtype: Any
 ) -> jax.Array:
-    size, start = sum(entry.size for entry in entries), 0
+    pairs = [*zip(entries, values, strict=True)]
+    blocks = [pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK)]
+    vectors = [_block(block, front, dtype) for block in blocks] or [jnp.zeros((*front, 0), dtype)]
+    return jnp.concatenate(vectors, axis=-1)
+
+
+def _block(pairs: Sequence[tuple[Entry, Any]], front: tuple[int, ...], dtype: Any) -> jax.Array:
+    """A few numbers as a vector, by selects: XLA compiles a concatenation to a kernel for each."""
+    size, start = sum(entry.size for entry, _ in pairs), 0
     vector, index = jnp.zeros((*front, size), dtype), jnp.arange(size, dtype=jnp.int32)
-    # Not a concatenation, which XLA compiles to a kernel for each of its parts.
-    for entry, value in zip(entries, values, strict=True):
+    for entry, value in pairs:
         stop = start + entry.size
         x = jnp.broadcast_to(jnp.asarray(value, dtype), front + entry.shape)
         x = x.reshape((*front, entry.size))

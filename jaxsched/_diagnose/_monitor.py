@@ -125,7 +125,7 @@ def monitor(
         device, the losses the mean, and squared norms and products too.
 
     Returns:
-      A transform with a `MonitorState`.
+      A transform, whose state is read as a `MonitorState`.
 
     Raises:
       ValueError: an argument is out of its range, named with its value.

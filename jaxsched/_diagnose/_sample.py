@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from jaxsched._core._numerics import dot, real
 
@@ -57,9 +58,21 @@ def _rows(x: jax.Array, most: int) -> jax.Array:
     axes = sorted(range(x.ndim - 1), key=lambda axis: -shape[axis])
     for axis in [*axes, *range(x.ndim)[-1:]]:
         others = math.prod(counts) // max(counts[axis], 1)
-        counts[axis] = max(min(shape[axis], most // max(others, 1)), min(shape[axis], 1))
+        count, parts = min(shape[axis], most // max(others, 1)), _parts(x, axis)
+        # As many on each device, where shardings are types.
+        counts[axis] = max(count // parts * parts, min(shape[axis], parts))
     steps = [size // max(count, 1) or 1 for size, count in zip(shape, counts, strict=True)]
     spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(counts, steps, strict=True)]
     starts = [(size - span) // 2 for size, span in zip(shape, spans, strict=True)]
     limits = [start + span for start, span in zip(starts, spans, strict=True)]
     return jax.lax.slice(x, starts, limits, steps)
+
+
+def _parts(x: jax.Array, axis: int) -> int:
+    """Over how many devices an axis is sharded by its type: none may have a part of a row."""
+    sharding = jax.typeof(x).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return 1
+    names = sharding.spec[axis] or ()
+    sizes = dict(sharding.mesh.shape)
+    return math.prod(sizes[name] for name in ((names,) if isinstance(names, str) else names))

@@ -72,9 +72,9 @@ class Rule(Stateful):
         return not self._is_curve and self._at_first() == 1
 
     @property
-    def _axes(self) -> tuple[str, ...]:
-        """The mapped axes that it agrees over."""
-        return ()
+    def _axes(self) -> tuple[str, ...] | None:
+        """The mapped axes that it agrees over; None if it hears nothing that could differ."""
+        return None
 
     @property
     def _later(self) -> Schedule | None:

@@ -127,7 +127,9 @@ class StatefulProduct(Stateful):
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
         def value(x: Schedule | Stateful | Number) -> jax.Array:
-            return x._combine(values, t) if isinstance(x, Stateful) else value_at(x, t)
+            if isinstance(x, Stateful):
+                return x._combine(values, t)
+            return value_at(x._grouped() if isinstance(x, Schedule) else x, t)
 
         return multiplied(map(value, self.factors))
 

@@ -218,7 +218,8 @@ def alike(schedules: Sequence[Any]) -> Groups:
     for place, schedule in enumerate(schedules):
         leaves, tree = jax.tree.flatten(schedule)
         kinds = tuple(map(_kind, leaves))
-        key = place if not leaves or None in kinds else (tree, kinds)
+        single = not isinstance(schedule, Node) or not leaves or None in kinds
+        key = place if single else (tree, kinds)
         found.setdefault(key, []).append(place)
     several = [tuple(places) for places in found.values() if len(places) >= LEAST]
     alone = [(place,) for places in found.values() if len(places) < LEAST for place in places]

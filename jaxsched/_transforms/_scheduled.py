@@ -91,8 +91,9 @@ def scheduled(
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
     rules = [rule for slot in reacting.values() for rule in slot.rules]
-    axes = dict.fromkeys(axis for rule in rules for axis in rule._axes)
-    return transform(init, update, tuple(axes) or None)
+    axes = {rule._axes for rule in rules} - {None}
+    # Rules of which one keeps numbers of each device leave the state different on each.
+    return transform(init, update, axes.pop() if len(axes) == 1 else None)
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:

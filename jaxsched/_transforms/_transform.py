@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxsched._core._packed import PackedState, opened, packed
-from jaxsched._core._trees import Path, found, replaced, text_of
+from jaxsched._core._packed import Layout, PackedState, layout_of, opened, packed
 from jaxsched._rules._mailbox import Axis, Mail
 
 
@@ -25,8 +24,12 @@ def transform(
 ) -> optax.GradientTransformationExtraArgs:
     """The transform whose `init` and `update` have a record for a state."""
 
+    own: list[Layout] = []  # the last that was made
+
     def packed_init(params: optax.Params) -> PackedState:
-        return packed(init(params))
+        state = packed(init(params))
+        own[:] = [layout_of(state)]
+        return state
 
     def packed_update(
         updates: optax.Updates,
@@ -35,26 +38,27 @@ def transform(
         **extra_args: Any,
     ) -> tuple[optax.Updates, PackedState]:
         before = state if isinstance(state, PackedState) else None
-        record = state if before is None else _opened(before, axis_name)
+        record = state if before is None else _opened(before, axis_name, own[0] if own else None)
         updates, record = update(updates, record, params, **extra_args)
         return updates, packed(record, before)
 
     return optax.GradientTransformationExtraArgs(packed_init, packed_update)
 
 
-def _opened(state: PackedState, axis_name: Axis) -> Any:
+def _opened(state: PackedState, axis_name: Axis, own: Layout | None) -> Any:
     """The record of a state, in which mail alone may differ from device to device."""
-    record, same = opened(state), _same(state, axis_name)
+    record, same = opened(state, own), _same(state, axis_name)
     if same is state:
         return record
-    posted = {text_of(path): mail for path, mail in found(Mail, record)}
 
-    def own(path: Path, mail: Mail) -> Mail:
+    def merged(here: Any, everywhere: Any) -> Any:
         """What this device has observed, beside what all have heard."""
-        here = posted[text_of(path)]
-        return here._replace(heard=mail.heard, silent=mail.silent, mixed=mail.mixed)
+        if not isinstance(here, Mail):
+            return everywhere
+        heard, silent, mixed = everywhere.heard, everywhere.silent, everywhere.mixed
+        return here._replace(heard=heard, silent=silent, mixed=mixed)
 
-    return replaced(Mail, opened(same), own)
+    return jax.tree.map(merged, record, opened(same, own), is_leaf=lambda x: isinstance(x, Mail))
 
 
 def everywhere(tree: Any, axis_name: Axis) -> Any:

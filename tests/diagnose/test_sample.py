@@ -91,3 +91,16 @@ def test_nothing_is_gathered_of_sharded_gradients(spec):
         for shape, _ in moved
     ]
     assert all(size <= OF_ONE for size in sizes), moved
+
+
+@pytest.mark.parametrize("spec", [P("d"), P(None, "d"), P()])
+def test_on_a_mesh_whose_shardings_are_types(spec):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.ones((400, 3200)), NamedSharding(mesh, spec))
+        tx = js.monitor()
+        state = jax.jit(tx.init)(x)
+        for _ in range(2):
+            _, state = jax.jit(tx.update)(x, state, x)
+        np.testing.assert_allclose(state.gradient.norm, np.sqrt(400 * 3200), rtol=1e-5)
+        np.testing.assert_allclose(state.gradient.cosine, 1.0, rtol=1e-5)

@@ -28,7 +28,7 @@ def test_resumed_is_uninterrupted(name, capsys):
     whole, resumed = example(name).main()
     assert jax.tree.structure(whole) == jax.tree.structure(resumed)
     leaves = jax.tree.leaves(whole)
-    assert len(leaves) > 10
+    assert len(leaves) > 5
     for a, b in zip(leaves, jax.tree.leaves(resumed), strict=True):
         assert np.array_equal(a, b)
     shown = capsys.readouterr().out

@@ -257,3 +257,19 @@ def test_the_program_of_a_join_of_300_grows_by_the_halves_of_a_search():
         equations(jax.make_jaxpr(lambda t, n=n: MADE["join"](n)(t))(3).jaxpr) for n in (50, 300)
     )
     assert few < many < few + 60
+
+
+@pytest.mark.parametrize("join", [lambda s: s * 1.1, lambda s: s + 1.0], ids=["product", "sum"])
+def test_many_plain_numbers_beside_a_schedule(join):
+    schedule = js.linear(1.0, 0.0, 10)
+    for _ in range(9):
+        schedule = join(schedule)
+    expected = 1.1**9 * 0.7 if schedule(0) > 2 and schedule(0) < 3 else 0.7 + 9
+    np.testing.assert_allclose(schedule(3), expected, rtol=1e-6)
+
+
+def test_a_chain_beside_a_rule_is_one_computation_too():
+    chain = js.join([js.cosine(1.0, 0.1 * k, 9) for k in range(60)], [9 * k for k in range(1, 60)])
+    tx = js.scale_by_learning_rate(chain * js.reduce_on_plateau())
+    lines = str(jax.make_jaxpr(tx.update)({}, tx.init({}))).count("\n")
+    assert lines < 800

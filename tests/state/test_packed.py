@@ -1,8 +1,10 @@
 """The numbers of a state in two vectors, by every road on which a state comes back."""
 
+import collections
 import functools
 import math
 import pickle
+from typing import NamedTuple
 
 import flax.serialization
 import jax
@@ -216,3 +218,84 @@ def test_a_stack_of_states():
     told = js.observe(states, value=jnp.arange(3.0))
     _, after = jax.vmap(lambda s: optax.with_extra_args_support(tx).update(PARAMS, s))(told)
     assert js.factors(after)["learning_rate"][0].best.tolist() == [0.0, 1.0, 2.0]
+
+
+class Remembering(js.Listener):
+    """A rule that remembers what a test says."""
+
+    memory: object = js.choice_field(default=None, check=lambda call, memory: memory)
+
+    def start(self, params):
+        return self.memory()
+
+    def react(self, state, seen, t):
+        return state
+
+    def value(self, state, t):
+        return jnp.ones(())
+
+
+remembering = js.factory(Remembering)
+
+
+def following(memory):
+    return js.scale_by_learning_rate(0.1 * remembering(memory=memory))
+
+
+def two_of_one_name():
+    def made():
+        class State(NamedTuple):
+            scale: float = 1.0
+
+        return State
+
+    return made(), made()
+
+
+def test_two_classes_of_one_name_are_each_their_optimizers():
+    first, second = map(following, two_of_one_name())
+    state, _ = first.init(PARAMS), second.init(PARAMS)
+    _, state = first.update(PARAMS, state, value=1.0)
+    assert js.step(state) == 1
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        lambda: collections.OrderedDict(b=1.0, a=2.0),
+        lambda: [(1.0, True), {"x/y": 2, "x.y": 3}],
+        lambda: {"empty": (), "none": None, "matrix": jnp.ones((2, 3))},
+        lambda: jnp.zeros((0, 3)),
+    ],
+)
+def test_a_rule_may_remember_any_tree(memory):
+    tx = following(memory)
+    _, state = tx.update(PARAMS, tx.init(PARAMS), value=1.0)
+    (kept,) = js.factors(state)["learning_rate"]
+    expected = jax.tree.map(lambda x: jnp.asarray(x), memory())
+    assert jax.tree.structure(kept) == jax.tree.structure(expected)
+    for x, y in zip(*map(jax.tree.leaves, (kept, expected)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    testing.assert_same(js.graft(tx.init(PARAMS), raw(state)), state)
+
+
+def test_a_state_may_hold_something_else_than_arrays():
+    state = js.scale_by_learning_rate(RATE * js.greedy()).init(PARAMS)
+    for change in (lambda x: x.sharding, lambda x: x.dtype, lambda _: None, lambda x: x.shape):
+        other = jax.tree.map(change, state)
+        assert repr(other).startswith("PackedState(") and not hasattr(other, "hyperparams")
+    with pytest.raises(ValueError, match="axes in front"):
+        js.step(jax.vmap(lambda _: state, out_axes=1)(jnp.arange(3)))
+
+
+def test_what_compiles_grows_with_the_numbers_and_not_with_their_square():
+    def flops(n):
+        class State(NamedTuple):
+            numbers: dict
+
+        tx = following(lambda: State({str(i): float(i) for i in range(n)}))
+        state = tx.init(PARAMS)
+        lowered = jax.jit(lambda s: tx.update(PARAMS, s, value=1.0)[1]).lower(state)
+        return lowered.cost_analysis()["flops"]
+
+    assert flops(400) < 5 * flops(100)

@@ -63,7 +63,7 @@ def above(rate):
         (js.linear(1.0, 0.0, 10) * SMOOTHED, 8),
         (js.exponential_decay(1.0, decay_rate=0.9, decay_steps=10) * SMOOTHED, 9),
         (js.piecewise_linear([1.0, 0.5, 0.2], [0, 10, 20]) * SMOOTHED, 11),
-        (js.warmup_cosine_restarts(1.0, cycle_steps=10, warmup_steps=2, mult=2) * SMOOTHED, 14),
+        (js.warmup_cosine_restarts(1.0, cycle_steps=10, warmup_steps=2, mult=2) * SMOOTHED, 15),
     ],
     ids=str,
 )
