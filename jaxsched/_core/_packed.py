@@ -93,13 +93,13 @@ class PackedState(NamedTuple):
         layout = None if name.startswith("_") else _known(self)
         if layout is None or name not in layout.fields:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        value = opened(self)[layout.fields.index(name)]
+        value = record_of(self)[layout.fields.index(name)]
         return ReadOnly(value) if isinstance(value, dict) else value
 
     def __repr__(self) -> str:
         # Shown by errors of `optax.tree_utils.tree_set`, too.
         if _known(self) is not None:
-            return f"<{opened(self)}, which `override(opt_state, ...)` and the like change>"
+            return f"<{record_of(self)}, which `override(opt_state, ...)` and the like change>"
         return f"PackedState{tuple(self)}"
 
     def __reduce__(self) -> Any:
@@ -220,13 +220,13 @@ def packed(record: Any, like: PackedState | None = None) -> PackedState:
     return _packed(layout, [x.tree if isinstance(x, _Beside) else x for _, x in flat], like)
 
 
-def repacked(state: PackedState, record: Any) -> PackedState:
+def with_record(state: PackedState, record: Any) -> PackedState:
     """A state with the numbers of another record of its kind."""
     layout = layout_of(state)
     return _packed(layout, layout.tree.flatten_up_to(record), state)
 
 
-def opened(state: PackedState, own: Layout | None = None, *, read: bool = False) -> Any:
+def record_of(state: PackedState, own: Layout | None = None, *, read: bool = False) -> Any:
     """The record of a state, by the layout of the transform that it is of, if that is known.
 
     To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.

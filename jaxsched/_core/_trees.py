@@ -97,7 +97,7 @@ def unpacked(tree: Any, *, read: bool = False) -> Any:
     def one(x: Any) -> Any:
         if not isinstance(x, PackedState):
             return x
-        return _around(_packed.opened(x, read=read), lambda inner: unpacked(inner, read=read))
+        return _around(_packed.record_of(x, read=read), lambda inner: unpacked(inner, read=read))
 
     return jax.tree.map(one, tree, is_leaf=_is_packed)
 
@@ -109,7 +109,7 @@ def repacked(tree: Any, records: Any) -> Any:
         if not isinstance(x, PackedState):
             return record
         record = _around(record, lambda inner: repacked(x.inner_state, inner))
-        return _packed.repacked(x, record)
+        return _packed.with_record(x, record)
 
     return jax.tree.map(one, tree, records, is_leaf=_is_packed)
 

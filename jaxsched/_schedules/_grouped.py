@@ -44,7 +44,8 @@ class Stack(Node):
     But for a plain number that all of them share, which XLA may then know as a constant.
     """
 
-    # The tree, which leaves are weakly typed, and the axis of each along which the schedules are.
+    # Three things: the tree of one schedule; of each leaf, whether it is weakly typed; and of each
+    # leaf, the axis along which it has the schedules, or None if they share one number.
     structure: Any = choice_field(kw_only=False)
     leaves: tuple[Any, ...] = tree_field()
 
@@ -100,7 +101,9 @@ class Several(Node):
 
     stack: Stack
     begins: Any = tree_field()
-    nth: Any = tree_field()  # which of them began last, by the piece of the chain; None: that one
+    # By the piece of the chain that a step is in, which of these began last. It is None where they
+    # are all pieces of the chain but the last, since then it is that one.
+    nth: Any = tree_field()
 
     def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
         index = piece if self.nth is None else looked_up(jnp.asarray(self.nth), piece)
@@ -108,7 +111,7 @@ class Several(Node):
 
 
 class One(Node):
-    """A piece of a chain."""
+    """A piece of a chain to which no other is alike."""
 
     piece: Any
     begin: Any = tree_field()
@@ -184,11 +187,11 @@ class Combination(Node):
 
 
 class Selection(Node):
-    """One of several."""
+    """The schedule with an index, among several of which some have one structure."""
 
     parts: tuple[Any, ...]
-    owner: Any = tree_field()  # the part it belongs to, and which of those it is
-    nth: Any = tree_field()
+    owner: Any = tree_field()  # the part to which the schedule with that index belongs
+    nth: Any = tree_field()  # which of the schedules of its part it is
 
     @classmethod
     def of(cls, index: Any, schedules: tuple[Any, ...]) -> Selection | None:

@@ -155,7 +155,17 @@ def _structure(factors: Any) -> Any:
 
 
 def _described(factors: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {structure}" for key, structure in factors.items()) or "none"
+    def named(structure: Any) -> str:
+        return " * ".join(map(_called, structure.unflatten([None] * structure.num_leaves)))
+
+    return ", ".join(f"{key}: {named(structure)}" for key, structure in factors.items()) or "none"
+
+
+def _called(state: Any) -> str:
+    """What a person calls the state of a rule: its class, and what it listens to."""
+    heard = ", ".join(getattr(state, "mailbox", ()))
+    memory = type(getattr(state, "memory", state))
+    return f"{memory.__qualname__}{f' of {heard}' if heard else ''}"
 
 
 def override_key(name: str) -> str:

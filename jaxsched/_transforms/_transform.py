@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxsched._core._packed import Layout, PackedState, layout_of, opened, packed
+from jaxsched._core._packed import Layout, PackedState, layout_of, packed, record_of
 from jaxsched._rules._mailbox import Axis, Mail
 
 
@@ -47,7 +47,7 @@ def transform(
 
 def _opened(state: PackedState, axis_name: Axis, own: Layout | None) -> Any:
     """The record of a state, in which mail alone may differ from device to device."""
-    record, same = opened(state, own), _same(state, axis_name)
+    record, same = record_of(state, own), _same(state, axis_name)
     if same is state:
         return record
 
@@ -58,7 +58,7 @@ def _opened(state: PackedState, axis_name: Axis, own: Layout | None) -> Any:
         heard, silent, mixed = everywhere.heard, everywhere.silent, everywhere.mixed
         return here._replace(heard=heard, silent=silent, mixed=mixed)
 
-    return jax.tree.map(merged, record, opened(same, own), is_leaf=lambda x: isinstance(x, Mail))
+    return jax.tree.map(merged, record, record_of(same, own), is_leaf=lambda x: isinstance(x, Mail))
 
 
 def everywhere(tree: Any, axis_name: Axis) -> Any:
