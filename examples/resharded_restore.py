@@ -37,10 +37,9 @@ def fresh():
 
 def on(mesh):
     """What a run is made of, and where: the matrices in pieces, the numbers everywhere."""
-
     everywhere, parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("rows", "columns"))
-    places = [everywhere, everywhere, parts]  # by rank
-    return jax.tree.map(lambda x: x.update(sharding=places[x.ndim]), jax.eval_shape(fresh))
+    place = {0: everywhere, 1: everywhere, 2: parts}
+    return jax.tree.map(lambda x: x.update(sharding=place[x.ndim]), jax.eval_shape(fresh))
 
 
 @jax.jit
