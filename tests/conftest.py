@@ -17,7 +17,7 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 
-# JAX reads the environment once, and the conftest of the root has imported it already.
+# JAX reads the environment when it is imported, which the root conftest has done by now.
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 for least, number in (("compile_time_secs", float), ("entry_size_bytes", int)):

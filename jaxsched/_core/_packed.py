@@ -4,13 +4,14 @@ On an accelerator each array of a state is a buffer for the host and a kernel fo
 transform is written on a record of named numbers, a NamedTuple, and what an optimizer holds is a
 `PackedState`, in which all these numbers are two vectors. Flags are ints there.
 
-Each vector is alone in a dict. Its key is the names of its numbers, in their order:
+Each vector is the only item of a dict, and its key lists the names of its numbers in order:
 
     {"ScheduledState.Override/count/overrides.rate_override.active:flag/warm:flag": [7, 0, 1]}
 
 So a checkpoint that is restored without a target says what its numbers are. A field of a field is
-written with a dot, and a ring with its size, `window.values:128`. The ints begin with the classes
-of the records. Beside the vectors are only long rings, and what has the shape of the parameters.
+written with a dot, and a ring with its size, `window.values:128`. The key of
+the ints starts with the names of the record classes. Long rings and arrays with the shape of the
+parameters stay outside the vectors.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ jax.tree_util.register_pytree_node(
 
 
 class PackedState(NamedTuple):
-    """The state of a transform of this package.
+    """The state that an optimizer holds for one transform of this package.
 
-    The fields of its record are read as its own: `state.count`, `state.hyperparams`.
+    The fields of its record can be read from it: `state.count`, `state.hyperparams`.
     """
 
     floats: dict[str, jax.Array]  # float32 (float64 under x64), by the names of its numbers
@@ -116,7 +117,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """How many numbers it is."""
-        return math.prod(self.shape) if self.shape else 1
+        return math.prod(self.shape)
 
     @property
     def way(self) -> tuple[str, ...]:
@@ -171,12 +172,6 @@ class Layout:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.tree, self.entries, self.classes, self.fields
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.__init__(*state)
-
 
 # Every layout that this process has packed, or read from a pickle. The keys of a state say what its
 # numbers are. Of which class each record is, only an optimizer knows.
@@ -213,9 +208,10 @@ def _known(state: PackedState) -> Layout | None:
 
 def packed(record: Any, like: PackedState | None = None) -> PackedState:
     """The state of a record: new, or of the width of the one before it."""
-    flat, tree = jax.tree_util.tree_flatten_with_path(_marked(record, root=True))
+    marked = _marked(record, root=True)
+    flat, tree = jax.tree_util.tree_flatten_with_path(marked)
     entries = tuple(_entry(path, leaf) for path, leaf in flat)
-    layout = Layout(tree, entries, ".".join(dict.fromkeys(_classes(record))), record._fields)
+    layout = Layout(tree, entries, ".".join(dict.fromkeys(_classes(marked))), record._fields)
     _layouts[layout.known_by] = layout  # the latest: a cell of a notebook may define a class again
     return _packed(layout, [x.tree if isinstance(x, _Beside) else x for _, x in flat], like)
 
@@ -292,17 +288,12 @@ def _is_small(x: Any) -> bool:
     return plain and jnp.size(x) <= LONGEST_RING
 
 
-def _classes(x: Any) -> Iterator[str]:
-    """The names of the classes of a record and of those in it."""
-    children = _one_level(x)[0] if not isinstance(x, LikeParams) else []
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        record = cast(Any, x)
-        yield type(record).__name__
-        beside = (INNER, *getattr(record, "BESIDE", ()))
-        fields = zip(record._fields, record, strict=True)
-        children = [child for name, child in fields if name not in beside]
-    for child in children:
-        if child is not x:
+def _classes(marked: Any) -> Iterator[str]:
+    """The names of the classes of a record and of those in it, the outer first."""
+    if isinstance(marked, tuple) and hasattr(marked, "_fields"):
+        yield type(cast(Any, marked)).__name__
+    for child in _one_level(marked)[0]:
+        if child is not marked:
             yield from _classes(child)
 
 

@@ -18,8 +18,6 @@ from jax.typing import ArrayLike
 Number = float | jax.Array
 Whole = int | jax.Array
 
-_LAST = 2**31 - 1  # the last step of the clock
-
 # Arguments that are counted in optimizer steps, besides those whose names end in `steps`.
 _LENGTHS = ("boundaries", "every", "start_after", "timescale")
 
@@ -184,7 +182,8 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
 
 def as_int32(steps: np.ndarray | jax.Array) -> jax.Array:
     """An integer array of any dtype as int32, saturated at 2^31 - 1 on both sides."""
-    limits, xp, last = jnp.iinfo(steps.dtype), np if isinstance(steps, np.ndarray) else jnp, _LAST
+    xp = np if isinstance(steps, np.ndarray) else jnp
+    limits, last = jnp.iinfo(steps.dtype), jnp.iinfo(jnp.int32).max
     if limits.min < -last:
         steps = xp.maximum(steps, xp.asarray(-last, steps.dtype))
     if limits.max > last:

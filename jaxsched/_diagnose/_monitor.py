@@ -164,7 +164,8 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
-        sample = _Sampled(sampled(updates), weights(updates), axis)
+        rows = sampled(updates)
+        sample = _Sampled(rows, weights(updates, rows), axis)
         felt = _felt(state.gradient, sample, size)
         return updates, MonitorState(
             mailbox=_mailbox.emptied(mail, axis),

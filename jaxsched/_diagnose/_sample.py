@@ -28,11 +28,10 @@ def sampled(tree: Any) -> Any:
     return jax.tree.map(lambda x: _rows(jnp.asarray(x), most), tree)
 
 
-def weights(tree: Any) -> list[float]:
-    """For how many numbers each number in the sample of an array stands."""
-    shapes = jax.eval_shape(sampled, tree)
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)
-    return [math.prod(jnp.shape(x)) / max(math.prod(y.shape), 1) for x, y in pairs]
+def weights(tree: Any, sample: Any) -> list[float]:
+    """How many numbers of each array one number of its sample stands for."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(sample), strict=True)
+    return [jnp.size(x) / max(jnp.size(y), 1) for x, y in pairs]
 
 
 def estimated(scales: Sequence[float], a: Any, b: Any) -> jax.Array:
@@ -59,7 +58,7 @@ def _rows(x: jax.Array, most: int) -> jax.Array:
     for axis in [*axes, *range(x.ndim)[-1:]]:
         others = math.prod(counts) // max(counts[axis], 1)
         count, parts = min(shape[axis], most // max(others, 1)), _parts(x, axis)
-        # As many on each device, where shardings are types.
+        # Where shardings are types, each device must keep the same number of rows.
         counts[axis] = max(count // parts * parts, min(shape[axis], parts))
     steps = [size // max(count, 1) or 1 for size, count in zip(shape, counts, strict=True)]
     spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(counts, steps, strict=True)]
@@ -69,7 +68,7 @@ def _rows(x: jax.Array, most: int) -> jax.Array:
 
 
 def _parts(x: jax.Array, axis: int) -> int:
-    """Over how many devices an axis is sharded by its type: none may have a part of a row."""
+    """The number of devices over which the type of an array shards an axis."""
     sharding = jax.typeof(x).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return 1

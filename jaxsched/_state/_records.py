@@ -79,7 +79,7 @@ def named(tree: Any) -> Any:
 def _by_name(floats: dict[str, Any], ints: dict[str, Any]) -> dict[str, Any]:
     """The numbers of two vectors by their names, as nested dicts."""
     record: dict[str, Any] = {}
-    # The ints begin with the classes of the records, which are no number.
+    # The key of the ints starts with the names of the record classes, which are not numbers.
     keys = [(x, key) for key, x in floats.items()]
     keys += [(x, key.partition("/")[2]) for key, x in ints.items()]
     for vector, key in keys:

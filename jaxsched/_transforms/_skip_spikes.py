@@ -145,7 +145,7 @@ def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.Opt
     """The state after a step that is left out."""
 
     def frozen(tree: Any) -> Any:
-        # Mail is not read in this step: what waits is the same on every device.
+        # This step reads no mail, so the mail that waits must be the same on every device.
         tree = replaced(Mail, tree, lambda _, mail: _mailbox.agreed(mail, axis_name))
         return _ticked(tree) if advances else tree
 

@@ -197,3 +197,26 @@ def test_mail_that_waits_through_a_skipped_step_is_the_same_everywhere(advances)
     state = untold(state, jnp.ones(8))
     mean = np.mean([x for x in range(8) if x != 3])
     np.testing.assert_allclose(js.hyperparams(state)["learning_rate"], mean, rtol=1e-6)
+
+
+def test_a_rule_that_agrees_over_nothing_keeps_what_each_device_has():
+    """Beside one that agrees over the axis, its numbers are not merged."""
+    own = js.reduce_on_plateau(patience=1, factor=0.5, metric="own")
+    both = own * js.reduce_on_plateau(patience=99, metric="value", axis_name=AXIS)
+    params, mesh = {"w": jnp.ones(2)}, mesh_of(AxisType.Auto)
+
+    def rates(tx):
+        def local(losses):
+            state = tx.init(params)
+            for t in range(3):
+                state = js.observe(state, own=losses[0] * (-1.0) ** t)
+                _, state = tx.update(params, state, params, value=losses[0])
+            return js.hyperparams(state)["learning_rate"][None]
+
+        mapped = jax.shard_map(local, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS))
+        return jax.jit(mapped)(jnp.asarray([1.0, -1.0] * 4))
+
+    np.testing.assert_array_equal(
+        rates(js.scale_by_learning_rate(0.1 * both)), rates(js.scale_by_learning_rate(0.1 * own))
+    )
+    assert len(set(rates(js.scale_by_learning_rate(0.1 * own)).tolist())) == 2

@@ -243,7 +243,7 @@ def test_the_rate_in_the_state_is_read_and_not_written():
         assert dict(jax.jit(lambda state: state[1].hyperparams)(state)) == {"learning_rate": used}
         with pytest.raises(TypeError, match="override"):
             state[1].hyperparams["learning_rate"] = 0.5
-        # What optax finds by the names of fields is not there, and says what to call.
+        # No field has that name for optax to find, and its error shows which function to call.
         assert optax.tree_utils.tree_get(state, "learning_rate") is None
         with pytest.raises(KeyError, match="override"):
             optax.tree_utils.tree_set(state, learning_rate=0.5)

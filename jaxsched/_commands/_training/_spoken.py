@@ -27,7 +27,7 @@ EPOCHS, BATCH_SIZE, OPTIMIZER = 40, 32, "adam"
 PLATEAU = {"factor": "0.5", "patience": "4", "rtol": "0.01", "min_scale": "0.01"}
 METRICS = (*BY_EPOCH, *BY_STEP, GRADIENT_NORM)
 
-# Where an option is in the settings, if it is not by its name.
+# The field of the settings for each option that has another name.
 FIELDS = {"schedule": "learning_rate", "plateau": "learning_rate", "with": "wrappers"}
 
 Words = Sequence[str]
