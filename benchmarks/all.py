@@ -1,9 +1,11 @@
-"""Every figure there is, one benchmark after the other, each in a process of its own.
+"""Run every benchmark, each in a process of its own, and write the results and their page.
 
-    python benchmarks/all.py              # some twenty minutes on two idle cores
+    python benchmarks/all.py              # all of them, on the device that JAX finds
     python benchmarks/all.py core growth  # only these; the others stay as they were
+    python benchmarks/all.py --page       # only write the page again
 
-Writes `benchmarks/results.json` and `docs/benchmarks.md`.
+Writes `benchmarks/results.json`, `docs/benchmarks.md` and its picture. The results of a CPU, a GPU
+and a TPU stand side by side: a run replaces those of its own device alone.
 """
 
 from __future__ import annotations
@@ -18,24 +20,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import decoded, missed
+import opening
+from measure import Table, decoded, missed, side_by_side
 
 HERE = Path(__file__).parent
-RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "benchmarks.md"
-SUITES = "core", "rules", "growth", "programs", "sweep", "range_test", "ranking"
-
-HEAD = """\
-# Benchmarks
-
-Measured by `python benchmarks/all.py`, which writes this page and `benchmarks/results.json`. Every
-ratio is of one run on one machine, the median of pairs that were timed in turns, with its quartiles
-in brackets; nothing here is tested by a timer. How right the rules are, not how fast, is printed by
-`benchmarks/plateau.py` and `benchmarks/diagnosis.py`.
-"""
+DOCS = HERE.parent / "docs"
+RESULTS, PAGE, PICTURE = HERE / "results.json", DOCS / "benchmarks.md", "pictures/benchmarks.png"
+SUITES = (
+    "core", "updates", "rules", "growth", "programs", "sweep", "range_test", "ranking", "monitor",
+    "diagnosis",
+)  # fmt: skip
 
 
 def measured(suite: str, turns: int) -> dict[str, Any]:
-    """The tables of a suite, and what they were measured with."""
+    """The tables of a suite, the device they were measured on, and the date."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tables.json"
         words = [sys.executable, f"{suite}.py", "--turns", str(turns), "--json", str(file)]
@@ -46,14 +44,33 @@ def measured(suite: str, turns: int) -> dict[str, Any]:
         return {"date": f"{datetime.date.today()}", **json.loads(file.read_text())}
 
 
+def together(found: dict[str, Any]) -> list[Table]:
+    """The tables of a suite, with a column for each device."""
+    by_title: dict[str, dict[str, Table]] = {}
+    for backend, result in sorted(found.items()):
+        for table in map(decoded, result["tables"]):
+            by_title.setdefault(table.title, {})[backend] = table
+    return [side_by_side(tables) for tables in by_title.values()]
+
+
+def sources(suite: str, found: dict[str, Any]) -> str:
+    """The command behind a table, and the machines it ran on."""
+    ran = (
+        f"{backend}, {result['date']} ("
+        + ", ".join(f"{name} {x}" for name, x in result["machine"].items())
+        + ")"
+        for backend, result in sorted(found.items())
+    )
+    return f"`python benchmarks/{suite}.py`: {'; '.join(ran)}."
+
+
 def page(results: dict[str, Any]) -> str:
-    """All tables, with where each comes from."""
-    parts = [HEAD]
-    for suite in SUITES:
-        if found := results.get(suite):
-            machine = ", ".join(f"{name} {x}" for name, x in found["machine"].items())
-            source = f"`python benchmarks/{suite}.py`, {found['date']}: {machine}."
-            parts += [f"{decoded(table).markdown()}\n{source}\n" for table in found["tables"]]
+    """All tables, with the command and the machine behind each."""
+    tables = {suite: together(results[suite]) for suite in SUITES if suite in results}
+    parts = [opening.page({t.title: t for each in tables.values() for t in each}, PICTURE)]
+    for suite, each in tables.items():
+        source = sources(suite, results[suite])
+        parts += [f"{table.markdown()}\n{source}\n" for table in each]
     return "\n".join(parts)
 
 
@@ -61,16 +78,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument("--turns", type=int, default=15, help="how often each pair is timed")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page")
     options = parser.parse_args()
     if strange := set(options.suites) - {*SUITES}:
-        parser.error(f"there is no {', '.join(strange)}, but {', '.join(SUITES)}")
+        parser.error(f"no benchmark is named {', '.join(strange)}; there are {', '.join(SUITES)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for suite in options.suites or SUITES:
-        results[suite] = measured(suite, options.turns)
+    for suite in () if options.page else options.suites or SUITES:
+        found = measured(suite, options.turns)
+        results.setdefault(suite, {})[found.pop("backend")] = found
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(results))
-    rows = (row for x in results.values() for t in x["tables"] for row in decoded(t).rows)
-    return int(any(map(missed, rows)))
+    tables = (t for found in results.values() for x in found.values() for t in x["tables"])
+    return int(any(missed(row) for table in tables for row in decoded(table).rows))
 
 
 if __name__ == "__main__":

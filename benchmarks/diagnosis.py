@@ -17,14 +17,15 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import measure
 import numpy as np
 import optax
+from measure import Table
 
 import jaxsched as js
 from jaxsched._commands._training._data import TRAIN, Digits, Images, digits
@@ -217,36 +218,58 @@ def interval(hits: int, of: int) -> str:
     return f"{p:.3f} [{max(low, 0):.3f}, {min(high, 1):.3f}] {hits}/{of}"
 
 
-def report(rows: list[dict[str, Any]]) -> None:
+def reports(rows: list[dict[str, Any]]) -> list[Table]:
+    """How often each problem is found, the verdicts at the end, and how early they are right."""
     told = [row for row in rows if row["truth"] is not None]
-    unsaid = collections.Counter((r["made"], r["kind"]) for r in rows if r["truth"] is None)
-    print(f"{len(told)} runs. Left out, neither ill enough nor well enough: ", end="")
-    print(", ".join(f"{n} {made} ({kind})" for (made, kind), n in unsaid.items()) or "none")
-    print(f"\n{'':14}{'recall':30}precision")
-    for problem in PROBLEMS:
-        ill = [row for row in told if row["truth"] == problem]
-        hits = sum(problem in accused(row) for row in ill)
-        others = [
-            r for r in told if r["truth"] != problem and problem not in KIN.get(r["truth"], ())
-        ]
-        wrong = sum(problem in accused(row) for row in others)
-        print(f"{problem:14}{interval(hits, len(ill)):30}{interval(hits, hits + wrong)}")
     well = [row for row in told if row["truth"] == "healthy"]
-    print(f"{'healthy':14}{interval(sum(not accused(row) for row in well), len(well))}")
+    ill = [row for row in told if row["truth"] != "healthy"]
+    unsaid = collections.Counter((r["made"], r["kind"]) for r in rows if r["truth"] is None)
+    left = ", ".join(f"{n} {made} ({kind})" for (made, kind), n in unsaid.items()) or "none"
 
-    print("\nThe verdict at the end, a row for each truth:\n")
+    found: list[tuple[Any, ...]] = []
+    for problem in PROBLEMS:
+        hits = sum(problem in accused(row) for row in ill if row["truth"] == problem)
+        of = sum(row["truth"] == problem for row in ill)
+        kin = {problem, *KIN.get(problem, ())}
+        wrong = sum(problem in accused(row) for row in told if row["truth"] not in kin)
+        found.append((problem, interval(hits, of), interval(hits, hits + wrong)))
+    found.append(("healthy", interval(sum(not accused(row) for row in well), len(well)), ""))
+
     columns = (*PROBLEMS, "healthy")
     counts = collections.Counter((row["truth"], at(row, -1).verdict) for row in told)
-    print(" " * 14 + "".join(f"{name:>14}" for name in columns))
-    for name in columns:
-        print(f"{name:14}" + "".join(f"{counts[name, column]:>14}" for column in columns))
+    verdicts = [(name, *(counts[name, column] for column in columns)) for name in columns]
 
-    print("\nAlong the way: the share of ill runs found so far, and of healthy ones accused:\n")
+    course: list[tuple[Any, ...]] = []
     for when in range(STEPS // EVERY // 4 - 1, STEPS // EVERY, STEPS // EVERY // 4):
-        ill = [row for row in told if row["truth"] != "healthy"]
-        found = sum(row["truth"] in accused(row, when) for row in ill) / len(ill)
+        right = sum(row["truth"] in accused(row, when) for row in ill) / len(ill)
         wrong = sum(bool(accused(row, when)) for row in well) / len(well)
-        print(f"  after {EVERY * (when + 1):4} steps {found:6.1%} {wrong:6.1%}")
+        course.append((f"{EVERY * (when + 1)}", f"{right:.1%}", f"{wrong:.1%}"))
+
+    note = (
+        f"{len(told)} runs on digits, each made to fail in a known way or to succeed. Left out, "
+        f"because they are neither ill nor well enough to be labelled: {left}. Intervals are "
+        "Wilson's, of 95 %."
+    )
+    return [
+        Table("How often `diagnose` is right", note, ("problem", "recall", "precision"), (*found,)),
+        Table(
+            "The verdict of `diagnose` at the end of a run",
+            "A row for each true problem, a column for each verdict.",
+            ("truth", *columns),
+            (*verdicts,),
+        ),
+        Table(
+            "How early `diagnose` is right",
+            "The share of ill runs whose problem is found by then, and of healthy runs accused.",
+            ("steps", "ill, found", "healthy, accused"),
+            (*course,),
+        ),
+    ]
+
+
+def tables(turns: int) -> list[Table]:
+    """The reported runs, once: it takes minutes."""
+    return reports(trained(True))
 
 
 def mistakes(rows: list[dict[str, Any]]) -> None:
@@ -263,13 +286,14 @@ def main() -> None:
     parser.add_argument(
         "--mistakes", action="store_true", help="what was said of runs it misjudged"
     )
-    options = parser.parse_args()
-    start = time.perf_counter()
+    options, _ = parser.parse_known_args()
+    if not (options.development or options.mistakes):
+        return measure.run(tables)
     rows = trained(not options.development)
-    report(rows)
+    print("\n".join(table.markdown() for table in reports(rows)))
     if options.mistakes:
         mistakes(rows)
-    print(f"\n{time.perf_counter() - start:.0f} s")
+    return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How cost grows: with pieces, cycles, the size of a population, and the number of parameters.
+"""How cost grows with the number of pieces, of cycles, and of members of a population.
 
 python benchmarks/growth.py
 """
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from core import adamw, scanned, sgdr
+from core import scanned, sgdr
 from measure import Table, instructions, paired, ratio, run, seconds, unit
 
 import jaxsched as js
@@ -27,7 +27,6 @@ STEPS = 100_000
 PIECES = 1, 4, 16, 64, 256
 CYCLES = 1, 100, 10_000, 10**6
 MEMBERS = 1, 16, 256, 4096
-PARAMETERS = 10**3, 10**4, 10**5, 10**6, 10**7, 10**8
 
 
 def chain(pieces: int) -> js.Schedule:
@@ -114,11 +113,11 @@ def selected(pieces: int) -> tuple[js.Schedule, optax.Schedule]:
 
 
 MADE = {
-    "a join of cosines": (joined, (10, 100, 300)),
-    "a warmup, and lines and cosines in turn": (mixed, (10, 100, 200)),
-    "a sum of cosines": (summed, (10, 100)),
-    "a product of cosines": (multiplied, (10, 100)),
-    "one of several cosines": (selected, (10, 100)),
+    "a join of {} cosines": (joined, (10, 100, 300)),
+    "a warmup, then {} lines and cosines": (mixed, (10, 100, 200)),
+    "a sum of {} cosines": (summed, (10, 100)),
+    "a product of {} cosines": (multiplied, (10, 100)),
+    "one of {} cosines, by `select`": (selected, (10, 100)),
 }
 
 
@@ -147,9 +146,9 @@ def by_compilation(turns: int) -> Table:
             ours, other = made(n)
             a, b, found = paired(scanned(ours, STEPS // 10), scanned(other, STEPS // 10), turns)
             cells += [unit(10 * a / STEPS), unit(10 * b / STEPS), ratio(found)]
-            rows.append((name, n, *cells))
+            rows.append((name.format(n), *cells))
     each = "optax", "optax / jaxsched"
-    columns = "what", "pieces", "scalar", *each, "array", *each, "a step in a scan", *each
+    columns = "what", "scalar", *each, "array", *each, "a step in a scan", *each
     note = (
         "Tracing and compiling a call on one step and on an array of steps, with nothing compiled "
         "before, and one step of a compiled scan; against the same made of optax's schedules."
@@ -201,58 +200,13 @@ def by_members(turns: int) -> Table:
     return Table("With the size of a population", note, columns, tuple(rows))
 
 
-def step_of(tx: optax.GradientTransformation, size: int) -> tuple[Callable[[], Any], int]:
-    """Updates of one array of parameters, its moments donated; and the size of the program."""
-    tx = optax.with_extra_args_support(tx)
-    params = jnp.ones(size)
-
-    def update(params: Any, state: Any) -> Any:
-        updates, state = tx.update(params * 1e-3, state, params, value=jnp.float32(1.0))
-        return optax.apply_updates(params, updates), state
-
-    program = jax.jit(update, donate_argnums=(0, 1))
-    held = [params, tx.init(params)]
-
-    def once() -> Any:
-        held[:] = program(*held)
-        return held
-
-    shapes = jax.eval_shape(lambda: (jnp.ones(size), tx.init(jnp.ones(size))))
-    return once, instructions(program.lower(*shapes).compile())
-
-
-def by_parameters(turns: int) -> Table:
-    warm = js.warmup_cosine(1e-3, total_steps=1000, warmup_steps=100) * js.reduce_on_plateau()
-    rows: list[tuple[Any, ...]] = []
-    for n in PARAMETERS:
-        (ours, many), (bare, few) = step_of(adamw(warm), n), step_of(optax.adamw(1e-3), n)
-        a, b, found = paired(ours, bare, turns if n < 10**8 else max(turns // 3, 3))
-        rows.append(
-            (f"10^{len(str(n)) - 1}", unit(a), unit(b), ratio([1 / x for x in found]), many, few)
-        )
-    columns = (
-        "parameters",
-        "step",
-        "at a constant rate",
-        "with / without",
-        "instructions",
-        "without",
-    )
-    note = (
-        "The update of AdamW with a schedule and a plateau, called from Python, against the same "
-        "at a constant rate, which is the physical limit."
-    )
-    return Table("With the number of parameters", note, columns, tuple(rows))
-
-
 def tables(turns: int) -> list[Table]:
-    """All five."""
+    """All four."""
     return [
         by_pieces(turns),
         by_compilation(turns),
         by_cycles(turns),
         by_members(turns),
-        by_parameters(turns),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import re
 import statistics
@@ -45,7 +46,7 @@ class Aim(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a benchmark has found; the last cell of a row may be the aim of its ratio."""
+    """The result of a benchmark. The last cell of a row may be the goal of its ratios."""
 
     title: str
     note: str
@@ -53,22 +54,55 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
     def markdown(self) -> str:
-        """As text; a ratio that misses its aim is said to."""
-        lines = [self.columns, ("---",) * len(self.columns), *map(self._shown, self.rows)]
+        """The table as text. A ratio that misses its goal is marked."""
+        lines = [self.columns, ("---",) * len(self.columns), *map(_shown, self.rows)]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         return f"## {self.title}\n\n{self.note}\n\n{table}\n"
 
-    def _shown(self, row: tuple[Any, ...]) -> tuple[str, ...]:
-        texts = [f"{x:.3g}" if isinstance(x, float) else str(x) for x in row]
-        if missed(row):
-            texts[-1] += ", **missed**"
-        return tuple(texts)
+
+def _shown(row: Sequence[Any]) -> tuple[str, ...]:
+    aim = row[-1] if isinstance(row[-1], Aim) else None
+    return tuple(_cell(x) + (" **missed**" if short(x, aim) else "") for x in row)
+
+
+def _cell(x: Any) -> str:
+    return f"{x:.3g}" if isinstance(x, float) else str(x)
+
+
+def short(x: Any, aim: Aim | None) -> bool:
+    """Whether a ratio is below its goal."""
+    return aim is not None and isinstance(x, Ratio) and x.median < aim.least
 
 
 def missed(row: Sequence[Any]) -> bool:
-    """Is a ratio in a row short of its aim?"""
-    ratios = [x for x in row if isinstance(x, Ratio)]
-    return isinstance(row[-1], Aim) and bool(ratios) and ratios[0].median < row[-1].least
+    """Whether a ratio in a row is below the goal of that row."""
+    return isinstance(row[-1], Aim) and any(short(x, row[-1]) for x in row)
+
+
+def side_by_side(tables: dict[str, Table]) -> Table:
+    """One table from the tables of several devices.
+
+    Rows are paired by their first cell. A column that is the same on every device appears once.
+    """
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    first, *others = tables.values()
+    if any(table.columns != first.columns for table in others):
+        raise ValueError(
+            f"the tables {first.title!r} have different columns; run all devices again"
+        )
+    by_name = [{row[0]: row[1:] for row in table.rows} for table in tables.values()]
+    names = list(dict.fromkeys(name for rows in by_name for name in rows))
+    empty = ("",) * (len(first.columns) - 1)
+    columns, cells = [first.columns[0]], [names]
+    for i, column in enumerate(first.columns[1:]):
+        each = [[rows.get(name, empty)[i] for name in names] for rows in by_name]
+        if all(one == each[0] for one in each):
+            columns, cells = [*columns, column], [*cells, each[0]]
+        else:
+            columns += [f"{device}: {column}" for device in tables]
+            cells += each
+    return Table(first.title, first.note, tuple(columns), tuple(zip(*cells, strict=True)))
 
 
 def seconds(f: Callable[[], Any]) -> float:
@@ -123,10 +157,16 @@ def instructions(compiled: Any) -> int:
     return len(HLO.findall(compiled.as_text()))
 
 
+def backend() -> str:
+    """The name of this machine's column: CPU, GPU or TPU."""
+    return jax.default_backend().upper()
+
+
 def machine() -> dict[str, str]:
     """What was measured on, and with what."""
     return {
         "device": jax.devices()[0].device_kind,
+        "cores": str(len(os.sched_getaffinity(0))),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -145,7 +185,9 @@ def run(tables: Callable[[int], Sequence[Table]], turns: int = 15) -> None:
     print("\n".join(table.markdown() for table in found))
     if options.json:
         tables_ = [encoded(table) for table in found]
-        options.json.write_text(json.dumps({"machine": machine(), "tables": tables_}))
+        options.json.write_text(
+            json.dumps({"backend": backend(), "machine": machine(), "tables": tables_})
+        )
 
 
 def encoded(table: Table) -> dict[str, Any]:

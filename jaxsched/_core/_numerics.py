@@ -53,6 +53,24 @@ def norm(tree: Any) -> jax.Array:
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
+def once(condition: jax.Array) -> jax.Array:
+    """A condition that is computed once, however many elements are selected by it.
+
+    XLA repeats a chain of cheap scalar operations for every element of an array that depends on it.
+    It does not repeat a square root.
+    """
+    return jnp.sqrt(condition.astype(jnp.float32)) > 0
+
+
+def with_norm(tree: Any) -> tuple[Any, jax.Array]:
+    """A tree of arrays and its norm, at the cost of one more read of the tree.
+
+    Without the barrier XLA merges the sum into the loops that use the tree, which then lose most of
+    their bandwidth: 1.70 times an AdamW update of 124 million parameters on an H100, against 1.16.
+    """
+    return jax.lax.optimization_barrier((tree, norm(tree)))
+
+
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     """a / b for b > 0: of Python numbers a Python number, so that recipes are made of them."""
     if isinstance(a, jax.Array) or isinstance(b, jax.Array):

@@ -164,7 +164,9 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
-        rows = sampled(updates)
+        rows, place = sampled(updates), None if params is None else sampled(params)
+        # The parameters are read before an update may overwrite them. Else XLA copies all of them.
+        updates, rows, place = jax.lax.optimization_barrier((updates, rows, place))
         sample = _Sampled(rows, weights(updates, rows), axis)
         felt = _felt(state.gradient, sample, size)
         return updates, MonitorState(
@@ -174,7 +176,7 @@ def monitor(
             gradient=felt,
             parameters=state.parameters
             if params is None
-            else _moved(state.parameters, state.gradient, felt, sample, sampled(params), size),
+            else _moved(state.parameters, state.gradient, felt, sample, place, size),
         )
 
     return transform(init, update, axis)

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core._fields import choice_field
-from jaxsched._core._numerics import norm
 from jaxsched._core._require import name, refuse, require
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
@@ -30,6 +29,7 @@ from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 
 GRADIENT_NORM = "gradient_norm"
+OWN_NORM = "norm_of_updates"  # how a transform hands it to its rules
 
 # What an update is given by optax, and the clock: no metric has these names.
 _TAKEN = ("step", "updates", "state", "params")
@@ -168,9 +168,9 @@ class Listener(Rule):
 
 def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
     """The mailbox with the metric of this very update in it."""
-    if metric == GRADIENT_NORM and given.get(metric) is None and "updates" in given:
+    if metric == GRADIENT_NORM and given.get(metric) is None and OWN_NORM in given:
         unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
-        posted = _mailbox.add(metric, mailbox[metric], norm(given["updates"]))
+        posted = _mailbox.add(metric, mailbox[metric], given[OWN_NORM])
         mailbox = {metric: chosen(unheard, posted, mailbox[metric])}
     return _mailbox.post(mailbox, given)
 

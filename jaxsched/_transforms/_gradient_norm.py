@@ -6,13 +6,16 @@ from typing import Any
 
 import optax
 
-from jaxsched._core._numerics import norm
+from jaxsched._core._numerics import norm, with_norm
+from jaxsched._core._require import flag
 from jaxsched._rules._rule import GRADIENT_NORM
 from jaxsched._transforms._checks import require_transform
 from jaxsched._transforms._scheduled import with_extra_args
 
 
-def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def with_gradient_norm(
+    tx: optax.GradientTransformation, *, clips: bool = False
+) -> optax.GradientTransformationExtraArgs:
     """An optimizer whose rules hear the norm of the gradients that it is given.
 
         tx.update(updates, state, params, gradient_norm=norm(updates))
@@ -24,12 +27,14 @@ def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransf
 
     Args:
       tx: any optimizer, such as an `optax.chain(...)`.
+      clips: whether `tx` begins with `optax.clip_by_global_norm`. XLA then computes the norm of
+        both once. The values are the same either way; only the time differs.
 
     Returns:
       A transform with the state of `tx`. A `gradient_norm` that is given to `update` is kept.
 
     Raises:
-      ValueError: `tx` is no transform.
+      ValueError: `tx` is no transform, or `clips` is not a bool.
 
     Example:
       >>> rate = 0.1 * spike_guard(metric="gradient_norm")
@@ -38,13 +43,15 @@ def with_gradient_norm(tx: optax.GradientTransformation) -> optax.GradientTransf
       >>> print(factors(state)["learning_rate"][0].window.values[0])
       1.4142135
     """
-    inner = with_extra_args(require_transform("with_gradient_norm", tx))
+    call = "with_gradient_norm"
+    inner, shared = with_extra_args(require_transform(call, tx)), flag(call, clips=clips)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
     ) -> tuple[optax.Updates, optax.OptState]:
         given = extra_args.pop(GRADIENT_NORM, None)
-        size = norm(updates) if given is None else given
-        return inner.update(updates, state, params, **{**extra_args, GRADIENT_NORM: size})
+        if given is None:
+            updates, given = (updates, norm(updates)) if shared else with_norm(updates)
+        return inner.update(updates, state, params, **{**extra_args, GRADIENT_NORM: given})
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -18,8 +18,9 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import ticked
-from jaxsched._core._numerics import real, wide
+from jaxsched._core._numerics import real, wide, with_norm
 from jaxsched._core._packed import LikeParams
+from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._transform import transform
@@ -58,6 +59,8 @@ def scheduled(
     """A transform made anew at each step, from the values of its slots at that step."""
     reacting = {factors_key(name): s for name, s in slots.items() if isinstance(s, Stateful)}
     expected = {key: _structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
+    rules = [rule for slot in reacting.values() for rule in slot.rules]
+    hears_norm = any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules)
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
@@ -82,6 +85,8 @@ def scheduled(
     ) -> tuple[optax.Updates, ScheduledState]:
         _require_own(state, slots, expected)
         metrics: dict[str, Any] = {**extra_args, "step": state.count, "updates": updates}
+        if hears_norm and extra_args.get(GRADIENT_NORM) is None:
+            updates, metrics[OWN_NORM] = with_norm(updates)
         factors = {k: slot.update(state.factors[k], **metrics) for k, slot in reacting.items()}
         values = _overridden(_values(slots, state.count, factors), state.overrides)
         inner = with_extra_args(make(values))
@@ -90,7 +95,6 @@ def scheduled(
         warm = _is_warm(state, values)
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
-    rules = [rule for slot in reacting.values() for rule in slot.rules]
     axes = {rule._axes for rule in rules} - {None}
     # Rules of which one keeps numbers of each device leave the state different on each.
     return transform(init, update, axes.pop() if len(axes) == 1 else None)

@@ -13,14 +13,14 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted, ticked
-from jaxsched._core._numerics import norm
+from jaxsched._core._numerics import norm, once
 from jaxsched._core._require import flag, positive, static_length
 from jaxsched._core._trees import replaced, rewritten
 from jaxsched._rules import _mailbox, _ring
 from jaxsched._rules._mailbox import Mail, Mailbox
 from jaxsched._rules._memory import chosen
 from jaxsched._rules._ring import Ring
-from jaxsched._rules._rule import GRADIENT_NORM, Axis, heard, listening
+from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._transforms._checks import require_state, require_transform
 from jaxsched._transforms._scheduled import ScheduledState, with_extra_args
@@ -117,10 +117,12 @@ def skip_spikes(
     ) -> tuple[optax.Updates, SkipSpikesState]:
         require_state(call, state, SkipSpikesState, metric)
         _ring.require_size(state.window, call, "window_size", size)
-        mailbox = heard(state.mailbox, metric, {**extra_args, "updates": updates})
+        # Without the barrier of `with_norm`: XLA shares this sum with a clip inside `tx`.
+        length = norm(updates)
+        mailbox = heard(state.mailbox, metric, {**extra_args, OWN_NORM: length})
         seen = _mailbox.read(mailbox, **names)
         spike = seen.heard & is_spike(state.window, seen.value, limit, first)
-        skip = spike | seen.broken | _any(~jnp.isfinite(norm(updates)), axis_name)
+        skip = once(spike | seen.broken | _any(~jnp.isfinite(length), axis_name))
         new, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         frozen = _frozen(state.inner_state, axis_name, advances)
         return jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), new), SkipSpikesState(
