@@ -66,12 +66,25 @@ def test_formulas_of_a_docstring_become_code():
     assert pages.literal(lines)[: len(told)] == told
 
 
-def test_every_python_snippet_is_a_doctest_or_in_an_example():
+def plain(page):
+    """The blocks of Python on a page that have no prompts."""
+    found = [text for kind, text in BLOCK.findall(page.read_text()) if kind == "python"]
+    return [text for text in found if not text.lstrip().startswith(">>>")]
+
+
+def in_an_example(text):
     scripts = [flat(script.read_text()) for script in (ROOT / "examples").glob("*.py")]
-    for page, text in blocks("python"):
-        if not text.lstrip().startswith(">>>"):
-            for piece in text.strip().splitlines():
-                assert any(flat(piece) in script for script in scripts), (page, piece)
+    return all(any(flat(line) in script for script in scripts) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if plain(page)], ids=lambda page: page.stem)
+def test_a_page_runs_as_it_is_copied(page, tmp_path, monkeypatch):
+    """A reader copies its blocks into an empty file, or they are lines of an example."""
+    blocks = plain(page)
+    if not all(map(in_an_example, blocks)):
+        monkeypatch.chdir(tmp_path)
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            exec(compile("\n".join(blocks), page.name, "exec"), {})
 
 
 def flat(text):
