@@ -6,12 +6,14 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from jaxsched._commands import _describe, _find, _list, _plot, _report, _train
 from jaxsched._commands._options import Parser
 from jaxsched._commands._training._refused import RefusedError, StoppedError
 from jaxsched._core._extra import MissingExtraError
 
+WHAT = "Learning-rate schedules for JAX: train, find, plot, describe and list them."
 COMMANDS = (_train, _report, _find, _plot, _describe, _list)
 
 
@@ -62,9 +64,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+class _Version(argparse.Action):
+    """Prints the versions of jaxsched, JAX and Optax without importing them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(*(f"{name} {version(name)}" for name in ("jaxsched", "jax", "optax")), sep=", ")
+        parser.exit()
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The parser of the command, and the one of `train`."""
-    parser = Parser(prog="jaxsched", description="Schedules for JAX.")
+    parser = Parser(prog="jaxsched", description=WHAT)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxsched._commands._options import added, count, positive
 from jaxsched._commands._schedules import add_units, spoken
 from jaxsched._commands._training._refused import RefusedError, refusing
@@ -181,7 +179,7 @@ def _metric(word: str) -> tuple[str, Any]:
             known = ", ".join(log.columns) or "none"
             raise RefusedError(f"--metric: {file} has no numbers {header!r}, but {known}")
         steps, values = log.columns[header]
-        if not ((steps >= 0) & (steps < 2**31 - 1) & (steps == np.floor(steps))).all():
+        if not ((steps >= 0) & (steps < 2**31 - 1) & (steps % 1 == 0)).all():
             raise RefusedError(f"--metric: the steps of {file} must be integers from 0 on")
         later = 2 * len(steps) < len(log.steps)  # measured now and then, after the step of its row
         return name, (steps.astype(int) + later, values)

@@ -90,7 +90,8 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
     make.__doc__, make.__module__ = cls.__doc__, cls.__module__
     make.__annotations__["return"] = base
     vars(make)["__signature__"] = signature
-    if hasattr(sys.modules[_PACKAGE], name):
+    ours = cls.__module__.partition(".")[0] == _PACKAGE  # its public names are still loading
+    if not ours and hasattr(sys.modules[_PACKAGE], name):
         raise ValueError(f"`{_PACKAGE}.{name}` exists. Give your class another name.")
     cls._has_function = True
     function = made[name] = _meant.explained(make, cls.__module__)

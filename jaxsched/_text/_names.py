@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,16 +18,9 @@ Factory = Callable[..., Any]
 # Names that functions and methods had once, and have for ever: what was read will be read.
 OLD_NAMES: dict[str, str] = {}
 
-_namespaces: list[Mapping[str, Any]] = [made]
-
 _MADE = ("Schedule", "Rule", "Stateful")
 _OPAQUE = ("from_function", "feedback")  # what it takes has no text
 _PLACED = ["init_value", "end_value", "steps"]
-
-
-def publish(names: Mapping[str, Any]) -> None:
-    """Let text know the names of the package: the package gives its own namespace."""
-    _namespaces.insert(0, names)
 
 
 def factory(name: str) -> Factory | None:
@@ -87,7 +81,9 @@ def twins(name: str) -> list[str]:
 
 
 def _known() -> Mapping[str, Any]:
-    return collections.ChainMap(*_namespaces)  # pyright: ignore[reportArgumentType]
+    """The public names of the package, and those that a user's `factory` has made."""
+    public: Any = importlib.import_module("jaxsched._public")
+    return collections.ChainMap(vars(public), made)
 
 
 def _maker(x: Any) -> Factory | None:

@@ -39,7 +39,8 @@ def commands():
 
 
 def test_everything_public_is_in_the_reference_once():
-    public = {name for name, x in vars(jaxsched).items() if name[0] != "_" and callable(x)}
+    names = {name: getattr(jaxsched, name) for name in dir(jaxsched)}
+    public = {name for name, x in names.items() if callable(x)}
     listed = [name for names in pages.REFERENCE.values() for name in names.split()]
     assert sorted(listed) == sorted(public)
     assert [*listed, "compat", "states"] == jaxsched.__all__ and dir(jaxsched) == sorted(
@@ -77,7 +78,9 @@ def in_an_example(text):
     return all(any(flat(line) in script for script in scripts) for line in text.splitlines())
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if plain(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if plain(page)], ids=lambda page: page.stem
+)
 def test_a_page_runs_as_it_is_copied(page, tmp_path, monkeypatch):
     """A reader copies its blocks into an empty file, or they are lines of an example."""
     blocks = plain(page)

@@ -94,7 +94,7 @@ OWN = {made.__name__: _factory.made.pop(made.__name__) for made in made_here}
 @pytest.fixture(autouse=True)
 def known_here_alone(monkeypatch):
     monkeypatch.setattr(_factory, "made", dict(OWN))
-    monkeypatch.setattr(_names, "_namespaces", [vars(js), _factory.made])
+    monkeypatch.setattr(_names, "made", _factory.made)
 
 
 FOREIGN = {
