@@ -1,6 +1,6 @@
 """Trains with the optimizers of `optax.contrib`, each with a suitable schedule through `inject`.
 
-Optimizers that find their own rate multiply it by a factor. Schedule-free needs no decay, and its
+Optimizers that find their own rate multiply it by the schedule. Schedule-free needs no decay. Its
 updates must not be multiplied: `wrap` rejects it. Run it: `python examples/contrib_optimizers.py`.
 """
 
