@@ -1,4 +1,4 @@
-"""Writes the pages of the site that are made of the library itself: the gallery, the reference."""
+"""Writes the pages of the site that are generated from the library: gallery and reference."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import jaxsched.testing
 from jaxsched._look._curve import drawn
 from jaxsched._look._svg import svg
 
-# Everything public, by what it is for. A test holds that nothing is left out.
+# Every public name, grouped by purpose. A test checks that no name is missing.
 REFERENCE = {
-    "Curves with an end": "linear polynomial cosine geometric one_minus_sqrt rex tanh",
-    "Curves without one": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
+    "Curves": "linear polynomial cosine geometric one_minus_sqrt rex tanh",
+    "Unbounded schedules": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
     "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
-    "Algebra": "Schedule join select minimum maximum from_function trainable Units",
-    "A schedule or a rule of your own": "factory Curve number_field length_field list_field "
+    "Operators and methods": "Schedule join select minimum maximum from_function trainable Units",
+    "Your own schedule or rule": "factory Curve number_field length_field list_field "
     "choice_field Rule Listener Observation initially",
     "Recipes": "warmup_constant warmup_linear warmup_cosine warmup_polynomial warmup_exponential "
     "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
@@ -30,16 +30,16 @@ REFERENCE = {
     "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup",
     "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard hypergradient "
     "until tunable feedback Stateful",
-    "In the optimizer": "inject wrap scale_by_learning_rate scale_by_schedule scale_by_plateau "
-    "per_group layerwise unfreezing by_path skip_spikes keep_best snapshot monitor noise_scale "
-    "accumulate with_gradient_norm",
-    "The state": "hyperparams factors events exhausted step set_step observe override retune "
+    "Optimizer transforms and guards": "inject wrap scale_by_learning_rate scale_by_schedule "
+    "scale_by_plateau per_group layerwise unfreezing by_path skip_spikes keep_best snapshot "
+    "monitor noise_scale accumulate with_gradient_norm",
+    "Optimizer state": "hyperparams factors events exhausted step set_step observe override retune "
     "trigger graft best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
     "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
     "Batch size": "scale_with_batch scale_adam_with_batch gradual_warmup seesaw",
-    "Looking": "plot simulate Simulated describe parse",
+    "Plotting and inspection": "plot simulate Simulated describe parse",
 }
 STATES = (
     "PackedState ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
@@ -48,9 +48,9 @@ STATES = (
 )
 COMPAT = "torch", "transformers", "timm", "keras", "optax"
 
-# What is drawn, as `parse` reads it; the first name in it is what it shows.
+# The schedules of the gallery, as text for `parse`. The first name is the title of the picture.
 GALLERY = {
-    "Curves with an end": """
+    "Curves": """
         linear(0.1, 0.0, 1000)
         polynomial(0.1, 0.0, 1000, power=2.0)
         cosine(0.1, 0.0, 1000)
@@ -60,7 +60,7 @@ GALLERY = {
         rex(0.1, 0.0, 1000)
         tanh(0.1, 0.0, 1000)
     """,
-    "Curves without one": """
+    "Unbounded schedules": """
         constant(0.1)
         exponential_decay(0.1, decay_rate=0.5, decay_steps=200)
         exponential_decay(0.1, decay_rate=0.5, decay_steps=200, staircase=True)
@@ -74,7 +74,7 @@ GALLERY = {
         sawtooth_polynomial(0.1, 0.0, decay_steps=250, power=1.0)
         table([0.1, 0.08, 0.08, 0.05, 0.02, 0.02, 0.0])
     """,
-    "Algebra": """
+    "Operators and methods": """
         linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900)
         cosine(0.1, 0.0, 1000) * exponential_decay(1.0, decay_rate=0.5, decay_steps=200)
         cosine(0.1, 0.0, 1000) + constant(0.02)
@@ -111,7 +111,7 @@ GALLERY = {
         exponential_warmup(timescale=100.0)
         radam_warmup(b2=0.99)
     """,
-    "By other names": """
+    "Common recipes under their usual names": """
         (linear(0.0, 0.1, 100) >> constant(0.1, 600)) >> linear(0.1, 0.0, 300)
         constant(0.1, 500) >> linear(0.1, 0.0, 500)
         constant(0.1, 100) >> inverse_sqrt(0.1, timescale=100)
@@ -119,18 +119,18 @@ GALLERY = {
         (constant(0.1, 240) >> one_minus_sqrt(0.1, 0.0, 60)).cycle(cycles=3)
         cosine(0.1, 0.0, 1000) * linear(0.1, 1.0, 200)
     """,
-    "Optimal by their gradients": """
+    "Schedules from gradient norms": """
         optimal_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
         refined_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
     """,
 }  # fmt: skip
-TITLES = {  # of those whose first name is not what they are
+TITLES = {  # for texts whose first name is not the title
     "(linear(0.0, 0.1, 100) >> constant(0.1, 600)) >>": "trapezoid",
-    "constant(0.1, 500) >>": "knee: explore, exploit",
+    "constant(0.1, 500) >>": "knee (explore, then exploit)",
     "constant(0.1, 100) >>": "T5",
-    "linear(0.0, 0.1, 50) >>": "infinite: cool down and hold, to be annealed when it is time",
-    "(constant(0.1, 240)": "stable, decay, and again (WSD-S)",
-    "cosine(0.1, 0.0, 1000) * linear": "warmup to the curve, not to the peak",
+    "linear(0.0, 0.1, 50) >>": "infinite schedule: cool down, then hold until a final anneal",
+    "(constant(0.1, 240)": "repeated stable and decay phases (WSD-S)",
+    "cosine(0.1, 0.0, 1000) * linear": "cosine multiplied by a warmup",
     "linear(0.0, 0.1, 100) >> cosine": "a >> b",
     "cosine(0.1, 0.0, 1000) *": "a * b",
     "cosine(0.1, 0.0, 1000) +": "a + b",
@@ -143,7 +143,7 @@ TITLES = {  # of those whose first name is not what they are
     "cosine(0.1, 0.0, 100).cycle": "cycle: warm restarts",
 }
 
-# What reacts is drawn on the validation losses of an invented run, one after every 25 steps.
+# Rules are drawn with the validation losses of an invented run, one loss every 25 steps.
 LOSSES = 0.2 + np.array([
     0.8, 0.5, 0.35, 0.25, 0.2, 0.21, 0.2, 0.22, 0.21, 0.15, 0.1, 0.08, 0.07, 0.08, 0.9, 0.2, 0.08,
     0.07, 0.08, 0.07, 0.05, 0.03, 0.02, 0.02, 0.03, 0.02, 0.02, 0.03, 0.02, 0.02,
@@ -170,29 +170,30 @@ def listed(text: str) -> list[str]:
 
 
 def gallery(docs: Path) -> Iterator[str]:
-    """Every schedule with its picture, and the text that makes it."""
+    """Every schedule with its picture and its text."""
     yield "# Gallery\n"
-    yield "Every schedule, with the text that makes it: in Python as it stands, in a file or on a"
-    yield "command line through `parse`. A dot is a boundary, a triangle a restart. What never ends"
-    yield "is drawn as far as it is of interest."
+    yield "This page shows a picture of every schedule with the expression that builds it. Use the"
+    yield "expression as Python code, or read it from a file or a command line with `parse`. A dot"
+    yield "marks a boundary and a triangle marks a restart. Unbounded schedules are drawn up to a"
+    yield "sensible horizon."
     for title, texts in GALLERY.items():
         yield f"\n## {title}\n\n<div class='gallery'>"
         yield from (figure(text, js.parse(text)) for text in listed(texts))
         yield "</div>"
-    yield "\n## What reacts\n"
-    yield "As they would have acted on the validation losses of the first picture, one after every"
-    yield f"{HEARD[0]} steps: `simulate`.\n\n<div class='gallery'>"
-    yield figure("the validation losses", js.table(LOSSES).hold(int(HEARD[0])))
+    yield "\n## Rules that respond to metrics\n"
+    yield f"The first picture shows validation losses, one every {HEARD[0]} steps. The others show"
+    yield "what each rule does with them, as `simulate` computes it.\n\n<div class='gallery'>"
+    yield figure("validation losses", js.table(LOSSES).hold(int(HEARD[0])))
     yield from (figure(text, js.parse(text), LOSSES) for text in listed(REACTING))
-    yield "</div>\n\n## Real runs\n"
-    yield "Rules and guards at work on handwritten digits, from the page of each."
+    yield "</div>\n\n## Rules and guards in real runs\n"
+    yield "Each picture shows a training run on handwritten digits. Click a name for its page."
     for page in sorted((docs / "rules").glob("*.md")):
         name, _, sentence = page.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
         yield f"\n[{name}](../rules/{page.name}): {sentence}\n\n![{name}](../rules/{page.stem}.png)"
 
 
 def figure(text: str, schedule: Any, losses: Any = None) -> str:
-    """One picture, on one line: Markdown leaves it alone."""
+    """One picture on one line, so that Markdown does not change it."""
     metrics = None if losses is None else {"value": (HEARD, losses)}
     [curves] = drawn([{text: schedule}], metrics=metrics)
     picture = svg(curves, width=380, height=190)
@@ -201,17 +202,18 @@ def figure(text: str, schedule: Any, losses: Any = None) -> str:
 
 
 def title(text: str) -> str:
-    """What a picture shows."""
+    """The title of a picture."""
     found = [name for start, name in TITLES.items() if text.startswith(start)]
     rule = re.match(r"constant\(0\.1\) \* (\w+)", text)
     return found[0] if found else rule[1] if rule else text.partition("(")[0]
 
 
 def reference() -> Iterator[str]:
-    """Every public name, by what it is for."""
+    """Every public name, grouped by purpose."""
     yield "# Reference\n"
-    yield "Everything is `jaxsched.NAME`. Times are optimizer steps; a value is float32, or float64"
-    yield "where `jax_enable_x64` is set. `help(NAME)` says the same as this page."
+    yield "This page lists every public name by purpose. All names are `jaxsched.NAME`. Times are"
+    yield "optimizer steps. Values are float32, or float64 if `jax_enable_x64` is set. `help(NAME)`"
+    yield "shows the same text."
     for group, names in REFERENCE.items():
         yield f"\n## {group}\n"
         yield from (directive("jaxsched", name, getattr(js, name)) for name in names.split())
@@ -220,7 +222,7 @@ def reference() -> Iterator[str]:
         yield f"\n## compat.{peer}\n\n{(inspect.getdoc(module) or '').partition(chr(10))[0]}\n"
         names = [name for name, x in vars(module).items() if is_own(module, name, x)]
         yield from (directive(module.__name__, name, getattr(module, name)) for name in names)
-    yield "\n## states\n\nThe classes of states, as `jaxsched.states.NAME`.\n"
+    yield "\n## states\n\nThe classes of rule and transform states, as `jaxsched.states.NAME`.\n"
     yield from (
         directive("jaxsched.states", name, getattr(js.states, name)) for name in STATES.split()
     )
@@ -230,12 +232,12 @@ def reference() -> Iterator[str]:
 
 
 def is_own(module: Any, name: str, x: Any) -> bool:
-    """Is it a public function or class of the module, not one that it uses?"""
+    """Whether `x` is a public function or class that the module itself defines."""
     return name[0] != "_" and callable(x) and getattr(x, "__module__", "") == module.__name__
 
 
 def directive(module: str, name: str, x: Any) -> str:
-    """What makes Sphinx read a docstring."""
+    """The Sphinx directive that includes a docstring."""
     kind = "autoclass" if inspect.isclass(x) else "autofunction"
     shown = "Schedule", "Curve", "Units", "RangeTest", "Sweep"
     members = "\n   :members:\n" if name in shown else "\n"
@@ -243,7 +245,7 @@ def directive(module: str, name: str, x: Any) -> str:
 
 
 def literal(lines: list[str]) -> list[str]:
-    """A docstring whose indented paragraphs are code, told to reStructuredText."""
+    """Marks the indented paragraphs of a docstring as code for reStructuredText."""
     found: list[str] = []
     for n, line in enumerate(lines):
         before = found[-1] if found else ""

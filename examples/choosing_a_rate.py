@@ -1,9 +1,9 @@
-"""Choosing a learning rate: the script of docs/choosing_a_rate.md.
+"""Chooses a learning rate step by step: the script of docs/choosing_a_rate.md.
 
     python examples/choosing_a_rate.py [FOLDER]
 
-prints every number of the guide, and draws its pictures into FOLDER. The problem is real and small:
-a Flax network on scikit-learn's digits, SGD with momentum, 600 steps of 32 images.
+prints every number of the guide and draws its pictures into FOLDER. It trains a Flax network on
+scikit-learn's digits, with SGD with momentum, for 600 steps of 32 images.
 """
 
 import functools
@@ -23,7 +23,7 @@ STEPS, BATCH, VALID = 600, 32, 360
 SGD = functools.partial(optax.sgd, momentum=0.9)
 
 
-# 1. The problem: a network, a loss, batches in a random order, and a whole run as one function.
+# 1. The problem: a network, a loss, random batches, and a whole run as one function.
 class Network(linen.Module):
     @linen.compact
     def __call__(self, pixels):
@@ -31,7 +31,7 @@ class Network(linen.Module):
 
 
 def digits():
-    """The images to learn from, and those to judge by."""
+    """The training set and the validation set."""
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     pixels, labels = jnp.asarray(pixels[order] / 16, jnp.float32), jnp.asarray(labels[order])
@@ -44,14 +44,14 @@ def loss(params, batch):
 
 
 def begin(key, images, times=1):
-    """Parameters, and the batches of a run: so many times as large, and as many fewer."""
+    """Parameters and batches of a run. The batches are `times` as large, and fewer."""
     first, order = jax.random.split(key)
     places = jax.random.randint(order, (STEPS // times, BATCH * times), 0, len(images[1]))
     return Network().init(first, images[0][:1])["params"], tuple(x[places] for x in images)
 
 
 def train(schedule, key, data, times=1):
-    """The validation loss after a run, and the state that watched it."""
+    """The validation loss after a run, and the optimizer state with the monitor."""
     learn, judge = data
     params, batches = begin(key, learn, times)
     tx = optax.chain(js.monitor(), js.inject(SGD, learning_rate=schedule))
@@ -66,7 +66,7 @@ def train(schedule, key, data, times=1):
     return loss(params, judge), state
 
 
-# 2. Where is training stable at all? A range test of eight seeds at once.
+# 2. Find the stable range: a range test of eight seeds at once.
 def range_test(data, folder):
     def one(key):
         return js.lr_range_test(loss, *begin(key, data[0]), SGD, low=1e-4, high=10.0)
@@ -80,7 +80,7 @@ def range_test(data, folder):
     return band
 
 
-# 3. Which shape? The bound ranks shapes without training, and moves a rate from one to another.
+# 3. Compare shapes: the bound ranks shapes and converts rates without training.
 def shapes(peak=1.0):
     tenth, half = STEPS // 10, STEPS // 2
     return {
@@ -107,7 +107,7 @@ def ranked(rate):
     return rows
 
 
-# 4. All of them, at seven peaks around the suggestion, four seeds each: one program.
+# 4. Train all shapes at seven peaks around the suggestion, four seeds each, in one program.
 def swept(rate, data, folder):
     peaks = np.round(rate * 2.0 ** np.arange(-3, 4), 3)
     population = js.grid(lambda shape, peak: shapes(peak)[shape], shape=[*shapes()], peak=peaks)
@@ -121,7 +121,7 @@ def swept(rate, data, folder):
     return found
 
 
-# 5. Is the choice healthy? Eight seeds that chose nothing, and what the monitor saw.
+# 5. Check the choice on eight new seeds, and print the diagnosis of the monitor.
 def judged(schedules, data):
     run = jax.tree_util.Partial(train, data=data)
     found = js.sweep(run, list(schedules.values()), key=2, seeds=8)
@@ -134,7 +134,7 @@ def judged(schedules, data):
     return rows
 
 
-# 6. Another batch size: four times as large, in a quarter of the steps.
+# 6. Change the batch size: four times as large, for a quarter of the steps.
 def larger(schedule, data):
     rows = {
         "the same rate": schedule,

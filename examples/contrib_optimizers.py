@@ -1,7 +1,7 @@
-"""The optimizers of `optax.contrib`, each on a schedule by `inject`, and what each wants of one.
+"""Trains with the optimizers of `optax.contrib`, each with a suitable schedule through `inject`.
 
-Those that find their rate multiply it with a factor. Schedule-free wants no decay, and nothing may
-multiply its updates: `wrap` refuses it. Run it with `python examples/contrib_optimizers.py`.
+Optimizers that find their own rate multiply it by the schedule. Schedule-free needs no decay. Its
+updates must not be multiplied: `wrap` rejects it. Run it: `python examples/contrib_optimizers.py`.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from jaxsched import cosine, hyperparams, inject, linear, warmup_constant, wrap
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.float32(pixels / 16), jnp.int32(labels)
 TRAIN, BATCH, STEPS = 1437, 128, 100
@@ -22,7 +22,7 @@ draws = jax.random.randint(jax.random.key(1), (STEPS, BATCH), 0, TRAIN)
 weights = jax.random.normal(jax.random.key(0), (64, 74)) / 8
 start = {"in": weights[:, :64], "out": weights[:, 64:], "bias": jnp.zeros(10)}
 
-# 2. All begin above 0, at which the first step of Prodigy and of D-Adaptation is 0 / 0.
+# 2. All start above 0. At rate 0 the first step of Prodigy and D-Adaptation is 0 / 0.
 level = warmup_constant(0.02, warmup_steps=10)
 factor = warmup_constant(1.0, warmup_steps=10).take(10) >> cosine(1.0, 0.0, STEPS - 10)
 rate = 0.01 * factor
@@ -32,14 +32,14 @@ def mechanic(learning_rate):
     return contrib.mechanize(optax.adamw(learning_rate))
 
 
-# 3. What is scheduled in each. (MADGRAD and Muon's second rate are newer than optax 0.2.6.)
+# 3. The slots of each optimizer. (MADGRAD and Muon's second rate need optax > 0.2.6.)
 OPTIMIZERS = {
     "schedule_free_adamw": inject(contrib.schedule_free_adamw, learning_rate=level),
     "prodigy": inject(contrib.prodigy, learning_rate=factor),
     "dadapt_adamw": inject(contrib.dadapt_adamw, learning_rate=factor),
     "cocob": inject(contrib.cocob, learning_rate=factor),
     "mechanic": inject(mechanic, learning_rate=rate),
-    "momo": inject(contrib.momo, learning_rate=factor),  # the most that it takes; needs the loss
+    "momo": inject(contrib.momo, learning_rate=factor),  # the largest rate; needs the loss
     "muon": inject(contrib.muon, learning_rate=5 * rate, adam_learning_rate=rate),
     "ademamix": inject(contrib.ademamix, learning_rate=rate, alpha=linear(0.0, 5.0, STEPS)),
     "madgrad": inject(contrib.madgrad, learning_rate=rate),
@@ -71,7 +71,7 @@ def main(names=tuple(OPTIMIZERS)):
     for name in names:
         logs[name], held_out = train(OPTIMIZERS[name], start)
         used = "  ".join(f"{slot} {values[50]:.4f}" for slot, values in logs[name].items())
-        print(f"{name:20} held out {held_out:.3f}  half the way: {used}")
+        print(f"{name:20} held out {held_out:.3f}  halfway: {used}")
     return logs
 
 

@@ -1,9 +1,10 @@
-"""The end decided late: a cooldown when the run says so, a new course in mid-run, many branches.
+"""Cooldown on demand: a triggered cooldown, a schedule changed during a run, and many branches.
 
-1. `until(stable, cooldown)`: the run finds its loss flat, and cools down. Saved and resumed.
-2. `tunable(schedule)`: a run that had ended is warmed up again, by `retune`.
-3. One stable run, twelve cooldowns from six of its checkpoints under one `vmap`, against runs from
-   scratch of the same lengths.
+1. `until(stable, cooldown)`: the run detects that its loss is flat and cools down. It is saved and
+   resumed.
+2. `tunable(schedule)`: `retune` warms up again a run that had ended.
+3. One stable run and twelve cooldowns from six of its checkpoints, under one `vmap`. They are
+   compared with runs from scratch of the same lengths.
 
 Run it with `python examples/cooldown_branches.py`; `--quick` takes seconds and shows less.
 """
@@ -25,8 +26,8 @@ from sklearn.datasets import load_digits
 
 import jaxsched as js
 
-# The data: 1797 handwritten digits. They are learnt too soon to tell schedules apart, so every
-# image is seen through noise that is new each time. The images to judge by have theirs fixed.
+# The data: 1797 handwritten digits. They are learned too quickly to compare schedules, so new noise
+# is added each time an image is used. The noise of the validation images is fixed.
 TRAIN, BATCH, NOISE = 1437, 16, 0.25
 pixels, labels = load_digits(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(labels))
@@ -51,15 +52,15 @@ def fresh(rate, params):
 
 
 def gradients(state, key):
-    """The images and their noise follow from the clock: whoever resumes or branches sees them."""
+    """The step counter sets images and noise, so a resumed or branched run sees the same ones."""
     which, noise = jax.random.split(jax.random.fold_in(key, js.step(state)))
     batch = jax.random.randint(which, (BATCH,), 0, TRAIN)
     images = pixels[batch] + NOISE * jax.random.normal(noise, (BATCH, 64))
     return jax.value_and_grad(loss)(state.params, images, labels[batch])
 
 
-# 1. The end of a run, decided in the run. `reduce_when_flat` is here to look, not to cut: its
-# factor never falls below 1, and it answers when the loss of the batches has become flat.
+# 1. A cooldown that the run triggers. `reduce_when_flat` only observes here: its factor never falls
+# below 1, and it reports when the loss of the batches has become flat.
 def ending_late(chunk=50, cooldown=400, blocks=32):
     stable = js.warmup_constant(1e-2, warmup_steps=50)
     flat = js.reduce_when_flat(block_size=16, blocks=blocks, min_scale=1.0)
@@ -69,7 +70,7 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
     def step(state, by_itself):
         value, grads = gradients(state, jax.random.key(1))
         state = js.observe(state, value=value).apply_gradients(grads=grads)
-        # In the graph: there is no branch, and nothing waits for the host.
+        # In the compiled program: there is no branch, and nothing waits for the host.
         return js.trigger(state, when=by_itself & js.factors(state)["learning_rate"][1].flat)
 
     @jax.jit
@@ -79,7 +80,7 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
         return state, loss(state.params, *judged)
 
     def train(state, *, by_itself=True, patience=10, most=10_000):
-        """Until the cooldown is over, which starts by itself, or here when the loss stalls."""
+        """Train until the cooldown ends. It starts by itself, or here when the loss stalls."""
         losses = []
         while js.hyperparams(state)["learning_rate"] > 0 and len(losses) * chunk < most:
             state, value = some_steps(state, by_itself)
@@ -95,7 +96,7 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
         before = losses[begun // chunk - 1]
         print(f"cooldown {name}: begun at {begun}, loss {before:.3f} -> {losses[-1]:.3f}")
 
-    # Saved before the end was known, restored, and ended: the same bits.
+    # Saved before the trigger, restored and finished: the result is the same bit for bit.
     whole = ends["by itself, in the graph"][0]
     with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
         early, _ = train(start, most=2 * chunk)
@@ -109,13 +110,13 @@ def ending_late(chunk=50, cooldown=400, blocks=32):
     return whole, resumed, len(traces)
 
 
-# 2. Another course in mid-run. `tx` is built once and static; the numbers of its schedule are not.
+# 2. Change the schedule during a run. `tx` is static, but the numbers of its schedule are not.
 def rewarming(steps=600):
-    def course(peak, start, length):
+    def planned(peak, start, length):
         decay = js.warmup_cosine(peak, total_steps=length, warmup_steps=length // 10)
         return decay.shift(start)
 
-    state = fresh(js.tunable(course(1e-2, 0, steps)), init(jax.random.key(0)))
+    state = fresh(js.tunable(planned(1e-2, 0, steps)), init(jax.random.key(0)))
     traces = []
 
     @jax.jit
@@ -131,31 +132,31 @@ def rewarming(steps=600):
     state = state.replace(step=jnp.zeros((), jnp.int32))
     losses, peaks = [], (1e-2, 6e-3, 4e-3)
     for i, peak in enumerate(peaks):
-        state = js.retune(state, learning_rate=course(peak, i * steps, steps))
+        state = js.retune(state, learning_rate=planned(peak, i * steps, steps))
         state, value = train(state)
         losses.append(float(value))
         print(f"after {js.step(state)} steps, the last {steps} from a peak of {peak}: {value:.3f}")
-    print(f"three courses, {len(traces)} trace(s)")
+    print(f"three schedules, {len(traces)} trace(s)")
     return losses, len(traces)
 
 
-# 3. Branches. Where one leaves the run, how long it is and its shape are numbers: so all of them,
-# for all peaks and seeds, are one program. A schedule that has ended stays at zero, so a short
-# branch stands still until the longest is done.
+# 3. Branches. The start, the length and the shape of a branch are numbers. So all branches, for all
+# peaks and seeds, are one program. A schedule that has ended stays at zero, so a short branch does
+# not change until the longest is done.
 class Branch(NamedTuple):
-    budget: int  # the steps of the run and the branch together
-    steps: int  # those of the branch
-    shape: int  # which of `COOLDOWNS`
+    budget: int  # steps of the run and the branch together
+    steps: int  # steps of the branch
+    shape: int  # index into `COOLDOWNS`
 
 
-PARTS = (0.2, 0.4)  # a branch is the last fifth of its budget, or the last two
+PARTS = (0.2, 0.4)  # a branch is the last one or two fifths of its budget
 COOLDOWNS = (js.one_minus_sqrt, js.linear)
 SCRATCH = (js.warmup_cosine, js.warmup_linear)
 WARMUP = 50
 
 
 def run(state, key, steps, every):
-    """What the state is after each `every` steps, and the loss there."""
+    """The state and the loss after each `every` steps."""
 
     def step(_, state):
         return state.apply_gradients(grads=gradients(state, key)[1])
@@ -168,18 +169,18 @@ def run(state, key, steps, every):
 
 
 def stable_then(peak, steps, shape):
-    """Of the run and of its branches: which phase it is in is in the state."""
+    """The schedule of the run and its branches. The current phase is part of the state."""
     stable = js.warmup_constant(peak, warmup_steps=WARMUP)
     return js.until(stable, js.select(shape, [f(peak, 0.0, steps) for f in COOLDOWNS]))
 
 
 class Seed(NamedTuple):
-    key: jax.Array  # what it sees
-    params: dict  # what it starts from
+    key: jax.Array  # selects images and noise
+    params: dict  # initial parameters
 
 
 class Runs(NamedTuple):
-    """Losses. The axes before the last, if any: peaks, seeds."""
+    """Losses, by the axes in the comments."""
 
     scratch: np.ndarray  # (budgets, SCRATCH, peaks, seeds): at the end
     stable: np.ndarray  # (peaks, seeds, times)
@@ -230,7 +231,7 @@ def branches(budgets, peaks, seeds, every):
 
 
 def report(runs, budgets, peaks):
-    """From scratch, the best peak for every budget; the branches, one peak: they are of one run."""
+    """Runs from scratch use the best peak of each budget; branches share the peak of their run."""
     best = runs.scratch.mean(-1).argmin(-1)
     scratch = np.take_along_axis(runs.scratch, best[..., None, None], 2)[:, :, 0]
     peak = runs.branches[..., -1].mean((0, 1, 2, 4)).argmin()
@@ -257,7 +258,7 @@ def report(runs, budgets, peaks):
 
 
 def told(runs, budgets, peak, ends):
-    """In a few numbers."""
+    """Print a summary in three numbers."""
     level, end = runs.stable[peak, :, -1].mean(), ends[-1, 0, 0].mean()
     wins, cells = (ends[:, :, 0].mean(-1) < ends[:, :, 1].mean(-1)).sum(), ends[:, :, 0, 0].size
     steps = round(0.8 * max(budgets) + 0.2 * sum(budgets))
@@ -272,7 +273,7 @@ def told(runs, budgets, peak, ends):
 
 
 def draw(file, runs, budgets, peaks, every, peak, scratch):
-    """The rate above, the loss below: the stable run, and the branches that leave it."""
+    """Draw the rate and the loss of the stable run and of its branches."""
     figure = Figure(figsize=(8, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     colours, top_value = ("#D55E00", "#009E73"), peaks[peak]
@@ -318,6 +319,6 @@ def main(quick=False, picture=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="seconds rather than a minute")
+    parser.add_argument("--quick", action="store_true", help="take seconds instead of a minute")
     parser.add_argument("--picture", metavar="FILE", help="draw the branches")
     main(**vars(parser.parse_args()))

@@ -1,6 +1,6 @@
-"""Equinox: a schedule times a plateau inside `filter_jit`, saved and resumed bit for bit.
+"""Equinox: a schedule and a plateau rule inside `filter_jit`, saved and resumed bit for bit.
 
-A schedule may be a field of a module. Run it with `python examples/equinox_loop.py`.
+A schedule can also be a field of a module. Run it with `python examples/equinox_loop.py`.
 """
 
 import io
@@ -13,12 +13,12 @@ from sklearn.datasets import load_digits
 
 import jaxsched as js
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.float32(pixels / 16), jnp.int32(labels)
 TRAIN, BATCH, EPOCH, STEPS = 1437, 128, 10, 100
 
-# 2. The rate is in `tx`, the noise in the model. Its numbers are floats, no arrays: not trained.
+# 2. The rate is in `tx`. The noise is in the model; its numbers are floats, so it is not trained.
 schedule = js.linear(1e-3, 1e-2, 10) >> js.cosine(1e-2, 0.0, STEPS - 10)
 rate = schedule * js.reduce_on_plateau(patience=2, factor=0.5, rtol=0.1)
 tx = js.inject(optax.adamw, learning_rate=rate, weight_decay=1e-4)
@@ -45,7 +45,7 @@ def loss(model, rows, step):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
 
-# 3. One compiled step. The images and the noise follow from the clock of the optimizer.
+# 3. One compiled step. The optimizer's step counter selects the images and the noise.
 @eqx.filter_jit
 def train_step(model, opt_state):
     step = js.step(opt_state)
@@ -65,7 +65,7 @@ def train(model, opt_state, steps):
     return model, opt_state
 
 
-# 4. Half the way, saved, restored into a fresh pair, the other half: the same bits.
+# 4. Save half a run, restore it into a new pair and finish it: the result is bit for bit the same.
 def main(steps=STEPS):
     whole, half = train(*fresh(), steps), train(*fresh(), steps // 2)
     eqx.tree_serialise_leaves(file := io.BytesIO(), half)

@@ -1,6 +1,6 @@
 """The ImageNet recipe of Flax' examples: warmup and cosine in epochs, SGD with Nesterov momentum.
 
-An epoch is a scan that returns each rate it used. Run it: `python examples/imagenet_recipe.py`.
+An epoch is a scan that returns the rate of each step. Run: `python examples/imagenet_recipe.py`.
 """
 
 from functools import partial
@@ -14,11 +14,11 @@ from sklearn.datasets import load_digits
 
 from jaxsched import Units, cosine, hyperparams, inject, linear, parse, scale_with_batch
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 digits, TRAIN, BATCH = load_digits(), 1437, 128
 pixels, labels = jnp.float32(digits.images[..., None] / 16), jnp.int32(digits.target)
 
-# 2. The recipe in epochs of whole batches: an expression, and the same as text for a config file.
+# 2. The recipe in epochs of whole batches, as an expression and as text for a config file.
 units = Units(batch_size=BATCH, dataset_size=TRAIN, drop_remainder=True)
 peak = scale_with_batch(0.1, 256, BATCH)
 rate = linear(0.0, peak, units.epochs(5)) >> cosine(peak, 0.0, units.epochs(10))
@@ -44,7 +44,7 @@ def fresh(rate):
     return TrainState.create(apply_fn=Net().apply, tx=optax.chain(decay, sgd), **variables)
 
 
-# 3. An epoch is a scan. What every step used comes out of it, once an epoch.
+# 3. An epoch is a scan, which returns the values used at every step.
 def train_step(state, batch):
     def loss(params):
         variables = {"params": params, "batch_stats": state.batch_stats}

@@ -1,7 +1,7 @@
 """Keras 3 on JAX: a schedule inside `model.fit`, and the twin of a Keras callback.
 
 `to_keras` makes a `LearningRateSchedule`, which is saved with the model as text. A twin has the
-arguments of the callback, and its numbers. Run it with `python examples/keras_fit.py`.
+arguments and the numbers of the callback. Run it with `python examples/keras_fit.py`.
 """
 
 import os
@@ -15,18 +15,18 @@ from sklearn.datasets import load_digits
 
 import jaxsched as js
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = np.float32(pixels / 16), np.int32(labels)
 TRAIN, BATCH, EPOCHS = 1437, 128, 10
 
-# 2. A schedule in steps: `fit` makes one of the short batch at the end of an epoch.
+# 2. A schedule in steps. `fit` counts the short batch at the end of an epoch as a step.
 units = js.Units(batch_size=BATCH, dataset_size=TRAIN, drop_remainder=False)
 schedule = js.parse("linear(1e-3, 1e-2, 2ep) >> cosine(1e-2, 0.0, 8ep)", units=units)
 
 
 class Used(keras.callbacks.Callback):
-    """The rate of each step, as the optimizer has it."""
+    """Records the rate of each step from the optimizer."""
 
     def on_train_begin(self, logs=None):
         self.rates = []
@@ -46,7 +46,7 @@ def fit(rate, callback):
     return model, model.fit(pixels[:TRAIN], labels[:TRAIN], validation_data=held_out, **how).history
 
 
-# 3. The twin, which hears the same losses: a step is an epoch.
+# 3. The twin receives the same losses. Here a step is an epoch.
 def followed(rate, losses):
     tx, rates = js.scale_by_learning_rate(rate), []
     state = tx.init({})
@@ -71,7 +71,7 @@ def main():
     _, theirs = fit(1e-2, keras.callbacks.ReduceLROnPlateau(**plateau))
     ours = followed(js.compat.keras.ReduceLROnPlateau(1e-2, **plateau), theirs["val_loss"])
     print("the callback's rates:", *theirs["learning_rate"])
-    print("those of its twin:   ", *ours)
+    print("the twin's rates:    ", *ours)
     return used.rates, seen, restored, theirs["learning_rate"], ours
 
 

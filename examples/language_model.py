@@ -1,7 +1,7 @@
-"""A one-layer NNX transformer on real text, with the rate of Flax' lm1b and wmt examples.
+"""Trains a one-layer NNX transformer on text, with the schedule of Flax' lm1b and wmt examples.
 
-A linear warmup from 0, then one over the root of the step; AdamW with a b2 of 0.98 behind a clip;
-the length of the run said in tokens. Run it with `python examples/language_model.py`.
+The rate warms up linearly from 0, then follows 1 / sqrt(step). AdamW has a b2 of 0.98, behind a
+clip. The length of the run is in tokens. Run it with `python examples/language_model.py`.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ letters = sorted(set(text))
 tokens = jnp.array([letters.index(letter) for letter in text])
 LENGTH, BATCH, WIDTH = 64, 16, 64
 
-# 2. The rate: as long as so many tokens last, of which the first tenth is warmup.
+# 2. The rate. Its length is given in tokens, and the first tenth is the warmup.
 units = Units(batch_size=BATCH, sequence_length=LENGTH)
 rate = warmup_inverse_sqrt(4e-3, warmup_steps=units.tokens(10_000), init_value=0.0)
 adamw = inject(partial(optax.adamw, b2=0.98, weight_decay=0.1), learning_rate=rate)
@@ -48,7 +48,7 @@ class Transformer(nnx.Module):
         return self.head(self.block(self.letter(x) + self.place(jnp.arange(LENGTH))))
 
 
-# 3. One compiled step. What it reads follows from the clock of the optimizer.
+# 3. One compiled step. The optimizer's step counter selects the text.
 @nnx.jit
 def train_step(model, optimizer):
     key = jax.random.fold_in(jax.random.key(1), step(optimizer))
@@ -68,7 +68,7 @@ def main():
     print(describe(rate))
     model = Transformer(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    log = [train_step(model, optimizer) for _ in range(units.tokens(100_000))]  # not waited for
+    log = [train_step(model, optimizer) for _ in range(units.tokens(100_000))]  # no waiting
     for i in range(0, len(log), 20):
         used, loss = log[i]["learning_rate"], log[i]["loss"]
         print(f"{i * BATCH * LENGTH:6} tokens  rate used {used:.6f}  loss {loss:.4f}")

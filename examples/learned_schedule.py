@@ -1,11 +1,11 @@
-"""A schedule learnt by gradient: the validation loss, differentiated through whole training runs.
+"""Learns a schedule by gradient descent on the validation loss, through whole training runs.
 
     python examples/learned_schedule.py
 
-The knots of a `piecewise_linear` schedule are moved down the gradient of the validation loss after
-150 steps on digits, in 4800 runs. It is set against the best of 160 cosines, which a sweep has
-found on the same validation images in 2560, and both are judged by seeds and images that neither
-has seen. All of it is done five times, from other seeds.
+The knots of a `piecewise_linear` schedule follow the gradient of the validation loss after 150
+steps on digits, in 4800 runs. The result is compared with the best of 160 cosines, which a sweep
+found on the same validation images in 2560 runs. Both are then tested on seeds and images that
+neither has seen. Everything is repeated five times with other seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS, BATCH, KNOTS = 150, 32, 6
 
 
 class Network(linen.Module):
-    """One hidden layer, smooth: a kink would make the gradient through a run a poor guide."""
+    """One smooth hidden layer: kinks would make the gradient through a run misleading."""
 
     @linen.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
@@ -35,7 +35,7 @@ def loss_of(params: optax.Params, images: Images) -> jax.Array:
 
 
 def train(schedule: js.Schedule, key: jax.Array, learn: Images, judge: Images) -> jax.Array:
-    """The loss on other images after a run."""
+    """The loss on the images of `judge` after a run."""
     tx = optax.chain(optax.trace(decay=0.9), js.scale_by_learning_rate(schedule))
     first, order = jax.random.split(key)
     params = Network().init(first, learn.pixels[:1])["params"]
@@ -70,7 +70,7 @@ def main(tries: int = 5, updates: int = 300, seeds: int = 16, peaks: int = 8) ->
     steps = np.linspace(0, STEPS - 1, KNOTS).round().astype(int).tolist()
     begin = js.piecewise_linear([0.05] * KNOTS, steps)
     losses = []
-    for key in range(tries):  # both are found anew, from other seeds
+    for key in range(tries):  # repeat both searches with other seeds
         best = js.sweep(on_valid, cosines, key=10 + key, seeds=seeds).best
         learned = js.learn_schedule(on_valid, begin, updates=updates, key=20 + key, seeds=seeds)
         found = js.sweep(on_test, [begin, best, learned.schedule], key=0, seeds=256)
@@ -79,11 +79,11 @@ def main(tries: int = 5, updates: int = 300, seeds: int = 16, peaks: int = 8) ->
         print(f"cosine {found.mean[1]:.4f}, {best}\nlearned {found.mean[2]:.4f}, knots {values}")
 
     behind = np.array(losses)[:, 2] - np.array(losses)[:, 1]
-    print(f"where it began: {losses[0][0]:.4f}")
+    print(f"initial schedule: {losses[0][0]:.4f}")
     print(f"learned - best cosine, {tries} tries: {behind.mean():+.4f} ± {error(behind):.4f}")
     clear = abs(behind.mean()) > 2 * error(behind)
     verdict = "better" if behind.mean() < 0 else "worse"
-    print(f"the learned schedule is {verdict if clear else 'not told apart'} here")
+    print(f"the learned schedule is {verdict if clear else 'not significantly different'} here")
     return np.array(losses)
 
 

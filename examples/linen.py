@@ -1,6 +1,6 @@
-"""Flax Linen and a `TrainState`: a schedule times a plateau, saved and resumed bit for bit.
+"""Flax Linen with a `TrainState`: a schedule and a plateau rule, saved and resumed bit for bit.
 
-`apply_gradients` hands no metric on; `observe` posts it. Run it with `python examples/linen.py`.
+`apply_gradients` takes no metric; use `observe`. Run it with `python examples/linen.py`.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from jaxsched import hyperparams, inject, observe, reduce_on_plateau, warmup_cosine
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.asarray(pixels / 16, jnp.float32), jnp.asarray(labels, jnp.int32)
 TRAIN, BATCH, EPOCH = 1437, 128, 10
@@ -26,7 +26,7 @@ def loss(params, state, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-# 2. The rate: a function of the step, times a factor that reacts to the run. Both live in `tx`.
+# 2. The rate: a schedule times a rule that responds to the validation loss. Both are in `tx`.
 def fresh(steps):
     rate = warmup_cosine(1e-2, total_steps=steps, warmup_steps=steps // 10)
     plateau = reduce_on_plateau(patience=2, factor=0.5, rtol=0.1)
@@ -36,7 +36,7 @@ def fresh(steps):
     return TrainState.create(apply_fn=model.apply, params=params, tx=tx)
 
 
-# 3. One compiled step. The images follow from the step, so a resumed run sees the same ones.
+# 3. One compiled step. The step selects the images, so a resumed run sees the same ones.
 @jax.jit
 def train_step(state):
     key = jax.random.fold_in(jax.random.key(1), state.step)
@@ -45,7 +45,7 @@ def train_step(state):
     return state.apply_gradients(grads=grads)
 
 
-# 4. Now and then a validation loss, for the plateau.
+# 4. Pass a validation loss to the plateau rule every few steps.
 @jax.jit
 def judge(state):
     value = loss(state.params, state, pixels[TRAIN:], labels[TRAIN:])
@@ -62,7 +62,7 @@ def train(state, steps):
     return state
 
 
-# 5. Half the way, saved, restored, the other half: the same bits.
+# 5. Save half a run, restore it and finish it: the result is bit for bit the same.
 def main(steps=100):
     start = fresh(steps)
     whole, half = train(start, steps), train(start, steps // 2)

@@ -1,6 +1,7 @@
-"""What was used and what happened, to TensorBoard, CSV, JSONL and W&B, without a wait at each step.
+"""Logs rates and events to TensorBoard, CSV, JSONL and W&B, without waiting at each step.
 
-A scan collects it, and a chunk is one transfer. Run `python examples/logging_metrics.py [folder]`.
+A scan collects the values, and each chunk of steps is one transfer. Run it with
+`python examples/logging_metrics.py [folder]`.
 """
 
 import csv
@@ -20,7 +21,7 @@ pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.float32(pixels / 16), jnp.int32(labels)
 BATCH, STEPS, CHUNK = 128, 120, 20
 
-# 2. A rate for each group, and what can happen: one is cut, a step is left out.
+# 2. A rate for each group. A rule can cut one rate, and a guard can skip steps.
 schedule = js.linear(1e-3, 1e-2, 10) >> js.cosine(1e-2, 0.0, STEPS - 10)
 rates = {"in": schedule * js.reduce_on_plateau(patience=15, factor=0.5), "out": schedule / 2}
 tx = optax.chain(optax.scale_by_adam(), js.per_group({"in": "in", "out": "out"}, rates))
@@ -32,7 +33,7 @@ def loss(params, rows):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
 
-# 3. The record of a step: names with slashes, scalars. All are there already.
+# 3. The record of a step: scalars by name. The state already holds all of them.
 def record(opt_state, **metrics):
     (plateau,) = js.factors(opt_state)["in/learning_rate"]
     happened = {f"events/{name}": count for name, count in js.events(opt_state).items()}
@@ -44,7 +45,7 @@ def chunk(run, draws):
     def step(run, rows):
         params, opt_state = run
         value, grads = jax.value_and_grad(loss)(params, rows)
-        value = jnp.where(js.step(opt_state) == 70, 1e3, value)  # what can go wrong, does
+        value = jnp.where(js.step(opt_state) == 70, 1e3, value)  # an artificial spike
         updates, new = tx.update(grads, opt_state, params, value=value)
         log = record(new, step=js.step(opt_state), loss=value)
         return (optax.apply_updates(params, updates), new), log
@@ -52,7 +53,7 @@ def chunk(run, draws):
     return jax.lax.scan(step, run, draws)
 
 
-# 4. A chunk is brought over as rows of Python's numbers, and told to everybody.
+# 4. Transfer each chunk as rows of Python numbers, and write the rows to every logger.
 def main(folder="runs/logging", wandb_log=lambda row, step: None):  # or wandb.log
     weights = jax.random.normal(jax.random.key(0), (64, 74)) / 8
     params = {"in": weights[:, :64], "out": weights[:, 64:]}

@@ -1,7 +1,7 @@
-"""Sixty-four schedules of eight families, one program: a population, trained by one sweep.
+"""Trains a population of sixty-four schedules from eight families in one compiled program.
 
-With closures in their place this would be sixty-four programs, compiled one after the other. Run it
-with `python examples/many_schedules.py`; `benchmarks/sweep.py` times both.
+With closures, this would be sixty-four programs, compiled one after the other. Run it with
+`python examples/many_schedules.py`. `benchmarks/sweep.py` times both.
 """
 
 import sys
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 import jaxsched as js
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.asarray(pixels / 16, jnp.float32), jnp.asarray(labels, jnp.int32)
 TRAIN, BATCH = 1437, 64
@@ -25,7 +25,7 @@ def loss(params, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(hidden @ params["out"], labels).mean()
 
 
-# 2. A whole run as a function of its schedule and its seed: the validation loss at the end.
+# 2. A whole run as a function of a schedule and a key. It returns the final validation loss.
 def run(schedule, key, steps):
     tx = optax.chain(optax.scale_by_adam(), js.scale_by_learning_rate(schedule))
     a, b, order = jax.random.split(key, 3)
@@ -57,8 +57,8 @@ def population(steps):
     )
 
 
-# 4. One compilation, one call, the same two seeds for each; on a machine with several devices,
-#    each does its part.
+# 4. One compilation and one call, with the same two seeds for each member. If there are several
+#    devices, each trains a part.
 def main(steps=100, picture=None):
     traces = []
 

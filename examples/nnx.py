@@ -1,6 +1,6 @@
-"""Flax NNX and an `nnx.Optimizer`: a schedule times a plateau, saved and resumed bit for bit.
+"""Flax NNX with an `nnx.Optimizer`: a schedule and a plateau rule, saved and resumed bit for bit.
 
-An `nnx.Optimizer` is mutable: `observe` changes it in place. Run it with `python examples/nnx.py`.
+An `nnx.Optimizer` is mutable, so `observe` changes it in place. Run: `python examples/nnx.py`.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from jaxsched import hyperparams, inject, observe, reduce_on_plateau, warmup_cosine
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.asarray(pixels / 16, jnp.float32), jnp.asarray(labels, jnp.int32)
 TRAIN, BATCH, EPOCH = 1437, 128, 10
@@ -24,7 +24,7 @@ def loss(model, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(model(pixels), labels).mean()
 
 
-# 2. The rate: a function of the step, times a factor that reacts to the run. Both live in `tx`.
+# 2. The rate: a schedule times a rule that responds to the validation loss. Both are in `tx`.
 def fresh(steps):
     rate = warmup_cosine(1e-2, total_steps=steps, warmup_steps=steps // 10)
     plateau = reduce_on_plateau(patience=2, factor=0.5, rtol=0.1)
@@ -34,7 +34,7 @@ def fresh(steps):
     return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
 
 
-# 3. One compiled step. The images follow from the step, so a resumed run sees the same ones.
+# 3. One compiled step. The step selects the images, so a resumed run sees the same ones.
 @nnx.jit
 def train_step(model, optimizer):
     key = jax.random.fold_in(jax.random.key(1), optimizer.step[...])
@@ -42,7 +42,7 @@ def train_step(model, optimizer):
     optimizer.update(model, nnx.grad(loss)(model, pixels[batch], labels[batch]))
 
 
-# 4. Now and then a validation loss, for the plateau.
+# 4. Pass a validation loss to the plateau rule every few steps.
 @nnx.jit
 def judge(model, optimizer):
     value = loss(model, pixels[TRAIN:], labels[TRAIN:])
@@ -59,7 +59,7 @@ def train(model, optimizer, steps):
     return nnx.to_pure_dict(nnx.state((model, optimizer)))
 
 
-# 5. Half the way, saved, restored into a fresh pair, the other half: the same bits.
+# 5. Save half a run, restore it into a new pair and finish it: the result is bit for bit the same.
 def main(steps=100):
     whole, half = train(*fresh(steps), steps), train(*fresh(steps), steps // 2)
     pair = fresh(steps)

@@ -1,7 +1,7 @@
-"""Plain optax, no framework: a schedule times a plateau, saved and resumed bit for bit.
+"""Plain optax without a framework: a schedule and a plateau rule, saved and resumed bit for bit.
 
-The rate stands last in the chain, after the preconditioner: before Adam a factor would do nothing,
-since Adam divides it out again. Run it with `python examples/plain_optax.py`.
+The rate is last in the chain, after the preconditioner. Before Adam a factor would have no effect,
+because Adam normalizes the gradients. Run it with `python examples/plain_optax.py`.
 """
 
 import tempfile
@@ -15,12 +15,12 @@ from sklearn.datasets import load_digits
 from jaxsched import cosine, hyperparams, linear, observe, reduce_on_plateau, scale_by_learning_rate
 from jaxsched import step as clock
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, the last 360 to judge by.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels. The last 360 are for validation.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = jnp.asarray(pixels / 16, jnp.float32), jnp.asarray(labels, jnp.int32)
 TRAIN, BATCH, EPOCH, STEPS = 1437, 128, 10, 100
 
-# 2. The rate: ten steps up, ninety down, times a factor that reacts to the run.
+# 2. The rate: ten steps up, ninety down, times a rule that responds to the validation loss.
 schedule = linear(1e-3, 1e-2, 10) >> cosine(1e-2, 0.0, STEPS - 10)
 rate = schedule * reduce_on_plateau(patience=2, factor=0.5, rtol=0.1)
 tx = optax.chain(
@@ -39,7 +39,7 @@ def loss(params, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-# 3. One compiled step. The images follow from the clock, so a resumed run sees the same ones.
+# 3. One compiled step. The step selects the images, so a resumed run sees the same ones.
 @jax.jit
 def train_step(params, opt_state):
     key = jax.random.fold_in(jax.random.key(1), clock(opt_state))
@@ -49,7 +49,7 @@ def train_step(params, opt_state):
     return optax.apply_updates(params, updates), opt_state
 
 
-# 4. Now and then a validation loss, for the plateau.
+# 4. Pass a validation loss to the plateau rule every few steps.
 def train(params, opt_state, steps):
     for i in range(1, steps + 1):
         params, opt_state = train_step(params, opt_state)
@@ -61,7 +61,7 @@ def train(params, opt_state, steps):
     return params, opt_state
 
 
-# 5. Half the way, saved, restored, the other half: the same bits.
+# 5. Save half a run, restore it and finish it: the result is bit for bit the same.
 def main(steps=STEPS):
     whole, half = train(*fresh(), steps), train(*fresh(), steps // 2)
     with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:

@@ -1,7 +1,7 @@
-"""PPO on a cart and pole: rate and clip range annealed by updates; or a rate held by the KL.
+"""PPO on cart-pole: the rate and the clip range are annealed, or the rate adapts to the KL.
 
-`hold` counts updates of many minibatches, so that nobody has to divide a count: all schedules read
-one clock, and a run is one compiled program. Run it with `python examples/ppo.py`.
+`hold` keeps a value for all minibatches of a policy update, so no count has to be divided. All
+schedules read one step counter, and a run is one compiled program. Run: `python examples/ppo.py`.
 """
 
 from functools import partial
@@ -15,13 +15,13 @@ from jaxsched import constant, hyperparams, inject, kl_adaptive, linear, step
 
 UPDATES, EPOCHS, MINIBATCHES, CARTS, LENGTH = 30, 4, 4, 64, 64
 
-# 1. The schedules: one value for all epochs and minibatches of an update.
+# 1. The schedules: one value for all epochs and minibatches of a policy update.
 annealed = linear(3e-3, 0.0, UPDATES).hold(EPOCHS * MINIBATCHES)
 by_kl = constant(1e-3) * kl_adaptive(0.003)
 clip_range = linear(0.3, 0.1, UPDATES).hold(EPOCHS * MINIBATCHES)
 
 
-# 2. The environment: a pole on a cart (Barto et al., 1983), set up again when it has fallen.
+# 2. The environment: cart-pole (Barto et al., 1983), which restarts when the pole has fallen.
 def env_step(state, action, again):
     _, speed, angle, spin = state
     push = (jnp.where(action == 1, 10, -10) + 0.05 * spin**2 * jnp.sin(angle)) / 1.1
@@ -44,7 +44,7 @@ def loss(params, state, action, logits, gain, clip):
     return -gain.mean(), jnp.mean(ratio - 1 - jnp.log(ratio))
 
 
-# 3. A run: in each update act, judge, and take EPOCHS * MINIBATCHES optimizer steps.
+# 3. A run. Each policy update acts, computes gains, and makes EPOCHS * MINIBATCHES updates of tx.
 @partial(jax.jit, static_argnums=0)
 def train(tx, params, draws):
     def update(carry, draws):
@@ -63,13 +63,13 @@ def train(tx, params, draws):
             clip = clip_range(step(opt_state))
             batch = (x.reshape(LENGTH * CARTS, *x.shape[2:])[rows] for x in (*seen, gains))
             grads, kl = jax.grad(loss, has_aux=True)(params, *batch, clip)
-            updates, opt_state = tx.update(grads, opt_state, params, kl=kl)  # for who listens
+            updates, opt_state = tx.update(grads, opt_state, params, kl=kl)  # for `kl_adaptive`
             log = {"clip": clip, "kl": kl, **hyperparams(opt_state)}
             return (optax.apply_updates(params, updates), opt_state), log
 
         state, (*seen, fell) = jax.lax.scan(act, carry[2], draws[:2])
         gains = jax.lax.scan(judge, jnp.zeros(CARTS), fell, reverse=True)[1]
-        gains -= gains.mean(axis=1, keepdims=True)  # against the other carts at the same time
+        gains -= gains.mean(axis=1, keepdims=True)  # relative to the other carts at the same time
         gains /= gains.std() + 1e-6
         trained, log = jax.lax.scan(minibatch, carry[:2], draws[2])
         return (*trained, state), {**log, "falls": fell.mean()}

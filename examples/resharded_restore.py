@@ -1,7 +1,7 @@
-"""Orbax: saved from a mesh of eight devices, restored onto other meshes, and gone on there.
+"""Orbax: saves on a mesh of eight devices, restores onto other meshes, and continues there.
 
-Rates are the same to the last bit, and losses up to the order in which a mesh sums. Run it with
-`python examples/resharded_restore.py`.
+The rates are the same to the last bit. The losses differ only by the order of summation.
+Run it with `python examples/resharded_restore.py`.
 """
 
 import os
@@ -19,11 +19,11 @@ from sklearn.datasets import load_digits
 
 from jaxsched import cosine, hyperparams, inject, linear, reduce_on_plateau
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, in batches that are shared by all devices.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels, in batches sharded over all devices.
 pixels, labels = load_digits(return_X_y=True)
 BATCH, STEPS, SHAPES = 128, 60, [(8, 1), (4, 2), (2, 1)]
 
-# 2. A rate that has reacted by the time it is saved.
+# 2. A rate with a rule that has acted before the state is saved.
 schedule = linear(0.01, 0.1, 10) >> cosine(0.1, 0.0, STEPS - 10)
 rate = schedule * reduce_on_plateau(patience=8, factor=0.5, rtol=0.02)
 tx = inject(optax.adamw, learning_rate=rate, weight_decay=cosine(1e-2, 0.0, STEPS))
@@ -36,7 +36,7 @@ def fresh():
 
 
 def on(mesh):
-    """What a run is made of, and where: the matrices in pieces, the numbers everywhere."""
+    """Shapes and shardings of a run: matrices are sharded, everything else is replicated."""
     everywhere, parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("rows", "columns"))
     place = {0: everywhere, 1: everywhere, 2: parts}
     return jax.tree.map(lambda x: x.update(sharding=place[x.ndim]), jax.eval_shape(fresh))
@@ -64,7 +64,7 @@ def train(mesh, run, steps):
     return run, jax.tree.map(lambda *x: np.array(x), *log)
 
 
-# 3. Half the way on one mesh, the other half on each.
+# 3. Train the first half on one mesh, and the second half on each mesh.
 def main():
     meshes = [Mesh(np.resize(jax.devices(), shape), ("rows", "columns")) for shape in SHAPES]
     begin = jax.jit(fresh, out_shardings=jax.tree.map(lambda x: x.sharding, on(meshes[0])))
@@ -77,7 +77,7 @@ def main():
             ends.append((restored, *train(mesh, restored, range(STEPS // 2, STEPS))))
             piece, log = restored[0]["in"].addressable_shards[0].data.shape, ends[-1][2]
             rate, loss = log["learning_rate"][0], log["loss"][-1]
-            print(f"in pieces of {piece}: rate used {rate:.6f} at first, loss {loss:.6f} at last")
+            print(f"shards of {piece}: first rate used {rate:.6f}, final loss {loss:.6f}")
     return half, ends
 
 

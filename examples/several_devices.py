@@ -1,7 +1,7 @@
-"""Several devices: under `jit` there is nothing to say, under `shard_map` the name of the axis.
+"""Trains on several devices: with `jit`, and with `shard_map`, where rules need an axis name.
 
-Under `jit` the loss of a sharded batch is one number. Under `shard_map` each device has its own,
-and what has `axis_name` hears their mean. Run it with `python examples/several_devices.py`.
+Under `jit` the loss of a sharded batch is one number. Under `shard_map` each device has its own
+loss, and a rule with `axis_name` receives the mean. Run: `python examples/several_devices.py`.
 """
 
 import os
@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from jaxsched import cosine, events, hyperparams, inject, reduce_on_plateau, skip_spikes
 
-# 1. Data: 1797 handwritten digits of 8 x 8 pixels, in batches that are shared by all devices.
+# 1. Data: 1797 handwritten digits of 8 x 8 pixels, in batches sharded over all devices.
 pixels, labels = load_digits(return_X_y=True)
 BATCH, STEPS, mesh = 128, 60, Mesh(np.array(jax.devices()[:8]), ("batch",))
 
@@ -26,7 +26,7 @@ BATCH, STEPS, mesh = 128, 60, Mesh(np.array(jax.devices()[:8]), ("batch",))
 def batch(step):
     which = np.random.default_rng(step).choice(len(labels), BATCH, replace=False)
     shown = np.asarray(pixels[which] / 16, np.float32)
-    shown[:16] *= 1e3 if step == 40 else 1  # once, what the first device sees is broken
+    shown[:16] *= 1e3 if step == 40 else 1  # one corrupted batch on the first device
     return jax.device_put((shown, np.int32(labels[which])), NamedSharding(mesh, P("batch")))
 
 
@@ -35,24 +35,24 @@ def loss(params, pixels, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-# 2. A rule and a guard. Both listen to the loss, and have to hear the same one everywhere.
+# 2. A rule and a guard. Both listen to the loss, which must be the same on all devices.
 def optimizer(axis_name=None):
     rate = cosine(0.5, 0.0, STEPS) * reduce_on_plateau(patience=6, factor=0.5, axis_name=axis_name)
     tx = inject(optax.sgd, learning_rate=rate)
     return skip_spikes(tx, metric="value", window_size=32, axis_name=axis_name)
 
 
-# 3. Under jit: the step as it is on one device. It is given a batch that lies on eight.
+# 3. Under jit: the step is written as for one device, and receives a sharded batch.
 def step(tx, params, state, batch, mean=lambda x: x):
     grads = jax.grad(lambda params: mean(loss(params, *batch)))(params)
     updates, state = tx.update(grads, state, params, value=loss(params, *batch))
     return optax.apply_updates(params, updates), state
 
 
-# 4. Under shard_map: the gradient is that of the mean over all devices, the loss a device's own.
+# 4. Under shard_map: the gradient is of the mean over all devices; the loss is local.
 def step_of_each(tx):
     own = partial(step, tx, mean=lambda x: jax.lax.pmean(x, "batch"))
-    specs = {"in_specs": (P(), P(), P("batch")), "out_specs": P()}  # P() is proved to be alike
+    specs = {"in_specs": (P(), P(), P("batch")), "out_specs": P()}  # P(): checked to be replicated
     return jax.shard_map(own, mesh=mesh, **specs)
 
 

@@ -1,4 +1,4 @@
-"""One run, five models: the snapshots that warm restarts leave, as an ensemble and as an average.
+"""Snapshot ensemble: five models from one run with warm restarts, as an ensemble and an average.
 
 `snapshot(cycles, keep=5)` copies the parameters at each minimum of the schedule, in the compiled
 step. Twenty seeds, three peaks and three schedules are one program. Run it with
@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 
 import jaxsched as js
 
-# 1. Data: 1797 handwritten digits, only 150 of them to learn from, all seen through noise: it is
-# new at every look while learning, and fixed for the others, to judge by. There is much to gain.
+# 1. Data: 1797 handwritten digits, only 150 of them for training. Noise is added to the images: new
+# noise at every training step, and fixed noise for validation. This makes the task hard.
 TRAIN, BATCH, NOISE, KEEP = 150, 32, 0.3, 5
 pixels, labels = load_digits(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(labels))
@@ -37,13 +37,13 @@ def probabilities(params):
 
 
 def judge(probabilities):
-    """Accuracy, and what is said of the true digit: the mean of its negative logarithm."""
+    """Accuracy, and the mean negative log-likelihood of the true digit."""
     right = probabilities.argmax(-1) == labels[TRAIN:]
     said = jnp.take_along_axis(probabilities, labels[TRAIN:, None], axis=1)
     return jnp.stack([right.mean(dtype=jnp.float32), -jnp.log(said).mean()])
 
 
-# 2. Three schedules of the same length: one decay; restarts from the peak, to zero and to a half.
+# 2. Three schedules of the same length: one decay, and cycles down to zero or to half the peak.
 def schedule(which, peak, steps):
     one_decay = js.cosine(peak, 0.0, KEEP * steps)
     to_zero = js.cosine(peak, 0.0, steps).cycle(cycles=KEEP)
@@ -51,7 +51,7 @@ def schedule(which, peak, steps):
     return js.select(which, [one_decay, to_zero, to_a_half])
 
 
-# 3. A run. `snapshot` is the last link of the chain: it sees the parameters that the others give.
+# 3. A run. `snapshot` is last in the chain, where it sees the final updates.
 def run(which, peak, key, steps):
     rate = schedule(which, peak, steps)
     tx = optax.chain(
@@ -67,14 +67,14 @@ def run(which, peak, key, steps):
         return state.apply_gradients(grads=jax.grad(loss)(state.params, images, labels[batch]))
 
     state = jax.lax.fori_loop(0, KEEP * steps, step, state)
-    # 4. What is left of it: its end, its snapshots together, and the mean of their parameters.
+    # 4. Results: the last parameters, the ensemble of the snapshots, and their average.
     last = judge(probabilities(state.params))
     ensemble = judge(jax.vmap(probabilities)(js.snapshots(state)).mean(axis=0))
     average = judge(probabilities(js.snapshot_average(state)))
     return jnp.stack([last, ensemble, average]), js.events(state)["snapshots"]
 
 
-ROWS = {  # by schedule and by what is left of the run
+ROWS = {  # name: (schedule, result)
     "one decay": (0, 0),
     "restarts to 0: the last": (1, 0),
     "restarts to 0: ensemble": (1, 1),
@@ -99,7 +99,7 @@ def main(quick=False):
     over_peaks = jax.vmap(over_seeds, (None, 0, None, None))
     run_all = jax.jit(jax.vmap(over_peaks, (0, None, None, None)), static_argnums=3)
     results, taken = run_all(jnp.arange(3), jnp.array(peaks), keys, steps)
-    results = np.asarray(results)  # (schedules, peaks, seeds, what is left, measures)
+    results = np.asarray(results)  # (schedules, peaks, seeds, results, measures)
     rows = {name: results[which, :, :, what] for name, (which, what) in ROWS.items()}
     differences = {(a, b): rows[a] - rows[b] for a, b in PAIRS}
 
@@ -120,5 +120,5 @@ def main(quick=False):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="seconds rather than a minute")
+    parser.add_argument("--quick", action="store_true", help="take seconds instead of a minute")
     main(**vars(parser.parse_args()))

@@ -1,9 +1,9 @@
-"""Draws the pictures of this folder: each rule and each guard at work on scikit-learn's digits.
+"""Draws the pictures of this folder: a run with each rule and guard on scikit-learn's digits.
 
     python docs/rules/draw.py             # all of them
     python docs/rules/draw.py spike_guard # one
 
-They are real runs of the network that `jaxsched train` trains, of some seconds each.
+Each picture is a run of a few seconds with the network of `jaxsched train`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def run(
     noise: float = 0.0,
     after_epoch: Callable[[int, Any], Any] = lambda epoch, state: state,
 ) -> dict[str, np.ndarray]:
-    """Train, and return what there is to draw: by step, and `val` by epoch.
+    """Train, and return the values to draw: one per step, and `val` once per epoch.
 
-    In the steps of `poison` the labels are wrong and the pixels too bright; of all labels the part
-    `noise` is drawn at random each time, so that no network can learn them.
+    In the steps of `poison` the labels are wrong and the pixels are too bright. A fraction `noise`
+    of all labels is drawn at random each time, so no network can learn them.
     """
     data: Digits = digits()
     key, first = jax.random.split(jax.random.key(0))
@@ -109,7 +109,7 @@ def sgd(rate: Any, momentum: float = 0.9) -> optax.GradientTransformation:
 
 
 def picture(name: str, *panels: Callable[[Any], None]) -> None:
-    """Panels below each other, sharing the steps."""
+    """Draw panels below each other with a common axis of steps."""
     figure, axes = plt.subplots(
         len(panels), 1, figsize=(8, 2.3 * len(panels)), sharex=True, layout="constrained"
     )
@@ -127,7 +127,7 @@ def picture(name: str, *panels: Callable[[Any], None]) -> None:
 
 
 def rate(found: dict[str, Any], alone: js.Schedule | None = None, log: bool = False) -> Any:
-    """The rate that was used, the schedule without its rules, and what happened."""
+    """A panel with the rate used, the schedule without its rules, and the events."""
 
     def draw(axis: Any) -> None:
         if alone is not None:

@@ -113,7 +113,7 @@ def test_what_a_page_says_to_type_can_be_typed(words, capsys, tmp_path, monkeypa
 
 
 def test_the_table_of_the_guide_is_what_the_command_prints(capsys):
-    page = (ROOT / "docs" / "pictures.md").read_text()
+    page = (ROOT / "docs" / "plotting.md").read_text()
     (line,) = re.findall(r"^jaxsched compare .*$", page, re.MULTILINE)
     (table,) = [text for kind, text in BLOCK.findall(page) if kind == "text"]
     assert main(shlex.split(line)[1:]) == 0

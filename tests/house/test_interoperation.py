@@ -127,7 +127,7 @@ def test_a_run_is_restored_onto_other_meshes(capsys):
         # Sums of 128 float32 in another order, through thirty steps.
         np.testing.assert_allclose(log["loss"], first["loss"], rtol=1e-4)
     assert js.events(half[1])["cuts"] > 0  # there was something to keep
-    assert "in pieces of (16, 32)" in capsys.readouterr().out
+    assert "shards of (16, 32)" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own

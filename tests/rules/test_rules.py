@@ -19,7 +19,7 @@ from scripts import ROOT
 import jaxsched as js
 from jaxsched import testing
 
-INDEX, BENCHMARK = ROOT / "docs" / "reacting.md", (ROOT / "benchmarks" / "rules.py").read_text()
+INDEX, BENCHMARK = ROOT / "docs" / "rules.md", (ROOT / "benchmarks" / "rules.py").read_text()
 NAN, INF = float("nan"), float("inf")
 PARAMS = {"w": jnp.ones(3), "b": jnp.ones(())}
 

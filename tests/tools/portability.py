@@ -1,4 +1,4 @@
-"""Schedules of other libraries, said in the algebra, and the page that shows them.
+"""Schedules of other libraries as jaxsched expressions, and the page that shows them.
 
     python tests/tools/portability.py
 
@@ -21,19 +21,21 @@ import jaxsched as js
 PAGE = ROOT / "docs" / "portability.md"
 
 PEERS = {
-    "big_vision": "`big_vision.utils`. Warmup, decay and cooldown are factors of one function.",
-    "composer": "`composer.optim`. A length is text with its unit; `ba` is a batch.",
+    "big_vision": "`big_vision.utils`. One function multiplies a warmup, a decay and a cooldown.",
+    "composer": "`composer.optim`. A length is a text with a unit; `ba` means batches.",
     "fairseq": "`fairseq.optim.lr_scheduler`.",
-    "fastai": "`fastai.callback.schedule`. Functions of the part that is done: t / 20 at step t.",
+    "fastai": (
+        "`fastai.callback.schedule`. Functions of the fraction that is done: t / 20 at step t."
+    ),
     "levanter": "`levanter.optim`.",
     "mmengine": (
-        "`mmengine.optim.scheduler`. Each changes the rate between `begin` and `end - 1`, and "
-        "leaves it there."
+        "`mmengine.optim.scheduler`. Each scheduler changes the rate from `begin` to `end - 1`, "
+        "and then leaves it."
     ),
     "praxis": "`praxis.schedules`.",
-    "pytorch_warmup": "`pytorch_warmup`. Factors on any schedule, here on a constant one.",
-    "scenic": "`scenic.train_lib.lr_schedules`. Factors by name.",
-    "t5x": "`t5x.utils`. Factors by name, and never below 1e-08.",
+    "pytorch_warmup": "`pytorch_warmup`. Factors that multiply any schedule, here a constant one.",
+    "scenic": "`scenic.train_lib.lr_schedules`. A product of named factors.",
+    "t5x": "`t5x.utils`. A product of named factors, never below 1e-08.",
     "thinc": "`thinc.schedules`.",
     "torchtitan": "`torchtitan.components.lr_scheduler`. Steps count from 1: `.shift(-1)`.",
 }
@@ -322,37 +324,37 @@ class Defect(NamedTuple):
 
 DEFECTS = {
     "big_vision/create_learning_rate_schedule/3": Defect(
-        range(21, 24), "past its end it is negative there; here it stays 0", np.zeros_like
+        range(21, 24), "after its end the library is negative; jaxsched stays at 0", np.zeros_like
     ),
     "composer/CosineAnnealingWithWarmupScheduler/2": Defect(
         range(0),
-        "a decay may end before the run does; here its end is held",
+        "it does not allow a decay that ends before the run; jaxsched holds the end value",
         lambda t: np.where(t < 4, t / 40, 0.05 * (1 + np.cos(np.pi * np.minimum(t - 4, 6) / 6))),
     ),
     "fairseq/inverse_sqrt/2": Defect(
         range(0),
-        "the warmup is their timescale too, and there is none; here it is one step",
+        "the warmup is also the timescale, and it is 0; jaxsched uses a timescale of 1",
         lambda t: 0.1 / np.sqrt(1 + t),
     ),
     "fairseq/tri_stage/2": Defect(
         range(0),
-        "no decay, no rate; here a decay of no steps is a jump to its end",
+        "it needs a decay rate; in jaxsched a decay of 0 steps jumps to its end value",
         lambda t: np.where(t < 10, np.minimum(0.001 + 0.099 * t / 4, 0.1), 0.001),
     ),
     "fastai/combine_scheds/0": Defect(
         range(8, 9),
-        "their boundaries are rounded to float32, which is 4e-6 of this value",
+        "the boundaries are rounded to float32, an error of 4e-6 of this value",
         lambda t: 0.1 * np.sin(np.pi / 2 * 0.1) ** 2 * np.ones_like(t),
     ),
     "scenic/compound_lr_scheduler/9": Defect(
-        range(21, 24), "past its end it is negative there; here it stays 0", np.zeros_like
+        range(21, 24), "after its end the library is negative; jaxsched stays at 0", np.zeros_like
     ),
     "t5x/create_learning_rate_scheduler/8": Defect(
-        range(1), "0 / 0 is NaN there; here no warmup is no warmup", lambda t: np.full_like(t, 0.1)
+        range(1), "0 / 0 is NaN in T5X; jaxsched starts at the peak", lambda t: np.full_like(t, 0.1)
     ),
     "thinc/slanted_triangular/0": Defect(
         range(20, 24),
-        "past its end it falls on there, below 0; here the end is held",
+        "the library keeps falling below 0; jaxsched holds the end value",
         lambda t: np.full_like(t, 0.1 / 32),
     ),
 }
@@ -360,93 +362,101 @@ DEFECTS = {
 # What else there is to know of a case.
 REMARKS = {
     "big_vision/create_learning_rate_schedule/3": (
-        "The cooldown is a factor, which is 1 up to step 15."
+        "The cooldown is a factor that is 1 up to step 15."
     ),
     "big_vision/create_learning_rate_schedule/4": (
-        "0.0845 is 0.1 / sqrt(1 + 4 / 10): their `shift` lowers the peak too."
+        "0.0845 is 0.1 / sqrt(1 + 4 / 10): `shift` lowers the peak too."
     ),
-    "big_vision/create_learning_rate_schedule/5": "Their `mults` are of the base, not cumulative.",
-    "big_vision/create_learning_rate_schedule/6": "The rate is that of a batch of 256.",
+    "big_vision/create_learning_rate_schedule/5": (
+        "`mults` are relative to the base, not cumulative."
+    ),
+    "big_vision/create_learning_rate_schedule/6": "The base rate is for a batch of 256.",
     "composer/StepScheduler/1": "7 batches times `ssr`, rounded down.",
-    "composer/CosineAnnealingScheduler/1": "`ssr` makes of 10 batches 20.",
+    "composer/CosineAnnealingScheduler/1": "`ssr` turns 10 batches into 20.",
     "composer/CosineAnnealingWarmRestartsScheduler/1": (
-        "Each length is half as long again as the one before, rounded down. The text has the "
+        "Each cycle is 1.5 times as long as the one before, rounded down. The text has the "
         "first four; `.cycle(mult=1.5)` starts cycles at 5, 12.5 and 23.75."
     ),
     "composer/MultiStepWithWarmupScheduler/0": (
-        "A product, since the milestones count from step 0, as the warmup does."
+        "A product, because the milestones and the warmup both count from step 0."
     ),
     "composer/CosineAnnealingWithWarmupScheduler/1": (
-        "`ssr` makes of 40 batches 20, and the warmup keeps its length: so does `.stretch`."
+        "`ssr` turns 40 batches into 20 and keeps the warmup's length. `.stretch` does the same."
     ),
-    "fairseq/cosine/0": "At its end it starts again at a tenth: their default `lr_shrink`.",
-    "fairseq/cosine/1": "The end value shrinks too, there as here.",
+    "fairseq/cosine/0": "After its end it restarts at a tenth, the default `lr_shrink`.",
+    "fairseq/cosine/1": "The end value shrinks too, in both libraries.",
     "fairseq/triangular/0": (
-        "The top shrinks and the foot stays: of a triangle x it is 0.1 * (1 - x) + 0.5**i * x in "
-        "cycle i. `cyclic(0.1, 1.0, ..., decay=0.5)` shrinks the height above the foot."
+        "The maximum shrinks and the minimum stays. For a triangle x, cycle i is 0.1 * (1 - x) + "
+        "0.5**i * x. `cyclic(0.1, 1.0, ..., decay=0.5)` shrinks the height above the minimum."
     ),
-    "fairseq/triangular/1": "Here the foot shrinks too.",
-    "fairseq/fixed/0": "(t + 1) / 4; all their other warmups are t / 4.",
-    "fastai/SchedPoly/0": "Slow first: 1 - x**2 and not (1 - x)**2.",
+    "fairseq/triangular/1": "In this case the minimum shrinks too.",
+    "fairseq/fixed/0": "The warmup is (t + 1) / 4; all other fairseq warmups are t / 4.",
+    "fastai/SchedPoly/0": "It falls slowly at first: 1 - x**2, not (1 - x)**2.",
     "fastai/combined_cos/0": "`fit_one_cycle`.",
     "fastai/combined_cos/1": "The momentum of `fit_one_cycle`.",
     "fastai/combined_cos/2": "`fit_flat_cos`.",
     "fastai/combine_scheds/0": (
-        "`fit_sgdr` with cycles of 1, 2 and 4 epochs, 20/7 steps each: these are cycles of 20, 40 "
-        "and 80 steps, 7 times as fast."
+        "`fit_sgdr` with cycles of 1, 2 and 4 epochs, 20/7 steps each. The text has cycles of "
+        "20, 40 and 80 steps, 7 times as fast."
     ),
     "levanter/OptimizerConfig.lr_scheduler/2": (
-        "All cycles but the first warm up from the end of the one before: here one, `cycles=1`."
+        "Every cycle after the first warms up from the previous end. Here there is one."
     ),
-    "levanter/OptimizerConfig.lr_scheduler/3": "The last cycle takes all that is left.",
+    "levanter/OptimizerConfig.lr_scheduler/3": "The last cycle takes all remaining steps.",
     "levanter/OptimizerConfig.lr_scheduler/4": (
-        "The timescale counts from step 0, so the fall begins after 10_000; the floor is `min_lr`."
+        "The timescale counts from step 0, so the decay starts after 10_000. `min_lr` is the floor."
     ),
     "levanter/OptimizerConfig.lr_scheduler/5": (
-        "Theirs uses its value one step in for step 0 as well: a jump from the peak."
+        "Levanter uses the value of step 1 at step 0 too, so the rate jumps from the peak."
     ),
-    "levanter/OptimizerConfig.lr_scheduler/6": "They have deprecated `cooldown`.",
-    "levanter/OptimizerConfig.lr_scheduler/7": "0.1 / sqrt(1 + 28.6 * t / 16).",
-    "levanter/OptimizerConfig.lr_scheduler/9": "Of 2 * 8 tokens a step, from the warmup on.",
+    "levanter/OptimizerConfig.lr_scheduler/6": "Levanter has deprecated `cooldown`.",
+    "levanter/OptimizerConfig.lr_scheduler/7": "The decay is 0.1 / sqrt(1 + 28.6 * t / 16).",
+    "levanter/OptimizerConfig.lr_scheduler/9": (
+        "It counts 2 * 8 tokens per step, starting after the warmup."
+    ),
     "mmengine/MultiStepLR/0": "The milestones count from `begin`.",
-    "mmengine/CosineAnnealingLR/0": "It swings back up.",
-    "mmengine/CosineAnnealingLR/1": "It stays one step short of its end.",
-    "mmengine/OneCycleLR/0": "The peak is a step before 3/10, the end a step before `total_steps`.",
-    "mmengine/CosineRestartLR/0": "It stays one step short of its end.",
-    "mmengine/CosineRestartLR/1": "It stays one step short of its end.",
-    "mmengine/sequence/0": "At step 4 both act: the warmup is over, and the decay has not begun.",
-    "mmengine/ReduceOnPlateauLR/0": "Their `patience=1` waits for the second bad one.",
-    "praxis/Polynomial/0": "Slow first: 1 - x**2 and not (1 - x)**2.",
-    "praxis/Polynomial/1": "(1 - x)**2.",
-    "praxis/LinearRampupPolynomialDecay/0": "1 - x**k, as `Polynomial/0`.",
-    "praxis/SqrtDecay/0": "0.5 is 1 / sqrt(4).",
-    "praxis/LinearRampupSqrtDecay/0": "max(t, 1) / 4: the first two steps are equal.",
-    "praxis/CycleSchedule/0": "Each part sees the step of the run, not its own: two masks.",
-    "pytorch_warmup/LinearWarmup/0": "(t + 1) / 5.",
-    "scenic/compound_lr_scheduler/0": (
-        "The decay runs from step 0, under the warmup: the rate never reaches 0.1."
+    "mmengine/CosineAnnealingLR/0": "After its end it rises again.",
+    "mmengine/CosineAnnealingLR/1": "It stays at the value one step before its end.",
+    "mmengine/OneCycleLR/0": "The peak is 1 step before 3/10, the end 1 step before `total_steps`.",
+    "mmengine/CosineRestartLR/0": "It stays at the value one step before its end.",
+    "mmengine/CosineRestartLR/1": "It stays at the value one step before its end.",
+    "mmengine/sequence/0": "At step 4 the warmup is over and the decay has not started.",
+    "mmengine/ReduceOnPlateauLR/0": "`patience=1` waits for the second bad observation.",
+    "praxis/Polynomial/0": "It falls slowly at first: 1 - x**2, not (1 - x)**2.",
+    "praxis/Polynomial/1": "It is (1 - x)**2.",
+    "praxis/LinearRampupPolynomialDecay/0": "It is 1 - x**k, as in `Polynomial/0`.",
+    "praxis/SqrtDecay/0": "The value 0.5 is 1 / sqrt(4).",
+    "praxis/LinearRampupSqrtDecay/0": "The warmup is max(t, 1) / 4: the first two steps are equal.",
+    "praxis/CycleSchedule/0": (
+        "Each part counts from the start of the run, so the text needs two masks."
     ),
-    "scenic/compound_lr_scheduler/1": ("Absolute factors, each from the step after its event."),
-    "scenic/compound_lr_scheduler/6": "At its end it starts again at the peak.",
+    "pytorch_warmup/LinearWarmup/0": "The warmup is (t + 1) / 5.",
+    "scenic/compound_lr_scheduler/0": (
+        "The decay and the warmup both start at step 0, so the rate never reaches 0.1."
+    ),
+    "scenic/compound_lr_scheduler/1": (
+        "The factors are absolute. Each applies from the step after its event."
+    ),
+    "scenic/compound_lr_scheduler/6": "After its end it restarts at the peak.",
     "t5x/create_learning_rate_scheduler/0": (
-        "Their defaults. Not the base but base / sqrt(warmup) is the peak: 0.5 / sqrt(1000)."
+        "T5X's defaults. The peak is not the base but base / sqrt(warmup): 0.5 / sqrt(1000)."
     ),
     "t5x/create_learning_rate_scheduler/1": "The peak is 1 / sqrt(4).",
     "t5x/create_learning_rate_scheduler/3": "The peak is 1 / sqrt(4).",
     "t5x/create_learning_rate_scheduler/4": (
-        "0.06 of the base a step, so that it is at zero between two steps."
+        "It loses 0.06 of the base per step, so it reaches zero between two steps."
     ),
     "thinc/slanted_triangular/0": "Steps count from 1.",
-    "thinc/cyclic_triangular/0": "Steps count from 1, and a period is half a triangle.",
-    "thinc/plateau/0": "It scales another schedule, and more is better.",
-    "torchtitan/LRSchedulersContainer/0": "Two steps are at the peak.",
+    "thinc/cyclic_triangular/0": "Steps count from 1. A period is half a triangle.",
+    "thinc/plateau/0": "It scales another schedule. A higher metric is better.",
+    "torchtitan/LRSchedulersContainer/0": "The peak lasts two steps.",
 }
 
 # The text has the numbers of the case, and not the rule that they come from.
 BY_NUMBERS = {
-    "big_vision/create_learning_rate_schedule/4": "a root: text has `+ - * /`",
+    "big_vision/create_learning_rate_schedule/4": "a root; text supports only `+ - * /`",
     "composer/CosineAnnealingWarmRestartsScheduler/1": (
-        "a length that is rounded down in every cycle, before the next is made of it"
+        "a cycle length that is rounded down before the next one is computed"
     ),
     "praxis/SqrtDecay/0": "a root",
     "t5x/create_learning_rate_scheduler/0": "a root",
@@ -468,25 +478,25 @@ def page() -> str:
 
 
 def _top() -> Iterator[str]:
-    yield "# Portability"
+    yield "# Schedules of other libraries as expressions"
     yield ""
     yield (
-        "Schedules of twelve other libraries, and what to write here for the same numbers. The "
-        "numbers were made by running the libraries; `tests/compat/test_portability.py` holds "
-        "every text on this page to them, within 2e-6. This page is written by "
-        "`python tests/tools/portability.py`."
+        "This page shows how to write the schedules of twelve other libraries as jaxsched "
+        "expressions. The numbers were computed by the libraries themselves. "
+        "`tests/compat/test_portability.py` checks every expression against them, within 2e-6. "
+        "`python tests/tools/portability.py` writes this page."
     )
     yield ""
     yield (
-        'A text is what `jaxsched.parse("...")` reads, and Python as it stands, but for `1ep`, '
-        "`25%`, and a `total_steps` that is left out, which need the `units` that their "
-        "table gives. A rate is in effect for the update at its step, counted from 0."
+        'Read an expression with `jaxsched.parse("...")`, or use it as Python code. Expressions '
+        "with `1ep`, `25%` or without `total_steps` work only with `parse`, and need the `units` "
+        "given above their table. Steps count from 0, and a rate applies to the update at its step."
     )
     yield ""
     counts = collections.Counter(case["peer"] for case in CASES)
     others = collections.Counter(name.split("/")[0] for name in DEFECTS)
     yield from _table(
-        ("library", "version", "cases", "not followed to the letter"),
+        ("library", "version", "cases", "cases that differ on purpose"),
         ((f"[{x}](#{x})", _version(x), counts[x], others[x] or "") for x in PEERS),
     )
 
@@ -496,11 +506,11 @@ def _section(peer: str) -> Iterator[str]:
     yield f"## {peer}"
     yield ""
     shared, units = _shared(cases), UNITS.get(peer)
-    in_all = f" If a case does not say otherwise, {_arguments(shared)}." if shared else ""
-    yield PEERS[peer] + in_all + (f" Here `units={_units(units)}`." if units else "")
+    in_all = f" Unless a case gives other values: {_arguments(shared)}." if shared else ""
+    yield PEERS[peer] + in_all + (f" The units are `units={_units(units)}`." if units else "")
     yield ""
     yield from _table(
-        ("case", "theirs", "here", "remarks"),
+        ("case", "library", "jaxsched", "remarks"),
         (
             (_short(case["id"]), f"`{_theirs(case, shared)}`", _here(case), _remarks(case))
             for case in cases
@@ -512,33 +522,33 @@ def _end() -> Iterator[str]:
     yield "## Twins"
     yield ""
     yield (
-        "Five libraries have their own names in `jaxsched.compat`, held to their numbers by "
-        "`tests/compat/test_compat.py`; `tests/tools/peers.py` says why it does not follow them "
-        "everywhere."
+        "Five more libraries have twins with the original names in `jaxsched.compat`. "
+        "`tests/compat/test_compat.py` checks them against the numbers of the libraries. "
+        "`tests/tools/peers.py` gives the reason for each difference."
     )
     yield ""
     counts = collections.Counter(case["peer"] for case in peers.CASES)
     yield from _table(
-        ("library", "version", "cases", "not followed to the letter"),
+        ("library", "version", "cases", "cases that differ on purpose"),
         (
             (peer, _version(peer), counts[peer], "<br>".join(_twins_defects(peer)))
             for peer in peers.TWINS
         ),
     )
-    yield "## What cannot be said"
+    yield "## Expressions with computed numbers"
     yield ""
     opaque = [case["id"] for case in peers.SIMPLE if "<" in repr(peers.twin(case))]
     yield (
-        "Every case of the twelve libraries has a text. These texts have the numbers of their "
-        "case, and not the rule that they come from:"
+        "Every case of the twelve libraries has an expression. These expressions contain computed "
+        "numbers instead of the formula:"
     )
     yield ""
     yield from _table(
         ("case", "what is missing"), ((f"{_linked(name)}", why) for name, why in BY_NUMBERS.items())
     )
     yield (
-        f"Nor has a function of one's own a text: {', '.join(f'`{name}`' for name in opaque)} are "
-        "`from_function(...)`, or `table([...])` of its values."
+        f"A Python function has no text. {', '.join(f'`{name}`' for name in opaque)} are written "
+        "as `from_function(...)`, or as `table([...])` of its values."
     )
     yield ""
 
@@ -614,7 +624,9 @@ def _remarks(case: dict[str, Any]) -> str:
     remark, defect = REMARKS.get(case["id"], ""), DEFECTS.get(case["id"])
     if defect is None:
         return remark
-    place = f"Theirs raises {case['raises']['type']}" if "raises" in case else _at(defect.steps)
+    place = (
+        f"The library raises {case['raises']['type']}" if "raises" in case else _at(defect.steps)
+    )
     return f"{remark} {place}: {defect.because}.".strip()
 
 
