@@ -49,7 +49,7 @@ class TestOneMetricByTwoWays:
 
     def test_it_is_warned_of_outside_jit(self):
         state = js.observe(self.tx.init(PARAMS), value=1.0)
-        with pytest.warns(UserWarning, match=r"`value` was observed .* is given to .*metric="):
+        with pytest.warns(UserWarning, match=r"`value` was given to .* and to .*metric="):
             self.tx.update(PARAMS, state, PARAMS, value=2.0)
 
     def test_it_is_counted_and_said(self):
@@ -181,7 +181,7 @@ class TestNoRate:
             lambda: js.scale_by_learning_rate(rate),
             lambda: js.per_group("all", {"all": rate}),
         ):
-            with pytest.raises(ValueError, match=r"must not be negative, as -0\.\d+ is"):
+            with pytest.raises(ValueError, match=r"must not be negative, but it reaches -0\.\d+"):
                 make()
 
     def test_a_sign_of_ones_own_may_be_negative(self):
