@@ -308,7 +308,10 @@ SAYS = {
     "a boundary in join": (lambda: js.join([LINE, LINE], [2.5]), "got boundaries=2.5"),
     "too few boundaries": (lambda: js.join([LINE, LINE], []), "2 schedules and 0 boundaries"),
     "too few values": (lambda: js.piecewise_linear([1.0], [1, 2]), "1 values and 2 boundaries"),
-    "one more value": (lambda: js.piecewise_constant([1.0], [1]), "needs one more than boundaries"),
+    "one more value": (
+        lambda: js.piecewise_constant([1.0], [1]),
+        "one more value than boundaries",
+    ),
     "nan among values": (lambda: js.piecewise_linear([NAN], [1]), "`piecewise_linear(values=...)`"),
     "nan among boundaries": (lambda: js.piecewise_linear([1.0], [NAN]), "got boundaries=nan"),
     "an empty clip": (lambda: LINE.clip(1.0, 0.5), "is empty: low=1.0 > high=0.5"),
