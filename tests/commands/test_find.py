@@ -175,8 +175,8 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--task some_tasks:keyless", "is called with a random key: too many positional arguments"),
         ("--task some_tasks:objects", "must be trees of numbers, got batches=object"),
         ("--task some_tasks:step", "must be called as `function(params, batch)`"),
-        ("--task some_tasks:ragged", "Batch 1 is another than the first"),
-        ("--task some_tasks:vector", "must give one real loss"),
+        ("--task some_tasks:ragged", "Batch 1 differs from the first"),
+        ("--task some_tasks:vector", "must return one real loss"),
         ("--task some_tasks:arrays --batch-size 3", "--batch-size: the batches of --task some_"),
     ],
 )
