@@ -756,7 +756,7 @@ def test_words_are_for_outside_jit():
     [
         ({"low": 1.0, "high": 0.1}, r"\(high=...\)` must be above low=1.0, got high=0.1"),
         ({"low": 1.0, "high": 1.0}, "must be above low=1.0"),
-        ({"low": 0.0}, r"\(low=...\)` must be positive, got low=0.0. To start at 0, use mode=\"line"),
+        ({"low": 0.0}, r"\(low=...\)` must be positive, got low=0.0. To start at 0, use"),
         ({"low": -1.0, "mode": "linear"}, "must not be negative, got low=-1.0"),
         ({"low": NAN}, "must be a finite number, got low=nan"),
         ({"high": "10"}, "must be a finite number, got high='10'"),
@@ -782,7 +782,7 @@ def test_words_are_for_outside_jit():
             "return the state with its structure",
         ),
         ({"function": lambda s, b, v: s, "optimizer": None}, r"must return `\(state, loss\)`"),
-        ({"function": lambda s, b, v: ((s, 0), 0.0), "optimizer": None}, "the state with its structure"),
+        ({"function": lambda s, b, v: ((s, 0), 0.0), "optimizer": None}, "with its structure"),
         ({"params": {"w": jnp.ones(2, int)}}, r"must be floats, but \['w'\] is int32"),
         ({"batches": []}, "must not be empty, got batches=none"),
         ({"batches": iter([])}, "must not be empty"),
