@@ -319,7 +319,7 @@ def test_a_summary_that_is_broken_is_begun_anew(what, tmp_path, capsys):
     folder = Folder(tmp_path)
     folder.summary.write_bytes(BROKEN[what])
     assert _summary._before(folder) == {"sessions": []}
-    assert "summary.json is damaged, and begun anew" in capsys.readouterr().err
+    assert "summary.json is damaged, and is started anew" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_beside_broken_files(tmp_path, done):
@@ -398,7 +398,7 @@ REPORTED = {  # the files of a folder, and what is said of them
     "a long header": ({"metrics.csv": f"step,{'x' * 200_000}\n0,1\n"}, ""),
     "an open quote": (
         {"metrics.csv": 'step,note,loss\n0,a,1\n1,"b,0.5\n2,c,0.25\n3,d,0.2\n'},
-        "A quote in metrics.csv is not closed: 3 lines behind it are one cell.",
+        "A quote in metrics.csv is not closed: 3 lines after it are one cell.",
     ),
     "NaN alone": (
         {"metrics.csv": "step,loss,lr,epoch\n0,nan,nan,nan\n"},

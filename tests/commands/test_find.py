@@ -148,7 +148,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--low 0", "--low: must be above 0; from 0 on it is --mode linear, got 0"),
+        ("--low 0", "--low: must be above 0; to start at 0, use --mode linear, got 0"),
         ("--low -1 --mode linear", "--low: must be 0 or above, got -1"),
         ("--low 1 --high 0.1", "--high: must be above --low, which is 1, got 0.1"),
         ("--low nan", "--low: must be a finite number, got nan"),
@@ -157,7 +157,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--seeds 0", "--seeds: must be an integer from 1"),
         ("--mode exp", "--mode: invalid choice: 'exp'"),
         ("--optimizer adm", "--optimizer: there is no optimizer `adm`. Did you mean adam"),
-        ("--optimizer adam learning_rate=1", "learning_rate is what is tried"),
+        ("--optimizer adam learning_rate=1", "learning_rate is varied"),
         ("--optimizer adam b1=abc", "--optimizer"),
         ("--optimizer adamw --hyperparameter weight_decay", "`adamw` needs learning_rate=..."),
         ("--hyperparameter lr", "--hyperparameter: adam has no 'lr', but learning_rate, b1"),
@@ -177,7 +177,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--task some_tasks:step", "must be called as `function(params, batch)`"),
         ("--task some_tasks:ragged", "Batch 1 differs from the first"),
         ("--task some_tasks:vector", "must return one real loss"),
-        ("--task some_tasks:arrays --batch-size 3", "--batch-size: the batches of --task some_"),
+        ("--task some_tasks:arrays --batch-size 3", "--batch-size: --task some_"),
     ],
 )
 def test_what_cannot_be_is_one_line(capsys, words, said):

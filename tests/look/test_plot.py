@@ -365,7 +365,7 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
     ("words", "message"),
     [
         (["plot", "cosin(1, 0, 5)"], "plot: there is no schedule `cosin`"),
-        (["plot", "constant(1)", "--metric", "value"], "--metric: say NAME=FILE:COLUMN"),
+        (["plot", "constant(1)", "--metric", "value"], "--metric: write NAME=FILE:COLUMN"),
         (["plot", "constant(1)", "--metric", "value=no.csv:loss"], "No such file"),
         (
             ["plot", "constant(1)", "--metric", "value={file}:los"],
@@ -378,13 +378,13 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
         (["plot", "constant(1)", "--metric", "v={file}:loss"], "which no rule in"),
         (["plot", "linear(1, 0, 5)", "-o", "{file}/x.png"], "File exists"),
         (["plot", "linear(1, 0, 5)", "-o", "x.nothing"], "Format 'nothing' is not supported"),
-        (["plot", "linear(1, 0, 5)", "-o", "noext"], "-o: a file has a name with .svg"),
-        (["plot", "linear(1, 0, 5)", "-o", "."], "-o: a file has a name with .svg"),
+        (["plot", "linear(1, 0, 5)", "-o", "noext"], "-o: the file name must end in .svg"),
+        (["plot", "linear(1, 0, 5)", "-o", "."], "-o: the file name must end in .svg"),
         (["plot", "constant(0.0)", "--log"], "a log axis needs positive values"),
         (["plot", "constant(1)", "--trigger-at", "3"], "there is no `until` to trigger"),
         (
             ["plot", "constant(1)", "--metric", "a={file}:loss", "--metric", "a={file}:loss"],
-            "a name is said twice",
+            "a name is given twice",
         ),
         (["compare"], "the following arguments are required: TEXT"),
     ],
