@@ -376,11 +376,11 @@ REPORTED = {  # the files of a folder, and what is said of them
     ),
     "deep settings": (
         {"metrics.csv": TWO, "settings.json": DEEP},
-        "settings.json is damaged, and left out: its brackets are more than 100 deep",
+        "settings.json is damaged, and left out: its brackets are nested more than 100 deep",
     ),
     "a deep summary": (
         {"metrics.csv": TWO, "summary.json": '{"results": ' + "[" * 900 + "]" * 900 + "}"},
-        "summary.json is damaged, and left out: its brackets are more than 100 deep",
+        "summary.json is damaged, and left out: its brackets are nested more than 100 deep",
     ),
     "a stacked schedule": (
         {"metrics.csv": TWO, "settings.json": {"learning_rate": "table([[1, 2], [3, 4]])"}},

@@ -225,7 +225,7 @@ def test_a_stacked_schedule_is_refused():
     stack = jax.vmap(lambda x: js.linear(x, 0.0, 3))(jnp.ones(2))
     with pytest.raises(ValueError, match=r"a stacked schedule"):
         js.describe(LINE * rule)
-    with pytest.raises(ValueError, match=r"a stacked schedule is called under `jax.vmap`"):
+    with pytest.raises(ValueError, match=r"a stacked schedule must be called under `jax.vmap`"):
         js.describe(stack)
 
 

@@ -172,7 +172,7 @@ def test_an_nnx_ensemble():
         (lambda: js.snapshots(optax.sgd(0.1).init(0.0)), r"finds no `snapshot\(schedule, keep"),
         (
             lambda: js.snapshots([js.snapshot(CYCLES, keep=1).init(0.0)] * 2),
-            r"finds 2 `snapshot\(schedule, keep=\.\.\.\)` in a list, and needs one",
+            r"finds 2 `snapshot\(schedule, keep=\.\.\.\)` in a list, but needs exactly",
         ),
         (
             lambda: js.snapshot(CYCLES, keep=1).update(0.0, js.snapshot(CYCLES, keep=1).init(0.0)),
