@@ -82,7 +82,7 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
     ("kind", "says"),
     [
         ("healthy", "healthy: the loss is 0.03"),
-        ("divergence", "times the first; lower the rate about 10x"),
+        ("divergence", "times the first loss; lower the rate about 10x"),
         ("overshoot", "its mean from step to step"),
         ("stagnation", "the rate has decayed too early"),
         ("slow", "cos 0.40, and the loss is still 0.7"),

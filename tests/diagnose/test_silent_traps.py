@@ -234,7 +234,7 @@ class TestTwoBaseRates:
 
     def test_a_floor_is_under_the_product(self):
         plateau = self.torch.ReduceLROnPlateau(1.0, min_lr=1e-3)
-        with pytest.raises(ValueError, match=r"floor min_lr=0\.001 .* `\(\.\.\.\)\.clip\(0.001"):
+        with pytest.raises(ValueError, match=r"floor min_lr=0\.001\. .* `\(\.\.\.\)\.clip\(0.001"):
             LINE * plateau
 
 
