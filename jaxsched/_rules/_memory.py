@@ -15,7 +15,7 @@ OTHER = len(KINDS)
 
 
 def initially(number: Any) -> Any:
-    """Declare the initial value of a field of a rule's state. In the state it is an array."""
+    """Declares the initial value of a field of a rule's state. In the state it is an array."""
     return number
 
 

@@ -42,7 +42,7 @@ class Rule(Stateful):
     """
 
     def start(self, params: Any) -> Any:
-        """Return the state before the first update: a NamedTuple of numbers.
+        """Returns the state before the first update: a NamedTuple of numbers.
 
         The numbers are stored as float32 (float64 under x64), int32 or bool. `params` are the
         parameters of the optimizer, or None if only the structure of the state is needed. Put
@@ -51,11 +51,11 @@ class Rule(Stateful):
         raise NotImplementedError
 
     def react(self, state: Any, seen: Any, t: jax.Array) -> Any:
-        """Return the state after the update at step `t`."""
+        """Returns the state after the update at step `t`."""
         raise NotImplementedError
 
     def value(self, state: Any, t: jax.Array) -> jax.Array:
-        """Return the value at step `t`, after the rule has reacted to the update of that step."""
+        """Returns the value at step `t`, after the rule has reacted to the update of that step."""
         raise NotImplementedError
 
     @property

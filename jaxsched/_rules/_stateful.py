@@ -66,20 +66,20 @@ class Stateful(Written):
         raise NotImplementedError
 
     def init(self, params: Any = None) -> State:
-        """Return the state before the first update.
+        """Returns the state before the first update.
 
         Rules that store gradients need `params`.
         """
         return tuple(rule._begun(params) for rule in self.rules)
 
     def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
-        """Return the state after the update at `step`, from `metrics` and observed values."""
+        """Returns the state after the update at `step`, from `metrics` and observed values."""
         t = self._clock(step)
         pairs = zip(self.rules, state, strict=True)
         return tuple(rule._updated(own, metrics, t) for rule, own in pairs)
 
     def __call__(self, state: Any, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
-        """Return the value at `step`."""
+        """Returns the value at `step`."""
         if not isinstance(state, tuple):
             self._refuse_step()
         require_unstacked(self)
@@ -104,7 +104,7 @@ class Stateful(Written):
         return _product(other, self)
 
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
-        """Limit the value to [`low`, `high`], for example to set an absolute floor of a product."""
+        """Limits the value to [`low`, `high`], for example to set a floor of a product."""
         return StatefulClip(self, *bounds("clip", low, high))
 
     def _only_multiplies(self, *_: Any, **__: Any) -> NoReturn:

@@ -77,11 +77,11 @@ def until(a: Any, b: Any) -> Rule:
       a: a schedule, or any function of the step.
       b: a schedule, or any function of the step.
 
+    Returns:
       A stateful schedule; it can be multiplied with other schedules.
-      A stateful schedule; multiply it with others.
 
+    Raises:
       ValueError: `a` or `b` is not a schedule.
-      ValueError: one is not a schedule.
 
     Example:
       >>> tx = scale_by_learning_rate(until(constant(1.0), linear(1.0, 0.0, 4)))

@@ -49,7 +49,7 @@ class Curve(Schedule):
     steps: Length = length_field(kw_only=False, remedy=_CONSTANT)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        """Return the weights of the start and end value, for these fractions done and left."""
+        """Returns the weights of the start and end value, for these fractions done and left."""
         raise NotImplementedError
 
     @property

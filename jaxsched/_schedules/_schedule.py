@@ -108,7 +108,7 @@ class Schedule(Written):
                 )
 
     def __call__(self, step: ArrayLike) -> jax.Array:
-        """Return the value at `step`.
+        """Returns the value at `step`.
 
         Args:
           step: int, or integer array of any shape, in optimizer steps. A value below 0 is read as
@@ -142,7 +142,7 @@ class Schedule(Written):
         steps = None
 
     def at(self, t: jax.Array) -> jax.Array:
-        """Return the value at time `t` in [0, 2^31 - 1]: int32, or float between steps."""
+        """Returns the value at time `t` in [0, 2^31 - 1]: int32, or float between steps."""
         raise NotImplementedError
 
     def _changes(self) -> Iterable[int]:
@@ -209,7 +209,7 @@ class Schedule(Written):
         return -1.0 * self
 
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Schedule:
-        """Limit the value to [`low`, `high`]: min(max(value, low), high). None: no limit.
+        """Limits the value to [`low`, `high`]: min(max(value, low), high). None: no limit.
 
         Example:
           >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
@@ -219,18 +219,18 @@ class Schedule(Written):
         return Clip.of(self, low, high)
 
     def take(self, steps: ArrayLike) -> Schedule:
-        """Keep the first `steps` steps, then hold: a(min(t, steps)). The result ends at `steps`."""
+        """Ends the schedule at step `steps`, and holds that value: a(min(t, steps))."""
         return Take(self, _clock.held(length("take", steps=steps)))
 
     def shift(self, steps: ArrayLike) -> Schedule:
-        """Delay the schedule by `steps`: a(t - steps). Negative steps make it earlier.
+        """Delays the schedule by `steps`: a(t - steps). Negative steps make it earlier.
 
         Before the start the first value is held.
         """
         return Shift.of(self, steps)
 
     def faster(self, rate: ArrayLike) -> Schedule:
-        """Speed the schedule up by the factor `rate`: a(t * rate), also between the steps of `a`.
+        """Speeds the schedule up by the factor `rate`: a(t * rate), also between the steps of `a`.
 
         A rate below 1 slows it down. An int is exact at every step. With a real rate, times are
         real numbers, which float32 resolves to one part in 2^24.
@@ -242,7 +242,7 @@ class Schedule(Written):
         return Faster.of(self, rate)
 
     def hold(self, steps: ArrayLike) -> Schedule:
-        """Hold each value for `steps` steps: a(t // steps), for example for a schedule per epoch.
+        """Holds each value for `steps` steps: a(t // steps), for example for a schedule per epoch.
 
         Example:
           >>> print(linear(1.0, 0.0, 2).hold(3)(jnp.arange(8)))
@@ -251,7 +251,7 @@ class Schedule(Written):
         return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
 
     def stretch(self, steps: ArrayLike) -> Schedule:
-        """Change the length of the schedule to `steps`.
+        """Changes the length of the schedule to `steps`.
 
         A curve changes its `steps`. A chain changes its last piece, so that a warmup keeps its
         length; it is cut off if the earlier pieces alone are longer than `steps`. A schedule that
@@ -268,7 +268,7 @@ class Schedule(Written):
     def cycle(
         self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None
     ) -> Schedule:
-        """Repeat the schedule: a warm restart at each end.
+        """Repeats the schedule: a warm restart at each end.
 
             cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
 

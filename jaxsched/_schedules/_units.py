@@ -81,7 +81,7 @@ class Units:
                 object.__setattr__(self, name, _whole("Units", name, value, least=1))
 
     def epochs(self, n: float) -> int:
-        """Return the steps of `n` epochs: floor(n * batches / accumulation).
+        """Returns the steps of `n` epochs: floor(n * batches / accumulation).
 
         An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True,
         rounded up if it is False, and not rounded if it is None. If `flush_epoch` is True, an epoch
@@ -98,7 +98,7 @@ class Units:
         return _steps("epochs", n, Fraction(math.ceil(steps)) if self.flush_epoch else steps)
 
     def examples(self, n: float) -> int:
-        """Return the steps that consume `n` examples: floor(n / (batch_size * accumulation)).
+        """Returns the steps that consume `n` examples: floor(n / (batch_size * accumulation)).
 
         Raises:
           ValueError: `n` is not a number of at least 0, or is less than one step.
@@ -107,7 +107,7 @@ class Units:
         return _steps("examples", n, Fraction(1, batch * self.accumulation))
 
     def tokens(self, n: float) -> int:
-        """Return the steps that consume `n` tokens, for examples of `sequence_length` tokens.
+        """Returns the steps that consume `n` tokens, for examples of `sequence_length` tokens.
 
         Raises:
           ValueError: `n` is not a number of at least 0, or is less than one step.
@@ -116,7 +116,7 @@ class Units:
         return _steps("tokens", n, Fraction(1, batch * self.accumulation * length))
 
     def fraction(self, x: float, of: int | None = None) -> int:
-        """Return the steps of a fraction of `of` steps: ceil(x * of). None means `total_steps`.
+        """Returns the steps of a fraction of `of` steps: ceil(x * of). None means `total_steps`.
 
         If several parts make up a run, compute the last as the remainder of the others. Each part
         is rounded up by itself, so that together they may have a step too many.

@@ -63,8 +63,6 @@ def bayesian_search(
 
     Raises:
       ValueError: as for `sweep`; or the study's direction is not `mode`.
-    Raises:
-      ValueError: as `sweep`; or the study's direction is not `mode`.
       MissingExtraError: Optuna is not installed.
 
     Example:

@@ -56,7 +56,7 @@ class Sweep:
         return self.members[best]
 
     def leaderboard(self, top: int | None = None) -> str:
-        """Return the members as a table, best first.
+        """Returns the members as a table, best first.
 
         All members have the same seeds. So the difference of a member to the best ("behind") is
         known more precisely than its score. Standard errors of both are over the seeds.
@@ -85,7 +85,7 @@ class Sweep:
         return table([columns, *rows])
 
     def plot(self, path: str | Path | None = None, *, top: int = 5) -> Any:
-        """Plot the scores of all members, and the curves of the best.
+        """Plots the scores of all members, and the curves of the best.
 
         Args:
           path: file to write, a PNG or SVG; None: no file.

@@ -29,7 +29,7 @@ _log = logging.getLogger("jaxsched")
 
 
 def graft(new_state: S, old_state: Any) -> S:
-    """Restore an old optimizer state into the fresh state of a changed optimizer.
+    """Restores an old optimizer state into the fresh state of a changed optimizer.
 
     Use it to resume a run after the optimizer has changed: another hyperparameter or factor, one
     less, another transform before or around it. Parts that the old state does not have stay fresh,

@@ -27,7 +27,7 @@ S = TypeVar("S")
 
 
 def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
-    """Return the hyperparameter values used in the last update.
+    """Returns the hyperparameter values used in the last update.
 
     Before the first update, these are the values at step 0, or those set by `override`. The
     effects of `set_step`, `retune` and `trigger` are visible after the next update.
@@ -53,7 +53,7 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
 
 
 def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
-    """Return the states of the rules of each hyperparameter, in their order in the product.
+    """Returns the states of the rules of each hyperparameter, in their order in the product.
 
     The fields of these states are public. For example, `PlateauState.scale` is the factor of a
     plateau rule, and `UntilState.start` is the first step of the second schedule.
@@ -81,7 +81,7 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def events(opt_state: Any) -> dict[str, jax.Array]:
-    """Return the event counts of an optimizer state: cuts, spikes, skips and others.
+    """Returns the event counts of an optimizer state: cuts, spikes, skips and others.
 
     The counts are summed over all rules and guards: "cuts" and "raises" of learning rates, "spikes"
     of `spike_guard`, "skips" of `skip_spikes`, "restores" of `keep_best`, and "snapshots" of
@@ -113,7 +113,7 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 
 
 def exhausted(opt_state: Any) -> jax.Array:
-    """Return whether every plateau rule is at its floor and would have cut again.
+    """Returns whether every plateau rule is at its floor and would have cut again.
 
     In that case no further cut can help, and the run may stop. A better metric resets it to False.
     It considers `reduce_on_plateau` and `reduce_when_flat`, whose floor is `min_scale`. Without
@@ -160,7 +160,7 @@ def _is_ours(tree: Any) -> bool:
 
 
 def step(opt_state: Any) -> jax.Array:
-    """Return the step counter: the number of updates so far, which is the step of the next one.
+    """Returns the step counter: the number of updates so far, which is the step of the next one.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

@@ -18,7 +18,7 @@ from jaxsched._transforms._snapshot import SnapshotsState
 
 
 def best_params(opt_state: Any) -> optax.Params:
-    """Return the parameters with the best metric so far, as recorded by `keep_best`.
+    """Returns the parameters with the best metric so far, as recorded by `keep_best`.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.
@@ -47,7 +47,7 @@ def best_params(opt_state: Any) -> optax.Params:
 
 
 def snapshots(opt_state: Any) -> optax.Params:
-    """Return the parameters at the last minima of the schedule, oldest first.
+    """Returns the parameters at the last minima of the schedule, oldest first.
 
         jax.vmap(lambda params: model.apply(params, x))(snapshots(opt_state))
 
@@ -82,7 +82,7 @@ def snapshots(opt_state: Any) -> optax.Params:
 
 
 def snapshot_average(opt_state: Any) -> optax.Params:
-    """Return the mean of the parameters at the last minima of the schedule.
+    """Returns the mean of the parameters at the last minima of the schedule.
 
     If the model has batch statistics, recompute them with these parameters.
 
@@ -129,7 +129,7 @@ def _ring(call: str, opt_state: Any) -> SnapshotsState:
 
 
 def gradient_noise_scale(opt_state: Any) -> jax.Array:
-    """Return the gradient noise scale: the batch size at which noise and signal are equal.
+    """Returns the gradient noise scale: the batch size at which noise and signal are equal.
 
         B_simple = S / |G|**2
 

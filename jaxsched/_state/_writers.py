@@ -30,7 +30,7 @@ S = TypeVar("S")
 
 
 def set_step(opt_state: S, k: ArrayLike) -> S:
-    """Set the step counter of every transform of this package to `k`.
+    """Sets the step counter of every transform of this package to `k`.
 
     Adam's own count stays, because its bias correction needs it. Metrics and factors stay too.
 
@@ -63,7 +63,7 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
 
 
 def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
-    """Deliver metrics to every rule and guard that listens to their names.
+    """Delivers metrics to every rule and guard that listens to their names.
 
     The next update reads them. All values delivered between two updates count as one observation:
     the mean of the finite values. If the update also receives the same name, its value is included,
@@ -127,7 +127,7 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 
 
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
-    """Replace scheduled values by fixed ones until further notice, without recompilation.
+    """Replaces scheduled values by fixed ones until further notice, without recompilation.
 
     Before the first update, `hyperparams` shows the new value at once, and None takes effect after
     that update.
@@ -184,7 +184,7 @@ def _overriding(name: str, value: Any, old: Override) -> Override:
 
 
 def retune(opt_state: S, /, **schedules: Schedule) -> S:
-    """Change the numbers of a `tunable` schedule, without recompilation.
+    """Changes the numbers of a `tunable` schedule, without recompilation.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.
@@ -226,7 +226,7 @@ def retune(opt_state: S, /, **schedules: Schedule) -> S:
 
 
 def trigger(opt_state: S, when: ArrayLike = True) -> S:
-    """Switch every `until(a, b)` to `b` at the next update. The switch is permanent.
+    """Switches every `until(a, b)` to `b` at the next update. The switch is permanent.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

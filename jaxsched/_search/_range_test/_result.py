@@ -134,7 +134,7 @@ class RangeTest(NamedTuple):
         return _Reading(found, begins, whole.codes)
 
     def plot(self, path: str | Path | None = None, axes: Any = None) -> Any:
-        """Plot the curve, the suggestions, the range, and the stop.
+        """Plots the curve, the suggestions, the range, and the stop.
 
         For a band, the median over the seeds is drawn, with all seeds as a shaded area.
 
