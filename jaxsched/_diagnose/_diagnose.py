@@ -43,7 +43,7 @@ GUILTY = 0.5  # the score from which a problem is reported
 
 
 class Diagnosis(NamedTuple):
-    """The scores of a run in [0, 1], and the numbers behind them; 1/2 and above is a problem.
+    """The scores of a run in [0, 1], where 1/2 and above is a problem, and their evidence.
 
     `print(diagnosis)` prints sentences, and `diagnosis.verdict` is one word.
     """

@@ -36,9 +36,10 @@ _TAKEN = ("step", "updates", "state", "params")
 
 
 class Rule(Stateful):
-    """Base class of rules that react at every update; a metric is received by `Listener`.
+    """Base class of rules that react at every update.
 
-    Subclass it, or `Listener`; then call `factory` on the subclass.
+    For a rule that responds to a metric, subclass `Listener` instead. Then call `factory` on the
+    subclass.
     """
 
     def start(self, params: Any) -> Any:

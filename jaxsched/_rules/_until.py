@@ -65,7 +65,7 @@ class Until(Rule):
 
 
 def until(a: Any, b: Any) -> Rule:
-    """Follows `a` until `trigger(opt_state)`, then follows `b` from its own step 0.
+    """A schedule that follows `a` until `trigger(opt_state)`, then `b` from its own step 0.
 
         value(t) = a(t)             before the trigger
                  = b(t - start)     from the first update after it, at step `start`, on

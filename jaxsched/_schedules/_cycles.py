@@ -71,8 +71,8 @@ def _whole_cycles(first: Length, mult: Length) -> tuple[jax.Array, jax.Array]:
     """Return the start and the length of each of the first cycles: uint32, saturated at 2**31.
 
     They do not depend on the step, so no loop over cycles is compiled into every step. Lengths are
-    cut off at 2**31. Up to the first cut, lengths at least double, so the sum of all earlier ones
-    is less than twice the last of them and does not wrap.
+    cut off at 2**31. Until then lengths at least double, so the sum of all earlier ones is less
+    than twice the last of them and does not wrap.
     """
     mult = jnp.maximum(_clock.read(mult), 1).astype(jnp.uint32)
     powers, square = jnp.ones(1, jnp.uint32), mult

@@ -87,7 +87,7 @@ def transfer_rate(
     grad_norms: AnyNorms = None,
     to_grad_norms: AnyNorms = None,
 ) -> jax.Array:
-    """Converts a tuned learning rate from one schedule, or length of run, to another.
+    """Converts a tuned learning rate to another schedule, or to another length of run.
 
         rate = best_rate * peak(to_schedule) / peak(from_schedule),  peak = max_k s_k / sqrt(A B)
 

@@ -23,7 +23,7 @@ NORMS = {"l2": 2, "l1": 1}
 
 
 def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
-    """Returns the schedule with the lowest `convex_bound` for given gradient norms, exactly.
+    """Returns the schedule with the exactly lowest `convex_bound` for given gradient norms.
 
         w_k = G_k**-2 of the steps k < n, and w_n = w_{n-1}
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2

@@ -127,7 +127,7 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 
 
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
-    """Replaces scheduled values by fixed ones until further notice, without recompilation.
+    """Replaces scheduled values by fixed ones, or returns to the schedule; nothing recompiles.
 
     Before the first update, `hyperparams` shows the new value at once, and None takes effect after
     that update.

@@ -54,7 +54,8 @@ def noise_scale(
     With `axis_name`, pass the gradients of each device without averaging them. `tx` receives their
     mean, so the transform replaces `jax.lax.pmean`. Without `axis_name`, `tx` must accumulate
     gradients, with `accumulate` or `optax.MultiSteps`. The small batches are then the single ones,
-    and the big batch is the mean of all batches of an update, of which there must be two or more.
+    and the big batch is the mean of all batches of an update. An update of one batch measures
+    nothing.
 
     It computes squared norms only, and makes no copy of the gradients. Values that are not finite
     are not measured.
