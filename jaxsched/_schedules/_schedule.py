@@ -268,11 +268,11 @@ class Schedule(Written):
     def cycle(
         self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None
     ) -> Schedule:
-        """Repeats the schedule: a warm restart at each end.
+        """Repeats the schedule: it begins again at each end.
 
             cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
 
-        The cost does not depend on the number of cycles.
+        Each new cycle is a warm restart. The cost does not depend on the number of cycles.
 
         Args:
           mult: factor from the length of one cycle to the next. An int of at least 1 is exact at

@@ -67,7 +67,7 @@ def test_describe_takes_units(capsys):
     ("words", "said"),
     [
         (["linear(1, 0, 4) >> cosin(1)"], "describe: there is no schedule `cosin`. Did you mean"),
-        (["0.1"], "write `constant(0.1)`"),
+        (["0.1"], "Write `constant(0.1)`"),
         (["linear(1, 0, 3ep)"], "`epochs` needs `Units(dataset_size=..., batch_size=...)`"),
         (["linear(1, 0, 3%)"], "`3%` needs a total"),
         (["linear", "3"], "describe: arguments are written key=value, got '3'"),
@@ -86,10 +86,10 @@ def test_list_has_every_name(capsys):
         assert f"{name}(" in out, name
     for unit in ("ep", "ex", "tok", "%"):
         assert f"1{unit}\n" in out
-    assert "linear(init_value, end_value, steps)\n    A straight line.\n" in out
+    assert "linear(init_value, end_value, steps)\n    A linear schedule: a straight line" in out
     assert "one_cycle(peak_value, *, total_steps, warmup_steps=None," in out
     assert "curve=cosine)" in out
-    assert ".clip(low=None, high=None)\n    The value, held between" in out
+    assert ".clip(low=None, high=None)\n    Limits the value to" in out
     assert max(map(len, out.splitlines())) < 300
 
 

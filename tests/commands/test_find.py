@@ -160,7 +160,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--optimizer adam learning_rate=1", "learning_rate is varied"),
         ("--optimizer adam b1=abc", "--optimizer"),
         ("--optimizer adamw --hyperparameter weight_decay", "`adamw` needs learning_rate=..."),
-        ("--hyperparameter lr", "--hyperparameter: adam has no 'lr', but learning_rate, b1"),
+        ("--hyperparameter lr", "--hyperparameter: adam has no 'lr', but has learning_rate, b1"),
         ("--optimizer adam learning_rate=1 --hyperparameter nesterov", "branches on nesterov"),
         ("--batch-size 1438", "--batch-size: there are 1437 images, got 1438"),
         ("--out .", "is a directory"),

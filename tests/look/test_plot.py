@@ -369,11 +369,11 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
         (["plot", "constant(1)", "--metric", "value=no.csv:loss"], "No such file"),
         (
             ["plot", "constant(1)", "--metric", "value={file}:los"],
-            "has no numbers 'los', but loss",
+            "has no numbers 'los', but has loss",
         ),
         (
             ["plot", "constant(1)", "--metric", "value={file}:text"],
-            "has no numbers 'text', but loss",
+            "has no numbers 'text', but has loss",
         ),
         (["plot", "constant(1)", "--metric", "v={file}:loss"], "which no rule in"),
         (["plot", "linear(1, 0, 5)", "-o", "{file}/x.png"], "File exists"),
