@@ -1,4 +1,4 @@
-"""`python -m jaxsched` is `jaxsched`."""
+"""Runs the `jaxsched` command with `python -m jaxsched`."""
 
 import sys
 

@@ -5,7 +5,7 @@ import inspect as _inspect
 from jaxsched._core._meant import explained as _explained
 from jaxsched._look import _notebook as _notebook
 
-# Curves with an end.
+# Curves.
 from jaxsched._schedules._curves import linear as linear
 from jaxsched._schedules._curves import polynomial as polynomial
 from jaxsched._schedules._curves import cosine as cosine
@@ -14,7 +14,7 @@ from jaxsched._schedules._curves import one_minus_sqrt as one_minus_sqrt
 from jaxsched._schedules._curves import rex as rex
 from jaxsched._schedules._curves import tanh as tanh
 
-# Curves without one.
+# Unbounded schedules.
 from jaxsched._schedules._decays import constant as constant
 from jaxsched._schedules._decays import exponential_decay as exponential_decay
 from jaxsched._schedules._decays import inverse_time_decay as inverse_time_decay
@@ -27,7 +27,7 @@ from jaxsched._schedules._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._schedules._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._schedules._table import table as table
 
-# Algebra.
+# Operations on schedules.
 from jaxsched._schedules._schedule import Schedule as Schedule
 from jaxsched._schedules._compose import join as join
 from jaxsched._schedules._compose import select as select
@@ -37,7 +37,7 @@ from jaxsched._schedules._schedule import from_function as from_function
 from jaxsched._schedules._trainable import trainable as trainable
 from jaxsched._schedules._units import Units as Units
 
-# A schedule of your own.
+# Custom schedules and rules.
 from jaxsched._core._factory import factory as factory
 from jaxsched._schedules._curves import Curve as Curve
 from jaxsched._core._fields import number_field as number_field
@@ -81,7 +81,7 @@ from jaxsched._rules._tunable import tunable as tunable
 from jaxsched._rules._feedback import feedback as feedback
 from jaxsched._rules._stateful import Stateful as Stateful
 
-# In the optimizer.
+# Transforms.
 from jaxsched._transforms._inject import inject as inject
 from jaxsched._transforms._scale import wrap as wrap
 from jaxsched._transforms._scale import scale_by_learning_rate as scale_by_learning_rate
@@ -99,7 +99,7 @@ from jaxsched._transforms._noise_scale import noise_scale as noise_scale
 from jaxsched._transforms._accumulate import accumulate as accumulate
 from jaxsched._transforms._gradient_norm import with_gradient_norm as with_gradient_norm
 
-# The state.
+# Readers and writers of the optimizer state.
 from jaxsched._state._readers import hyperparams as hyperparams
 from jaxsched._state._readers import factors as factors
 from jaxsched._state._readers import events as events
@@ -118,7 +118,7 @@ from jaxsched._diagnose._diagnose import diagnose as diagnose
 from jaxsched._diagnose._diagnose import Diagnosis as Diagnosis
 from jaxsched._state._remembered import gradient_noise_scale as gradient_noise_scale
 
-# Finding a schedule.
+# Search.
 from jaxsched._search._range_test._lr_range_test import lr_range_test as lr_range_test
 from jaxsched._search._range_test._result import RangeTest as RangeTest
 from jaxsched._search._range_test._suggestions import suggestions as suggestions
@@ -146,19 +146,19 @@ from jaxsched._schedules._batch_size import scale_adam_with_batch as scale_adam_
 from jaxsched._schedules._batch_size import gradual_warmup as gradual_warmup
 from jaxsched._schedules._seesaw import seesaw as seesaw
 
-# Looking.
+# Plotting and description.
 from jaxsched._look._plot import plot as plot
 from jaxsched._look._simulate import simulate as simulate
 from jaxsched._look._simulate import Simulated as Simulated
 from jaxsched._look._describe import describe as describe
 from jaxsched._text._parse import parse as parse
 
-# By peer; the classes of states.
+# Twins of other libraries; classes of states.
 from jaxsched import compat as compat
 from jaxsched import states as states
 
 __all__ = [
-    # Curves with an end.
+    # Curves.
     "linear",
     "polynomial",
     "cosine",
@@ -166,7 +166,7 @@ __all__ = [
     "one_minus_sqrt",
     "rex",
     "tanh",
-    # Curves without one.
+    # Unbounded schedules.
     "constant",
     "exponential_decay",
     "inverse_time_decay",
@@ -178,7 +178,7 @@ __all__ = [
     "piecewise_cosine",
     "sawtooth_polynomial",
     "table",
-    # Algebra.
+    # Operations on schedules.
     "Schedule",
     "join",
     "select",
@@ -187,7 +187,7 @@ __all__ = [
     "from_function",
     "trainable",
     "Units",
-    # A schedule of your own.
+    # Custom schedules and rules.
     "factory",
     "Curve",
     "number_field",
@@ -227,7 +227,7 @@ __all__ = [
     "tunable",
     "feedback",
     "Stateful",
-    # In the optimizer.
+    # Transforms.
     "inject",
     "wrap",
     "scale_by_learning_rate",
@@ -244,7 +244,7 @@ __all__ = [
     "noise_scale",
     "accumulate",
     "with_gradient_norm",
-    # The state.
+    # Readers and writers of the optimizer state.
     "hyperparams",
     "factors",
     "events",
@@ -262,7 +262,7 @@ __all__ = [
     "diagnose",
     "Diagnosis",
     "gradient_noise_scale",
-    # Finding a schedule.
+    # Search.
     "lr_range_test",
     "RangeTest",
     "suggestions",
@@ -288,18 +288,18 @@ __all__ = [
     "scale_adam_with_batch",
     "gradual_warmup",
     "seesaw",
-    # Looking.
+    # Plotting and description.
     "plot",
     "simulate",
     "Simulated",
     "describe",
     "parse",
-    # By peer; the classes of states.
+    # Twins of other libraries; classes of states.
     "compat",
     "states",
 ]
 
-# A wrong call says what was meant, and is known by the name that the user wrote.
+# Wrong calls get a suggestion, and functions are known by their public names.
 for _name, _x in list(globals().items()):
     if not _name.startswith("_") and _inspect.isfunction(_x):
         globals()[_name] = _explained(_x, "jaxsched")

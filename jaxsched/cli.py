@@ -21,17 +21,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-      argv: the words after `jaxsched`; None is those of the process.
+      argv: the words after `jaxsched`; None: those of the process.
 
     Returns:
-      The exit code: 0, 1 if `find` has found nothing, 2 if the options ask for what cannot be, or
-      143 if a run was ended by SIGTERM, and can be resumed.
+      The exit code: 0; 1 if `find` has no suggestion; 2 if the options are invalid; or 143 if
+      SIGTERM ended a run, which can be resumed.
     """
     _print_anything()
     try:
         options = _options(argv)
         return options.run(options) or 0
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         sys.stderr.close()
         return 0
     except (RefusedError, MissingExtraError, OSError) as error:
@@ -46,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_anything() -> None:
-    """Print what has no character in the terminal's encoding as an escape, such as `\\udcff`."""
+    """Print characters that the terminal's encoding lacks as escapes, such as `\\udcff`."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options of the command line, before those of a file that it names."""
+    """Return the options of the command line, which override those of a config file."""
     parser, _ = _parsers()
     options = parser.parse_args(argv)
     if getattr(options, "config", None) is None:
@@ -75,7 +75,7 @@ class _Version(argparse.Action):
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The parser of the command, and the one of `train`."""
+    """Return the parser of the command, and the parser of `train`."""
     parser = Parser(prog="jaxsched", description=WHAT)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the versions and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -1,7 +1,7 @@
-"""The classes of states, for annotations and for whoever looks into an optimizer's state.
+"""The classes of states, for annotations and for reading an optimizer state.
 
-What an optimizer holds is a `PackedState`. The others are records of named numbers, which are
-packed in it; `factors(opt_state)` returns those of rules.
+An optimizer holds `PackedState`s. The other classes are records of named numbers, which are packed
+in it. `factors(opt_state)` returns those of rules.
 """
 
 from jaxsched._core._packed import LikeParams as LikeParams

@@ -1,9 +1,9 @@
-"""The laws of schedules, as assertions, for your own schedules.
+"""The laws of schedules as assertions, to test your own schedules.
 
     from jaxsched import testing
     testing.assert_schedule_laws(my_schedule)
 
-Each law is one function; `assert_schedule_laws` is all of them.
+Each law is one function; `assert_schedule_laws` checks all of them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import numpy as np
 from jaxsched._core._clock import LAST
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
-# What XLA calls a branch, and what leaves the device.
+# The names of branches and transfers in XLA programs.
 _FORBIDDEN = re.compile(r"\b(conditional|custom-call|infeed|outfeed|send|recv|case)\(")
 
 
 def assert_same(a: Any, b: Any) -> None:
-    """Assert that two schedules are the same: the same tree, with bit-equal leaves.
+    """Asserts that two schedules are the same: the same tree, with bit-equal leaves.
 
     Args:
       a: a schedule, or any pytree.
-      b: another.
+      b: another one.
 
     Raises:
-      AssertionError: the trees differ, or a leaf does.
+      AssertionError: the trees or two leaves differ.
 
     Example:
       >>> assert_same(linear(1.0, 0.0, 4) >> constant(0.0), linear(1.0, 0.0, 4) >> constant(0.0))
@@ -46,11 +46,11 @@ def assert_same(a: Any, b: Any) -> None:
 
 
 def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
-    """Assert that a schedule is defined for every step: finite, float, of the shape of the step.
+    """Asserts that a schedule has a finite float value, of the step's shape, at every step.
 
     Args:
       schedule: the schedule, or a function of the step.
-      steps: more steps to try, besides the ends of the clock and those of the schedule.
+      steps: steps to test, in addition to the first and last steps and the schedule's boundaries.
 
     Raises:
       AssertionError: a value is not finite, or its shape or dtype is wrong.
@@ -66,15 +66,15 @@ def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
         chex.assert_shape(value, shape)
         assert value.dtype == dtype, f"a value is {value.dtype}, not {dtype}"
         assert not value.weak_type, "a value is weakly typed"
-    assert schedule(-(2**40)) == schedule(0), "it is not held before step 0"
-    assert schedule(2**40) == schedule(LAST), "a step beyond the clock is not the clock's last"
+    assert schedule(-(2**40)) == schedule(0), "a step below 0 is not read as 0"
+    assert schedule(2**40) == schedule(LAST), "a step above 2^31 - 1 is not read as 2^31 - 1"
 
 
 def assert_held(schedule: AnySchedule) -> None:
-    """Assert that a schedule with an end keeps its value from step `schedule.steps` on.
+    """Asserts that a schedule with an end keeps its value from step `schedule.steps` on.
 
     Args:
-      schedule: the schedule, or a function of the step; nothing is asserted of one without an end.
+      schedule: the schedule, or a function of the step. An unbounded schedule always passes.
 
     Raises:
       AssertionError: the value changes after `schedule.steps`.
@@ -89,14 +89,14 @@ def assert_held(schedule: AnySchedule) -> None:
 
 
 def assert_traceable(schedule: AnySchedule) -> None:
-    """Assert that a schedule is data: eager, jitted, mapped and unpickled it has the same values.
+    """Asserts that a schedule has the same values when it is eager, jitted, mapped or unpickled.
 
     Args:
-      schedule: the schedule, or a function of the step; what holds a function that cannot be
+      schedule: the schedule, or a function of the step. A schedule with a function that cannot be
         pickled is not pickled.
 
     Raises:
-      AssertionError: two ways to call it disagree, or a new number compiles anew.
+      AssertionError: two ways to call it disagree, or a new number causes a new compilation.
     """
     schedule = as_schedule("assert_traceable", schedule)
     some = _steps(schedule)
@@ -114,20 +114,20 @@ def assert_traceable(schedule: AnySchedule) -> None:
 
     _assert_close(called(schedule, some), eager)
     called(jax.tree.map(_other_number, schedule), some)
-    assert len(traces) == 1, "new numbers were compiled anew"
+    assert len(traces) == 1, "new numbers caused a new compilation"
     try:
         text = pickle.dumps(schedule)
     except (pickle.PicklingError, AttributeError, TypeError):
-        return  # a function of yours that cannot be pickled
+        return  # it contains a function that cannot be pickled
     assert_same(pickle.loads(text), schedule)
 
 
 def assert_differentiable(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
-    """Assert that the gradient in every float of a schedule is finite, at its boundaries too.
+    """Asserts that the gradient with respect to every float of a schedule is finite.
 
     Args:
       schedule: the schedule, or a function of the step.
-      steps: more steps to try, besides the ends of the clock and those of the schedule.
+      steps: steps to test, in addition to the first and last steps and the schedule's boundaries.
 
     Raises:
       AssertionError: a gradient is not finite.
@@ -155,28 +155,28 @@ def assert_differentiable(schedule: AnySchedule, steps: Iterable[int] = ()) -> N
 
 
 def assert_compiles_clean(function: Any, *arguments: Any) -> None:
-    """Assert that a function compiles to a program without branches, callbacks or transfers.
+    """Asserts that a function compiles to a program without branches, callbacks or transfers.
 
     Args:
       function: a schedule, or any jittable function.
-      *arguments: what to call it with; a schedule is called with a step.
+      *arguments: its arguments; a schedule is called with a step by default.
 
     Raises:
       AssertionError: the compiled program has a conditional, or leaves the device.
     """
     arguments = arguments or (jnp.asarray(7, jnp.int32),)
     text = jax.jit(function).lower(*arguments).compile().as_text()
-    assert text is not None, "the compiler gives no text"
+    assert text is not None, "the compiler returns no text"
     found = sorted({match.group(1) for match in _FORBIDDEN.finditer(text)})
-    assert not found, f"the compiled program has {found}"
+    assert not found, f"the compiled program contains {found}"
 
 
 def assert_schedule_laws(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
-    """Assert that a schedule is total, held, traceable, differentiable, and compiles clean.
+    """Asserts that a schedule is total, held, traceable, differentiable, and compiles clean.
 
     Args:
       schedule: the schedule, or a function of the step.
-      steps: more steps to try, besides the ends of the clock and those of the schedule.
+      steps: steps to test, in addition to the first and last steps and the schedule's boundaries.
 
     Raises:
       AssertionError: a law does not hold.
@@ -198,7 +198,7 @@ def _assert_close(actual: jax.Array, expected: jax.Array) -> None:
 
 
 def _steps(schedule: Schedule, more: Iterable[int] = ()) -> np.ndarray:
-    """Both ends of the clock, and the surroundings of every length that the schedule holds."""
+    """Return the first and last steps, and steps around every length that the schedule holds."""
     lengths = [
         int(x)
         for x in jax.tree.leaves(schedule)

@@ -1,1 +1,1 @@
-"""The commands: one a file, with its description and its options."""
+"""The commands. Each has a file of its own, with its description and its options."""

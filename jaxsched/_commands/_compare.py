@@ -1,4 +1,4 @@
-"""Schedules side by side, in numbers."""
+"""A table that compares schedules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxsched._schedules._schedule import Schedule
 from jaxsched._search._convex_bound import convex_bound
 from jaxsched._search._leaderboard import table
 
-LONGEST = 10**6  # steps of a bound, which looks at every one
+LONGEST = 10**6  # steps for which a bound is computed, because it evaluates every one
 HEADS = ("peak", "at step", "mean", "end", "steps", "bound", "schedule")
 
 
 def compared(schedules: Mapping[str, Any], total_steps: int | None = None) -> str:
-    """A table, a line for each schedule: of the steps from 0 to the end, which is not one."""
+    """Return a table with a line for each schedule, for the steps from 0 to the end (excluded)."""
     quiet = [still(x) for x in schedules.values()]
     total = total_steps or horizon(quiet)
     bounds = np.array([_bound(x, total) for x in quiet])
@@ -34,7 +34,7 @@ def compared(schedules: Mapping[str, Any], total_steps: int | None = None) -> st
 
 
 def _numbers(x: Schedule, total: int) -> tuple[str, ...]:
-    """The peak and where it is, the mean, and the value at the end."""
+    """Return the peak and its step, the mean, and the value at the end."""
     last = f"{float(x(total)):.4g}"
     if total > LONGEST:
         return "-", "-", "-", last
@@ -52,5 +52,5 @@ def _bound(x: Schedule, total: int) -> float:
         return np.nan
     try:
         return float(convex_bound(x, total_steps=total))
-    except ValueError:  # it is negative somewhere
+    except ValueError:  # the schedule is negative somewhere
         return np.nan

@@ -10,7 +10,7 @@ from jaxsched._commands._schedules import add_units, spoken
 from jaxsched._commands._training._refused import refusing
 
 WHAT = """\
-Show what a schedule is worth at its start, at every boundary and at its end."""
+Show the values of a schedule at its start, at every boundary and at its end."""
 
 
 MORE = """\
@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def add(commands: Any) -> None:
-    """The options."""
-    brief = "show what a schedule is worth, and where that changes"
+    """Add the options."""
+    brief = "show the values of a schedule, and where they change"
     parser = added(commands, "describe", run, brief, description=WHAT, epilog=MORE)
     parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
     add_units(parser)

@@ -9,16 +9,17 @@ from typing import Any
 from jaxsched._commands._options import added, number, positive, seeds, steps
 
 WHAT = """\
-Which learning rate? An LR range test: a little training at rising rates, until the loss explodes,
-on several seeds in one compiled program; and what each of the known rules suggests."""
+Find a learning rate with an LR range test. It trains briefly at rising rates until the loss
+diverges, on several seeds in one compiled program, and prints the rate that each known rule
+suggests."""
 
 
 MORE = """\
-A task of your own is module:function. It is called with a random key, once for each seed, and
-returns (loss, params, batches): loss(params, batch) is a scalar, and batches are arrays whose
-leading axis is the batches, or a list of batches, or anything else iterable.
+For a task of your own, give module:function. The function is called with a random key, once per
+seed, and returns (loss, params, batches). loss(params, batch) is a scalar. The batches are arrays
+with the batches on the leading axis, or a list of batches, or any other iterable.
 
-The exit code is 1 if the test found nothing, and says why.
+If the test gives no suggestion, the exit code is 1 and the reason is printed.
 
 examples:
   jaxsched find
@@ -29,15 +30,15 @@ examples:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Test, draw, and print what was found."""
+    """Run the test, draw the picture, and print the result."""
     from jaxsched._commands._finding._run import run
 
     return run(vars(options))
 
 
 def add(commands: Any) -> None:
-    """The options."""
-    brief = "find a learning rate by a range test"
+    """Add the options."""
+    brief = "find a learning rate with a range test"
     parser = added(commands, "find", run, brief, description=WHAT, epilog=MORE)
     add = parser.add_argument
     add("--task", default="digits", metavar="TASK", help="digits, or module:function; see below")
@@ -46,29 +47,29 @@ def add(commands: Any) -> None:
         nargs="+",
         default=["adam"],
         metavar=("NAME", "key=value"),
-        help="of optax; default: adam",
+        help="an optax optimizer; default: adam",
     )
     add(
         "--hyperparameter",
         default="learning_rate",
         metavar="NAME",
-        help="what is tried; default: learning_rate",
+        help="the hyperparameter to vary; default: learning_rate",
     )
     add("--low", type=number, default=1e-7, metavar="X", help="the first value; default: 1e-7")
     add("--high", type=number, default=10.0, metavar="X", help="the last value; default: 10")
-    add("--steps", type=steps, default=100, metavar="N", help="how many values; default: 100")
+    add("--steps", type=steps, default=100, metavar="N", help="number of values; default: 100")
     add(
         "--mode",
         choices=("geometric", "linear"),
         default="geometric",
         help="equal ratios, or equal differences; default: geometric",
     )
-    add("--seeds", type=seeds, default=8, metavar="N", help="default: 8")
-    add("--batch-size", type=positive, metavar="N", help="of the digits; default: 32")
+    add("--seeds", type=seeds, default=8, metavar="N", help="number of seeds; default: 8")
+    add("--batch-size", type=positive, metavar="N", help="batch size of the digits; default: 32")
     add(
         "--out",
         type=Path,
         default=Path("runs/find.png"),
         metavar="FILE",
-        help="the picture; default: runs/find.png",
+        help="file of the picture; default: runs/find.png",
     )

@@ -15,12 +15,12 @@ def run(options: argparse.Namespace) -> None:
 
     found = listing(options.word)
     if not found:
-        raise RefusedError(f"list: nothing has {options.word!r} in its name or its sentence")
+        raise RefusedError(f"list: no name or description contains {options.word!r}")
     print(found)
 
 
 def add(commands: Any) -> None:
-    """The options."""
-    brief = "list the schedules, methods and units that text knows"
+    """Add the options."""
+    brief = "list the schedules, methods and units that a text can use"
     parser = added(commands, "list", run, brief, description=brief.capitalize() + ".")
-    parser.add_argument("word", nargs="?", default="", metavar="WORD", help="those that have it")
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help="only entries with it")

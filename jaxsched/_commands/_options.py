@@ -1,4 +1,4 @@
-"""What the options of several commands share."""
+"""Code that the options of several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxsched._commands._training._refused import RefusedError
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line: the usage is in `--help`."""
+        """Raise with one line; the usage is in `--help`."""
         raise RefusedError(f"{message} (see `{self.prog} --help`)")
 
 

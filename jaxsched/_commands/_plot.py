@@ -15,13 +15,14 @@ from jaxsched._commands._schedules import add_units, spoken
 from jaxsched._commands._training._refused import RefusedError, refusing
 
 PLOT = """\
-Draw schedules: in the terminal, or into a file by its name, .svg, or .png and what else matplotlib
-writes. Lengths are optimizer steps, or 5%, 3ep, 5000ex, with the options that say of what."""
+Draw schedules in the terminal, or into a file: .svg, .png, or another format of matplotlib. Lengths
+are optimizer steps, or 5%, 3ep and 5000ex together with the options that define them."""
 
 PLOT_MORE = """\
-A stateful schedule is drawn as it is until something acts; or as the metrics of a run make it. Each
---metric is the name that a rule listens to, a CSV or JSONL file with steps, and a column of it; a
-column that is mostly empty is heard by the update after its row, any other by that of its row.
+Without metrics, a stateful schedule is drawn as it is before a rule acts. With metrics, it is
+simulated. Each --metric is the name that a rule listens to, a CSV or JSONL file with steps, and a
+column of this file. A column that is mostly empty is received by the update after its row, any
+other column by the update of its row.
 
 examples:
   jaxsched plot 'warmup_cosine(0.1, total_steps=1000, warmup_steps=50)'
@@ -33,13 +34,13 @@ examples:
 """
 
 COMPARE = """\
-Draw schedules over each other, and set their numbers side by side: where each is highest, its mean,
-its end, and the convex bound: what the shape alone is worth, each at its best height."""
+Draw schedules over each other, and print a table with the peak, the mean and the end of each. The
+table also has the convex bound, which rates the shape of a schedule at its best peak."""
 
 COMPARE_MORE = """\
-The bound is that of `convex_bound` for gradients of equal norms, each schedule at the peak that is
-best for it, relative to the best of those compared: 1.20 is a fifth worse. It says nothing of
-rules, which are compared as they are until they act.
+The bound is `convex_bound` for gradients of equal norms. Each schedule is rated at the peak that is
+best for it, relative to the best schedule: 1.20 is 20% worse. The bound does not cover rules;
+stateful schedules are compared as they are before a rule acts.
 
 examples:
   jaxsched compare 'cosine(0.1, 0.0, 1000)' 'linear(0.1, 0.0, 1000)' 'constant(0.1)'
@@ -49,7 +50,7 @@ examples:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw."""
+    """Draw the schedules."""
     _shown(options, _each(options))
 
 
@@ -62,7 +63,7 @@ def _shown(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Draw, and print the table."""
+    """Draw the schedules, and print the table."""
     from jaxsched._commands._compare import compared
 
     schedules = _each(options)
@@ -72,7 +73,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def add(commands: Any) -> None:
-    """The options of both."""
+    """Add the options of both commands."""
     brief = "draw a schedule in the terminal or into a file"
     parser = added(commands, "plot", run, brief, description=PLOT, epilog=PLOT_MORE)
     _add(parser, "plot")
@@ -80,9 +81,11 @@ def add(commands: Any) -> None:
         "--metric",
         action="append",
         metavar="NAME=FILE:COLUMN",
-        help="what the rules hear; see below; may be said again for another",
+        help="a metric for the rules, see below; may be repeated for others",
     )
-    parser.add_argument("--trigger-at", type=count, metavar="N", help="the step that ends an until")
+    parser.add_argument(
+        "--trigger-at", type=count, metavar="N", help="step at which an until is triggered"
+    )
     brief = "draw schedules over each other, and compare their numbers"
     parser = added(commands, "compare", compare, brief, description=COMPARE, epilog=COMPARE_MORE)
     _add(parser, "compare")
@@ -91,16 +94,16 @@ def add(commands: Any) -> None:
 def _add(parser: Any, command: str) -> None:
     parser.set_defaults(command=command, metric=None, trigger_at=None)
     parser.add_argument("text", nargs="+", metavar="TEXT", help="a schedule, stateful or not")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write there")
-    parser.add_argument("--log", action="store_true", help="values in equal ratios")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write to FILE")
+    parser.add_argument("--log", action="store_true", help="logarithmic axis of values")
     parser.add_argument(
-        "--height", type=positive, default=16, metavar="N", help="lines; default: 16"
+        "--height", type=positive, default=16, metavar="N", help="height in lines; default: 16"
     )
     add_units(parser)
 
 
 def _each(options: argparse.Namespace) -> dict[str, Any]:
-    """The schedules, by what was said."""
+    """Return the schedules by the words that define them."""
     from jaxsched._look._curve import distinct
 
     said: list[list[str]] = []
@@ -123,9 +126,9 @@ def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
     from jaxsched._look._svg import svg
 
     if options.out.is_dir() or not options.out.suffix:
-        raise RefusedError(f"-o: a file has a name with .svg, .png or .pdf, got {options.out}")
+        raise RefusedError(f"-o: the file name must end in .svg, .png or .pdf, got {options.out}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.out.suffix.lower() == ".svg" and not options.metric:  # no panel of metrics in ours
+    if options.out.suffix.lower() == ".svg" and not options.metric:  # our SVG has no metric panel
         text = svg(_curves(options, schedules), log=options.log, page=False)
         write_text(options.out, f"{text}\n")
     else:
@@ -150,7 +153,7 @@ def _curves(options: argparse.Namespace, schedules: Mapping[str, Any]) -> list[A
 
 
 def _said(options: argparse.Namespace) -> dict[str, Any]:
-    """How far, and what the rules hear."""
+    """Return the options of the simulation."""
     return {
         "total_steps": options.total_steps,
         "metrics": _metrics(options.metric or ()),
@@ -159,10 +162,10 @@ def _said(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _metrics(words: Sequence[str]) -> dict[str, Any]:
-    """The metrics that are said, by name."""
+    """Return the given metrics, by name."""
     pairs = [*map(_metric, words)]
     if len(dict(pairs)) < len(pairs):
-        raise RefusedError("--metric: a name is said twice")
+        raise RefusedError("--metric: a name is given twice")
     return dict(pairs)
 
 
@@ -172,14 +175,14 @@ def _metric(word: str) -> tuple[str, Any]:
     name, equals, place = word.partition("=")
     file, colon, header = place.rpartition(":")
     if not (equals and colon and name and file):
-        raise RefusedError(f"--metric: say NAME=FILE:COLUMN, got {word!r}")
+        raise RefusedError(f"--metric: write NAME=FILE:COLUMN, got {word!r}")
     with refusing("--metric"):
         log = read(Path(file))
         if header not in log.columns:
             known = ", ".join(log.columns) or "none"
-            raise RefusedError(f"--metric: {file} has no numbers {header!r}, but {known}")
+            raise RefusedError(f"--metric: {file} has no numbers {header!r}, but has {known}")
         steps, values = log.columns[header]
         if not ((steps >= 0) & (steps < 2**31 - 1) & (steps % 1 == 0)).all():
             raise RefusedError(f"--metric: the steps of {file} must be integers from 0 on")
-        later = 2 * len(steps) < len(log.steps)  # measured now and then, after the step of its row
+        later = 2 * len(steps) < len(log.steps)  # measured occasionally, after the step of its row
         return name, (steps.astype(int) + later, values)

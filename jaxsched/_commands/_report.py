@@ -10,15 +10,16 @@ from jaxsched._commands._options import added
 from jaxsched._commands._training._refused import refusing
 
 WHAT = """\
-Make a page of a run: curves to zoom into, what happened, numbers, diagnosis, settings. It is one
-file of HTML that needs nothing else, and no network."""
+Make a page of a run: curves to zoom into, events, numbers, diagnosis and settings. It is one HTML
+file that needs no other file, and no network."""
 
 
 MORE = """\
-A run is a folder of `jaxsched train`, or of your own: metrics.csv, or metrics.jsonl, with a column
-`step`. Other columns are known by their names: loss, rate, accuracy somewhere in them, or counts of
-what has happened, such as cuts or events/cuts; what else is a number has a panel of its own. A
-settings.json beside it is shown; if its learning_rate is the text of a schedule, it is drawn too.
+A run is the output folder of `jaxsched train`, or a folder of your own with metrics.csv or
+metrics.jsonl and a column `step`. Other columns are recognised by their names: names that contain
+loss, rate or accuracy, or counts of events, such as cuts or events/cuts. Any other number has a
+panel of its own. The page shows a settings.json in the folder. If its learning_rate is the text of
+a schedule, the schedule is drawn too.
 
 examples:
   jaxsched report runs/digits
@@ -27,7 +28,7 @@ examples:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the page, and say what is odd about the run."""
+    """Write the page, and print notes on oddities of the run."""
     from jaxsched._commands._reporting._page import page
     from jaxsched._core._files import write_text
 
@@ -40,9 +41,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def add(commands: Any) -> None:
-    """The options."""
+    """Add the options."""
     brief = "make a page of a run: curves to zoom into, numbers, diagnosis, settings"
     parser = added(commands, "report", run, brief, description=WHAT, epilog=MORE)
-    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the folder of the run")
-    what = "the page; default: report.html in the folder"
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of the run")
+    what = "file of the page; default: report.html in the folder"
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help=what)

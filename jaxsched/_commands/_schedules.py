@@ -1,4 +1,4 @@
-"""The schedules that are said on a command line, and the units of their lengths."""
+"""The schedules given on a command line, and the units of their lengths."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from jaxsched._commands._options import count
 from jaxsched._commands._training._refused import refusing
 
 UNITS = {
-    "batch_size": "examples in a batch",
-    "dataset_size": "examples in an epoch",
-    "accumulation": "batches in an optimizer step; default: 1",
-    "sequence_length": "tokens in an example",
-    "total_steps": "optimizer steps of the run, and where to stop",
+    "batch_size": "examples per batch",
+    "dataset_size": "examples per epoch",
+    "accumulation": "batches per optimizer step; default: 1",
+    "sequence_length": "tokens per example",
+    "total_steps": "optimizer steps of the run; output stops there",
 }
 
 
 def add_units(parser: Any) -> None:
-    """The options that say what `1ep` and `5%` are."""
+    """Add the options that define `1ep` and `5%`."""
     for name, what in UNITS.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=count, metavar="N", help=what)
 
 
 def spoken(command: str, words: Sequence[str], options: argparse.Namespace) -> Any:
-    """The schedule that words mean, stateful or not."""
+    """Return the schedule that words define, stateful or not."""
     from jaxsched._commands._training._words import text_of
     from jaxsched._schedules._units import Units
     from jaxsched._text._parse import parse

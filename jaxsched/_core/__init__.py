@@ -1,1 +1,1 @@
-"""What every room stands on: integer time, digits, nodes and their fields, validation, messages."""
+"""The basis of all rooms: integer time, numerics, nodes and their fields, validation, messages."""

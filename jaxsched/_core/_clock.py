@@ -1,8 +1,8 @@
-"""The clock: optimizer steps, int32, from 0 to `LAST`, where it stops.
+"""Integer time: optimizer steps in int32, from 0 to `LAST`, where the count stops.
 
-Inside a schedule a time is an int32 array in [0, LAST], so nothing that compares or subtracts two
-times can wrap. Within a cycle of real length it is a float, and every formula takes both. A length
-is a Python int or an integer array; one beyond the clock is held as a float, which no step reaches.
+Inside a schedule a time is an int32 array in [0, LAST], so comparing or subtracting two times never
+wraps. Within a cycle of real length a time is a float, and every formula accepts both. A length is
+a Python int or an integer array. A length beyond `LAST` is held as a float, which no step reaches.
 """
 
 import functools
@@ -19,7 +19,7 @@ Length = int | float | jax.Array
 
 
 def read(step: ArrayLike) -> jax.Array:
-    """Any step or length as a clock time: int32, saturated at 0 and at `LAST`, never wrapped."""
+    """Return any step or length as a time: int32, saturated at 0 and at `LAST`, never wrapped."""
     step = jnp.asarray(step)
     if jnp.issubdtype(step.dtype, jnp.floating):
         # 2^31 - 128 is the largest float32 that int32 holds.
@@ -34,14 +34,14 @@ def read(step: ArrayLike) -> jax.Array:
 
 
 def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
-    """The sum of two lengths: of Python ints one of any size, else saturated at `LAST`."""
+    """Return the sum of two lengths: of Python ints exact, else saturated at `LAST`."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
     return _added(read(held(a)), read(held(b)))
 
 
 def times(a: Length, b: Length) -> Length:
-    """The product of two lengths, saturated at `LAST`."""
+    """Return the product of two lengths, saturated at `LAST`."""
     if not isinstance(a, jax.Array) and not isinstance(b, jax.Array):
         return min(int(a) * int(b), LAST)
     a, b = read(a), read(b)
@@ -49,94 +49,94 @@ def times(a: Length, b: Length) -> Length:
 
 
 def ticked(count: jax.Array) -> jax.Array:
-    """The next step; it stops at `LAST`."""
+    """Return the next step; it stops at `LAST`."""
     return jnp.minimum(count, LAST - 1) + 1
 
 
 def counted(count: jax.Array, event: jax.Array) -> jax.Array:
-    """A count of events with one more if there was one; it stops at `LAST`."""
+    """Return a count, plus one if there was an event; it stops at `LAST`."""
     return jnp.minimum(count, LAST - 1) + event.astype(jnp.int32)
 
 
 def between(start: int | jax.Array, end: int | jax.Array) -> int | jax.Array:
-    """The steps from one time to a later one; a traced one that is earlier is as good as equal."""
+    """Return the steps between two times; traced times in the wrong order count as equal."""
     if isinstance(start, int) and isinstance(end, int):
         return end - start
     return since(read(held(end)), read(held(start)))
 
 
 def since(t: jax.Array, start: ArrayLike) -> jax.Array:
-    """`t - start`, at least 0; `start` may be negative, and nothing wraps."""
+    """Return `t - start`, at least 0; `start` may be negative, and nothing wraps."""
     start = jnp.asarray(start, t.dtype)
     room = LAST + jnp.minimum(start, 0)
     return jnp.maximum(jnp.minimum(t, room) - start, 0)
 
 
 def remaining(t: jax.Array, steps: jax.Array) -> jax.Array:
-    """`steps - t`, at least 0, for times of which each is whole or real."""
+    """Return `steps - t`, at least 0, where each of them is an integer or a real number."""
     if t.dtype == steps.dtype:
         return jnp.maximum(steps - t, 0)
-    # A real time in whole steps and the rest: float32 does not hold every whole length.
+    # A real time is split into whole steps and the rest, since float32 lacks large integers.
     whole = jnp.floor(t)
     return jnp.maximum((steps - read(whole)).astype(t.dtype) - (t - whole), 0)
 
 
 class Beyond(NamedTuple):
-    """A length that a cycle has grown to, which may be longer than the clock."""
+    """The length of a grown cycle, which may be longer than the step counter."""
 
-    steps: jax.Array  # int32: as far as the clock goes
-    more: jax.Array  # float: what is missing
+    steps: jax.Array  # int32: the part within the step counter
+    more: jax.Array  # float: the part beyond it
 
 
 def is_counted(t: jax.Array, steps: Length | Beyond) -> bool:
-    """Are a time and a length whole by their types?"""
+    """Return whether a time and a length are both integers."""
     length = steps.steps if isinstance(steps, Beyond) else steps
     return all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in (t, length))
 
 
 def total(steps: Length | Beyond) -> Any:
-    """A length as one number, a real one if it may be longer than the clock."""
+    """Return a length as one number, which is real if it may exceed the step counter."""
     if not isinstance(steps, Beyond):
         return steps
     return steps.steps.astype(steps.more.dtype) + steps.more
 
 
 def held(steps: int | jax.Array) -> Length:
-    """A length as a node holds it: a concrete one that int32 cannot hold, as a float."""
-    # To no step of the clock does it matter how much longer than 2^100 a length is.
+    """Return a length as a node holds it: as a float if int32 cannot hold it."""
+    # Beyond 2^100 the exact length makes no difference to any step.
     return float(min(steps, 2**100)) if isinstance(steps, int) and steps > LAST else steps
 
 
 def known(steps: Length | None) -> Length:
-    """The length of what its factory has checked to have one."""
+    """Return a length that is known not to be None."""
     assert steps is not None
     return steps
 
 
 def add(*lengths: Length) -> Length:
-    """The sum of lengths, saturated at `LAST`."""
+    """Return the sum of lengths, saturated at `LAST`."""
     if all(isinstance(length, (int, float)) for length in lengths):
         return min(sum(int(length) for length in lengths), LAST)
     return functools.reduce(_added, map(read, lengths))
 
 
 def _added(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Each is used once: a sum of sums that used one twice would double in size with every term.
-    # Two times fit into uint32.
+    # Each operand is used once, because nested sums would otherwise double in size per term. The
+    # sum of two times fits into uint32.
     total = a.astype(jnp.uint32) + b.astype(jnp.uint32)
     return jnp.minimum(total, np.uint32(LAST)).astype(jnp.int32)
 
 
 def after(start: jax.Array, length: Length) -> jax.Array:
-    """A time and a length later, in uint32: 2^31 is no step of the clock, and so is never reached.
+    """Return a start plus a length in uint32, where 2^31 is never reached by a step.
 
-    Saturated at `LAST`, what begins beyond the clock would begin at its last step.
+    If it were saturated at `LAST`, a piece beyond the step counter would begin at the last step.
     """
     return jnp.minimum(start + read(length).astype(jnp.uint32), np.uint32(LAST + 1))
 
 
 def before(t: jax.Array, start: jax.Array) -> jax.Array:
-    """t < start, for a start in uint32."""
+    """Return t < start, for a start in uint32."""
     if jnp.issubdtype(t.dtype, jnp.floating):
         # float32 rounds the last step up to 2^31 itself.
         return (t < start.astype(t.dtype)) | (start > LAST)
@@ -144,7 +144,7 @@ def before(t: jax.Array, start: jax.Array) -> jax.Array:
 
 
 def less(length: Any, start: Length) -> Any:
-    """A length without its first steps, at least 0."""
+    """Return a length without its first steps, at least 0."""
     if isinstance(length, Beyond):
         return length._replace(steps=jnp.maximum(length.steps - read(start), 0))
     if isinstance(length, int) and isinstance(start, int):
@@ -153,7 +153,7 @@ def less(length: Any, start: Length) -> Any:
 
 
 def longest(*lengths: Length) -> Length:
-    """The longest of lengths."""
+    """Return the longest of several lengths."""
     if all(isinstance(length, (int, float)) for length in lengths):
         return max(lengths)
     longest = jnp.zeros((), jnp.int32)

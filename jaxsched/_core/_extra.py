@@ -1,4 +1,4 @@
-"""What is only needed for some things is installed by an extra, and imported when it is needed."""
+"""Optional packages: installed by an extra, and imported on demand."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 class MissingExtraError(ImportError):
-    """A package that an extra of this one would have installed."""
+    """A package is missing that an extra of jaxsched would install."""
 
 
 def extra(module: str, name: str = "train") -> Any:
-    """The module, or an error that names the extra it comes with."""
+    """Return the module, or raise an error that names the extra which installs it."""
     package = module.partition(".")[0]
     if not _is_there(module):
         raise MissingExtraError(
-            f"this needs {package}, which is not installed: `pip install 'jaxsched[{name}]'`"
+            f"this needs {package}, which is not installed. Run `pip install 'jaxsched[{name}]'`"
         )
     return importlib.import_module(module)
 
@@ -24,5 +24,5 @@ def extra(module: str, name: str = "train") -> Any:
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the package around the module is missing
         return False

@@ -1,4 +1,4 @@
-"""The function that makes the nodes of a class: it checks, and it is what a person calls."""
+"""The public functions that build nodes: they check the arguments of a class."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ N = TypeVar("N", bound=Written)
 
 _PACKAGE = __name__.partition(".")[0]
 
-made: dict[str, Callable[..., Any]] = {}  # what it made, by name
+made: dict[str, Callable[..., Any]] = {}  # the functions made so far, by name
 
 
 def factory(cls: Callable[P, N]) -> Callable[P, N]:
     """Makes the function that builds schedules or rules of your class; `parse` knows it by name.
 
-    The class is a subclass of `Schedule`, with the value as `at(t)`; of `Curve`, with the two
-    weights as `weights(done, left)`; or of `Rule` or `Listener`, with `start`, `react` and `value`.
-    Each annotation in it is a field. One without a declaration is a real number; `length_field()`
-    declares a length in steps, `list_field()` a list of numbers, and `choice_field()` structure. A
-    schedule that has a field or a property `steps` ends there; a field `steps` must be a
+    The class is a subclass of `Schedule` with the value as `at(t)`, of `Curve` with the two weights
+    as `weights(done, left)`, or of `Rule` or `Listener` with `start`, `react` and `value`. Each
+    annotation in it is a field. A field without a declaration is a real number. `length_field()`
+    declares a length in steps, `list_field()` a list of numbers, and `choice_field()` a static
+    value. A schedule with a field or a property `steps` ends there. A field `steps` must be a
     `length_field()`.
 
     The function is named after the class: `SomeName` makes `some_name`. It has the docstring of the
     class, and its fields as arguments. Call `factory` below the class, not as its decorator, so
-    that schedules can be pickled. A class that is defined again replaces the first one of its name.
+    that schedules can be pickled. If a class is defined again, it replaces the earlier one.
 
     Args:
       cls: the class.
@@ -42,9 +42,9 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
       A function that checks its arguments and returns a schedule.
 
     Raises:
-      ValueError: it is no subclass of `Schedule` or `Rule`, or `jaxsched` has a function of this
-        name; or, from the function, a number is not finite, a length is too small or not an
-        integer, or structure cannot be hashed.
+      ValueError: `cls` is not a subclass of `Schedule` or `Rule`, or `jaxsched` already has a
+        function of this name. The function raises if a number is not finite, a length is too small
+        or not an integer, or a static value cannot be hashed.
 
     Example:
       >>> class Logarithmic(Curve):
@@ -99,6 +99,6 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
 
 
 def _public_base(cls: type) -> type:
-    """`Schedule` or `Rule`: the nearest of the package's classes that has no fields."""
+    """Return `Schedule` or `Rule`: the nearest of the package's classes that has no fields."""
     bases = [x for x in cls.__mro__ if x.__module__.partition(".")[0] == _PACKAGE]
     return next(x for x in bases if not fields_of(x))

@@ -1,6 +1,6 @@
-"""What the fields of a node hold, how each is checked, and how its number is read.
+"""Fields of nodes: the kind of value, its check, and its encoding.
 
-A field that is not declared holds a real number, or a child.
+A field without a declaration holds a real number, or a child node.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from jaxsched._core._require import (
     within_of,
 )
 
-Check = Callable[[str, str, Any], Any]  # of the call, the name and the value: what is to be held
+Check = Callable[[str, str, Any], Any]  # (call, name, value) -> the value to be stored
 
 
 class Kind(NamedTuple):
-    """What a field holds."""
+    """The kind of value of a field."""
 
     check: Check
-    rank: int | None = 0  # the axes of one leaf; None is any
+    rank: int | None = 0  # number of axes of a leaf; None allows any
     is_length: bool = False
     is_static: bool = False
     form: Form | None = None
 
     def checked(self, call: str, field: dataclasses.Field[Any], value: Any) -> Any:
-        """An argument as the field holds it. None is allowed where it is the default."""
+        """Return an argument as the field stores it. None is allowed if it is the default."""
         if value is None and field.default is None:
             return None
         return self.check(call, field.name, value)
@@ -47,7 +47,10 @@ class Kind(NamedTuple):
 def number_field(
     *, default: Any = dataclasses.MISSING, within: Condition | None = None, kw_only: bool = True
 ) -> Any:
-    """A real number, which may be traced, mapped and learnt. `within` says which are allowed."""
+    """Declares a field with a real number, which may be traced, mapped and learned.
+
+    `within` is the condition on its values.
+    """
 
     def check(call: str, name: str, value: Any) -> Any:
         if within is None:
@@ -64,9 +67,9 @@ def length_field(
     remedy: str = "",
     kw_only: bool = True,
 ) -> Any:
-    """A length of at least `least` optimizer steps. It has no gradient.
+    """Declares a field with a length of at least `least` optimizer steps. It has no gradient.
 
-    A length that is beyond the clock is held as a float.
+    A length beyond the step counter is stored as a float.
     """
 
     def check(call: str, name: str, value: Any) -> Any:
@@ -78,10 +81,10 @@ def length_field(
 def list_field(
     *, check: Callable[..., Any] = numbers_of, converter: Callable[[Any], Any] = given
 ) -> Any:
-    """A list of numbers, which has one axis more than a number.
+    """Declares a field with a list of numbers, which has one axis more than a number.
 
-    `check(call, **{name: value})` returns the array that is to be held. `converter` is for type
-    checkers alone, which take the type of the argument from it.
+    `check(call, **{name: value})` returns the array to be stored. `converter` is only for type
+    checkers, which take the type of the argument from it.
     """
 
     def checked(call: str, name: str, value: Any) -> Any:
@@ -93,7 +96,7 @@ def list_field(
 def form_field(
     form: Form, *, default: Any = dataclasses.MISSING, within: Condition | None = None
 ) -> Any:
-    """A keyword whose number is held in a form that keeps the digits of its powers."""
+    """Declares a keyword whose number is stored in a form that keeps the digits of its powers."""
 
     def check(call: str, name: str, value: Any) -> Any:
         if within is not None:
@@ -104,7 +107,7 @@ def form_field(
 
 
 def in_form(call: str, form: Form, /, **argument: ArrayLike) -> Leaf:
-    """A positive number as a form holds it. A NumPy array keeps its float64 until then."""
+    """Return a positive number as a form stores it. A NumPy array keeps its float64 until then."""
     ((name, value),) = argument.items()
     number = positive_of(call, name, value)
     return form.encode(value if isinstance(value, np.ndarray) else number)
@@ -117,10 +120,10 @@ def choice_field(
     check: Callable[..., Any] | None = None,
     kw_only: bool = True,
 ) -> Any:
-    """Structure: it is hashed, and never traced.
+    """Declares a field with a static value: it is hashed, and never traced.
 
-    `among` lists the choices; or `check(call, **{name: value})` returns what is to be held, and
-    raises for what is wrong.
+    `among` lists the choices. Or `check(call, **{name: value})` returns the value to be stored, and
+    raises for a wrong one.
     """
     choices = tuple(among)
 
@@ -133,7 +136,7 @@ def choice_field(
 
 
 def tree_field(*, default: Any = dataclasses.MISSING, kw_only: bool = False) -> Any:
-    """Any tree of numbers, of any shapes. Whoever takes it checks it."""
+    """Declares a field with any tree of numbers, of any shapes, which is not checked here."""
     return _field(Kind(lambda call, name, value: value, rank=None), default, kw_only)
 
 
@@ -141,17 +144,17 @@ REAL = Kind(finite_of)
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind:
-    """What a field holds."""
+    """Return the kind of a field."""
     return field.metadata.get("kind", REAL)
 
 
 def fields_of(x: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a node, or of its class."""
+    """Return the fields of a node, or of its class."""
     return dataclasses.fields(x)
 
 
 def number_in(x: Any, name: str) -> Any:
-    """The number in a field of a node, whatever its form."""
+    """Return the number in a field of a node, decoded."""
     (field,) = (f for f in fields_of(x) if f.name == name)
     value, form = getattr(x, name), kind_of(field).form
     return value if form is None else form.decode(value)
@@ -162,7 +165,7 @@ def _field(kind: Kind, default: Any, kw_only: bool) -> Any:
 
 
 def _hashable(call: str, name: str, value: Any) -> Any:
-    """Structure as it is hashed: a list of a text is a tuple."""
+    """Return a static value in hashable form: a list becomes a tuple."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
     value = tuple(cast(list[Any], value)) if isinstance(value, list) else value
     try:

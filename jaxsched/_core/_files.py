@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, and files that anybody may have written.
+"""Writing files whole or not at all, and reading files that anybody may have written.
 
-A file is written under a new random name in its folder and is then renamed. No reader sees half of
-it, and nothing is written through a link that somebody has laid: the temporary file is opened
-exclusively, and the rename replaces a link instead of following it. Reading follows links.
+A file is written under a new random name in its folder and is then renamed. So no reader sees half
+of it. Nothing is written through a link that somebody else has created: the temporary file is
+opened exclusively, and the rename replaces a link instead of following it. Reading follows links.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-DEEPEST = 100  # brackets within each other: Python's own limit depends on who reads
-DIGITS = 310  # and a sign: no float is as large
+DEEPEST = 100  # nested brackets, because Python's own limit depends on the caller
+DIGITS = 310  # digits and a sign: no float is as large
 _EXCLUSIVE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _FLAGS = _EXCLUSIVE | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TEMPORARY = ".jaxsched-{}.tmp"
@@ -28,10 +28,10 @@ def written(file: str | Path, write: Callable[[BinaryIO], object]) -> None:
 
     Args:
       file: the file. A link is replaced, not followed; an existing file keeps its permissions.
-      write: is called with the binary stream to write to.
+      write: called with the binary stream to write to.
 
     Raises:
-      OSError: it cannot be written, or something there is not a file.
+      OSError: the file cannot be written, or something else than a file has its name.
     """
     file = Path(file)
     try:
@@ -43,23 +43,23 @@ def written(file: str | Path, write: Callable[[BinaryIO], object]) -> None:
 
 def _replaced(file: Path, write: Callable[[BinaryIO], object]) -> None:
     partial = file.with_name(_TEMPORARY.format(secrets.token_hex(8)))
-    opened = os.open(partial, _FLAGS, 0o666)  # fails if the name is taken, by a link too
+    opened = os.open(partial, _FLAGS, 0o666)  # fails if the name is taken, also by a link
     try:
         with os.fdopen(opened, "w+b") as stream:
             _keep_permissions(file, opened)
             write(stream)
             stream.flush()
-            os.fsync(opened)  # on the disk before it has the name
+            os.fsync(opened)  # on the disk before it gets its name
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_text(file: str | Path, text: str) -> None:
-    """Write a text in UTF-8; half of a surrogate pair, which UTF-8 has no bytes for, as `\\ud800`.
+    """Write a text in UTF-8. Half of a surrogate pair, which has no bytes in UTF-8, is escaped.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     written(file, lambda stream: stream.write(text.encode("utf-8", "backslashreplace")))
 
@@ -71,23 +71,23 @@ def remove_partial(folder: Path) -> None:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark.
+    """Return the text of a file in UTF-8, with or without a byte-order mark.
 
     Raises:
-      ValueError: it is in another encoding.
-      OSError: it cannot be read.
+      ValueError: the file is in another encoding.
+      OSError: the file cannot be read.
     """
     try:
         return file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is no text in UTF-8: {error}") from None
+        raise ValueError(f"it is not UTF-8 text: {error}") from None
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file says.
+    """Return the content of a JSON file.
 
     Raises:
-      ValueError: it is no regular file, or no JSON, or too deep.
+      ValueError: it is not a regular file, not JSON, or nested too deeply.
       OSError: it cannot be read.
     """
     if file.exists() and not file.is_file():  # a pipe or a device may never end
@@ -96,10 +96,10 @@ def read_json(file: Path) -> Any:
 
 
 def loads(text: str) -> Any:
-    """What a JSON text says, if its brackets are not too deep.
+    """Return the content of a JSON text.
 
     Raises:
-      ValueError: it is no JSON, or too deep, or an integer in it is too large.
+      ValueError: it is not JSON, it is nested too deeply, or an integer in it is too large.
     """
     try:
         found = json.loads(text, parse_int=_integer)
@@ -107,19 +107,19 @@ def loads(text: str) -> Any:
     except RecursionError:
         found, deep = None, True
     if deep:
-        raise ValueError(f"its brackets are more than {DEEPEST} deep")
+        raise ValueError(f"its brackets are nested more than {DEEPEST} deep")
     return found
 
 
 def _integer(text: str) -> int:
-    """An integer that a float can hold, so that whoever reads it can compute and print it."""
+    """Return an integer that a float can hold, so that readers can compute with it and print it."""
     if len(text) > DIGITS or math.isinf(float(text)):
         raise ValueError(f"an integer of {len(text.lstrip('-'))} digits is too large for a number")
     return int(text)
 
 
 def shown(x: Any, most: int = 80) -> str:
-    """A value of a file in an error: its `repr`, of which a long one is cut."""
+    """Return a value for an error message: its `repr`, shortened."""
     text = repr(x)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
@@ -147,7 +147,7 @@ def _require_replaceable(file: Path) -> None:
 
 
 def _keep_permissions(file: Path, partial: int) -> None:
-    """Give the new file the permissions of the one that it replaces; a link has none of its own."""
+    """Give the new file the permissions of the one that it replaces, unless that is a link."""
     try:
         mode = file.lstat().st_mode
     except FileNotFoundError:

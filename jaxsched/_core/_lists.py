@@ -1,6 +1,6 @@
-"""Lists of numbers, checked and held as one array.
+"""Lists of numbers, checked and stored as one array.
 
-Of an array with several axes the last one is the list, and those before it are the axes of a stack.
+In an array with several axes, the last axis is the list, and the others are those of a stack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLAIN = int, float, np.integer, np.floating
 
 
 def numbers_of(call: str, /, **argument: Any) -> List:
-    """A list of finite numbers as one array: of NumPy's, and with no loop, if all are plain."""
+    """Return a list of finite numbers as one array: a NumPy array if all numbers are plain."""
     ((name, values),) = argument.items()
     plain = plain_of(call, **argument)
     if plain is not None:
@@ -35,7 +35,7 @@ def numbers_of(call: str, /, **argument: Any) -> List:
 
 
 def plain_of(call: str, /, **argument: Any) -> np.ndarray | None:
-    """The numbers of a list or of an array of NumPy's; None if they are not all plain numbers."""
+    """Return the numbers of a list or NumPy array; None if they are not all plain numbers."""
     ((name, values),) = argument.items()
     is_array = isinstance(values, np.ndarray)
     if not is_array and not isinstance(values, (list, tuple)):
@@ -44,8 +44,8 @@ def plain_of(call: str, /, **argument: Any) -> np.ndarray | None:
         return None
     try:
         with np.errstate(over="ignore"):
-            array = np.array(values, np.float64)  # a copy: nobody else changes it
-    except OverflowError:  # of an int that no float holds
+            array = np.array(values, np.float64)  # a copy, so that no other code can change it
+    except OverflowError:  # an int that no float can hold
         return None
     _require_finite(call, name, values, array)
     return array
@@ -61,7 +61,7 @@ def _is_number(dtype: Any) -> bool:
 
 
 def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> None:
-    """Raise for the first that is no finite number, and name it."""
+    """Raise for the first value that is not a finite number, and name it."""
     fine = np.abs(array) <= float(jnp.finfo(jnp.result_type(float)).max)
     if not fine.all():
         at = (
@@ -71,14 +71,14 @@ def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> Non
 
 
 def as_array(numbers: Sequence[Number]) -> List:
-    """A list of numbers, or those of a stack, each along the last axis; of NumPy's if all are."""
+    """Return numbers, or those of a stack, along the last axis; a NumPy array if all are plain."""
     if any(isinstance(number, jax.Array) for number in numbers):
         return jnp.stack([real(number) for number in numbers], axis=-1)
     return np.asarray(numbers, np.float64)
 
 
 def some_of(call: str, /, **argument: Any) -> List:
-    """Numbers, of which there must be one at least."""
+    """Return numbers, of which there must be at least one."""
     ((name, values),) = argument.items()
     numbers = numbers_of(call, **argument)
     require(numbers.shape[-1] > 0, refuse(call, name, "not be empty", values))
@@ -86,5 +86,5 @@ def some_of(call: str, /, **argument: Any) -> List:
 
 
 def given(values: Sequence[ArrayLike] | List) -> List:
-    """Tells a type checker what may be given for a field that holds a list."""
+    """Tell type checkers what a field with a list accepts."""
     raise NotImplementedError

@@ -1,6 +1,6 @@
-"""What somebody meant by a name that is not there: nearly one of ours, or a word of others.
+"""Suggestions for unknown names: a similar name of ours, or our word for another library's.
 
-Users come from optax, torch, Keras, timm and transformers, and bring their words with them.
+Users of optax, torch, Keras, timm and transformers bring the words of these libraries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 PEERS = ("optax", "torch", "keras", "timm", "transformers")
 
-# Keywords of other libraries, and our names for them. The first that a function has is suggested.
+# Keywords of other libraries, and our names for them. The first one that a function has is used.
 _KEYWORDS = {
     "alpha": ("end_value",),
     "base_lr": ("low", "init_value", "peak_value"),
@@ -54,19 +54,19 @@ _KEYWORDS = {
     "warmup_t": ("warmup_steps",),
 }
 _REMARKS = {
-    "min_scale": "It is a part of the rate; an absolute floor is `.clip(low)` behind the product.",
+    "min_scale": "It scales the rate; for an absolute floor, use `.clip(low)` on the product.",
 }
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """The names that are like one, the most alike first, whatever their case."""
+    """Return similar names, the most similar first, ignoring case."""
     plain, word = {_snake(x): x for x in known}, _snake(name)
     found = difflib.get_close_matches(word, plain, 3, cutoff)
     return [plain[x] for x in sorted(found, key=lambda x: not word.startswith(x))]
 
 
 def attribute(module: Any, name: str) -> str:
-    """What somebody meant by an attribute that a module does not have."""
+    """Return a message for an attribute that a module does not have."""
     public = [x for x in dir(module) if not x.startswith("_")]
     ours = [f"`{module.__name__}.{x}`" for x in near(name, public)]
     theirs = [f"`{twin}`" for twin in twins(module.compat, name)]
@@ -78,14 +78,14 @@ def attribute(module: Any, name: str) -> str:
 
 
 def twins(compat: Any, name: str) -> list[str]:
-    """Where the twins of a name are."""
+    """Return the places of the twins of a name."""
     found = ((peer, vars(getattr(compat, peer)).get(name)) for peer in PEERS)
     return [f"{compat.__name__}.{peer}.{name}" for peer, x in found if inspect.isfunction(x)]
 
 
 def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
-    """A function whose wrong calls say what was meant. It is known by its public name."""
-    function = getattr(function, "__wrapped__", function)  # one that was explained before
+    """Return a function whose wrong calls get a suggestion, under its public name."""
+    function = getattr(function, "__wrapped__", function)  # it may be wrapped already
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -93,9 +93,9 @@ def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
             return function(*args, **kwargs)
         except TypeError as error:
             reason = _misfit(function, args, kwargs)
-            if reason is None:  # it was called rightly, and the error is from within
+            if reason is None:  # the arguments fit, so the error comes from inside
                 raise
-            said = str(error).partition(". Did you mean")[0]  # Python's own guess, from 3.13 on
+            said = str(error).partition(". Did you mean")[0]  # without Python's own guess (3.13)
             raise TypeError(f"{said}. {reason}") from None
 
     called.__module__ = module
@@ -103,7 +103,7 @@ def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
 
 
 def _misfit(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> str | None:
-    """Why arguments do not fit a function, in words."""
+    """Return why arguments do not fit a function, in words."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **kwargs)
@@ -123,7 +123,7 @@ def _keyword(name: str, known: list[str]) -> str:
 
 
 def _call(signature: inspect.Signature) -> str:
-    """The arguments of a function, without their types, and with curves by their names."""
+    """Return the arguments of a function, without types, and with curves by name."""
     bare = [
         x.replace(annotation=x.empty, default=_Named(x.default.__name__))
         if inspect.isfunction(x.default)

@@ -1,4 +1,4 @@
-"""Nodes are frozen pytrees, and each field says what it holds."""
+"""Nodes: frozen pytrees whose fields declare what they hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxsched._core import _fields
 from jaxsched._core._fields import fields_of, kind_of
 
-# Attributes beside the fields, so that they are no part of the tree.
+# Attributes outside the fields, so that they are not part of the tree.
 RESIDENT = "_resident"
 HASH = "_hash"
 
@@ -33,11 +33,11 @@ HASH = "_hash"
     ),
 )
 class Node:
-    """A class whose subclasses are frozen pytrees by themselves.
+    """A base class whose subclasses become frozen pytrees.
 
-    Two nodes are equal, and hash alike, if they are the same: the same tree, with the same numbers
-    to the last bit. So a frozen configuration that holds one is traced once. A node with a tracer
-    in it is equal to itself alone.
+    Two nodes are equal, and have equal hashes, if they have the same tree with the same numbers, to
+    the last bit. So a frozen configuration that holds a node is traced once. A node that contains a
+    tracer is equal only to itself.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -58,18 +58,18 @@ class Node:
 
     @classmethod
     def _expect(cls, call: str, **given: Any) -> None:
-        """Raise if arguments look like those of another order, before each is checked."""
+        """Raise if the arguments look like those of another order, before each is checked."""
 
     def _check(self, call: str) -> None:
         """Raise if the fields of a new node do not fit together."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: the fields, and nothing that is of this process alone."""
+        """Return what is pickled and copied: the fields, without caches of this process."""
         return {name: x for name, x in vars(self).items() if name not in (HASH, RESIDENT)}
 
 
 def _register(cls: type) -> None:
-    """Make a class a frozen pytree: fields are leaves or children, unless they are structure.
+    """Make a class a frozen pytree: fields are leaves or children, unless they are static.
 
     Nothing is validated here, since unflattening rebuilds nodes around tracers.
     """
@@ -82,7 +82,7 @@ def _register(cls: type) -> None:
     def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         own = vars(x).__getitem__
         structure = tuple(map(own, static))
-        # With their types: 1 and True are equal, and are not the same structure.
+        # With their types: 1 and True are equal, but are not the same structure.
         return tuple(map(own, data)), (structure, tuple(map(type, structure))) if static else ()
 
     def flatten_with_keys(x: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -96,16 +96,16 @@ def _register(cls: type) -> None:
         return new
 
     # Not `register_dataclass`: in jax 0.10.2 the structures of two such classes are equal if their
-    # fields are, and a compiled program of one is now and then taken for one of the other.
+    # fields are, so that a compiled program of one is sometimes used for the other.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
 def _require_fields(cls: type) -> None:
-    """Raise for a class whose declarations are not fields, or hide something."""
+    """Raise for a class whose declarations are not fields, or hide attributes of a base class."""
     if "__init__" in vars(cls):
         raise TypeError(
-            f"`{cls.__name__}` has an `__init__`, and a node is made of its fields. Write each as "
-            "an annotation in the class, such as `rate: float`, and no `__init__`."
+            f"`{cls.__name__}` has an `__init__`, but a node is built from its fields. Declare "
+            "each as an annotation in the class, such as `rate: float`, and remove `__init__`."
         )
     bases = cls.__mro__[1:]
     inherited = {name for base in bases for name in vars(base)}
@@ -114,8 +114,7 @@ def _require_fields(cls: type) -> None:
     hidden = own & (inherited - fields - {"steps"}) | {*vars(cls)} & fields - own
     for name in sorted(hidden):
         raise TypeError(
-            f"`{name}` of `{cls.__name__}` hides what a base class has under that name. Choose "
-            "another name."
+            f"`{name}` of `{cls.__name__}` hides an attribute of a base class. Choose another name."
         )
 
 
@@ -123,12 +122,12 @@ def _hash(x: Node) -> int:
     leaves, tree = jax.tree.flatten(x)
     try:
         return hash((tree, *map(_key, leaves)))
-    except TypeError:  # a tracer, or structure that has no hash
+    except TypeError:  # a tracer, or a static value that has no hash
         return id(x)
 
 
 def _key(leaf: Any) -> Any:
-    """What enters the hash of a leaf. The numbers of an array do not: reading them would wait."""
+    """Return the hashed part of a leaf. Numbers of arrays are excluded: reading them may block."""
     match leaf:
         case Tracer():
             raise TypeError
@@ -151,14 +150,14 @@ def _same(a: Node, b: Node) -> bool:
 
 
 def _marks(x: Node) -> list[Any]:
-    """What was noted on an object beside its fields, without what only this process needs."""
+    """Return attributes stored outside the fields, without caches of this process."""
     known = {HASH, RESIDENT, *(field.name for field in fields_of(x))}
     noted = {name: value for name, value in vars(x).items() if name not in known}
     return [*sorted(noted), *(noted[name] for name in sorted(noted))]
 
 
 def same_leaf(x: Any, y: Any) -> bool:
-    """Are two leaves the same to the last bit? Of tracers, the same object."""
+    """Return whether two leaves are the same to the last bit; tracers must be identical."""
     if x is y or isinstance(x, Tracer) or isinstance(y, Tracer):
         return x is y
     if isinstance(x, (np.ndarray, jax.Array)):
@@ -167,7 +166,7 @@ def same_leaf(x: Any, y: Any) -> bool:
 
 
 def _bits(x: np.ndarray | jax.Array) -> tuple[Any, ...] | None:
-    """An array as what can be compared; None of one that this process cannot read."""
+    """Return an array in comparable form; None if this process cannot read it."""
     if isinstance(x, jax.Array) and (x.is_deleted() or not x.is_fully_addressable):
         return None
     is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -175,7 +174,7 @@ def _bits(x: np.ndarray | jax.Array) -> tuple[Any, ...] | None:
 
 
 def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
-    """Raise if a number in a node, or a list in it, has more axes than one schedule's has."""
+    """Raise if a number or list in a node has more axes than in a single schedule."""
     if isinstance(x, Node):
         for field in fields_of(x):
             if not kind_of(field).is_static and kind_of(field).rank is not None:
@@ -186,6 +185,6 @@ def require_unstacked(x: Any, place: str = "", rank: int = 0) -> None:
             require_unstacked(child, place, rank)
     elif isinstance(x, jax.Array) and x.ndim != rank:
         raise ValueError(
-            f"a stacked schedule is called under `jax.vmap`: {place} has shape {x.shape}, "
-            f"one schedule has {'a number' if rank == 0 else 'a list'} there."
+            f"a stacked schedule must be called under `jax.vmap`: {place} has shape {x.shape}, "
+            f"but a single schedule has {'a number' if rank == 0 else 'a list'} there."
         )

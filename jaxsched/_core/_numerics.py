@@ -1,4 +1,4 @@
-"""Formulas that keep their digits, and their gradients, where the textbook ones lose them."""
+"""Formulas that keep digits and gradients where the textbook formulas lose them."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from jax.typing import ArrayLike
 
 
 def real(x: ArrayLike) -> jax.Array:
-    """`x` in the default float type: float32, or float64 under x64."""
+    """Return `x` in the default float type: float32, or float64 under x64."""
     return jnp.asarray(x, jnp.result_type(float))
 
 
 def wide(x: ArrayLike) -> jax.Array:
-    """`x` in float32 at least, or a complex type as wide; integers in the default float type."""
+    """Return `x` in float32 or wider (or complex); integers in the default float type."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return real(x)  # NumPy would ask for float64
@@ -23,7 +23,7 @@ def wide(x: ArrayLike) -> jax.Array:
 
 
 def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[index], sharded as the index is where shardings are types, which a gather asks."""
+    """Return values[index], with an explicit sharding if the index has one."""
     sharding = jax.typeof(index).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return values.at[index].get(mode="promise_in_bounds")
@@ -32,7 +32,7 @@ def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def periods(t: jax.Array, length: jax.Array) -> jax.Array:
-    """t // length for a time, which is not negative: of integers the quotient that truncates."""
+    """Return t // length for a time that is not negative, truncated for integers."""
     length = length.astype(t.dtype)
     if jnp.issubdtype(t.dtype, jnp.floating):
         return t // length
@@ -40,14 +40,14 @@ def periods(t: jax.Array, length: jax.Array) -> jax.Array:
 
 
 def dot(a: Any, b: Any) -> jax.Array:
-    """The product of two trees of arrays, summed in float32 at least."""
-    # Not `vdot`, which flattens: a sharded array would be gathered for it.
+    """Return the product of two trees of arrays, summed in float32 or wider."""
+    # Not `vdot`, which flattens its arguments, so that a sharded array would be gathered.
     products = jax.tree.map(lambda x, y: real((jnp.conj(wide(x)) * wide(y)).real.sum()), a, b)
     return jax.tree.reduce(jnp.add, products, real(0.0))
 
 
 def norm(tree: Any) -> jax.Array:
-    """The Euclidean norm of a tree of arrays, whose gradient is finite at zero too."""
+    """Return the Euclidean norm of a tree of arrays, with a finite gradient at zero too."""
     square = dot(tree, tree)
     zero = square == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
@@ -72,28 +72,28 @@ def with_norm(tree: Any) -> tuple[Any, jax.Array]:
 
 
 def ratio(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
-    """a / b for b > 0: of Python numbers a Python number, so that recipes are made of them."""
+    """Return a / b for b > 0; for Python numbers a Python number, for use in recipes."""
     if isinstance(a, jax.Array) or isinstance(b, jax.Array):
         return saturated(real(a) / above_zero(b))
     return a / b
 
 
 def saturated(x: jax.Array) -> jax.Array:
-    """`x`, or where it overflows the largest float of its sign."""
+    """Return `x`, or the largest float of its sign if it overflows."""
     largest = jnp.finfo(x.dtype).max
     return jnp.clip(x, -largest, largest)
 
 
 def above_zero(x: ArrayLike) -> jax.Array:
-    """`x` as a positive real: a traced number at or below zero is read as the smallest above it."""
+    """Return `x` as a positive real; a traced number below that becomes the smallest one."""
     x = real(x)
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
 def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """(a**p, 1 - a**p) for a + b = 1, without forming 1 - a**p where a**p is near 1."""
+    """Return (a**p, 1 - a**p) for a + b = 1, without forming 1 - a**p where a**p is near 1."""
     power = above_zero(power)
-    # log(a) from whichever of a and b = 1 - a is small; a = 0 is kept off the log's pole.
+    # log(a) is computed from whichever of a and b is small; a = 0 is kept off the pole of the log.
     near_one = jnp.log1p(-jnp.minimum(b, 0.5))
     log_a = jnp.where(b < 0.5, near_one, jnp.log(above_zero(a)))
     a_power = _powered(a, power)
@@ -102,7 +102,7 @@ def raised(a: jax.Array, b: jax.Array, power: ArrayLike) -> tuple[jax.Array, jax
 
 @jax.custom_jvp
 def _powered(a: jax.Array, power: jax.Array) -> jax.Array:
-    """a**power for a in [0, 1] and a positive power: its slopes are finite at 0 too."""
+    """Return a**power for a in [0, 1] and a positive power, with finite slopes at 0 too."""
     return a**power
 
 
@@ -118,19 +118,20 @@ def _powered_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
 def half_cosine(
     done: jax.Array, left: jax.Array, length: ArrayLike = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """((1 + cos(pi * x)) / 2, (1 - cos(pi * x)) / 2) for x = done / length, done + left = length.
+    """Return ((1 + cos(pi * x)) / 2, (1 - cos(pi * x)) / 2) for x = done / length.
 
-    Nothing has to be exact for it to be exactly 1: sin(pi / 2 * (1 - 1e-7))**2 rounds to 1.
+    Here done + left = length. The ends are exactly 1 even for inexact fractions, because
+    sin(pi / 2 * (1 - 1e-7))**2 rounds to 1.
     """
     quarter = jnp.pi / 2 / real(length)
     return jnp.sin(quarter * left) ** 2, jnp.sin(quarter * done) ** 2
 
 
 def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.Array:
-    """a * of_a + b * of_b for of_a + of_b = 1.
+    """Return a * of_a + b * of_b for of_a + of_b = 1.
 
-    Formed from the weight w of the larger value alone: large * w + small * (1 - w). What 1 - w
-    rounds away is small beside `small`, and of two constants XLA computes the one weight.
+    It uses only the weight w of the larger value: large * w + small * (1 - w). The rounding of
+    1 - w is small compared with `small`, and for two constants XLA computes a single weight.
     """
     a, b = real(a), real(b)
     falls = jnp.abs(a) >= jnp.abs(b)
@@ -140,9 +141,9 @@ def blend(a: ArrayLike, b: ArrayLike, of_a: jax.Array, of_b: jax.Array) -> jax.A
 
 @jax.custom_jvp
 def _scaled(a: jax.Array, x: jax.Array) -> jax.Array:
-    """a * x for a finite x, with the slope x in `a` at zero too.
+    """Return a * x for a finite x, with the slope x in `a` at zero too.
 
-    XLA leaves out what it sees to be zero. The product 0 * x it does not, since x might be NaN.
+    XLA removes a term that it knows to be zero. It cannot remove 0 * x, since x might be NaN.
     """
     return jnp.where(a == 0, 0, a * x)
 
@@ -154,10 +155,10 @@ def _scaled_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def whole_if_due(value: jax.Array, steps: ArrayLike, *ends: ArrayLike) -> jax.Array:
-    """A value on a straight line at a whole step, exact where it is a whole number.
+    """Round a value on a straight line at a whole step if it should be a whole number.
 
-    Between whole ends a value is a multiple of 1 / steps. So where it is nearer to a whole number
-    than half of that, it is this number, but for rounding: 7.9999995 would be cut off to 7.
+    Between whole ends a value is a multiple of 1 / steps. If it is nearer to a whole number than
+    half of that, it is this number up to rounding: 7.9999995 would otherwise be truncated to 7.
     """
     nearest = jnp.round(value)
     due = jnp.abs(value - nearest) * real(steps) < 0.5
@@ -167,9 +168,9 @@ def whole_if_due(value: jax.Array, steps: ArrayLike, *ends: ArrayLike) -> jax.Ar
 
 
 def log_rate(rate: ArrayLike) -> jax.Array:
-    """log(rate) for rate > 0, to full relative precision near 1 too."""
+    """Return log(rate) for rate > 0, with full relative precision near 1 too."""
     rate = above_zero(rate)
-    # rate - 1 is exact from 1/2 on (Sterbenz), and would lose the digits of a small rate below.
+    # rate - 1 is exact from 1/2 on (Sterbenz), but would lose the digits of a smaller rate.
     near_one = rate >= 0.5
     return jnp.where(
         near_one, jnp.log1p(jnp.where(near_one, rate, 1) - 1), jnp.log(jnp.where(near_one, 1, rate))
@@ -177,7 +178,7 @@ def log_rate(rate: ArrayLike) -> jax.Array:
 
 
 def log_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    """log(a / b) for a, b > 0, where a / b overflows too."""
+    """Return log(a / b) for a, b > 0, even if a / b overflows."""
     a, b = above_zero(a), above_zero(b)
     near = (a < 2 * b) & (b < 2 * a)
     return jnp.where(
@@ -186,10 +187,10 @@ def log_ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def growth(log_rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Array:
-    """scale * rate**n for n >= 0; where that overflows, about the largest float."""
+    """Return scale * rate**n for n >= 0; if it overflows, about the largest float."""
     scale = real(scale)
     largest = jnp.finfo(scale.dtype).max
     room = jnp.log(largest) - jnp.log(above_zero(jnp.abs(scale))) - 1e-3
-    # Half of the exponent twice: a power may be beyond the floats where its product is not.
+    # Half of the exponent twice, because the power may overflow where the product does not.
     half = jnp.exp(jnp.minimum(real(n) * real(log_rate), room) / 2)
     return scale * half * half

@@ -1,17 +1,17 @@
-"""The numbers of a state, packed: one vector of floats and one of ints.
+"""Packed states: the numbers of a state in one vector of floats and one of ints.
 
 On an accelerator each array of a state is a buffer for the host and a kernel for the device. So a
-transform is written on a record of named numbers, a NamedTuple, and what an optimizer holds is a
-`PackedState`, in which all these numbers are two vectors. Flags are ints there.
+transform is written on a record of named numbers, a NamedTuple, and an optimizer holds a
+`PackedState`, in which all these numbers are two vectors. Flags are stored as ints.
 
 Each vector is the only item of a dict, and its key lists the names of its numbers in order:
 
     {"ScheduledState.Override/count/overrides.rate_override.active:flag/warm:flag": [7, 0, 1]}
 
-So a checkpoint that is restored without a target says what its numbers are. A field of a field is
-written with a dot, and a ring with its size, `window.values:128`. The key of
-the ints starts with the names of the record classes. Long rings and arrays with the shape of the
-parameters stay outside the vectors.
+So a checkpoint that is restored without a target still names its numbers. A nested field is written
+with a dot, and a ring with its size, `window.values:128`. The key of the ints starts with the names
+of the record classes. Long rings, and arrays with the shape of the parameters, stay outside the
+vectors.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-BLOCK = 32  # numbers that are selected together: of more, to compile it takes their square
-LONGEST_RING = 256  # numbers that still go into a vector
-INNER = "inner_state"  # the field of a record that holds the state of what it wraps
+BLOCK = 32  # numbers selected together; compiling more takes quadratic time
+LONGEST_RING = 256  # numbers of a ring that is still stored in a vector
+INNER = "inner_state"  # the field of a record that holds the state of the wrapped transform
 
 FLOAT, INT, FLAG, BESIDE = "float", "int", "flag", "beside"
 VECTORS = (FLOAT,), (INT, FLAG)
 
 
 class LikeParams(NamedTuple):
-    """What a rule remembers of each parameter."""
+    """Arrays with the shapes of the parameters, in the state of a rule."""
 
-    tree: Any  # of the structure of the parameters; None without any
+    tree: Any  # with the structure of the parameters; None without parameters
 
 
 class ReadOnly(Mapping[str, Any]):
-    """The numbers of a state by name: a copy, so that writing to it would change nothing."""
+    """The numbers of a state by name. It is a copy, so writing to it raises."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -62,8 +62,8 @@ class ReadOnly(Mapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         raise TypeError(
-            f"the state of an optimizer is not written to, got [{name!r}] = {value!r}. Use "
-            f"`opt_state = override(opt_state, {name}=...)`, and `None` to return to the schedule."
+            f"an optimizer state cannot be written to, got [{name!r}] = {value!r}. Use "
+            f"`opt_state = override(opt_state, {name}=...)`, or None to return to the schedule."
         )
 
 
@@ -77,17 +77,17 @@ jax.tree_util.register_pytree_node(
 class PackedState(NamedTuple):
     """The state that an optimizer holds for one transform of this package.
 
-    The fields of its record can be read from it: `state.count`, `state.hyperparams`.
+    The fields of its record can be read from it, such as `state.count` and `state.hyperparams`.
     """
 
     floats: dict[str, jax.Array]  # float32 (float64 under x64), by the names of its numbers
     ints: dict[str, jax.Array]  # int32, by the names of its numbers
-    arrays: dict[str, Any]  # by name: long rings, and what has the shape of the parameters
-    inner_state: Any  # of what it wraps
+    arrays: dict[str, Any]  # by name: long rings, and arrays with the shapes of the parameters
+    inner_state: Any  # the state of the wrapped transform
 
     @property
     def count(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The clock, of what has one."""
+        """The step counter, if the record has one."""
         return self.__getattr__("count")
 
     def __getattr__(self, name: str) -> Any:
@@ -98,9 +98,9 @@ class PackedState(NamedTuple):
         return ReadOnly(value) if isinstance(value, dict) else value
 
     def __repr__(self) -> str:
-        # Shown by errors of `optax.tree_utils.tree_set`, too.
+        # Errors of `optax.tree_utils.tree_set` show it, too.
         if _known(self) is not None:
-            return f"<{record_of(self)}, which `override(opt_state, ...)` and the like change>"
+            return f"<{record_of(self)}, to be changed by `override(opt_state, ...)` and others>"
         return f"PackedState{tuple(self)}"
 
     def __reduce__(self) -> Any:
@@ -108,31 +108,31 @@ class PackedState(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What stands at one place of a record."""
+    """A number or array of a record, and its place."""
 
-    name: str  # with a dot between a field and a field in it
+    name: str  # with a dot between nested fields
     kind: str
-    shape: tuple[int, ...] = ()  # of one run: the axes of a stack come before them
+    shape: tuple[int, ...] = ()  # of a single run; the axes of a stack come before
 
     @property
     def size(self) -> int:
-        """How many numbers it is."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def way(self) -> tuple[str, ...]:
-        """The names of the fields on the way to it."""
+        """The names of the fields on the path to it."""
         return tuple(map(urllib.parse.unquote, self.name.split(".")))
 
     @property
     def label(self) -> str:
-        """It as it stands in a key."""
+        """Its text in a key."""
         marks = [FLAG] if self.kind == FLAG else []
         return ":".join([self.name, *marks, *map(str, self.shape)])
 
 
 def entries_of(key: str) -> list[Entry]:
-    """What stands in a vector, from its key."""
+    """Return the entries of a vector, from its key."""
 
     def entry(label: str) -> Entry:
         name, *marks = label.split(":")
@@ -144,16 +144,16 @@ def entries_of(key: str) -> list[Entry]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a record is packed."""
+    """The way in which a record is packed."""
 
     tree: Any  # the structure of the record
     entries: tuple[Entry, ...]  # its leaves
-    classes: str  # of the records in it
+    classes: str  # the names of the record classes
     fields: tuple[str, ...]
 
     @functools.cached_property
     def places(self) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-        """What stands in the vector of floats, and in that of ints."""
+        """The entries in the vector of floats, and in the vector of ints."""
         floats, ints = (tuple(x for x in self.entries if x.kind in kinds) for kinds in VECTORS)
         return floats, ints
 
@@ -165,7 +165,7 @@ class Layout:
 
     @functools.cached_property
     def known_by(self) -> tuple[str, ...]:
-        """What a state shows of it: the keys, and the names of what stands beside the vectors."""
+        """What a state shows of its layout: the keys, and the names of separate arrays."""
         beside = (x.name for x in self.entries if x.kind == BESIDE and x.name != INNER)
         return *self.key, *sorted(beside)
 
@@ -173,8 +173,8 @@ class Layout:
         return hash(self.key)
 
 
-# Every layout that this process has packed, or read from a pickle. The keys of a state say what its
-# numbers are. Of which class each record is, only an optimizer knows.
+# All layouts that this process has packed, or read from a pickle. The keys of a state name its
+# numbers, but only an optimizer knows the class of each record.
 _layouts: dict[tuple[str, ...], Layout] = {}
 
 
@@ -184,19 +184,19 @@ def _restored(layout: Layout, *fields: Any) -> PackedState:
 
 
 def layout_of(state: PackedState) -> Layout:
-    """How the record of a state is packed."""
+    """Return the layout of a state's record, or raise."""
     layout = _known(state)
     if layout is None:
         names = " ".join([*state.floats, *state.ints]).replace("/", " ")
         raise ValueError(
-            f"no optimizer of this process has a state of these numbers: {names}. Build the "
-            "optimizer first, and use `graft(tx.init(params), old_state)` if it has changed."
+            f"no optimizer of this process has a state with these numbers: {names}. Build the "
+            "optimizer first. If it has changed, use `graft(tx.init(params), old_state)`."
         )
     return layout
 
 
 def _known(state: PackedState) -> Layout | None:
-    """Its layout, unless it is of another process, or has something else in place of arrays."""
+    """Return the layout of a state; None if it is of another process or has no arrays."""
     fields: Any = state[:3]
     if not all(isinstance(x, dict) for x in fields):
         return None
@@ -207,35 +207,35 @@ def _known(state: PackedState) -> Layout | None:
 
 
 def packed(record: Any, like: PackedState | None = None) -> PackedState:
-    """The state of a record: new, or of the width of the one before it."""
+    """Return the state of a record: new, or with the float width of the previous state."""
     marked = _marked(record, root=True)
     flat, tree = jax.tree_util.tree_flatten_with_path(marked)
     entries = tuple(_entry(path, leaf) for path, leaf in flat)
     layout = Layout(tree, entries, ".".join(dict.fromkeys(_classes(marked))), record._fields)
-    _layouts[layout.known_by] = layout  # the latest: a cell of a notebook may define a class again
+    _layouts[layout.known_by] = layout  # the latest: a notebook may define a class again
     return _packed(layout, [x.tree if isinstance(x, _Beside) else x for _, x in flat], like)
 
 
 def with_record(state: PackedState, record: Any) -> PackedState:
-    """A state with the numbers of another record of its kind."""
+    """Return a state with the numbers of another record of its kind."""
     layout = layout_of(state)
     return _packed(layout, layout.tree.flatten_up_to(record), state)
 
 
 def record_of(state: PackedState, own: Layout | None = None, *, read: bool = False) -> Any:
-    """The record of a state, by the layout of the transform that it is of, if that is known.
+    """Return the record of a state, with the layout of its transform if that is known.
 
-    To be read outside `jit`, its numbers are NumPy's: then each vector is fetched once.
+    With `read`, outside `jit`, its numbers are NumPy arrays, so that each vector is fetched once.
     """
     layout, vectors = layout_of(state), (_vector(state.floats), _vector(state.ints))
-    # Of two records with the same names, only their transforms know the classes.
+    # If two records have the same names, only their transforms know the classes.
     layout = own if own is not None and own.known_by == layout.known_by else layout
     for places, vector in zip(layout.places, vectors, strict=True):
         size = sum(entry.size for entry in places)
         if vector.shape[-1] != size:
             raise ValueError(
-                f"a vector of an optimizer's state has {vector.shape[-1]} numbers along its last "
-                f"axis, and its names are of {size}. A stack of states has its axes in front."
+                f"a vector of an optimizer state has {vector.shape[-1]} numbers along its last "
+                f"axis, but its names are for {size}. A stack of states has its axes in front."
             )
     if read and all(map(_is_here, vectors)):
         numbers, arrays = _split_up(layout, map(np.asarray, vectors)), state.arrays
@@ -243,7 +243,7 @@ def record_of(state: PackedState, own: Layout | None = None, *, read: bool = Fal
         split = functools.partial(_split_up, layout)
         numbers, arrays = jax.eval_shape(split, vectors), state.arrays
     else:
-        # A checkpoint may come back as NumPy's arrays, in which nothing can be set.
+        # A checkpoint may be restored as NumPy arrays, which may be read-only.
         numbers, arrays = _split(layout, vectors), jax.tree.map(_on_device, state.arrays)
     floats, ints = map(iter, numbers)
 
@@ -256,14 +256,14 @@ def record_of(state: PackedState, own: Layout | None = None, *, read: bool = Fal
 
 
 class _Beside:
-    """What stands beside the vectors: it is a leaf of its record, whatever is in it."""
+    """Content outside the vectors: a leaf of its record, whatever is in it."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
 
 
 def _marked(x: Any, *, root: bool = False) -> Any:
-    """A record in which what stands beside the vectors is a leaf."""
+    """Return a record in which content outside the vectors is a leaf."""
     if isinstance(x, LikeParams):
         return LikeParams(_Beside(x.tree))
     if isinstance(x, tuple) and hasattr(x, "_fields"):
@@ -282,14 +282,14 @@ def _one_level(x: Any) -> Any:
 
 
 def _is_small(x: Any) -> bool:
-    """Is it a number, or a short ring?"""
+    """Return whether `x` is a number, or a short ring."""
     kind = jnp.result_type(x)
     plain = any(jnp.issubdtype(kind, k) for k in (jnp.floating, jnp.integer, jnp.bool_))
     return plain and jnp.size(x) <= LONGEST_RING
 
 
 def _classes(marked: Any) -> Iterator[str]:
-    """The names of the classes of a record and of those in it, the outer first."""
+    """Yield the names of the classes of a record and of nested ones, the outer first."""
     if isinstance(marked, tuple) and hasattr(marked, "_fields"):
         yield type(cast(Any, marked)).__name__
     for child in _one_level(marked)[0]:
@@ -307,13 +307,13 @@ def _entry(path: Any, leaf: Any) -> Entry:
 
 
 def _quoted(key: Any) -> str:
-    """A key of a path, without the signs that separate names."""
+    """Return a key of a path, without the characters that separate names."""
     name = str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
     return urllib.parse.quote(name, safe="").replace(".", "%2E")
 
 
 def _vector(vectors: dict[str, Any]) -> Any:
-    """The vector alone in its dict; none is as good as an empty one."""
+    """Return the only vector in a dict; an empty vector for an empty dict."""
     return next(iter(vectors.values()), np.zeros(0, np.float32))
 
 
@@ -322,7 +322,7 @@ def _on_device(x: Any) -> Any:
 
 
 def _is_here(x: Any) -> bool:
-    """Can this process read an array, and without the others?"""
+    """Return whether this process can read an array by itself."""
     if isinstance(x, np.ndarray):
         return True
     known = isinstance(x, jax.Array) and not isinstance(x, Tracer)
@@ -333,7 +333,7 @@ def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> 
     pairs = list(zip(layout.entries, leaves, strict=True))
     arrays = {entry.name: leaf for entry, leaf in pairs if entry.kind == BESIDE}
     inner_state = arrays.pop(INNER, ())
-    # A state keeps its width, whatever that of the process is.
+    # A state keeps its float width, whatever that of the process is.
     width = jnp.result_type(_vector(like.floats) if like is not None and like.floats else float)
     width = jax.dtypes.canonicalize_dtype(width)
     numbers = [[leaf for entry, leaf in pairs if entry.kind in kinds] for kinds in VECTORS]
@@ -344,7 +344,7 @@ def _packed(layout: Layout, leaves: Sequence[Any], like: PackedState | None) -> 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _joined(layout: Layout, width: Any, numbers: list[list[Any]]) -> list[jax.Array]:
-    """The two vectors of numbers; those of a stack have axes in front."""
+    """Return the two vectors of numbers; those of a stack have axes in front."""
     fronts = [
         jnp.shape(x)[: jnp.ndim(x) - len(place.shape)]
         for entries, values in zip(layout.places, numbers, strict=True)
@@ -367,7 +367,7 @@ def _vector_of(
 
 
 def _block(pairs: Sequence[tuple[Entry, Any]], front: tuple[int, ...], dtype: Any) -> jax.Array:
-    """A few numbers as a vector, by selects: XLA compiles a concatenation to a kernel for each."""
+    """Return a few numbers as a vector, by selects, since XLA compiles one kernel per operand."""
     size, start = sum(entry.size for entry, _ in pairs), 0
     vector, index = jnp.zeros((*front, size), dtype), jnp.arange(size, dtype=jnp.int32)
     for entry, value in pairs:
@@ -383,7 +383,7 @@ def _block(pairs: Sequence[tuple[Entry, Any]], front: tuple[int, ...], dtype: An
 
 
 def parts(entries: Sequence[Entry], vector: Any) -> list[Any]:
-    """The numbers of a vector."""
+    """Return the numbers of a vector."""
     found, start = list[Any](), 0
     for entry in entries:
         stop = start + entry.size

@@ -1,4 +1,4 @@
-"""Where a time lies in a length: what is done of it, and what is left."""
+"""The position of a time within a length: the parts done and left."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from jaxsched._core._numerics import real
 def counted(
     t: jax.Array, steps: _clock.Length | _clock.Beyond
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The steps that are done and left at time `t`, and their sum, which is at least 1.
+    """Return the steps done and left at time `t`, and their sum, which is at least 1.
 
-    Of a length of no steps one step is done.
+    A length of zero steps counts as one step that is done.
     """
     more = real(0.0)
     if isinstance(steps, _clock.Beyond):
@@ -33,13 +33,13 @@ def counted(
 
 
 def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.Array, jax.Array]:
-    """The parts of `steps` that are done and left at time `t`, both in [0, 1] and exact at 0 and 1.
+    """Return the parts of `steps` done and left at `t`, both in [0, 1] and exact at 0 and 1.
 
-    Both are formed from what was counted, never one from the other: `1 - done` has no digits left
-    near the end of a curve, and `1 - left` none near its start.
+    Both are computed from integers, never one from the other: `1 - done` would lose its digits near
+    the end of a curve, and `1 - left` near its start.
     """
     done, left, length = counted(t, steps)
-    # XLA divides by a constant by multiplying with its rounded inverse, so n/n needs the `where`.
+    # XLA divides by a constant with its rounded inverse, so n/n needs the `where`.
     return (
         jnp.where(done >= length, 1, done / length),
         jnp.where(left >= length, 1, left / length),

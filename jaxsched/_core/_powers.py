@@ -1,9 +1,9 @@
-"""Numbers that are raised to a large power, and how a schedule holds them.
+"""Encodings of numbers that are raised to large powers.
 
 float32 rounds 0.99997 by one part in 2**25, and so its power 30,000 by one part in 1,800. Therefore
-a schedule holds such a number in a form that keeps the digits of its powers. A field says which
-form, by `form_field(LOGARITHM)` or `form_field(PARTS)`. Whatever shows the number to a person,
-or takes it from one, decodes and encodes: text, `trainable`, the steps at which a cycle begins.
+a schedule stores such a number in a form that keeps the digits of its powers. A field declares the
+form with `form_field(LOGARITHM)` or `form_field(PARTS)`. Code that shows or accepts the number
+decodes and encodes it: text, `trainable`, and the steps at which a cycle begins.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Leaf = float | np.ndarray | jax.Array
 
 
 class Form(NamedTuple):
-    """A way to hold a positive number."""
+    """A way to store a positive number."""
 
-    rank: int  # how many axes the leaf of one number has
+    rank: int  # number of axes of the leaf of one number
     of_known: Callable[[Any], Any]  # the leaf of a float or a NumPy array, in float64
     of_traced: Callable[[jax.Array], jax.Array]  # the leaf of a JAX array, in its own type
-    value: Callable[[Any], Any]  # the number that a leaf holds, up to a rounding
+    value: Callable[[Any], Any]  # the number of a leaf, up to rounding
 
     def encode(self, number: ArrayLike) -> Leaf:
-        """The leaf that holds a number."""
+        """Return the leaf that stores a number."""
         if isinstance(number, (float, np.ndarray)):
             return self.of_known(number)
         return self.of_traced(real(number))
 
     def decode(self, leaf: Any) -> Any:
-        """The number that a leaf holds: of a known leaf, the shortest decimal that it can be."""
+        """Return the number of a leaf: for a known leaf, the shortest decimal that fits."""
         if isinstance(leaf, Tracer):
             return self.value(leaf)
         held = np.asarray(leaf)
-        if held.ndim > self.rank:  # of a stack
+        if held.ndim > self.rank:  # a stack
             return np.asarray([self.decode(one) for one in held])
         return self._shortest(held)
 
@@ -55,7 +55,7 @@ class Form(NamedTuple):
 
 
 def _logarithm(rate: Any) -> Any:
-    # rate - 1 is exact from 1/2 on (Sterbenz), and would lose the digits of a small rate below.
+    # rate - 1 is exact from 1/2 on (Sterbenz), but would lose the digits of a smaller rate.
     log = np.where(rate >= 0.5, np.log1p(np.maximum(rate, 0.5) - 1), np.log(rate))
     return log if isinstance(rate, np.ndarray) else float(log)
 
@@ -65,15 +65,15 @@ def _parts(number: Any) -> np.ndarray:
     return np.stack([rounded, number - rounded], axis=-1)
 
 
-# A decay is held by its logarithm. The power n is then off by one part in 2**24 an e-folding.
+# A decay is stored as its logarithm. Its power is then off by one part in 2**24 per e-folding.
 LOGARITHM = Form(
     0,
     _logarithm,
     log_rate,
     lambda leaf: (jnp if isinstance(leaf, Tracer) else np).exp(leaf),
 )
-# Where the power itself must stay exact, as 1.5**3 does, a number is held as what float32 makes of
-# it, and the rest.
+# If the power itself must be exact, as 1.5**3 is, a number is stored as its float32 value and the
+# rest.
 PARTS = Form(
     1,
     _parts,

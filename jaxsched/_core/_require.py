@@ -1,6 +1,6 @@
-"""Validation: what is known to be wrong is an error, at construction.
+"""Validation: arguments that are known to be wrong raise when a schedule is built.
 
-Transformed code cannot raise on a value, so only concrete numbers are refused; the schedules give
+Transformed code cannot raise on a value, so only concrete numbers are checked; the schedules give
 every traced number a meaning. An argument is passed by its name, `finite("cosine", end_value=0.1)`,
 so that the message can show the call.
 """
@@ -23,13 +23,13 @@ _LENGTHS = ("boundaries", "every", "start_after", "timescale")
 
 
 _NO_OPTIMIZER = (
-    "A schedule takes no optimizer: give it the rate, and the schedule to `inject(...)` or "
+    "A schedule takes no optimizer: pass the rate here, and the schedule to `inject(...)` or "
     "`scale_by_learning_rate(...)`."
 )
 
 
 class Condition(NamedTuple):
-    """Which numbers are allowed: in words, and as a test."""
+    """A condition on numbers, in words and as a test."""
 
     must: str
     holds: Callable[[Any], Any]
@@ -53,27 +53,27 @@ def require(condition: Any, message: str) -> None:
 
 
 def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") -> str:
-    """The one shape of an error: function, argument, condition, value, remedy."""
+    """Return an error message: function, argument, condition, value, remedy."""
     named = call.replace(".", "_").isidentifier()
     place = f"`{call}({argument}=...)`" if named else f"`{argument}` in `{call}`"
     return f"{place} must {must}, got {argument}={value!r}. {remedy}".rstrip()
 
 
 def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
-    """A finite real number: a Python float, or an array of floats."""
+    """Return a finite real number: a Python float, or an array of floats."""
     ((name, value),) = argument.items()
     return finite_of(call, name, value, remedy)
 
 
 def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
-    """`finite` for an argument whose name is anybody's."""
+    """`finite` for an argument with any name."""
 
-    def message() -> str:  # not before it is needed: to show an array waits for its device
+    def message() -> str:  # built on demand, because showing an array waits for its device
         hint = remedy or (_NO_OPTIMIZER if hasattr(value, "update") else "")
         return refuse(call, name, "be a finite number", value, hint)
 
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        # What float32 cannot hold is infinite where it is used.
+        # A number that float32 cannot hold would be infinite where it is used.
         if not abs(value) <= float(jnp.finfo(jnp.result_type(float)).max):
             raise ValueError(message())
         return float(value)
@@ -89,40 +89,40 @@ def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Numbe
 
 
 def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
-    """A finite number above zero."""
+    """Return a finite number above zero."""
     ((name, value),) = argument.items()
     return positive_of(call, name, value, remedy)
 
 
 def positive_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
-    """`positive` for an argument whose name is anybody's."""
+    """`positive` for an argument with any name."""
     number = finite_of(call, name, value, remedy)
     require(number > 0, refuse(call, name, "be positive", value, remedy))
     return number
 
 
 def within(call: str, condition: Condition, /, **argument: ArrayLike) -> Number:
-    """A finite number that meets a condition."""
+    """Return a finite number that meets a condition."""
     ((name, value),) = argument.items()
     return within_of(call, name, value, condition)
 
 
 def within_of(call: str, name: str, value: ArrayLike, condition: Condition) -> Number:
-    """`within` for an argument whose name is anybody's."""
+    """`within` for an argument with any name."""
     number = finite_of(call, name, value)
     require(condition.holds(number), refuse(call, name, condition.must, value, condition.remedy))
     return number
 
 
 def one_of(call: str, choices: tuple[str, ...], /, **argument: Any) -> None:
-    """A name among several."""
+    """Raise unless the argument is one of several names."""
     ((name, value),) = argument.items()
     names = ", ".join(map(repr, choices))
     require(value in choices, refuse(call, name, f"be one of {names}", value))
 
 
 def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
-    """A finite number that is not zero."""
+    """Return a finite number that is not zero."""
     number = finite(call, remedy=remedy, **argument)
     ((name, value),) = argument.items()
     require(number != 0, refuse(call, name, "not be zero", value, remedy))
@@ -130,14 +130,14 @@ def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
 
 
 def flag(call: str, /, **argument: Any) -> bool:
-    """True or False, and nothing that is merely true."""
+    """Return True or False, and accept nothing else."""
     ((name, value),) = argument.items()
     require(isinstance(value, bool), refuse(call, name, "be True or False", value))
     return value
 
 
 def name(call: str, /, **argument: Any) -> str:
-    """A name that is not empty."""
+    """Return a name that is not empty."""
     ((key, value),) = argument.items()
     named = isinstance(value, str) and value != ""
     require(named, refuse(call, key, "be a name", value))
@@ -145,13 +145,13 @@ def name(call: str, /, **argument: Any) -> str:
 
 
 def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
-    """A length in optimizer steps: a Python int of any size, or an integer array."""
+    """Return a length in optimizer steps: a Python int of any size, or an integer array."""
     ((name, value),) = argument.items()
     return length_of(call, name, value, remedy, least)
 
 
 def length_of(call: str, name: str, value: ArrayLike, remedy: str = "", least: int = 0) -> Whole:
-    """`length` for an argument whose name is anybody's."""
+    """`length` for an argument with any name."""
     steps = integer(call, **{name: value})
     must = "not be negative" if least == 0 else f"be at least {least}"
     require(steps >= least, refuse(call, name, must, value, remedy))
@@ -161,16 +161,16 @@ def length_of(call: str, name: str, value: ArrayLike, remedy: str = "", least: i
 def static_length(
     call: str, /, *, least: int = 1, why: str = "it is the length of an array", **argument: Any
 ) -> int:
-    """A length that is structure: a Python int, and no array, which may be traced."""
+    """Return a static length: a Python int; an array is refused, because it may be traced."""
     ((name, value),) = argument.items()
     number = length(call, least=least, **argument)
     if not isinstance(number, int):
-        raise ValueError(refuse(call, name, f"be an int: {why}", value))
+        raise ValueError(refuse(call, name, f"be an int, because {why}", value))
     return number
 
 
 def integer(call: str, /, **argument: ArrayLike) -> Whole:
-    """A whole number of steps: a Python int of any size, or an integer array."""
+    """Return a whole number of steps: a Python int of any size, or an integer array."""
     ((name, value),) = argument.items()
     if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
         return int(value)
@@ -181,7 +181,7 @@ def integer(call: str, /, **argument: ArrayLike) -> Whole:
 
 
 def as_int32(steps: np.ndarray | jax.Array) -> jax.Array:
-    """An integer array of any dtype as int32, saturated at 2^31 - 1 on both sides."""
+    """Return an integer array of any dtype as int32, saturated at 2^31 - 1 on both sides."""
     xp = np if isinstance(steps, np.ndarray) else jnp
     limits, last = jnp.iinfo(steps.dtype), jnp.iinfo(jnp.int32).max
     if limits.min < -last:
@@ -192,32 +192,32 @@ def as_int32(steps: np.ndarray | jax.Array) -> jax.Array:
 
 
 def is_whole(x: Any) -> bool:
-    """Is a number an integer by its type, of which exact things can be said?"""
+    """Return whether a number is an integer by its type, so that it is exact."""
     if isinstance(x, (jax.Array, np.ndarray)):
         return jnp.issubdtype(x.dtype, jnp.integer)
     return isinstance(x, numbers.Integral) and x is not True
 
 
 def is_length(name: str) -> bool:
-    """Is the argument of this name counted in optimizer steps?"""
+    """Return whether the argument of this name is counted in optimizer steps."""
     return name.endswith("steps") or name in _LENGTHS
 
 
 def _in_steps(name: str, value: Any) -> str:
-    """What to write for a real number in an integer's place."""
+    """Return a remedy for a real number in place of an integer."""
     if isinstance(value, str):
-        return "`parse(...)` reads units; in Python they are `Units(...).epochs(...)`."
+        return "Units are read by `parse(...)`; in Python, use `Units(...).epochs(...)`."
     if not isinstance(value, (float, np.floating)):
         return ""
     whole = f"Write {name}={int(value):_}." if value % 1 == 0 else ""
-    units = "Lengths are optimizer steps; `Units(...).epochs(...)` makes them of other units."
+    units = "Lengths are optimizer steps; convert other units with `Units(...).epochs(...)`."
     part = f"`Units(total_steps=...).fraction({value!r})`, and `{value * 100:g}%` in a text"
-    share = f" A part of a run is {part}." if 0 < value < 1 else ""
+    share = f" For a fraction of a run, write {part}." if 0 < value < 1 else ""
     return f"{whole} {units + share if is_length(name) else ''}".strip()
 
 
 def sequence(call: str, /, **argument: Any) -> list[Any]:
-    """A list, a tuple, or the last axis of an array: the axes before it are those of a stack."""
+    """Return a list, a tuple, or the last axis of an array; other axes are those of a stack."""
     ((name, value),) = argument.items()
     if isinstance(value, (jax.Array, np.ndarray)) and value.ndim > 1:
         axes = (value.ndim - 1, *range(value.ndim - 1))

@@ -1,6 +1,6 @@
-"""Records in trees: in a chain, in `MultiSteps`, in another's wrapper.
+"""Records in trees: in a chain, in `MultiSteps`, or in another library's wrapper.
 
-Nothing here knows those wrappers: a state is a tree, and a record in it is known by its type.
+The wrappers are not known here: a state is a tree, and a record in it is recognised by its type.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Types = type | tuple[type, ...]
 
 
 def found(kind: Types, tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every record of a kind and where it is, however deep, the outer before the inner."""
+    """Yield every record of a kind with its path, at any depth, the outer before the inner."""
     if isinstance(tree, kind):
         yield path, tree
     for way, x in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_below(kind, tree))[0]:
@@ -30,7 +30,7 @@ def found(kind: Types, tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]
 
 
 def replaced(kind: Types, tree: Any, change: Callable[[Path, Any], Any], path: Path = ()) -> Any:
-    """The tree with every record of a kind changed, the inner before the outer."""
+    """Return the tree with every record of a kind changed, the inner before the outer."""
 
     def one(way: Path, x: Any) -> Any:
         is_record = way and isinstance(x, kind)
@@ -45,38 +45,38 @@ def _below(kind: Types, tree: Any) -> Callable[[Any], bool]:
 
 
 def all_of(kind: Types, tree: Any) -> list[Any]:
-    """Every record of a kind, or of one of several, however deep."""
+    """Return every record of a kind, or of one of several, at any depth."""
     return [x for _, x in found(kind, opened(tree))]
 
 
 def only(call: str, kind: type, remedy: str, opt_state: Any) -> Any:
-    """The one record of a kind that there is, however deep."""
+    """Return the only record of a kind, at any depth, or raise."""
     found = all_of(kind, opt_state)
     require(
         len(found) == 1,
         f"`{call}(opt_state)` finds {len(found) or 'no'} `{remedy}` in a "
-        f"{type(opt_state).__name__}, and needs one.",
+        f"{type(opt_state).__name__}, but needs exactly one.",
     )
     return found[0]
 
 
 def text_of(path: Path) -> str:
-    """A place in a tree as text: "encoder/layers_3/kernel"."""
+    """Return a place in a tree as text: "encoder/layers_3/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def opened(tree: Any) -> Any:
-    """The tree to be read: records in place of packed states, arrays in place of `nnx.Variable`s.
+    """Return the tree for reading: packed states as records, `nnx.Variable`s as arrays.
 
-    Of an `nnx.Optimizer` it is the state alone.
+    Of an `nnx.Optimizer`, only its state is returned.
     """
     return unpacked(_plain(_state_of(tree)), read=True)
 
 
 def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
-    """The tree with its records rewritten; `nnx.Variable`s are set in place.
+    """Return the tree with its records rewritten; `nnx.Variable`s are set in place.
 
-    Whoever holds these expects that. None is set before all that is new is there.
+    Owners of variables expect that. No variable is set before all new values exist.
     """
     state = _state_of(tree)
     plain = _plain(state)
@@ -84,15 +84,15 @@ def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     leaves, structure = jax.tree.flatten(state, is_leaf=_is_variable)
     if not any(map(_is_variable, leaves)):
         return new
-    # A state of an `nnx.State` has both: variables in its moments, and arrays of its own. What is
-    # in a variable may be a tree, such as the empty one of a masked parameter.
+    # An `nnx.State` contains both variables and plain arrays. The content of a variable may be a
+    # tree, such as the empty tree of a masked parameter.
     pairs = zip(leaves, structure.flatten_up_to(new), strict=True)
     kept = [_set(leaf, value) for leaf, value in pairs]
     return structure.unflatten(kept) if state is tree else tree
 
 
 def unpacked(tree: Any, *, read: bool = False) -> Any:
-    """The tree with records of named numbers in place of packed states."""
+    """Return the tree with packed states unpacked into records of named numbers."""
 
     def one(x: Any) -> Any:
         if not isinstance(x, PackedState):
@@ -103,7 +103,7 @@ def unpacked(tree: Any, *, read: bool = False) -> Any:
 
 
 def repacked(tree: Any, records: Any) -> Any:
-    """What was unpacked from a tree and then rewritten, packed as the tree is."""
+    """Return rewritten records, packed in the same way as the tree that they come from."""
 
     def one(x: Any, record: Any) -> Any:
         if not isinstance(x, PackedState):
@@ -115,7 +115,7 @@ def repacked(tree: Any, records: Any) -> Any:
 
 
 def _around(record: Any, change: Callable[[Any], Any]) -> Any:
-    """A record with the state inside it changed, if there is one."""
+    """Return a record with its inner state changed, if it has one."""
     if INNER not in record._fields:
         return record
     return record._replace(**{INNER: change(record.inner_state)})
@@ -126,7 +126,7 @@ def _is_packed(x: Any) -> bool:
 
 
 def _plain(tree: Any) -> Any:
-    """The tree with arrays in place of `nnx.Variable`s."""
+    """Return the tree with `nnx.Variable`s replaced by arrays."""
     return jax.tree.map(
         lambda x: x.get_value() if _is_variable(x) else x, tree, is_leaf=_is_variable
     )
@@ -140,8 +140,8 @@ def _set(leaf: Any, value: Any) -> Any:
 
 
 def _state_of(tree: Any) -> Any:
-    """The optimizer state alone, of an `nnx.Optimizer`."""
-    nnx = sys.modules.get("flax.nnx")  # who has not imported it has none of its objects
+    """Return the optimizer state of an `nnx.Optimizer`; any other tree unchanged."""
+    nnx = sys.modules.get("flax.nnx")  # if it was never imported, none of its objects exist
     return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree
 
 

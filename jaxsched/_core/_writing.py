@@ -21,16 +21,16 @@ from jaxsched._core._node import Node, same_leaf
 
 LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
 
-# How tightly a node binds its operands, from the loosest.
+# How tightly a node binds its operands, from the loosest to the tightest.
 CHAIN, SUM, PRODUCT, CALL = range(4)
 
 
 class Written(Node):
-    """What is written as the expression that builds it."""
+    """Base class of nodes that are written as the expression that builds them."""
 
     _binds: ClassVar[int] = CALL
-    _has_function: ClassVar[bool]  # is there a function of its name, so that `parse` can read it?
-    # Given by `_look/_notebook.py`.
+    _has_function: ClassVar[bool]  # whether there is a function of its name for `parse`
+    # Set by `_look/_notebook.py`.
     _repr_html_: ClassVar[Callable[[Any], str | None]]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -38,7 +38,7 @@ class Written(Node):
         cls._has_function = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def _text(self) -> str:
-        """The expression, from which `parse` makes the same again."""
+        """The expression, from which `parse` builds an equal node."""
         call = f"{snake(type(self).__name__)}({_arguments(self)})"
         return call if self._has_function else f"<{call}>"
 
@@ -47,7 +47,7 @@ class Written(Node):
 
 
 def text(x: Any) -> str:
-    """A node, or what a field of one holds, as text."""
+    """Return the text of a node, or of a field's content."""
     match x:
         case Tracer():
             return _outline(x)
@@ -65,27 +65,27 @@ def text(x: Any) -> str:
 
 
 def length_text(x: Any) -> str:
-    """A length as text."""
+    """Return the text of a length."""
     return text(whole(x))
 
 
 def options(**values: Any) -> str:
-    """Arguments by name, without those that are None."""
+    """Return the text of named arguments, without those that are None."""
     return ", ".join(f"{key}={text(x)}" for key, x in values.items() if x is not None)
 
 
 def operand(x: Any, binds: int) -> str:
-    """`x` as an operand: in parentheses if it binds no tighter than the operator around it."""
+    """Return `x` as an operand, in parentheses if it binds no tighter than the operator."""
     return f"({text(x)})" if getattr(x, "_binds", CALL) <= binds else text(x)
 
 
 def owner(x: Any) -> str:
-    """`x` as what a method is called on."""
+    """Return `x` as the owner of a method call."""
     return operand(x, PRODUCT)
 
 
 def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
-    """`a * b * c`, with `2 * (3 * a)` in parentheses: Python would make `2 * 3 * a` out as 6 * a.
+    """Return `a * b * c`, with `2 * (3 * a)` in parentheses: Python reads `2 * 3 * a` as 6 * a.
 
     The node begins with the first operand of type `maker`. The operands before it are wrapped
     around it, the nearest first.
@@ -100,14 +100,14 @@ def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:
 
 
 def _arguments(x: Any) -> str:
-    """The arguments of a call: those given by their place, and then those given by name."""
+    """Return the arguments of a call: first those by position, then those by name."""
     fields = sorted(fields_of(x), key=lambda f: f.kw_only is True)
     texts, by_name = list[str](), False
     for f in fields:
         value = number_in(x, f.name)
         by_name = by_name or f.kw_only
         if same_leaf(value, f.default):
-            by_name = True  # what comes after one that is left out has no place
+            by_name = True  # an argument after one that is left out must be named
             continue
         said = length_text(value) if kind_of(f).is_length else text(value)
         texts.append(f"{f.name}={said}" if by_name else said)
@@ -119,12 +119,12 @@ def _outline(x: Any) -> str:
 
 
 def whole(x: Any) -> Any:
-    """A length as its function takes it, one beyond the clock too, which is held as a float."""
+    """Return a length as its function takes it, also if it is stored as a float."""
     is_array = isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, Tracer) and x.ndim == 0
     x = x.item() if is_array else x
     return int(x) if isinstance(x, float) else x
 
 
 def snake(name: str) -> str:
-    """`SomeName` as `some_name`, and `WSDecay` as `ws_decay`."""
+    """Return `SomeName` as `some_name`, and `WSDecay` as `ws_decay`."""
     return re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -1,1 +1,1 @@
-"""Diagnosis: what is remembered of a run, what it shows, and what to do about it."""
+"""Diagnosis: the record of a run, its scores, and advice in sentences."""

@@ -1,4 +1,4 @@
-"""The words of a diagnosis: what is wrong, the numbers that say so, and what to do."""
+"""The sentences of a diagnosis: the problem, the numbers behind it, and a remedy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from jaxsched._diagnose._evidence import Evidence
 
 def uphill(e: Evidence) -> str:
     return (
-        f"uphill: of {int(e.moved)} updates {(1 + e.climb) / 2:.0%} went along the gradient, and "
-        "the loss rises; two links of the chain turn the sign. Behind an optimizer that goes "
-        "downhill already, such as `optax.adam(1e-3)`, write `wrap(optax.adam(1e-3), factor)` in "
-        "place of `scale_by_learning_rate(...)` or `per_group(...)`"
+        f"uphill: of {int(e.moved)} updates {(1 + e.climb) / 2:.0%} went along the gradient, so "
+        "the loss rises; two links of the chain negate the updates. Behind an optimizer that "
+        "already goes downhill, such as `optax.adam(1e-3)`, use `wrap(optax.adam(1e-3), factor)` "
+        "instead of `scale_by_learning_rate(...)` or `per_group(...)`"
     )
 
 
@@ -19,24 +19,25 @@ def diverging(e: Evidence) -> str:
     if e.lost > 0 or broken > 0.01:
         said = f"{broken:.1%} of the updates had a NaN or infinite loss or gradient"
     elif e.level > 1:
-        said = f"the loss is {_many(e.level)} the first"
+        said = f"the loss is {_many(e.level)} the first loss"
     else:
-        said = f"the loss rises, {e.alarm:.0f} deviations by Page and Hinkley's test of 12, " + (
-            f"and is {e.level:.2g} of the first after {e.best:.2g}"
+        said = (
+            f"the loss rises by {e.alarm:.0f} deviations in Page and Hinkley's test (limit 12), "
+            f"and is {e.level:.2g} of the first loss after {e.best:.2g}"
         )
     return f"diverging: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
 
 
 def overshooting(e: Evidence) -> str:
     if e.cosine < -0.2:
-        said = f"consecutive gradients point against each other, cos {e.cosine:.2f}"
+        said = f"consecutive gradients point in opposite directions, cos {e.cosine:.2f}"
     elif e.neumann > 1.4:
-        said = f"the loss goes up and down in turn, von Neumann's ratio {e.neumann:.2f}"
+        said = f"the loss alternates up and down, von Neumann's ratio {e.neumann:.2f}"
     elif e.early > 0.4:
-        said = f"the mean loss leapt to {_many(1 + e.early)} the very first, and is still high"
+        said = f"the mean loss jumped to {_many(1 + e.early)} the very first, and is still high"
     else:
         said = f"the loss jumps by {_many(e.spread / e.level)} its mean from step to step, " + (
-            f"which is {e.level:.2g} of the first after {e.best:.2g}"
+            f"which is {e.level:.2g} of the first loss after {e.best:.2g}"
         )
     return f"overshooting: {said}; lower the rate about 3x, or let it decay"
 
@@ -44,14 +45,14 @@ def overshooting(e: Evidence) -> str:
 def stagnating(e: Evidence) -> str:
     if e.moving < 0.1:
         return (
-            f"stagnating: at {e.level:.2g} of the first loss the parameters have stopped: in the "
-            f"latter half they moved {_share(e.moving)} as far as in the former; the rate has "
-            "decayed too early, gradients vanish, or a rate that was far too high has led here; "
-            "start again with a lower one"
+            f"stagnating: the parameters have stopped at {e.level:.2g} of the first loss: in the "
+            f"second half they moved {_share(e.moving)} as far as in the first half; either the "
+            "rate has decayed too early, or gradients vanish, or a rate that was far too high has "
+            "led here; start again with a lower rate"
         )
     return (
-        f"stagnating: the loss is {e.level:.2g} of the first, as ever, and gradients have no "
-        f"direction, cos {e.cosine:.2f}; look for dead or saturated units, and at the data"
+        f"stagnating: the loss is still {e.level:.2g} of the first, and gradients have no common "
+        f"direction, cos {e.cosine:.2f}; check for dead or saturated units, and check the data"
     )
 
 
@@ -67,7 +68,7 @@ def overfitting(e: Evidence) -> str:
     rising = f", and {e.rise:.0%} above its best" if e.rise > 0.01 else ""
     return (
         f"overfitting: the validation loss is {e.gap:.2g} of the first loss above the training "
-        f"loss{rising}; stop earlier, regularise, or find more data"
+        f"loss{rising}; stop earlier, regularise, or add data"
     )
 
 
@@ -75,29 +76,29 @@ def underfitting(e: Evidence) -> str:
     said = f"underfitting: the loss is flat at {e.level:.2g} of the first, and "
     if e.outward > 0.25:
         return said + (
-            f"gradients only hold up weight decay, cos {e.outward:.2f} with the parameters; "
+            f"gradients only balance the weight decay, cos {e.outward:.2f} with the parameters; "
             "lower the weight decay"
         )
-    cancel = "gradients cancel" if e.cosine < 0.18 else "gradients agree and lead nowhere"
+    cancel = "gradients cancel" if e.cosine < 0.18 else "gradients agree without effect"
     return said + (
         f"{cancel}, cos {e.cosine:.2f}; first lower the rate about 3x, and if the loss does not "
-        "fall then, find a larger model or better inputs, or give `diagnose` the loss that cannot "
-        "be avoided as `floor`"
+        "fall then, use a larger model or better inputs, or pass the unavoidable loss to "
+        "`diagnose` as `floor`"
     )
 
 
 def unheard(metric: str, updates: int) -> str:
     return (
-        f"unheard: a rule has waited {updates} updates for the metric `{metric}` and has heard "
-        f"none; give it to `tx.update(..., {metric}=x)`, or observe it and go on with the state "
-        f"that comes back, `state = observe(state, {metric}=x)`"
+        f"unheard: a rule has waited {updates} updates for the metric `{metric}` and has received "
+        f"none; pass it to `tx.update(..., {metric}=x)`, or observe it and keep the returned "
+        f"state, `state = observe(state, {metric}=x)`"
     )
 
 
 def mixed(updates: int) -> str:
     return (
-        f"mixed: {updates} times a rule was given by `update` what had been observed by `observe` "
-        "already, and heard the mean of both; give two different losses two names, "
+        f"mixed: in {updates} updates a rule received the same metric from `update` and from "
+        "`observe`, and used the mean of both; give two different losses two names, "
         '`reduce_on_plateau(metric="validation")`'
     )
 
@@ -114,13 +115,13 @@ WORDS = {
 
 
 def nothing(e: Evidence, enough: int, warm: bool) -> str:
-    """What is said if nothing is wrong."""
+    """Return the sentence for a run without a problem."""
     if e.steps == 0:
-        return "too early: no loss was seen; give it to `tx.update(..., value=loss)` or `observe`"
+        return "too early: no loss was seen; pass it to `tx.update(..., value=loss)` or `observe`"
     if e.steps < enough:
-        return f"too early: {int(e.steps)} losses were seen, and it takes {enough}"
+        return f"too early: {int(e.steps)} losses were seen, but {enough} are needed"
     if not warm:
-        return "too early: the learning rate still warms up"
+        return "too early: the learning rate is still warming up"
     said = f"healthy: the loss is {e.level:.2g} of the first"
     return f"{said}, and the validation loss {e.gap + e.level:.2g}" if e.gap != 0 else said
 

@@ -1,22 +1,22 @@
-"""What is wrong with a run, from what `monitor` remembers of it.
+"""Scores of the problems of a run, from the record that `monitor` keeps.
 
-A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`. The level is the mean loss
-of late in units of the mean of the first losses.
+A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`. The level is the recent
+mean loss in units of the mean of the first losses.
 
-    uphill        updates go along the gradients, and not against them
+    uphill        updates go along the gradients instead of against them
     divergence    the loss is NaN, or above the first; or it rises, by Page and Hinkley's test
-    overshoot     consecutive gradients point against each other, or the loss jumps up and down, or
-                  it leapt up at the start and is still high
+    overshoot     consecutive gradients point in opposite directions, or the loss jumps up and
+                  down, or it jumped up at the start and is still high
     stagnation    the loss is high, and the parameters have stopped; or it never fell, and
-                  gradients have no direction
+                  gradients have no common direction
     slow          the loss is high, gradients agree, and it falls all along or has hardly begun to
-    overfitting   the validation loss is far above the training loss, or rises for good
+    overfitting   the validation loss is far above the training loss, or rises permanently
     underfitting  the loss is high and flat, though the parameters move: gradients cancel, or only
-                  hold up weight decay
+                  balance the weight decay
 
-What explains the others comes first: a run that goes uphill, diverges or overshoots is accused of
-nothing else. While a learning rate warms up nothing is said but of divergence and direction.
-The limits of the ramps were chosen on the development runs of `benchmarks/diagnosis.py`.
+A problem that explains others suppresses them: a run that goes uphill, diverges or overshoots gets
+no other score. While a learning rate warms up, only divergence and direction are judged. The limits
+of the ramps were chosen on the development runs of `benchmarks/diagnosis.py`.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ from jaxsched._diagnose._evidence import SMALL, Evidence, evidence
 from jaxsched._diagnose._hearing import astray, is_warm
 from jaxsched._diagnose._monitor import MonitorState
 
-ENOUGH = 128  # losses before which nothing is said: the mean still remembers the first ones
+ENOUGH = 128  # losses before any judgement, because the mean still contains the first ones
 FEW = 8  # updates that are enough to tell uphill from downhill
-GUILTY = 0.5  # the score from which on it is an accusation
+GUILTY = 0.5  # the score from which a problem is reported
 
 
 class Diagnosis(NamedTuple):
-    """Scores in [0, 1], of which 1/2 and more is an accusation, and the numbers behind them.
+    """The scores of a run in [0, 1], where 1/2 and above is a problem, and their evidence.
 
-    `print(diagnosis)` says it in sentences, `diagnosis.verdict` in a word.
+    `print(diagnosis)` prints sentences, and `diagnosis.verdict` is one word.
     """
 
     uphill: jax.Array  # float: the updates have the wrong sign
     divergence: jax.Array  # float: the loss explodes
-    overshoot: jax.Array  # float: the rate is too high, and the loss jumps about
-    stagnation: jax.Array  # float: nothing happens any more, or ever did
+    overshoot: jax.Array  # float: the rate is too high, and the loss jumps
+    stagnation: jax.Array  # float: training has stopped, or never started
     slow: jax.Array  # float: the rate could be much higher
-    overfitting: jax.Array  # float: what is learnt holds for the training data alone
+    overfitting: jax.Array  # float: what the model learns does not hold for the validation data
     underfitting: jax.Array  # float: the model cannot, or must not, learn more
-    warm: jax.Array  # bool: is the warmup of the learning rates over?
-    unheard: dict[str, jax.Array]  # int32 by metric: updates a rule waited for its first one
-    mixed: jax.Array  # int32: updates in which a metric was observed and given as well
+    warm: jax.Array  # bool: whether the warmup of the learning rates is over
+    unheard: dict[str, jax.Array]  # int32 by metric: updates a rule has waited for its first one
+    mixed: jax.Array  # int32: updates in which a metric was both observed and passed
     evidence: Evidence  # the numbers behind the scores
 
     @property
     def verdict(self) -> str:
-        """The strongest problem, "healthy", or "too early" to say."""
+        """The strongest problem, "healthy", or "too early"."""
         scores = _scores(self)
         worst = max(scores, key=lambda problem: scores[problem])
         if scores[worst] >= GUILTY:
@@ -72,7 +72,7 @@ class Diagnosis(NamedTuple):
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """A sentence for each accusation, the strongest first, with its numbers and a remedy."""
+        """A sentence for each problem, the strongest first, with its numbers and a remedy."""
         scores = _scores(self)
         strongest = sorted(scores, key=lambda problem: -scores[problem])
         said = [WORDS[x](self.evidence) for x in strongest if scores[x] >= GUILTY]
@@ -80,7 +80,7 @@ class Diagnosis(NamedTuple):
         return (*(said or [nothing(self.evidence, ENOUGH, warm)]), *self._unsaid())
 
     def _unsaid(self) -> list[str]:
-        """A sentence for each metric that goes astray."""
+        """A sentence for each metric that is missing or mixed."""
         waits = {name: int(n) for name, n in self.unheard.items() if n >= ENOUGH}
         lost = [unheard(name, n) for name, n in waits.items()]
         return [*lost, *([mixed(int(self.mixed))] if self.mixed > 0 else [])]
@@ -90,26 +90,27 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
-    """What is wrong with a run whose optimizer has a `monitor`.
+    """Diagnoses a run whose optimizer has a `monitor`: scores for seven problems, and advice.
 
-    The scores are arrays and can be had at every step, under `jit` and `vmap`; the words are for
-    outside. They are of now: a run that was ill and has recovered is healthy. What is known of one
-    run at one rate is not all: an unavoidable loss looks like underfitting unless `floor` says so,
-    and a run whose rate has just decayed away, like one that has converged badly.
+    The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
+    available outside `jit`. Scores describe the present: a run that has recovered is healthy. One
+    run at one learning rate cannot show everything. An unavoidable loss looks like underfitting
+    unless `floor` gives it, and a run whose rate has just decayed to zero looks like one that has
+    converged badly.
 
     Args:
-      opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or any tree with one.
-      floor: the lowest loss that can be hoped for, such as the noise in the labels; losses count
-        from it. For losses that may be negative it must be given.
+      opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
+      floor: lowest possible loss, such as the noise in the labels. Losses are counted from it. It
+        is required for losses that may be negative.
 
     Returns:
       A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Before 128
       losses were seen, and while every learning rate still rises from its first value, all scores
-      are 0 but those of a divergence to NaN and of updates uphill. It also says which rules have
-      never heard their metric, and whether one was fed both by `observe` and by `update`.
+      are 0 except for divergence to NaN and for uphill updates. It also lists rules that have never
+      received their metric, and counts metrics received from both `observe` and `update`.
 
     Raises:
-      ValueError: there is no `monitor` in it, or several; or `floor` is not a finite number.
+      ValueError: `opt_state` contains no `monitor`, or several; or `floor` is not a finite number.
 
     Example:
       >>> tx = optax.chain(monitor(), optax.sgd(2.0))  # 2 / curvature: it does not converge
@@ -125,21 +126,21 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
       >>> print(diagnosis.verdict, diagnosis.overshoot)
       overshoot 1.0
       >>> print(diagnosis)
-      overshooting: consecutive gradients point against each other, cos -1.00; lower the rate
+      overshooting: consecutive gradients point in opposite directions, cos -1.00; lower the rate
       about 3x, or let it decay
 
     References:
-      Prechelt, Early stopping - but when?, 1998, for GL and P_k; the others as in `monitor`.
+      Prechelt, Early stopping - but when?, 1998, for GL and P_k; for the others see `monitor`.
     """
     found = all_of(MonitorState, opt_state)
     require(
         bool(found),
-        f"`diagnose(opt_state)` finds no `monitor` in a {type(opt_state).__name__}: build the "
+        f"`diagnose(opt_state)` finds no `monitor` in a {type(opt_state).__name__}. Build the "
         "optimizer with `optax.chain(monitor(), ...)`.",
     )
     require(
         len(found) == 1,
-        f"`diagnose(opt_state)` finds {len(found)} monitors: give it the state of one of them.",
+        f"`diagnose(opt_state)` finds {len(found)} monitors. Pass the state of one of them.",
     )
     lowest = real(finite("diagnose", floor=floor))
     stacked = found[0].loss.seen.ndim
@@ -152,7 +153,7 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
 
 
 def judge(state: MonitorState, warm: jax.Array, floor: jax.Array) -> Diagnosis:
-    """The scores of one run."""
+    """Return the scores of one run."""
     e = evidence(state, floor)
     enough = (e.steps >= ENOUGH) & warm
     uphill = jnp.where(e.moved >= FEW, _ramp(e.climb, 0.4, 0.8), 0)
@@ -179,7 +180,7 @@ def judge(state: MonitorState, warm: jax.Array, floor: jax.Array) -> Diagnosis:
 
 
 def _divergence(e: Evidence) -> jax.Array:
-    """That to NaN, of which one need not see many."""
+    """Return the score of non-finite losses, which count as divergence at once."""
     return jnp.maximum(_ramp(e.broken, 0.0, 0.02), _ramp(real(e.lost), 0.0, 2.0))
 
 
@@ -190,20 +191,20 @@ def _risen(e: Evidence) -> jax.Array:
 
 def _overshoot(e: Evidence) -> jax.Array:
     against = jnp.maximum(_ramp(-e.cosine, 0.1, 0.3), _ramp(e.neumann, 1.2, 1.6))
-    # The loss of a small batch jumps by its mean in a good run too, but at a low level.
+    # The loss of a small batch varies by its mean in a good run too, but at a low level.
     jumps = _ramp(_over(e.spread, e.level), 0.5, 1.5) * _ramp(e.spread, 0.03, 0.17)
     found = jnp.maximum(against * _ramp(e.level, 0.02, 0.1), jumps * _ramp(e.level, 0.06, 0.14))
     return jnp.maximum(found, _leapt(e) * _ramp(e.level, 0.25, 0.4))
 
 
 def _leapt(e: Evidence) -> jax.Array:
-    """Did the mean loss leap above the very first one by more than noise, and come down again?"""
+    """Return whether the mean loss jumped above the first one by more than noise, and came back."""
     back = _ramp(_over(e.worst - e.level, e.worst), 0.05, 0.2)
     return back * _ramp(e.early, 0.2, 0.6) * _ramp(_over(e.early, e.spread), 3.0, 6.0)
 
 
 def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Stagnation, slowness and underfitting: why is the loss high?"""
+    """Return the scores of stagnation, slowness and underfitting for a high loss."""
     agree = _ramp(e.cosine, 0.1, 0.26)
     held = _ramp(e.outward, 0.15, 0.35)  # by weight decay
     halted = 1 - _ramp(e.moving, 0.02, 0.1)
@@ -212,13 +213,13 @@ def _unlearnt(e: Evidence, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
         _ramp(e.fall, 0.01, 0.04) * _surely(e.fall, e.fall_error),
         _ramp(e.validation_fall, 0.005, 0.02) * _surely(e.validation_fall, e.validation_error),
     )
-    # Not falling significantly is not flat: what it may still fall by has to be small.
+    # Not falling significantly is not flat: the possible further fall must also be small.
     flat = 1 - _ramp(_over(e.fall + 1.6 * e.fall_error, e.level), 0.25, 0.65)
     hopeful = 1 - _ramp(_over(e.fall, e.level), 0.8, 1.6)
     lifeless = (1 - agree) * never * (1 - falling)
     stagnation = jnp.maximum(halted, lifeless) * (1 - held)
     slow = agree * (1 - held) * (1 - halted) * jnp.maximum(falling, never) * hopeful
-    slow = slow * (1 - _leapt(e))  # gradients that lead back from a leap agree too
+    slow = slow * (1 - _leapt(e))  # gradients that lead back after a jump agree too
     idle = jnp.maximum(jnp.maximum(1 - agree, held), 1 - falling)
     underfitting = idle * flat * (1 - jnp.maximum(halted, never) * (1 - held))
     return high * stagnation, high * slow, high * underfitting
@@ -231,7 +232,7 @@ def _overfitting(e: Evidence) -> jax.Array:
 
 
 def _ramp(x: jax.Array, low: float, high: float) -> jax.Array:
-    """0 up to `low`, 1 from `high` on, and a line between."""
+    """Return 0 up to `low`, 1 from `high` on, and a straight line between."""
     return jnp.clip((x - low) / (high - low), 0, 1)
 
 
@@ -244,11 +245,11 @@ def _over(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _scores(diagnosis: Diagnosis) -> dict[str, float]:
-    """The scores as floats, of one run outside `jit`."""
+    """Return the scores as floats, for one run outside `jit`."""
     scores = {problem: getattr(diagnosis, problem) for problem in WORDS}
     known = not any(isinstance(x, Tracer) for x in scores.values())
-    require(known, "a diagnosis has words outside `jit` only; under it, use its scores.")
+    require(known, "a diagnosis has text only outside `jit`. Under `jit`, use its scores.")
     one = all(np.ndim(x) == 0 for x in scores.values())
-    remedy = "take one of them, `jax.tree.map(lambda x: x[0], diagnosis)`."
-    require(one, f"the diagnosis is of several runs: {remedy}")
+    remedy = "Take one of them: `jax.tree.map(lambda x: x[0], diagnosis)`."
+    require(one, f"the diagnosis has several runs, but text needs one. {remedy}")
     return {problem: float(x) for problem, x in scores.items()}

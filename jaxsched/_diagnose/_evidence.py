@@ -1,7 +1,7 @@
-"""The numbers by which a run is judged, from what `monitor` remembers of it.
+"""The numbers by which a run is judged, from the record that `monitor` keeps.
 
-They have no unit: that of a loss is the mean of the first few less the floor. Trends are of the
-latter half of the run, by least squares over the means of its blocks.
+They have no unit: losses are divided by the mean of the first few, after subtracting the floor.
+Trends are fitted to the second half of the run, by least squares over the means of its blocks.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from jaxsched._core._numerics import real, saturated
 from jaxsched._diagnose._monitor import MonitorState
 from jaxsched._diagnose._stream import BLOCKS, History
 
-SMALL = 1e-18  # what is divided by is at least this
-LARGE = 1e15  # and what is squared at most this
-TREND = 8  # blocks before which nothing is said of a trend
+SMALL = 1e-18  # smallest divisor
+LARGE = 1e15  # largest number that is squared
+TREND = 8  # smallest number of blocks for a trend
 
 
 class Evidence(NamedTuple):
-    """The numbers behind the scores: finite floats. The unit of a loss is the mean of the first."""
+    """The numbers behind the scores: finite floats. Losses are in units of the first mean loss."""
 
     steps: jax.Array  # int32: finite losses seen
     broken: jax.Array  # losses and gradients that were NaN or infinite, over all updates
-    lost: jax.Array  # int32: such losses since the last finite one
-    level: jax.Array  # the mean loss of late, less the floor
-    best: jax.Array  # the lowest it has been
-    worst: jax.Array  # the highest it has been
-    alarm: jax.Array  # Page and Hinkley's, in deviations; 12 is the usual limit
-    spread: jax.Array  # the deviation of the loss, from one step to the next
-    neumann: jax.Array  # von Neumann's ratio: a trend is near 0, noise 1, an oscillation 2
-    fall: jax.Array  # by how much the loss fell
-    fall_error: jax.Array  # the standard error of that
-    pressure: jax.Array  # Prechelt's P_k: mean over least loss in the latter half, less 1
-    early: jax.Array  # how high the mean loss has risen above the very first, in units of that
-    moved: jax.Array  # int32: updates that are known to have gone along the gradient or against it
-    climb: jax.Array  # those along it less those against it, over all of them; downhill is -1
-    cosine: jax.Array  # of consecutive gradients
-    norm: jax.Array  # of the gradients, over that of the first
-    outward: jax.Array  # the cosine of the descent and the parameters
-    moving: jax.Array  # how far the parameters moved in the latter half, over the former
-    gap: jax.Array  # the last validation loss, less the mean training loss
-    rise: jax.Array  # Prechelt's GL: the last validation loss over the best, less 1
-    validation_fall: jax.Array  # by how much the validation loss fell
-    validation_error: jax.Array  # the standard error of that
+    lost: jax.Array  # int32: non-finite losses since the last finite one
+    level: jax.Array  # the recent mean loss, minus the floor
+    best: jax.Array  # the lowest mean loss
+    worst: jax.Array  # the highest mean loss
+    alarm: jax.Array  # Page and Hinkley's statistic, in deviations; 12 is the usual limit
+    spread: jax.Array  # the deviation of the loss from one step to the next
+    neumann: jax.Array  # von Neumann's ratio: near 0 for a trend, 1 for noise, 2 for oscillation
+    fall: jax.Array  # the fall of the loss
+    fall_error: jax.Array  # the standard error of that fall
+    pressure: jax.Array  # Prechelt's P_k: mean over lowest loss in the second half, minus 1
+    early: jax.Array  # the rise of the mean loss above the very first, in units of that
+    moved: jax.Array  # int32: updates known to have gone along the gradient or against it
+    climb: jax.Array  # (updates along - updates against) / all of them; downhill is -1
+    cosine: jax.Array  # cosine of consecutive gradients
+    norm: jax.Array  # norm of the gradients, divided by that of the first
+    outward: jax.Array  # cosine of the descent direction and the parameters
+    moving: jax.Array  # movement of the parameters in the second half, divided by the first half
+    gap: jax.Array  # the last validation loss, minus the mean training loss
+    rise: jax.Array  # Prechelt's GL: the last validation loss over the best, minus 1
+    validation_fall: jax.Array  # the fall of the validation loss
+    validation_error: jax.Array  # the standard error of that fall
 
 
 class Trend(NamedTuple):
-    """A line through the latter half of a history."""
+    """A line through the second half of a history."""
 
-    fall: jax.Array  # by how much it falls
-    error: jax.Array  # the standard error of that
-    pressure: jax.Array  # the mean over the least, less 1
+    fall: jax.Array  # the fall of the line
+    error: jax.Array  # the standard error of the fall
+    pressure: jax.Array  # the mean over the lowest, minus 1
 
 
 def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
-    """The numbers of one run, or under `vmap` of many."""
+    """Return the numbers of one run, or under `vmap` of many."""
     loss, valid, gradient = state.loss, state.validation, state.gradient
-    # One loss may be far off by chance, and the mean of several by an explosion among them.
+    # One loss may be far off by chance, and a mean of several by an explosion among them.
     first = jnp.abs(loss.first - floor)
     unit = jnp.maximum(jnp.clip(jnp.abs(loss.start - floor), first / 1.5, first * 1.5), SMALL)
     trend, validation = _trend(loss.history, unit, floor), _trend(valid.history, unit, floor)
@@ -73,7 +73,7 @@ def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
         best=(loss.best - floor) / unit,
         worst=(loss.worst - floor) / unit,
         alarm=loss.alarm,
-        # Of the jumps, not of the variance, which a trend has too.
+        # From the jumps, not from the variance, which includes the trend.
         spread=jnp.sqrt(loss.jumps / 2) / unit,
         neumann=loss.jumps / jnp.maximum(2 * loss.variance, SMALL),
         fall=trend.fall,
@@ -114,7 +114,7 @@ def _trend(history: History, unit: jax.Array, floor: jax.Array) -> Trend:
 
 
 def _moving(travel: History) -> jax.Array:
-    """Travelled in the latter half over the former; 1 if that is not known."""
+    """Return the movement in the second half over the first half; 1 if it is not known."""
     at, half = jnp.arange(BLOCKS, dtype=jnp.int32), travel.blocks // 2
     early = jnp.where(at < half, travel.means, 0).sum()
     late = jnp.where((at >= half) & (at < 2 * half), travel.means, 0).sum()

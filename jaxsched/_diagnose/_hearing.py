@@ -1,4 +1,4 @@
-"""What a whole optimizer state says of its rules: is their warmup over, and do they hear?"""
+"""What an optimizer state says about its rules: whether they are warm and get their metrics."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from jaxsched._transforms._scheduled import ScheduledState
 
 
 def is_warm(tree: Any) -> jax.Array:
-    """Is the warmup of every clock over? It is, where there is none."""
+    """Return whether every warmup is over; True if there is no step counter."""
     clocks = all_of(ScheduledState, tree)
     return functools.reduce(jnp.logical_and, [x.warm for x in clocks], jnp.ones((), bool))
 
 
 def astray(tree: Any) -> tuple[dict[str, jax.Array], jax.Array]:
-    """By metric, how long a rule has waited for its first one; and how often one came twice.
+    """Return how long rules have waited for each metric, and how often one came twice.
 
-    The norm of the gradients comes by itself, and a monitor's validation loss need not come.
+    The gradient norm needs no observation, and the validation loss of a monitor is optional.
     """
     waits: dict[str, jax.Array] = {}
     twice = jnp.zeros((), jnp.int32)
@@ -38,7 +38,7 @@ def astray(tree: Any) -> tuple[dict[str, jax.Array], jax.Array]:
 
 
 def _mails(tree: Any) -> Iterator[tuple[str, Mail, bool]]:
-    """Every mailbox: its metric, what is in it, and whether it belongs to a monitor."""
+    """Yield every mailbox: its metric, its mail, and whether it belongs to a monitor."""
     monitors = [place for place, _ in found(MonitorState, tree)]
     for path, mail in found(Mail, tree):
         yield path[-1].key, mail, any(path[: len(place)] == place for place in monitors)

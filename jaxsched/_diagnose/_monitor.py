@@ -1,8 +1,7 @@
-"""What a run is like, remembered in the state of a transform that changes nothing.
+"""Monitor: records statistics of a run in the state of a transform that changes nothing.
 
-It is fed with the gradients, as they come in, with the parameters, and with the losses that are
-observed. Everything it keeps is a scalar or a mean of a block, but for a sample of the gradients,
-which the next are compared with.
+It reads the incoming gradients, the parameters, and the observed losses. It stores scalars, means
+of blocks, and a sample of the last gradients, which is compared with the next gradients.
 """
 
 from __future__ import annotations
@@ -33,42 +32,42 @@ from jaxsched._rules._rule import Axis, listening
 from jaxsched._transforms._checks import require_state
 from jaxsched._transforms._transform import transform
 
-ROUNDING = 1e-5  # of the norm of the parameters: what a sum over them may be off by
-JUDGED = 1  # validations that are averaged: they are so few that a mean would be late
+ROUNDING = 1e-5  # of the norm of the parameters: the rounding error of a sum over them
+JUDGED = 1  # validations that are averaged: they are so rare that a longer mean would lag
 
 
 class Gradients(NamedTuple):
-    """What is remembered of the gradients."""
+    """Statistics of the gradients."""
 
     seen: jax.Array  # int32: finite gradients seen
-    broken: jax.Array  # int32: those with a NaN or an infinity
-    first: jax.Array  # float: the norm of the first
-    norm: jax.Array  # float: the mean norm of about the last `window`
+    broken: jax.Array  # int32: gradients with a NaN or an infinity
+    first: jax.Array  # float: the norm of the first gradient
+    norm: jax.Array  # float: the mean norm of about the last `window` gradients
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
-    cosine: jax.Array  # float: the mean cosine of the angle between the two
-    kept: jax.Array  # bool: is there a previous one?
-    previous: Any  # the last that was not zero, over its norm, in the dtypes of the parameters
+    cosine: jax.Array  # float: the mean cosine of such pairs
+    kept: jax.Array  # bool: whether there is a previous gradient
+    previous: Any  # the last nonzero gradient over its norm, in the dtypes of the parameters
 
     BESIDE = ("previous",)
 
 
 class Parameters(NamedTuple):
-    """What is remembered of the parameters, by an update that is given them."""
+    """Statistics of the parameters, if updates receive them."""
 
     seen: jax.Array  # int32: how often they were seen
     norm: jax.Array  # float: their norm
-    posed: jax.Array  # int32: how often together with a gradient, none of them zero
-    outward: jax.Array  # float: the mean cosine of the parameters and the descent
-    travel: History  # by how much their norm changed, at each update
-    along: jax.Array  # float: their product with the last gradient, of length 1
-    moved: jax.Array  # int32: updates that moved them along the gradient before, or against it
+    posed: jax.Array  # int32: how often they were seen with a gradient, none of them zero
+    outward: jax.Array  # float: the mean cosine of the parameters and the descent direction
+    travel: History  # the change of their norm at each update
+    along: jax.Array  # float: their product with the last normalized gradient
+    moved: jax.Array  # int32: updates along the previous gradient, or against it
     climb: jax.Array  # float: the mean of 1 for along and -1 for against
 
 
 class MonitorState(NamedTuple):
-    """What `monitor` remembers. Scalars are float32 (float64 under x64) or int32, and finite."""
+    """The state of `monitor`. Scalars are float32 (float64 under x64) or int32, and finite."""
 
-    mailbox: Mailbox  # what was observed since the last update
+    mailbox: Mailbox  # observations since the last update
     loss: Stream  # the training losses
     validation: Stream  # the validation losses
     gradient: Gradients  # the gradients, as they come in
@@ -83,7 +82,7 @@ class _Sampled(NamedTuple):
     axis: Axis
 
     def dot(self, other: Any) -> jax.Array:
-        """The estimate of a product, in float32 at least: NaN or infinite if anything is."""
+        """Return the estimate of a product in float32 or wider; not finite if an entry is not."""
         total = estimated(self.scales, self.tree, other)
         return total if self.axis is None else jax.lax.pmean(total, self.axis)
 
@@ -95,40 +94,41 @@ def monitor(
     window: int = 50,
     axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transform that changes nothing, and remembers what `diagnose` needs to know.
+    """Records statistics of a run for `diagnose`, without changing the updates.
 
         mean += (x - mean) / min(n, window)      at the n-th x: of losses, norms and cosines
 
-    It stands first in the chain, where the gradients are as they were computed. The state has, of
-    the losses: mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst
-    mean, and the history in 16 to 32 equal blocks; of the gradients: the norm, and the cosine of
-    consecutive ones; of the parameters, if the update is given them: how far their norm has
-    travelled, and the cosine with the descent. That is about 150 numbers, and a sample of the
-    gradients of at most 1 MiB.
+    Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
+    has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
+    and the history in 16 to 32 equal blocks. For the gradients, it has the norm and the cosine of
+    consecutive ones. If updates receive the parameters, it also has how far their norm has
+    travelled, and their cosine with the descent direction. These are about 150 numbers, and a
+    sample of the gradients of at most 1 MiB.
 
-    Norms and cosines are estimates from a sample: of each array all of its numbers up to 8192, and
-    of a larger one about so many, in whole rows that are the same at every step. Of numbers that
-    are alike the norm is off by about 1%, and a cosine by about 0.01; of an embedding, of which a
-    batch moves few rows, by more. A NaN beside the sample is not seen in the gradients; it is in
-    the loss of the next step. For the exact norm use `with_gradient_norm`.
+    Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
+    a larger array, about 8192 numbers are used, in whole rows that are the same at every step. If
+    the numbers are similar, a norm is off by about 1%, and a cosine by about 0.01. For an
+    embedding, of which a batch moves few rows, the error is larger. A NaN outside the sample is not
+    seen in the gradients; it appears in the loss of the next step. For the exact norm, use
+    `with_gradient_norm`.
 
-    A step that saw no loss counts none. NaN and infinite losses and gradients are counted, and
-    nothing else. Losses beyond 1e18 are read as 1e18; a norm beyond 1e19, whose square overflows,
-    is read as infinite, and one below 1e-19 as zero.
+    A step without a loss counts no loss. NaN and infinite losses and gradients are counted, and
+    otherwise ignored. Losses beyond 1e18 are read as 1e18. A norm beyond 1e19, whose square
+    overflows, is read as infinite, and a norm below 1e-19 as zero.
 
     Args:
-      metric: the name of the training loss: `tx.update(..., value=loss)`, or `observe`.
-      validation: the name of the validation loss: `observe(opt_state, validation=loss)`, whenever
-        there is one.
-      window: about how many updates a mean remembers, at least 2.
-      axis_name: mapped axis, under `pmap` and `shard_map`: all scalars are then the same on every
-        device, the losses the mean, and squared norms and products too.
+      metric: name of the training loss: `tx.update(..., value=loss)`, or `observe`.
+      validation: name of the validation loss: `observe(opt_state, validation=loss)`, whenever it is
+        computed.
+      window: approximate number of updates in a mean, at least 2.
+      axis_name: mapped axis, under `pmap` and `shard_map`. All scalars are then equal on every
+        device: losses, squared norms and products are averaged.
 
     Returns:
-      A transform, whose state is read as a `MonitorState`.
+      A transform whose state can be read as a `MonitorState`.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> tx = optax.chain(monitor(), optax.sgd(0.1))
@@ -148,7 +148,7 @@ def monitor(
     name(call, validation=validation)
     apart = "not be the name of the training loss"
     require(metric != validation, refuse(call, "validation", apart, validation))
-    size = static_length(call, window=window, least=2, why="it is structure")
+    size = static_length(call, window=window, least=2, why="the program depends on it")
 
     def boxes() -> Mailbox:
         return {**_mailbox.empty(metric), **_mailbox.empty(validation)}
@@ -208,13 +208,13 @@ def _felt(old: Gradients, gradient: _Sampled, window: int) -> Gradients:
     square = gradient.dot(gradient.tree)
     finite, norm = jnp.isfinite(square), jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
     seen = counted(old.seen, finite)
-    # What was kept is of length 1, or zero before the first.
+    # The previous gradient has length 1, or is zero before the first.
     pair = (norm > 0) & old.kept
     cosine = _cosine(gradient.dot(old.previous), norm, pair)
     compared = counted(old.compared, pair)
 
     def kept(new: jax.Array, last: jax.Array) -> jax.Array:
-        # What has no direction is nothing to compare the next one with.
+        # A zero gradient has no direction to compare the next one with.
         new = wide(new)
         return jnp.where(norm > 0, (new / _whole(norm).astype(new.dtype)).astype(last.dtype), last)
 
@@ -246,7 +246,7 @@ def _moved(
     outward = _cosine(-gradient.dot(params), length, posed)
     together = counted(old.posed, posed)
     travel = chosen(old.seen > 0, remembered(old.travel, jnp.abs(norm - old.norm)), old.travel)
-    # How far the update after the last gradient went along it. A rounding is no way.
+    # The movement of the last update along its gradient. A rounding error is not a movement.
     way = here.dot(before.previous) - old.along
     went = before.kept & (old.seen > 0) & (jnp.abs(way) > ROUNDING * norm)
     moved = counted(old.moved, went)

@@ -1,9 +1,9 @@
-"""A fixed sample of the numbers of a tree, from which sums over all of them are estimated.
+"""A fixed sample of the numbers in a tree, from which sums over all of them are estimated.
 
-Of a large array it is whole rows, as far apart as they can be; of a small one it is all. A sum over
-the sample of an array is scaled by how many numbers there are for each in it, so that a large layer
-counts as much as it should. The rows are the same at every step, so that two samples may be
-multiplied. To take a strided slice moves nothing between devices, however the array is sharded.
+From a large array the sample has whole rows, spread over the array; small arrays are used whole. A
+sum over the sample is scaled by the size of the array over the size of the sample, so that large
+layers have their full weight. The rows are the same at every step, so that two samples can be
+multiplied. A strided slice moves nothing between devices, however the array is sharded.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ OF_ALL = 2**18  # numbers of all arrays together: 1 MiB in float32
 
 
 def sampled(tree: Any) -> Any:
-    """The sample of each array in a tree."""
+    """Return the sample of each array in a tree."""
     most = _most([math.prod(jnp.shape(x)) for x in jax.tree.leaves(tree)])
     return jax.tree.map(lambda x: _rows(jnp.asarray(x), most), tree)
 
 
 def weights(tree: Any, sample: Any) -> list[float]:
-    """How many numbers of each array one number of its sample stands for."""
+    """Return how many numbers of each array one number of its sample represents."""
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(sample), strict=True)
     return [jnp.size(x) / max(jnp.size(y), 1) for x, y in pairs]
 
 
 def estimated(scales: Sequence[float], a: Any, b: Any) -> jax.Array:
-    """The sum of the products of two trees, from their samples."""
+    """Return the sum of the products of two trees, estimated from their samples."""
     pairs = zip(scales, jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum((real(scale) * dot(x, y) for scale, x, y in pairs), start=real(0.0))
 
 
 def _most(sizes: list[int]) -> int:
-    """How many numbers of one array, so that all together are not too many: the small are whole."""
+    """Return the sample size per array that keeps the total small; small arrays are whole."""
     left = OF_ALL
     for done, size in enumerate(sorted(sizes)):
         share = left // (len(sizes) - done)
@@ -53,12 +53,12 @@ def _most(sizes: list[int]) -> int:
 
 def _rows(x: jax.Array, most: int) -> jax.Array:
     shape, counts = x.shape, list(x.shape)
-    # From the longest axis on that is not the last, along which a row lies.
+    # From the longest axis on, except the last one, along which a row lies.
     axes = sorted(range(x.ndim - 1), key=lambda axis: -shape[axis])
     for axis in [*axes, *range(x.ndim)[-1:]]:
         others = math.prod(counts) // max(counts[axis], 1)
         count, parts = min(shape[axis], most // max(others, 1)), _parts(x, axis)
-        # Where shardings are types, each device must keep the same number of rows.
+        # Where shardings are part of types, each device must keep the same number of rows.
         counts[axis] = max(count // parts * parts, min(shape[axis], parts))
     steps = [size // max(count, 1) or 1 for size, count in zip(shape, counts, strict=True)]
     spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(counts, steps, strict=True)]
@@ -68,7 +68,7 @@ def _rows(x: jax.Array, most: int) -> jax.Array:
 
 
 def _parts(x: jax.Array, axis: int) -> int:
-    """The number of devices over which the type of an array shards an axis."""
+    """Return the number of devices over which the type of an array shards an axis."""
     sharding = jax.typeof(x).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return 1

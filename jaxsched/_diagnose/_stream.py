@@ -1,12 +1,12 @@
-"""What is remembered of a stream of numbers, in a handful of scalars and 32 means.
+"""Statistics of a stream of numbers, in a few scalars and 32 means.
 
     mean      m += a d,  d = x - m,  a = 1 / min(n, window): exactly the mean at first
     variance  v = (1 - a)(v + a d**2)
-    jumps     the same mean of (x - the number before)**2; jumps / 2v is von Neumann's ratio
+    jumps     the same mean of (x - previous x)**2; jumps / 2v is von Neumann's ratio
     alarm     max(0, alarm + z - 0.25),  z = d / sqrt(v): Page and Hinkley's test for a rise
 
-The history is the means of equal blocks over all that was seen. When all places are taken, two
-neighbours become one and blocks are twice as long: it always covers the whole run, at no cost.
+The history has the means of equal blocks over the whole stream. When it is full, neighbours are
+merged and blocks become twice as long. So it always covers the whole run in constant memory.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._memory import chosen
 
 BLOCKS = 32
-EIGHTH = 8  # of a window: a loss that falls fast is much lower after a whole one
-ALLOWED = 0.25  # a rise by this many deviations is no rise
-SURPRISE = 5.0  # deviations that one number counts at most: one outlier is no alarm
-FULL = 50.0  # the alarm goes no higher, so that it ends when the rise has ended
-LARGEST = 1e18  # numbers beyond are read as this: their squares are finite
+EIGHTH = 8  # of a window, because a loss that falls fast is much lower after a whole one
+ALLOWED = 0.25  # a rise by this many deviations is ignored
+SURPRISE = 5.0  # largest deviation that one number counts, so that an outlier raises no alarm
+FULL = 50.0  # upper limit of the alarm, so that it ends when the rise has ended
+LARGEST = 1e18  # larger numbers are read as this, so that their squares are finite
 
 
 class History(NamedTuple):
     """The means of equal blocks of all numbers seen, the earliest first."""
 
-    means: jax.Array  # float[32]: of the blocks that are complete
-    blocks: jax.Array  # int32: how many there are
-    size: jax.Array  # int32: numbers in a block
-    part: jax.Array  # float: the mean of the block that is not complete
-    held: jax.Array  # int32: numbers in it
+    means: jax.Array  # float[32]: the means of the complete blocks
+    blocks: jax.Array  # int32: how many complete blocks there are
+    size: jax.Array  # int32: numbers per block
+    part: jax.Array  # float: the mean of the incomplete block
+    held: jax.Array  # int32: numbers in the incomplete block
 
 
 class Stream(NamedTuple):
-    """What is remembered of a stream of numbers. Every number is finite, whatever was seen."""
+    """Statistics of a stream of numbers. Every number is finite, for any input."""
 
     seen: jax.Array  # int32: finite numbers seen
-    broken: jax.Array  # int32: updates that saw a NaN or an infinity
-    lost: jax.Array  # int32: of these, those since the last finite number
+    broken: jax.Array  # int32: updates with a NaN or an infinity
+    lost: jax.Array  # int32: such updates since the last finite number
     latest: jax.Array  # float: the last number
-    first: jax.Array  # float: the first
+    first: jax.Array  # float: the first number
     start: jax.Array  # float: the mean of the first few, an eighth of `window`
-    mean: jax.Array  # float: of about the last `window`
+    mean: jax.Array  # float: the mean of about the last `window`
     variance: jax.Array  # float: the same mean, of squared distances to the mean
-    jumps: jax.Array  # float: the same mean, of squared distances to the number before
+    jumps: jax.Array  # float: the same mean, of squared distances to the previous number
     best: jax.Array  # float: the lowest mean so far
-    worst: jax.Array  # float: the highest
-    alarm: jax.Array  # float: Page and Hinkley's, in deviations
+    worst: jax.Array  # float: the highest mean so far
+    alarm: jax.Array  # float: Page and Hinkley's statistic, in deviations
     history: History  # the whole stream, coarsely
 
 
 def silent() -> Stream:
-    """A stream of which nothing was seen."""
+    """Return an empty stream."""
 
     return Stream(
         seen=jnp.zeros((), jnp.int32),
@@ -78,13 +78,13 @@ def silent() -> Stream:
 
 
 def unwritten() -> History:
-    """A history of nothing."""
+    """Return an empty history."""
     size, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
     return History(real(jnp.zeros(BLOCKS)), none, size, real(0.0), jnp.zeros((), jnp.int32))
 
 
 def heard(stream: Stream, seen: Observation, window: int) -> Stream:
-    """The stream after an update, which saw a number or did not."""
+    """Return the stream after an update with or without a number."""
     x = jnp.clip(seen.value, -LARGEST, LARGEST)
     new = chosen(seen.heard, _added(stream, x, window), stream)
     lost = jnp.where(seen.heard, jnp.zeros_like(stream.lost), stream.lost)
@@ -95,7 +95,7 @@ def heard(stream: Stream, seen: Observation, window: int) -> Stream:
 
 
 def weight(count: jax.Array, window: int) -> jax.Array:
-    """What the newest of `count` numbers weighs: as much as the others, or 1 / window."""
+    """Return the weight of the newest of `count` numbers: 1 / count, at least 1 / window."""
     return 1 / real(jnp.clip(count, 1, window))
 
 
@@ -104,7 +104,7 @@ def _added(old: Stream, x: jax.Array, window: int) -> Stream:
     a, first, d = weight(seen, window), old.seen == 0, x - old.mean
     mean = jnp.where(first, x, old.mean + a * d)
     jump = jnp.where(first, 0, x - old.latest)
-    # The first jump is the second number's.
+    # The first jump belongs to the second number.
     b = weight(old.seen, window)
     return Stream(
         seen=seen,
@@ -126,14 +126,14 @@ def _added(old: Stream, x: jax.Array, window: int) -> Stream:
 def _alarm(old: Stream, d: jax.Array) -> jax.Array:
     deviation = jnp.sqrt(old.variance)
     varies = deviation > 0
-    # A stream that never varied is surprised by a rise, and by nothing else.
+    # If a stream has never varied, only a rise counts.
     z = jnp.where(varies, d / jnp.where(varies, deviation, 1), jnp.where(d > 0, SURPRISE, 0))
     z = jnp.clip(z, -SURPRISE, SURPRISE)
     return jnp.clip(old.alarm + z - ALLOWED, 0, FULL)
 
 
 def remembered(old: History, x: jax.Array) -> History:
-    """A history with one more number."""
+    """Return a history with one more number."""
     held = old.held + 1
     part = old.part + (x - old.part) / real(held)
     done = held >= old.size

@@ -1,1 +1,1 @@
-"""Looking at schedules: tables, simulations, and the pens that draw them."""
+"""Plotting and description: tables, simulations, and drawing backends."""

@@ -1,4 +1,4 @@
-"""An axis: where numbers lie on it, and which of them are written."""
+"""An axis: the position of numbers, and the choice of tick labels."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ROOM = 0.05  # of the height, above the highest value and below the lowest
+ROOM = 0.05  # margin above the highest and below the lowest value, as a fraction of the height
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`, in equal differences or, if `log`, in equal ratios."""
+    """An axis from `low` to `high`, linear or, if `log`, logarithmic."""
 
     low: float
     high: float
     log: bool = False
-    least: float = 0.0  # between two numbers that are written
+    least: float = 0.0  # smallest distance between two ticks
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Where numbers lie: 0 is the low end, 1 the high one. NaN where there is no place."""
+        """Return positions: 0 is the low end, 1 the high end, NaN has no position."""
         x = np.asarray(x, np.float64)
         if not self.log:
             return (x - self.low) / (self.high - self.low)
@@ -31,7 +31,7 @@ class Axis:
         return np.where(x > 0, parts, np.nan)
 
     def ticks(self, most: int) -> list[float]:
-        """Round numbers on it, at most about so many."""
+        """Return round numbers on the axis, about `most` of them at most."""
         if self.log and self.high / self.low >= 4:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             every = max(1, math.ceil((last - first) / most))
@@ -48,13 +48,16 @@ class Axis:
 
 
 def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
-    """The axis of values: from 0 if they are not negative, with a little room."""
+    """Return the axis of values, with a small margin; it starts at 0 if none is negative."""
     found = np.concatenate([np.ravel(x) for x in values])
     found = found[np.isfinite(found)]
     if log:
         found = found[found > 0]
         if not len(found):
-            raise ValueError("on a log axis there is no place for what is never above zero.")
+            raise ValueError(
+                "a log axis needs positive values, but this schedule is never positive. Use a "
+                "linear axis."
+            )
         low, high = found.min(), found.max()
         room = max(high / low, 1.5) ** ROOM
         return Axis(float(low / room), float(high * room), log=True)
@@ -64,12 +67,12 @@ def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
 
 
 def along(total: int) -> Axis:
-    """The axis of steps."""
+    """Return the axis of steps."""
     return Axis(0.0, float(max(total, 1)), least=1.0)
 
 
 def number(x: float) -> str:
-    """A tick in few letters: 0.05, 1e-4, 20k, 1.5M."""
+    """Return a short tick label: 0.05, 1e-4, 20k, 1.5M."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if least <= abs(x) < 1e15:
             return f"{x / unit:g}{letter}"
@@ -81,10 +84,10 @@ def number(x: float) -> str:
 def thinned(
     steps: np.ndarray, values: np.ndarray, x: Axis, y: Axis, columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points that are seen: of each column the first, the lowest, the highest and the last.
+    """Return the visible points: of each column the first, lowest, highest and last.
 
     Returns:
-      Where they lie, on both axes.
+      Their positions on both axes.
     """
     across, up = x(steps), y(values)
     if len(up) > 4 * columns:

@@ -1,9 +1,9 @@
-"""Okabe and Ito's colours, which differ for every kind of colour vision."""
+"""The colours of Okabe and Ito, which can be told apart with any colour vision."""
 
 BLUE, SKY, VERMILION, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, BLACK, GREY = "#E69F00", "#000000", "#777777"
 
-SERIES = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY  # of several curves, in this order
+SERIES = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY  # for several curves, in this order
 EVENTS = {
     "restarts": GREEN,
     "cuts": VERMILION,

@@ -1,7 +1,7 @@
-"""What is drawn: a schedule as points, and the steps of it that have a meaning.
+"""The data of a drawing: a schedule as points, and its marked steps.
 
-All pens draw the same `Curve`. Up to 65,536 steps it has every one of them; beyond, as many, and
-both sides of every boundary.
+All drawing backends draw the same `Curve`. Up to 65,536 steps it contains every step. Beyond that,
+it contains as many, and both sides of every boundary.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from jaxsched._schedules._marks import Jump, Phase
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 POINTS = 2**16
-MARKED = 2**10  # boundaries looked at
-MANY = 40  # marks of one kind that are drawn: of more, no picture has the room
-# Of what never ends: so many cycles, or so many boundaries, or down to this part of its peak.
+MARKED = 2**10  # largest number of boundaries to compute
+MANY = 40  # largest number of marks of one kind to draw, because more do not fit
+# An unbounded schedule is drawn for so many cycles or boundaries, or down to this part of its peak.
 CYCLES, EDGES, SETTLED = 3, 4, 0.25
 FIRST_LOOK, LAST_LOOK = 100, 2**20
 
@@ -50,22 +50,22 @@ _LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
-    """A schedule as it is drawn."""
+    """The data of one drawn schedule."""
 
     label: str
     steps: np.ndarray  # int64, increasing
     values: np.ndarray  # float64
-    boundaries: np.ndarray  # steps: where a piece or a cycle begins, a knot lies, a stair falls
-    restarts: np.ndarray  # those boundaries from which it rises again after a fall
-    phases: tuple[Phase, ...]  # the pieces of a chain; none of another schedule
-    events: dict[str, np.ndarray]  # the steps of what rules did; empty where none was simulated
-    jumps: tuple[Jump, ...] = ()  # where two pieces of a chain do not meet
+    boundaries: np.ndarray  # steps: the starts of pieces and cycles, knots, and stairs
+    restarts: np.ndarray  # the boundaries at which it rises again after a fall
+    phases: tuple[Phase, ...]  # the pieces of a chain; empty for other schedules
+    events: dict[str, np.ndarray]  # the steps of rule events; empty without a simulation
+    jumps: tuple[Jump, ...] = ()  # the joins of a chain where two pieces do not meet
 
     @property
     def happened(self) -> dict[str, str]:
-        """How often what happens in it, in words."""
+        """The number of restarts and events, in words."""
         counts = {"restarts": self.restarts, **self.events}.items()
-        more = len(self.boundaries) == MARKED  # than were looked at
+        more = len(self.boundaries) == MARKED  # there may be more boundaries
         return {
             name: f"{len(steps)}{'+' * (more and name == 'restarts')} "
             f"{name if len(steps) > 1 else name.removesuffix('s')}"
@@ -74,12 +74,12 @@ class Curve:
         }
 
     def at(self, steps: np.ndarray) -> np.ndarray:
-        """The values at some of its steps."""
+        """Return the values at some of its steps."""
         return self.values[np.searchsorted(self.steps, steps)]
 
 
 def labelled(call: str, schedules: Any) -> dict[str, Any]:
-    """Schedules by the text under which they are drawn: of one, a stack, a list, or a dict."""
+    """Return schedules by label, from one schedule, a stack, a list, or a dict."""
     if isinstance(schedules, Mapping):
         return {str(label): _one(call, x) for label, x in schedules.items()}
     listed = schedules if isinstance(schedules, (list, tuple)) else _members(schedules)
@@ -87,7 +87,7 @@ def labelled(call: str, schedules: Any) -> dict[str, Any]:
 
 
 def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """By label; the same twice is there twice, with a space behind it that no pen draws."""
+    """Return a dict by label; repeated labels get a trailing space, which is not drawn."""
     found: dict[str, Any] = {}
     for label, x in named:
         while label in found:
@@ -98,14 +98,14 @@ def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _one(call: str, x: Any) -> Schedule | Stateful:
     if isinstance(x, str):
-        raise ValueError(f"`{call}` takes schedules, got a text: {x!r}. `parse(text)` reads it.")
+        raise ValueError(f"`{call}` takes schedules, got the text {x!r}. Use `parse(text)`.")
     x = x if isinstance(x, Stateful) else as_schedule(call, x)
     require_unstacked(x)
     return x
 
 
 def _members(x: Any) -> list[Any]:
-    """The schedules of a stack; of anything else that alone."""
+    """Return the schedules of a stack; any other schedule alone."""
     try:
         require_unstacked(x)
     except ValueError:
@@ -120,19 +120,19 @@ def _plain(x: Any) -> Any:
 
 
 def cut(text: str, most: int) -> str:
-    """A text of at most so many letters."""
+    """Return a text shortened to at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def brief(text: str) -> str:
-    """A text whose long numbers are rounded: to be looked at, not to be parsed."""
+    """Return a text with long numbers rounded, for display only."""
     return _LONG.sub(lambda found: f"{float(found[0]):.4g}", text)
 
 
 def horizon(schedules: Any) -> int:
-    """How many steps to draw: to the end of the longest, or as far as what has none is of interest.
+    """Return the number of steps to draw: the longest end, or a sensible horizon without an end.
 
-    That is a few cycles, or until little is left of its peak.
+    The horizon is a few cycles, or the step at which little is left of the peak.
     """
     quiet = [still(x) for x in schedules]
     ends = [int(x.steps) for x in quiet if x.steps is not None]
@@ -141,7 +141,7 @@ def horizon(schedules: Any) -> int:
 
 
 def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> int:
-    """How many steps to draw, where nobody has said."""
+    """Return the number of steps to draw by default."""
     if trigger_at is None:
         return metrics_end(metrics) or horizon(schedules)
     tails = [tail for x in schedules for tail in later(x)]
@@ -152,7 +152,7 @@ def _interest(schedule: Schedule) -> int:
     edges = np.asarray([*itertools.islice(boundaries(schedule, LAST), 2**6)], np.int64)
     again = _restarts(schedule, edges)
     if len(again) >= CYCLES:
-        return int(again[CYCLES - 1]) - 1  # not the first step of one more
+        return int(again[CYCLES - 1]) - 1  # without the first step of the next cycle
     if len(edges) >= EDGES:
         return int(edges[EDGES - 1])
     start = max([FIRST_LOOK, *(2 * edge for edge in edges)])
@@ -169,7 +169,7 @@ def drawn(
     metrics: Metrics | None = None,
     trigger_at: int | None = None,
 ) -> list[list[Curve]]:
-    """The curves of the panels, all over the same steps; what reacts, as the metrics make it."""
+    """Return the curves of all panels over the same steps; rules respond to the metrics."""
     everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
     require_heard("plot", everything, metrics)
     require_until("plot", everything, trigger_at)
@@ -194,7 +194,7 @@ def _curve(
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
         edges = edges[edges < min(total, LAST if when is None else when)]
-    pieces = quiet._phases(total if when is None else min(total, when))  # what follows is another
+    pieces = quiet._phases(total if when is None else min(total, when))  # then another schedule
     return Curve(
         label.strip(),
         steps,
@@ -229,7 +229,7 @@ def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | No
 
 
 def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
-    """The boundaries at which it rises, after it has fallen last."""
+    """Return the boundaries at which the schedule rises after a fall."""
     if not len(edges):
         return edges
     steps = np.unique(np.concatenate([[0], edges - 1, edges, np.minimum(edges + 1, LAST)]))
@@ -237,6 +237,6 @@ def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
     moves = np.sign(np.diff(values, prepend=values[:1]))
     moved = np.maximum.accumulate(np.where(moves != 0, np.arange(len(moves)), 0))
     before = np.searchsorted(steps, edges - 1)
-    # The first step of a warmup may be lower than the last of the decay before it.
+    # The first step of a warmup may be lower than the last step of the previous decay.
     at, after = (np.minimum(before + n, len(steps) - 1) for n in (1, 2))
     return edges[(moves[moved[before]] < 0) & ((moves[at] > 0) | (moves[after] > 0))]

@@ -1,4 +1,4 @@
-"""A schedule as a table: what it is worth, and where that changes."""
+"""A schedule as a table: its values, and the steps at which it changes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from jaxsched._rules._still import still
 from jaxsched._schedules._marks import Jump
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
-FEW, MOST = 4, 12  # boundaries shown: of what never ends, and of what does
-POINTS = 2**16  # steps looked at in one go
+FEW, MOST = 4, 12  # boundaries to show: of an unbounded schedule, and of one with an end
+POINTS = 2**16  # steps evaluated at once
 
 
 class Row(NamedTuple):
-    """A step, and the value there."""
+    """A step, and the value at that step."""
 
     step: int
     value: float
@@ -32,15 +32,15 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Description:
-    """What `describe` returns. Printed, it is a table."""
+    """The result of `describe`, which prints as a table."""
 
     text: str  # the schedule
-    rows: tuple[Row, ...]  # step 0, both sides of the boundaries, and the end if there is one
-    peak: Row  # the highest value, where it is reached first
-    floor: Row  # the lowest
-    rules: tuple[str, ...]  # what else a stateful schedule is worth
+    rows: tuple[Row, ...]  # step 0, both sides of each boundary, and the end if there is one
+    peak: Row  # the highest value, at its first step
+    floor: Row  # the lowest value, at its first step
+    rules: tuple[str, ...]  # the rules of a stateful schedule, in words
     left_out: int | None  # the row before which boundaries are left out
-    jumps: tuple[Jump, ...]  # the joins of a chain whose two pieces do not meet, the first few
+    jumps: tuple[Jump, ...]  # the first few joins of a chain where two pieces do not meet
 
     def __repr__(self) -> str:
         table = [("step", "value"), *((str(step), f"{value:.4g}") for step, value in self.rows)]
@@ -56,22 +56,24 @@ class Description:
 def describe(
     schedule: Schedule | Stateful | Callable[..., Any], *, total_steps: int | None = None
 ) -> Description:
-    """What a schedule is worth: at its start, on both sides of each boundary, and at its end.
+    """Describes a schedule as a table: its start, both sides of each boundary, and its end.
 
-    A boundary is where a piece or a cycle begins, a knot lies or a stair falls. Of a schedule that
-    never ends the first few are shown, and then `...`. A stateful schedule is described as it is
-    until something acts. Of more than 65,536 steps the peak and the floor are looked for on a grid,
-    finer and finer around the best. Where two pieces of a chain do not meet, both values are told.
+    A boundary is the start of a piece or a cycle, a knot, or a stair. For an unbounded schedule,
+    the first few boundaries are shown, and then `...`. A stateful schedule is described as it is
+    before a rule acts. With more than 65,536 steps, the peak and the floor are searched on a grid
+    that is refined around the best point. Where two pieces of a chain do not meet, both values are
+    shown.
 
     Args:
       schedule: a schedule, stateful or not, or a function of the step.
-      total_steps: where to stop, in optimizer steps; None is the end of the schedule.
+      total_steps: number of optimizer steps to describe; None: to the end of the schedule.
 
     Returns:
-      A table when printed, with the data as `rows`, `peak` and `floor`, pairs of step and value.
+      A `Description`, which prints as a table. Its data are `rows`, `peak` and `floor`, pairs of
+      step and value.
 
     Raises:
-      ValueError: it is not a schedule, or is stacked; or `total_steps` is not a length.
+      ValueError: `schedule` is not a schedule, or is stacked; or `total_steps` is not a length.
 
     Example:
       >>> describe(warmup_cosine(0.1, total_steps=100, warmup_steps=9) * reduce_on_plateau())
@@ -114,7 +116,7 @@ def _last(schedule: Schedule, total_steps: Any) -> int | None:
 
 
 def _shown(schedule: Schedule, last: int | None) -> tuple[list[int], int | None]:
-    """The steps of the rows, and the row before which some are left out."""
+    """Return the steps of the rows, and the row before which boundaries are left out."""
     most, until = (FEW, LAST) if last is None else (MOST, last)
     edges = list(itertools.islice(boundaries(schedule, until), most + 1))
     shown = {0}.union(*((edge - 1, edge) for edge in edges[:most]))
@@ -128,13 +130,13 @@ def _rows(schedule: Schedule, steps: Any) -> tuple[Row, ...]:
 
 
 def _grid(last: int, steps: list[int]) -> np.ndarray:
-    """The first steps one by one, then ever fewer; and those of the rows."""
+    """Return a grid: the first steps one by one, then fewer; and the steps of the rows."""
     thin = [np.linspace(0, last, POINTS), np.geomspace(1, 1 + last, POINTS) - 1]
     return np.unique(np.concatenate([np.arange(min(last, POINTS)), *thin, steps]).astype(np.int64))
 
 
 def _extreme(schedule: Schedule, best: Callable[..., Any], grid: np.ndarray) -> Row:
-    """The best of a grid, and of finer ones around it until they have every step."""
+    """Return the best point of a grid, refined around it until every step is included."""
     while True:
         values = values_at(schedule, grid)
         at = int(best(values))

@@ -1,4 +1,4 @@
-"""A schedule as a notebook shows it."""
+"""The display of a schedule in a notebook."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jaxsched._core._writing import Written
 from jaxsched._look._curve import drawn, labelled
 from jaxsched._look._svg import svg
 
-MOST = 7  # members of a stack that are drawn
+MOST = 7  # largest number of members of a stack to draw
 
 
 def page(schedule: Any) -> str | None:
-    """The picture and the expression, or None where there is no picture: then the text is shown.
+    """Return HTML with a picture and the expression, or None to show the text alone.
 
-    A picture is no reason to fail: not for a schedule of tracers, or for somebody's function that
+    A picture must never raise, for example for a schedule of tracers or a user's function that
     raises.
     """
     try:
@@ -29,5 +29,5 @@ def page(schedule: Any) -> str | None:
     return f"<div>{picture}<br>{more}<code>{html.escape(repr(schedule))}</code></div>"
 
 
-# A notebook asks for this method. What is shown needs pictures, of which the classes know nothing.
+# Notebooks call this method. It is set here, because the base classes do not know about pictures.
 Written._repr_html_ = page

@@ -1,4 +1,4 @@
-"""The pen of papers: `plot`, by matplotlib."""
+"""`plot`: drawing with matplotlib."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ def plot(
     name: str = "learning rate",
     axes: Any = None,
 ) -> Any:
-    """Draw schedules over the steps: with the pieces of a chain, every boundary and restart.
+    """Plots schedules over the steps, with pieces, boundaries, restarts and rule events.
 
-    A boundary is a dot, a restart a triangle that points up, what a rule did one that points down.
-    A stateful schedule is drawn as it is until something acts; with metrics, as `simulate` has it.
+    A boundary is a dot. A restart is a triangle that points up, and an event of a rule is a
+    triangle that points down. Without metrics, a stateful schedule is drawn as it is before a rule
+    acts. With metrics, it is simulated, see `simulate`.
 
     Args:
-      schedules: a schedule, stateful or not, or a function of the step; a list of them, or a dict
-        by label, is drawn in one panel.
-      path: the file to write, PNG, SVG, PDF by its name.
-      total_steps: how far, in optimizer steps; None is to the end of the longest, or a few cycles
-        of what never ends.
-      log: whether values lie in equal ratios.
-      metrics: what the rules hear, see `simulate`; drawn in a panel below. What is observed after
-        `total_steps` is left out.
-      trigger_at: the step of `trigger(opt_state)`, for an `until`.
+      schedules: a schedule, stateful or not, or a function of the step. A list, or a dict by label,
+        is drawn in one panel.
+      path: file to write; PNG, SVG or PDF, according to its name.
+      total_steps: number of optimizer steps to draw. None: to the longest end, or for a few cycles
+        of an unbounded schedule.
+      log: whether the axis of values is logarithmic.
+      metrics: metrics for the rules, see `simulate`; drawn in a panel below. Observations after
+        `total_steps` are left out.
+      trigger_at: step of `trigger(opt_state)`, for an `until`.
       beside: other hyperparameters by name, each in a panel of its own below.
-      name: of the hyperparameter.
-      axes: where to draw the one panel, of matplotlib, instead of in a figure.
+      name: name of the hyperparameter.
+      axes: matplotlib axes for a single panel; None: a new figure.
 
     Returns:
-      The figure of matplotlib, which the extra `train` installs.
+      The matplotlib figure. The extra `train` installs matplotlib.
 
     Raises:
-      ValueError: there is nothing to draw, or more than one panel on `axes`; or as `simulate`.
+      ValueError: there is nothing to draw; there is more than one panel for `axes`; or as for
+        `simulate`.
 
     Example:
       >>> rate, momentum = one_cycle(0.1, total_steps=100), one_cycle_momentum(total_steps=100)
@@ -90,7 +92,7 @@ def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
             raise ValueError(refuse("plot", "axes", f"be None to draw {count} panels", axes))
         return [axes]
     heights = [3.2] * rows + [1.6] * (count - rows)
-    # Not `pyplot`: no window, no backend, nothing to close.
+    # Not `pyplot`, which would open a window and need a backend.
     figure = extra("matplotlib.figure").Figure(
         figsize=(8, 0.8 + sum(heights)), layout="constrained"
     )
@@ -116,7 +118,7 @@ def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
 
 
 def _phases(panel: Any, curve: Curve) -> None:
-    """Every other piece shaded, and their names where there is room."""
+    """Shade every other piece, and write their names where there is room."""
     total = max(int(curve.steps[-1]), 1)
     for n, (start, end, name) in enumerate(curve.phases if len(curve.phases) <= MANY else ()):
         panel.axvspan(start, end, color=GREY, alpha=0.12 * (n % 2), lw=0)
@@ -155,7 +157,7 @@ def _framed(panel: Any) -> None:
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panel.get_legend_handles_labels()
-    if handles:  # above the panel, where no curve can be
+    if handles:  # above the panel, where there are no curves
         columns = 1 if max(map(len, labels)) > 40 else 3
         panel.legend(
             handles, [cut(x, 96) for x in labels], loc="lower left", bbox_to_anchor=(0, 1.02),

@@ -1,4 +1,4 @@
-"""A figure of matplotlib as a file, written whole or not at all."""
+"""Writing a matplotlib figure to a file, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxsched._core._files import written
 
 
 def saved(figure: Any, path: str | Path) -> None:
-    """Write a figure in the format that the name of the file says; without one it is a PNG."""
+    """Write a figure in the format of the file's suffix; without a suffix, as PNG."""
     path = Path(path)
     path = path if path.suffix else path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)

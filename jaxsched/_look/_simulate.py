@@ -1,4 +1,4 @@
-"""What a stateful schedule would have made of given metrics, without training anything."""
+"""Simulation of a stateful schedule with given metrics, without training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Metrics = Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]
 
 
 class Simulated(NamedTuple):
-    """What `simulate` returns; all arrays are over the steps."""
+    """The result of `simulate`; all arrays are over the steps."""
 
     values: jax.Array  # float32: the value that each update used
-    events: dict[str, jax.Array]  # int32: how often each event had happened by then
+    events: dict[str, jax.Array]  # int32: running counts; each increase marks one event
 
 
 def simulate(
@@ -39,25 +39,25 @@ def simulate(
     total_steps: int | None = None,
     trigger_at: ArrayLike | None = None,
 ) -> Simulated:
-    """What a schedule is worth at each step of a run that measures these metrics.
+    """Computes the values and the rule events of a schedule for given metrics, without training.
 
-    So a patience can be chosen on the losses of a run that is over. The rules see no gradients: one
-    that learns from them stays as it began, and a gradient norm is given as a metric.
+    For example, a patience can be chosen on the losses of a finished run. Rules receive no
+    gradients: a rule that needs them keeps its initial value. Pass a gradient norm as a metric.
 
     Args:
       schedule: a schedule, stateful or not.
-      metrics: by name, an array of one observation for each step; or `(steps, values)`, each value
-        heard by the update of its step, such as a validation loss after every 44 steps:
+      metrics: by name, an array with one observation per step; or `(steps, values)`, where the
+        update of each step receives its value. For a validation loss after every 44 steps, pass
         `{"value": (44 * np.arange(1, 11), losses)}`.
-      total_steps: how many steps; None is as far as the metrics go, or else the schedule.
-      trigger_at: the step before which `trigger(opt_state)` is called, for an `until`.
+      total_steps: number of steps. None: as far as the metrics, or else the schedule, go.
+      trigger_at: step before which `trigger(opt_state)` is called, for an `until`.
 
     Returns:
-      The values, and the counts of cuts, raises and what else has happened.
+      The values, and the running counts of cuts, raises and other events.
 
     Raises:
-      ValueError: a rule listens to a metric that is not given, or nothing to one that is; there is
-        nothing to say how many steps; or an observation lies outside of them.
+      ValueError: a rule listens to a metric that is not given; a metric is given that no rule
+        listens to; the number of steps is not known; or an observation lies outside of them.
 
     Example:
       >>> rate = constant(1.0) * reduce_on_plateau(patience=2, factor=0.5)
@@ -70,62 +70,62 @@ def simulate(
     require_heard("simulate", [rate], told)
     missing = sorted(_names(rate) - told.keys())
     names = ", ".join(map(repr, missing))
-    require(not missing, f"`simulate(metrics=...)` has no {names}, to which `{rate}` listens.")
+    require(not missing, f"`simulate(metrics=...)` needs {names}, which `{rate}` listens to.")
     require_until("simulate", [rate], trigger_at)
     total = _total(rate, told, total_steps)
     rows = {name: _spread(name, *pair(name, x), total) for name, x in told.items()}
     when = LAST if trigger_at is None else trigger_at
-    # A few steps more, in which nothing is heard: so each number of steps is no other program.
+    # Padded with steps without observations, so that any number of steps uses the same program.
     steps = np.arange(size(total), dtype=np.int32)
     found = _run(rate, rows, jnp.asarray(when, jnp.int32), steps)
     return jax.tree.map(lambda x: shortened(x, total), found)
 
 
 def later(rate: Any) -> list[Schedule]:
-    """The schedules in it that begin when they are triggered."""
+    """Return the schedules that begin when they are triggered."""
     rules = rate.rules if isinstance(rate, Stateful) else ()
     return [rule._later for rule in rules if rule._later is not None]
 
 
 def has_until(rate: Any) -> bool:
-    """Is there something to be triggered?"""
+    """Return whether there is anything to trigger."""
     return bool(later(rate))
 
 
 def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:
-    """Raise if there is nothing to be triggered."""
+    """Raise if there is nothing to trigger."""
     shown = ", ".join(f"`{rate}`" for rate in rates)
     require(
         trigger_at is None or any(map(has_until, rates)),
-        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` to be triggered in {shown}.",
+        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` to trigger in {shown}.",
     )
 
 
 def heard(rate: Any, metrics: Metrics) -> Metrics:
-    """Those of the metrics to which a schedule listens."""
+    """Return the metrics that a schedule listens to."""
     names = _names(rate)
     return {name: x for name, x in metrics.items() if name in names}
 
 
 def require_heard(call: str, rates: Sequence[Any], metrics: Metrics) -> None:
-    """Raise if nobody listens to a metric."""
+    """Raise if no schedule listens to a metric."""
     said: Any = metrics
     must = "be a dict, such as `{'value': losses}`"
     require(isinstance(said, Mapping), refuse(call, "metrics", must, said))
     strange = sorted(metrics.keys() - set().union(*map(_names, rates)))
     names = ", ".join(map(repr, strange))
     shown = ", ".join(f"`{rate}`" for rate in rates)
-    require(not strange, f"`{call}(metrics=...)` has {names}, to which nothing listens in {shown}.")
+    require(not strange, f"`{call}(metrics=...)` has {names}, which no rule in {shown} listens to.")
 
 
 def before(metrics: Metrics, total: int) -> Metrics:
-    """What is observed before a step."""
+    """Return the observations before a step."""
     pairs = {name: pair(name, x) for name, x in metrics.items()}
     return {name: (at[at < total], values[at < total]) for name, (at, values) in pairs.items()}
 
 
 def metrics_end(metrics: Metrics) -> int:
-    """The number of steps that metrics speak of."""
+    """Return the number of steps that metrics cover."""
     ends = [at.max() + 1 for name, x in metrics.items() if (at := pair(name, x)[0]).size]
     return int(max(ends, default=0))
 
@@ -134,7 +134,7 @@ def metrics_end(metrics: Metrics) -> int:
 def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simulated:
     if isinstance(rate, Schedule):
         return Simulated(rate(steps), {})
-    nothing = jnp.zeros(())  # in the place of parameters and gradients
+    nothing = jnp.zeros(())  # in place of parameters and gradients
 
     def step(state: Any, now: Any) -> Any:
         t, observed = now
@@ -152,14 +152,14 @@ def _run(rate: Any, rows: Any, trigger_at: jax.Array, steps: jax.Array) -> Simul
 
 
 def pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of a metric and its values."""
+    """Return the steps of a metric and its values."""
     steps, values = x if isinstance(x, tuple) else (np.arange(np.size(x)), x)
     steps, values = np.asarray(steps), np.asarray(values, np.float32)
     require(
         values.ndim == 1 and steps.shape == values.shape and steps.dtype.kind in "iu",
-        "`simulate(metrics=...)` takes an array over the steps, or a tuple `(steps, values)` with "
-        f"integer steps and as many values, got {steps.dtype}{list(steps.shape)} and "
-        f"{list(values.shape)} of them for {name!r}.",
+        "`simulate(metrics=...)` takes an array over the steps, or a tuple `(steps, values)` of "
+        f"integer steps and equally many values, got {steps.dtype}{list(steps.shape)} and "
+        f"{list(values.shape)} for {name!r}.",
     )
     return steps, values
 
@@ -170,21 +170,21 @@ def _total(rate: Any, told: Metrics, total_steps: int | None) -> int:
     end = metrics_end(told) or still(rate).steps
     require(
         bool(end),
-        "`simulate(total_steps=...)` must be given: neither metrics nor an end of the schedule say "
-        f"how many steps there are, in `{rate}`.",
+        "`simulate(total_steps=...)` must be given, because neither the metrics nor the schedule "
+        f"`{rate}` have an end.",
     )
     return int(known(end))
 
 
 def _names(rate: Any) -> set[str]:
-    """The metrics to which a schedule listens."""
+    """Return the metrics that a schedule listens to."""
     return listened(jax.eval_shape(rate.init)) if isinstance(rate, Stateful) else set()
 
 
 def _spread(
     name: str, steps: np.ndarray, values: np.ndarray, total: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A metric at every step, and where there is one."""
+    """Return a metric at every step, and whether there is an observation."""
     require(
         np.unique(steps).size == steps.size and ((steps >= 0) & (steps < total)).all(),
         f"`simulate(metrics=...)`: the steps of {name!r} must differ and lie in [0, {total}).",

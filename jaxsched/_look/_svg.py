@@ -1,4 +1,4 @@
-"""The pen of a notebook and of the web: SVG, in the colours of the page around it."""
+"""Drawing as SVG, for notebooks and web pages, in the colours of the surrounding page."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxsched._look._colours import EVENTS, GREEN, SERIES
 from jaxsched._look._curve import MANY, Curve, cut
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
-LINE, LETTER = 18, 6.2  # pixels: the height of a legend's line, the width of a letter, about
-LONGEST = 300  # letters of a label
+LINE, LETTER = 18, 6.2  # pixels: the height of a legend line, the approximate width of a letter
+LONGEST = 300  # characters of a label
 FONT = "font-family:system-ui,sans-serif;font-size:11px"
 
 
 class Box:
-    """The panel: where numbers lie in pixels."""
+    """A panel: converts positions on the axes to pixels."""
 
     def __init__(self, x: Axis, y: Axis, width: int, height: int) -> None:
         self.x, self.y, self.width, self.height = x, y, width, height
@@ -43,14 +43,14 @@ def svg(
     log: bool = False,
     page: bool = True,
 ) -> str:
-    """Curves over the steps.
+    """Return curves over the steps as SVG.
 
     Args:
-      curves: what to draw.
-      width: in pixels.
-      height: in pixels, without the legend.
-      log: whether values lie in equal ratios.
-      page: whether it stands in a page, whose colours it takes; else on white.
+      curves: curves to draw.
+      width: width in pixels.
+      height: height in pixels, without the legend.
+      log: whether the axis of values is logarithmic.
+      page: whether to use the colours of the surrounding page; otherwise the background is white.
     """
     total = max(int(c.steps[-1]) for c in curves)
     box = Box(along(total), upright([c.values for c in curves], log), width, height)
@@ -89,7 +89,7 @@ def _grid(box: Box) -> Iterator[str]:
 
 
 def _phases(box: Box, curve: Curve) -> Iterator[str]:
-    """Every other piece shaded, and their names where there is room."""
+    """Shade every other piece, and write their names where there is room."""
     if len(curve.phases) > MANY:
         return
     top, bottom = float(box.down(1)), float(box.down(0))
@@ -126,13 +126,13 @@ def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
 
 
 def _runs(there: np.ndarray) -> list[np.ndarray]:
-    """The stretches without a gap."""
+    """Return the stretches without a gap."""
     found = np.flatnonzero(there)
     return np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
 
 
 def _mark(box: Box, step: int, value: float, colour: str, curve: Curve) -> str:
-    """A boundary is a dot; a restart a triangle that points up."""
+    """Return the mark of a boundary: a dot, or for a restart a triangle that points up."""
     x, y = box.at(step), float(box.down(box.y(np.asarray(value))))
     if not np.isfinite(y):
         return ""
@@ -146,7 +146,7 @@ def _mark(box: Box, step: int, value: float, colour: str, curve: Curve) -> str:
 
 
 def _event(box: Box, step: int, name: str, curve: Curve, colour: str) -> str:
-    """What a rule did: a triangle that points down, at the curve."""
+    """Return the mark of a rule event: a triangle that points down to the curve."""
     x, y = box.at(step), float(box.down(box.y(curve.at(np.asarray(step))))) - 1
     if not np.isfinite(y):
         return ""

@@ -1,4 +1,4 @@
-"""The pen of a terminal: curves in Braille, whose cells have two by four dots each."""
+"""Drawing in a terminal, with Braille characters of two by four dots each."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from jaxsched._look._curve import Curve
 
 BLANK = 0x2800
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # by row and column
-# The colours of `_colours.py`, of the 256 of a terminal.
+# The colours of `_colours.py` among the 256 terminal colours.
 ANSI = (32, 166, 35, 175, 214, 74, 244)
 
 
 def draw(
     curves: Sequence[Curve], *, width: int, height: int, log: bool = False, colour: bool = False
 ) -> str:
-    """Curves over the steps, as lines of text.
+    """Return curves over the steps as lines of text.
 
     Args:
-      curves: what to draw.
-      width: of all, in letters.
-      height: of the panel, in lines.
-      log: whether values lie in equal ratios.
-      colour: whether to write the codes of colours. Without, several curves are drawn in letters.
+      curves: curves to draw.
+      width: total width in characters.
+      height: height of the panel in lines.
+      log: whether the axis of values is logarithmic.
+      colour: whether to write colour codes. Without them, several curves are drawn as letters.
 
     Returns:
-      The panel, the numbers beside and below it, and which curve is which.
+      The panel, the tick labels beside and below it, and the legend.
     """
     total = max(int(c.steps[-1]) for c in curves)
     x, y = along(total), upright([c.values for c in curves], log)
@@ -49,7 +49,7 @@ def draw(
 
 
 def _marks(curve: Curve, x: Axis, y: Axis, columns: int, height: int) -> list[tuple[int, int, int]]:
-    """The cells that a curve passes, each with its letter of Braille."""
+    """Return the cells that a curve passes, each with its Braille character."""
     wide, high = 2 * columns, 4 * height
     across, up = thinned(curve.steps, curve.values, x, y, wide)
     across, up = across * (wide - 1), (1 - up) * (high - 1)
@@ -65,7 +65,7 @@ def _marks(curve: Curve, x: Axis, y: Axis, columns: int, height: int) -> list[tu
 
 
 def _beside(y: Axis, height: int) -> list[str]:
-    """The numbers of the rows."""
+    """Return the tick labels of the rows."""
     labels = [""] * height
     for tick in y.ticks(max(height // 3, 2)):
         labels[round(float(1 - y(np.asarray(tick))) * (height - 1))] = number(tick)
@@ -73,7 +73,7 @@ def _beside(y: Axis, height: int) -> list[str]:
 
 
 def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
-    """The axis of the steps and its numbers."""
+    """Return the axis of the steps and its tick labels."""
     line, words = ["─"] * columns, [" "] * (columns + margin + 2)
     for tick in x.ticks(max(columns // 14, 2)):
         at = round(float(x(np.asarray(tick))) * (columns - 1))
@@ -93,7 +93,7 @@ def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:
 
 
 def _what(curve: Curve) -> str:
-    """The text of a curve, and how often what happens in it."""
+    """Return the text of a curve, and the number of events in it."""
     jumps = [f"{number(a)} to {number(b)} at step {step}" for step, a, b in curve.jumps]
     said = [*curve.happened.values(), *(f"jumps from {jump}" for jump in jumps)]
     return curve.label + (f"   ({', '.join(said)})" if said else "")

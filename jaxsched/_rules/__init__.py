@@ -1,1 +1,1 @@
-"""Rules: what reacts to the run. Each is a small state machine in a file of its own."""
+"""Rules: stateful schedules that respond to metrics. Each rule has a file of its own."""

@@ -1,4 +1,4 @@
-"""When is a metric better? Beyond the best so far by a margin, on the side that the mode says."""
+"""Comparison of a metric with the best so far, and the cut that respects a floor."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ROUNDING = 1e-6
 def lowered(
     scale: jax.Array, factor: ArrayLike, floor: ArrayLike, cuts: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A scale that was cut, and whether that lowers it: at its floor no cut does."""
+    """Return the scale after a cut, and whether the cut lowers it: at the floor it does not."""
     least = real(floor)
     lower = scale * real(factor)
-    # In float32 0.1 * 0.1 is a hair above 0.01, and would be cut once more.
+    # In float32, 0.1 * 0.1 is slightly above 0.01, so a scale at its floor would be cut again.
     lower = jnp.where(lower <= least * (1 + _ROUNDING), least, lower)
     return lower, cuts & (lower < scale)
 
@@ -26,6 +26,9 @@ def lowered(
 def beyond(
     metric: jax.Array, best: jax.Array, mode: str, rtol: ArrayLike, atol: ArrayLike
 ) -> jax.Array:
-    """Is it beyond `best` by rtol * |best| + atol? From |best|, it is right below zero too."""
+    """Return whether `metric` beats `best` by more than rtol * |best| + atol.
+
+    The margin uses |best|, so that it has the right sign for negative metrics too.
+    """
     margin = saturated(real(rtol) * jnp.abs(best) + real(atol))
     return metric < best - margin if mode == "min" else metric > best + margin

@@ -1,4 +1,4 @@
-"""Events: how often what has happened, of all that counts it."""
+"""Event counts: the cuts, raises, spikes and other events recorded in a state."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# The fields that count what has happened.
+# The fields of states that count events.
 EVENTS = ("cuts", "raises", "spikes", "skips", "restores", "snapshots", "mixed")
 
 
 def counts(tree: Any) -> dict[str, jax.Array]:
-    """How often what has happened, of all that counts it together."""
+    """Return each event count, summed over all parts of a state that have it."""
     found: dict[str, jax.Array] = {}
     for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = getattr(path[-1], "name", None) if path else None

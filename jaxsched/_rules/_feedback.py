@@ -1,4 +1,4 @@
-"""Feedback: a rule of one's own, which is a state, what a metric makes of it, and a factor."""
+"""Feedback: a rule written as two functions, one that updates a state and one that reads it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from jaxsched._rules._rule import Axis, Listener, Rule, listening
 
 
 class FeedbackState(NamedTuple):
-    """What a rule made by `feedback` remembers."""
+    """The state of a rule made by `feedback`."""
 
-    memory: Any  # what its `react` gives, in the shapes and dtypes of `init_state`
-    cuts: jax.Array = initially(0)  # how often its factor fell
-    raises: jax.Array = initially(0)  # how often it rose
+    memory: Any  # the last result of `react`, in the shapes and dtypes of `init_state`
+    cuts: jax.Array = initially(0)  # how often the factor fell
+    raises: jax.Array = initially(0)  # how often the factor rose
 
 
 class Feedback(Listener):
-    """factor(memory), where memory = function(memory, metric) at every metric."""
+    """factor(memory), where memory = function(memory, metric) for every metric."""
 
     function: Callable[[Any, jax.Array], Any] = choice_field(kw_only=False)
     init_state: Any = tree_field(default=1.0)
@@ -60,29 +60,29 @@ def feedback(
     metric: str = "value",
     axis_name: Axis = None,
 ) -> Rule:
-    """A rule of your own: what a metric makes of a state, and what factor the state is worth.
+    """A custom rule, defined by a function that updates a state from each metric.
 
-        at every metric: state = react(state, metric)
-        value          : factor(state)
+        for every metric: state = react(state, metric)
+        value           : factor(state)
 
-    An update that saw no metric changes nothing, and neither does a metric that is NaN or infinite,
-    nor one of which `react` makes such a state. The new state acts in the very update that sees
-    the metric. That its factor fell or rose is counted among `events`, as of any rule.
+    An update without a metric changes nothing. A metric that is NaN or infinite is ignored, and so
+    is a new state that is not finite. A new state takes effect in the update that receives the
+    metric. Falls and rises of the factor are counted in `events`, as for any rule.
 
     Args:
-      react: a function of the state and of a metric, a scalar, that gives a state like the one it
-        was given. It is traced: choose with `jnp.where`.
-      init_state: the state at first, a number or any tree of them.
-      factor: a function of the state that gives a number; None: the state is it.
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
-        `"gradient_norm"` comes by itself in `inject` and `wrap`; see `with_gradient_norm`.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      react: a function of the state and of the metric, a scalar. It returns a new state with the
+        same structure, shapes and dtypes. It is traced, so use `jnp.where` instead of `if`.
+      init_state: the initial state, a number or any tree of numbers.
+      factor: a function of the state that returns a number. None: the state is the factor.
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`. `inject` and `wrap` provide `"gradient_norm"`; see `with_gradient_norm`.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule; its state is kept in float32 (float64 under x64), int32 and bool.
+      A stateful schedule. Its state is kept in float32 (float64 under x64), int32 and bool.
 
     Raises:
-      ValueError: one is not a function, or gives something else than it must.
+      ValueError: `react` or `factor` is not a function, or returns something of the wrong form.
 
     Example:
       >>> bold = feedback(
@@ -103,7 +103,7 @@ def feedback(
       0.0551
 
     References:
-      The rule of the example is Battiti's bold driver, 1989, without the step undone.
+      The example is the bold driver of Battiti, 1989, without undoing the step.
     """
     call = "feedback"
     require(callable(react), refuse(call, "react", "be a function", react))
@@ -120,40 +120,40 @@ def feedback(
 
 
 def _require_rule(rule: Feedback) -> None:
-    """Raise unless the functions of a rule give what they must."""
+    """Raise unless the functions of a rule return values of the right form."""
     memory = _memory(rule.init_state)
     found = _traced("react", rule.function, memory, jax.eval_shape(lambda: real(0.0)))
-    must = f"give a state like the one it is given, {shown(memory)}"
+    must = f"return a state like its argument, {shown(memory)}"
     require(fits(found, memory), refuse("feedback", "react", must, shown(found)))
     value = memory if rule.factor is None else _traced("factor", rule.factor, memory)
     number = jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
     number = number and breadth(value) < OTHER
-    remedy = "" if rule.factor else "Say what the state is worth: `factor=lambda state: ...`."
-    require(number, refuse("feedback", "factor", "give a number", shown(value), remedy))
+    remedy = "" if rule.factor else "Compute it from the state: `factor=lambda state: ...`."
+    require(number, refuse("feedback", "factor", "return a number", shown(value), remedy))
 
 
 def _memory(init_state: Any) -> Any:
-    """The shapes of the state, or an error if it is none, or not finite."""
+    """Return the shapes of the state, or raise if it holds no numbers or non-finite ones."""
     try:
         memory = jax.eval_shape(lambda: fresh(init_state))
         known = [x for x in jax.tree.leaves(init_state) if not isinstance(x, Tracer)]
         finite = all(bool(jnp.all(jnp.isfinite(x))) for x in known)
         whole = all(breadth(x) < OTHER for x in jax.tree.leaves(memory))
     except (TypeError, ValueError, OverflowError) as error:
-        must = "be a number or a tree of them"
+        must = "be a number or a tree of numbers"
         raise ValueError(refuse("feedback", "init_state", must, init_state)) from error
-    must, remedy = "be of finite real numbers", "For a best loss begin with 1e9, or a flag."
+    must, remedy = "hold finite real numbers", "For a best loss, start with 1e9, or use a flag."
     require(finite and whole, refuse("feedback", "init_state", must, init_state, remedy))
     return memory
 
 
 def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives when it is traced, or why it cannot be."""
+    """Return the shapes of a function's result, or raise with the reason why tracing failed."""
     try:
         return jax.eval_shape(function, *arguments)
-    except Exception as error:  # whatever somebody's function makes of its arguments
+    except Exception as error:  # a user's function may raise anything
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         branches = isinstance(error, jax.errors.ConcretizationTypeError)
-        remedy = "Choose with `jnp.where`, not with `if`." if branches else reason
-        must = "be a function of " + ("the state and a metric" if argument == "react" else "it")
+        remedy = "Use `jnp.where` instead of `if`." if branches else reason
+        must = "be a function of the state" + (" and a metric" if argument == "react" else "")
         raise ValueError(refuse("feedback", argument, must, function, remedy)) from error

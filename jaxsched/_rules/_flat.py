@@ -1,16 +1,16 @@
-"""Reduce when flat: the rate is cut when a noisy metric has surely stopped getting better.
+"""Reduce when flat: cuts the learning rate when a statistical test finds a noisy metric flat.
 
-Of the means of the latest blocks of observations, a line by least squares has the slope b and the
-standard error e (less is better; of a metric of which more is, the signs are turned):
+A line is fitted by least squares to the means of the latest blocks of observations. It has the
+slope b and the standard error e. (Lower is better; with mode="max" the signs are reversed.)
 
-    flat:       b - sigmas * e >= -margin    it surely gets better by less than the margin
-    improving:  b + sigmas * e < 0           it surely gets better
+    flat:       b - sigmas * e >= -margin    the metric improves by less than the margin
+    improving:  b + sigmas * e < 0           the metric improves
     undecided:  neither                      wait
 
-"Not surely improving" is not "flat": where the noise is too strong for the blocks that there are,
-a test for improvement alone would cut a run that improves. Waiting makes it sharper: after as many
-undecided answers in a row as there are blocks, neighbours are merged and blocks get twice as long,
-so that the error of the slope falls to about a third.
+"Not improving" is not the same as "flat". If the noise is too strong for the number of blocks, a
+test for improvement alone would cut a run that improves. Waiting makes the test sharper: after
+`blocks` undecided answers in a row, neighbouring blocks are merged and blocks get twice as long.
+The standard error of the slope then falls to about a third.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ UNDECIDED, IMPROVING, FLAT = 0, 1, 2
 
 
 def _even(call: str, /, **argument: Any) -> int:
-    """The number of blocks, checked."""
+    """Return the number of blocks, checked."""
     ((name, value),) = argument.items()
     n = length(call, **argument, least=8)
-    must = "be an even int: an array has that length"
+    must = "be an even int, because it is the length of an array"
     require(isinstance(n, int) and n % 2 == 0, refuse(call, name, must, value))
     return int(n)
 
 
 class Blocks(NamedTuple):
-    """What is remembered of the metric: the means of blocks of observations."""
+    """The means of the latest blocks of observations."""
 
     means: Ring  # of the latest blocks since the last cut
-    block: jax.Array = initially(0.0)  # the mean of the observations of the block to come
-    gathered: jax.Array = initially(0)  # how many they are
-    merged: jax.Array = initially(1)  # a block is this many times `block_size`
+    block: jax.Array = initially(0.0)  # the mean of the unfinished block
+    gathered: jax.Array = initially(0)  # observations in the unfinished block
+    merged: jax.Array = initially(1)  # blocks are this many times `block_size` long
     waited: jax.Array = initially(0)  # undecided answers in a row
 
 
 def gathered(old: Blocks, value: jax.Array, block_size: ArrayLike) -> tuple[Blocks, jax.Array]:
-    """With an observation more; does it end a block?"""
+    """Return the blocks with one more observation, and whether it completes a block."""
     count = counted(old.gathered, jnp.ones((), bool))
-    # A mean that goes along, for a sum of large ones would overflow.
+    # A running mean, because a sum of large values would overflow.
     block = old.block + (value / real(count) - old.block / real(count))
     size = jnp.maximum(_clock.read(block_size), 1)
-    # At least: a block that was begun when they were longer ends now.
+    # ">=": a block that was begun when blocks were longer ends now.
     ends = count >= jnp.minimum(size, LAST // old.merged) * old.merged
     closed = old._replace(
         means=_ring.append(old.means, block),
@@ -81,7 +81,7 @@ def gathered(old: Blocks, value: jax.Array, block_size: ArrayLike) -> tuple[Bloc
 
 
 def merged(old: Blocks) -> Blocks:
-    """Half as many blocks, each of two neighbours."""
+    """Return half as many blocks, each the mean of two neighbours."""
     return old._replace(
         means=_ring.halved(old.means),
         merged=jnp.minimum(old.merged, LAST // 2) * 2,
@@ -90,63 +90,65 @@ def merged(old: Blocks) -> Blocks:
 
 
 class FlatState(NamedTuple):
-    """What `reduce_when_flat` remembers. Every number is finite, whatever was observed."""
+    """The state of `reduce_when_flat`. Every number is finite for any observation."""
 
     latest: Blocks  # the latest blocks of observations
     scale: jax.Array = initially(1.0)  # the factor
-    answer: jax.Array = initially(UNDECIDED)  # 0 undecided, 1 improving, 2 flat, and cut
-    cooldown: jax.Array = initially(0)  # observations still to pass before one is looked at
+    answer: jax.Array = initially(UNDECIDED)  # 0 undecided, 1 improving, 2 flat (and cut)
+    cooldown: jax.Array = initially(0)  # observations still to be skipped
     cuts: jax.Array = initially(0)  # how often the scale was cut
-    spared: jax.Array = initially(0)  # cuts that found it at its floor, since it last improved
+    spared: jax.Array = initially(0)  # cuts at the floor since the metric last improved
 
     @property
     def flat(self) -> jax.Array:
-        """Was the last answer that it is flat?"""
+        """Whether the last answer was "flat"."""
         return self.answer == FLAT
 
     @property
     def improving(self) -> jax.Array:
-        """Was it that it improves?"""
+        """Whether the last answer was "improving"."""
         return self.answer == IMPROVING
 
 
 class ReduceWhenFlat(Listener):
-    """A factor, cut when a noisy metric is flat: for the loss of every minibatch.
+    """Reduces the learning rate when a noisy metric, such as the minibatch loss, is flat.
 
-        b, e: slope, and its standard error, of a line through the means of the latest blocks
+        b, e: slope and its standard error, of a line through the means of the latest blocks
         flat     : b - sigmas * e >= -(rtol * |mean| + atol) / blocks: scale * factor, start anew
         improving: b + sigmas * e < 0
         undecided: neither; after `blocks` such answers in a row, blocks get twice as long
 
-    There is an answer at the end of every block, once there are `blocks` of them; only "flat" cuts,
-    in the very update that ends the block. A metric that gets worse is flat. (mode="max": of -b.)
-    The answer is `FlatState.answer`, in `factors(opt_state)`: 0 undecided, 1 improving, 2 flat.
+    Once there are `blocks` blocks, the end of every block gives an answer. Only "flat" cuts, and
+    the cut takes effect in the update that completes the block. A metric that gets worse is flat.
+    With mode="max" the test uses -b. `factors(opt_state)` returns the state, in which
+    `FlatState.answer` is 0 (undecided), 1 (improving) or 2 (flat).
 
-    Noise so strong that no answer is sure makes it wait, never cut: with noise of a tenth of the
-    metric, about 500 observations after the last improvement at the defaults. For a few values that
-    carry little noise, such as validation losses, take `reduce_on_plateau`.
+    If the noise is too strong for a clear answer, the rule waits; it does not cut. With noise of
+    10% of the metric and the defaults, it cuts about 500 observations after the last improvement.
+    For a few values with little noise, such as validation losses, use `reduce_on_plateau`.
 
     Args:
-      mode: "min" if less is better, "max" if more is.
-      factor: what the scale is multiplied with, in (0, 1).
-      block_size: observations in a block, at least 1.
-      blocks: how many blocks the line goes through, even and at least 8. It is the length of an
-        array in the state.
-      rtol: what counts as flat: an improvement by less than this part of the metric in
-        `block_size * blocks` observations, not negative.
-      atol: the same in units of the metric, added to it, not negative; for one around zero.
-      sigmas: standard errors of the slope that are sure, > 0.
-      cooldown: observations after a cut that are not looked at.
-      min_scale: the scale never falls below, in [0, 1].
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
-        One that is NaN or infinite is ignored.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      mode: "min" if lower is better, "max" if higher is better.
+      factor: multiplier of the scale at each cut, in (0, 1).
+      block_size: observations per block, at least 1.
+      blocks: number of blocks that the line is fitted to, even and at least 8. It is the length
+        of an array in the state.
+      rtol: relative margin, not negative. An improvement by less than this fraction of the metric
+        in `block_size * blocks` observations counts as flat.
+      atol: absolute margin in units of the metric, added to the relative one, not negative. Use
+        it for a metric around zero.
+      sigmas: number of standard errors of the slope that an answer requires, > 0.
+      cooldown: observations to skip after a cut.
+      min_scale: lower limit of the scale, in [0, 1].
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`. A value that is NaN or infinite is ignored.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+      A stateful schedule whose value is the scale: float32 (float64 under x64), initially 1.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> rate = constant(0.1) * reduce_when_flat(block_size=1, blocks=8, factor=0.5)
@@ -163,7 +165,7 @@ class ReduceWhenFlat(Listener):
 
     References:
       King, Automatic Learning Rate Scheduling That Really Works, 2018, http://blog.dlib.net, cuts
-      where the slope of a line is as likely up as down; Schuirmann, 1987, for the test of
+      when the slope of a line is as likely to be up as down. Schuirmann, 1987, has the test of
       equivalence, which tells "flat" from "too noisy to tell".
     """
 
@@ -189,7 +191,7 @@ class ReduceWhenFlat(Listener):
         return chosen(state.cooldown > 0, passed, self._gather(state, seen.value))
 
     def _gather(self, state: FlatState, value: jax.Array) -> FlatState:
-        """With an observation more, and an answer if it ends a block."""
+        """Add an observation, and judge the blocks if it completes one."""
         latest, ends = gathered(state.latest, value, self.block_size)
         state = state._replace(latest=latest)
         return chosen(ends, self._judge(state), state)
@@ -198,7 +200,7 @@ class ReduceWhenFlat(Listener):
         latest = state.latest
         full = latest.means.filled >= self.blocks
         flat, improving = self._tested(latest)
-        # Once the blocks were all there and have been merged, half of them are as long.
+        # After a merge only half of the blocks are there, but each is twice as long.
         ready = full | (latest.merged > 1)
         flat, undecided = ready & flat, ready & ~flat & ~improving
         answer = jnp.where(flat, FLAT, jnp.where(ready & improving, IMPROVING, UNDECIDED))
@@ -211,12 +213,15 @@ class ReduceWhenFlat(Listener):
         return chosen(flat, self._cut(state), longer)
 
     def _tested(self, latest: Blocks) -> tuple[jax.Array, jax.Array]:
-        """Is it flat, and is it improving? The slope is in parts of the range of the means."""
+        """Return whether the metric is flat, and whether it is improving.
+
+        The slope is in fractions of the range of the means.
+        """
         means, inside = latest.means, latest.means.inside
         n, at = real(jnp.maximum(means.filled, 3)), jnp.arange(means.size, dtype=jnp.int32)
         low, high, part = parts(means)
         mean = jnp.sum(part) / n
-        # Both about their means: of neither is a large part taken off again.
+        # Both are centred, so that no large common part cancels.
         x = jnp.where(inside, real(at) - (n - 1) / 2, 0)
         y = jnp.where(inside, part - mean, 0)
         squares = n * (n * n - 1) / 12
@@ -225,7 +230,7 @@ class ReduceWhenFlat(Listener):
         error = real(self.sigmas) * jnp.sqrt(noise / squares)
         slope = slope if self.mode == "min" else -slope
         level = jnp.abs(low * (1 - mean) + high * mean)
-        # What is allowed from one block to the next.
+        # The margin from one block to the next.
         margin = (real(self.rtol) * level + real(self.atol)) * real(latest.merged) / self.blocks
         allowed = saturated(margin) * SMALL / above_zero(small(high, low))
         return slope - error >= -allowed, slope + error < 0

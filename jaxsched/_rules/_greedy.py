@@ -1,9 +1,9 @@
-"""Greedy: the rate goes up as long as a metric gets better, and down as long as it does not.
+"""Greedy: raises the learning rate while a metric improves, and lowers it while it does not.
 
     better `patience` times in a row:      scale / factor, at most max_scale
     not better `patience` times in a row:  scale * factor, at least min_scale
 
-Where nothing helps any more, at the floor, it starts over.
+After `reset_after` cuts at the floor, the rule starts over.
 """
 
 from __future__ import annotations
@@ -34,55 +34,56 @@ from jaxsched._rules._rule import Listener
 
 
 class GreedyState(NamedTuple):
-    """What `greedy` remembers. Every number is finite, whatever was observed."""
+    """The state of `greedy`. Every number is finite for any observation."""
 
     scale: jax.Array = initially(1.0)  # the factor
-    best: jax.Array = initially(0.0)  # the best metric; means nothing while `judged` is 0
-    judged: jax.Array = initially(0)  # metrics since the start that were better
-    good: jax.Array = initially(0)  # better ones in a row
-    bad: jax.Array = initially(0)  # ones in a row that were not
-    quiet: jax.Array = initially(0)  # observations still to pass before one counts
-    floored: jax.Array = initially(0)  # cuts at the floor since the scale rose last
+    best: jax.Array = initially(0.0)  # the best metric; not meaningful while `judged` is 0
+    judged: jax.Array = initially(0)  # better observations since the start
+    good: jax.Array = initially(0)  # better observations in a row
+    bad: jax.Array = initially(0)  # observations in a row that were not better
+    quiet: jax.Array = initially(0)  # observations still to be skipped
+    floored: jax.Array = initially(0)  # cuts at the floor since the scale last rose
     window: Ring | tuple[()] = ()  # the latest metrics, to be averaged
     cuts: jax.Array = initially(0)  # how often the scale fell
-    raises: jax.Array = initially(0)  # how often it rose
+    raises: jax.Array = initially(0)  # how often the scale rose
 
 
 class Greedy(Listener):
-    """A factor that rises while a metric gets better, and falls while it does not.
+    """Raises the learning rate while a metric improves, and lowers it while it does not.
 
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
         up    : scale = min(scale / factor, max_scale) after `patience` better ones in a row
         down  : scale = max(scale * factor, min_scale) after `patience` others in a row
 
-    Patience counts observations, not updates. After a move the count starts again. The move acts in
-    the very update that sees the metric.
+    Patience counts observations, not updates. After each change of the scale the count starts
+    again. The change takes effect in the update that receives the metric.
 
     Args:
-      mode: "min" if less is better, "max" if more is.
-      factor: what the scale is multiplied with or divided by, in (0, 1).
-      patience: observations in a row that move the scale; 0 is read as 1.
+      mode: "min" if lower is better, "max" if higher is better.
+      factor: multiplier of the scale at a cut and divisor at a raise, in (0, 1).
+      patience: observations in a row that change the scale; 0 is read as 1.
       rtol: relative margin, not negative.
       atol: absolute margin, not negative.
-      cooldown: observations after a move down that are not looked at.
-      warmup: observations after a move up that are not looked at.
-      min_scale: no move down goes below; if it is above 1 there is none from the start.
-      max_scale: no move up goes above, > 0.
-      min_change: a move by this or less is not made.
-      reset_after: cuts at the floor, without a rise between, after which everything starts anew
-        with the scale 1; None never does.
-      window_size: compare the mean of this many of the latest observations, at least 1; None: the
-        observation. It is the length of an array in the state.
-      nonfinite: is a NaN or infinite observation to be "ignore"d, or counted as "bad"? None is ever
-        stored.
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      cooldown: observations to skip after a cut.
+      warmup: observations to skip after a raise.
+      min_scale: lower limit of a cut, not negative. If it is above 1, no cut is made at the start.
+      max_scale: upper limit of a raise, > 0.
+      min_change: smallest change. A change of the scale by this amount or less is not made.
+      reset_after: number of cuts at the floor, without a raise between them, after which the rule
+        starts anew with the scale 1. None: never.
+      window_size: number of latest observations whose mean is compared, at least 1. It is the
+        length of an array in the state. None: each observation is compared by itself.
+      nonfinite: effect of a NaN or infinite observation: "ignore" it, or count it as "bad". It is
+        never stored.
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+      A stateful schedule whose value is the scale: float32 (float64 under x64), initially 1.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> tx = scale_by_learning_rate(constant(0.1) * greedy(patience=1, factor=0.5))
@@ -96,8 +97,8 @@ class Greedy(Listener):
       0.1
 
     References:
-      GreedyLR, 2025, https://arxiv.org/abs/2512.14527, as `transformers.GreedyLR` has it, which
-      waits for one observation more.
+      GreedyLR, 2025, https://arxiv.org/abs/2512.14527, as implemented in `transformers.GreedyLR`,
+      which waits for one more observation.
     """
 
     mode: str = choice_field(default="min", among=MODES)
@@ -115,7 +116,7 @@ class Greedy(Listener):
     nonfinite: str = choice_field(default="ignore", among=("ignore", "bad"))
 
     def start(self, params: Any) -> GreedyState:
-        # Empty if there is none: a checkpointer may not write an array of no size.
+        # Empty without a window: a checkpointer may not write an array of size 0.
         return GreedyState(window=_ring.empty(self.window_size) if self.window_size else ())
 
     def value(self, state: GreedyState, t: jax.Array) -> jax.Array:
@@ -134,12 +135,12 @@ class Greedy(Listener):
         return self.nonfinite == "bad"
 
     def _averaged(self, state: GreedyState, seen: Observation) -> tuple[GreedyState, jax.Array]:
-        """The mean of the latest metrics, this one included."""
+        """The mean of the latest metrics, including this one."""
         if self.window_size is None or not isinstance(state.window, Ring):
             return state, seen.value
         _ring.require_size(state.window, "greedy", "window_size", self.window_size)
         window = _ring.append(state.window, seen.value, seen.heard)
-        # Summed as parts of the mean, so that the sum of large metrics stays finite.
+        # Each value is divided first, so that the sum of large metrics stays finite.
         mean = jnp.sum(window.values / real(jnp.maximum(window.filled, 1)))
         return state._replace(window=window), mean
 
@@ -155,7 +156,7 @@ class Greedy(Listener):
             good=good,
             bad=bad,
         )
-        # At least: counts restored above a lowered patience still move the scale.
+        # ">=": counts restored above a lowered patience still move the scale.
         state = chosen(good >= patience, self._raised(state), state)
         return chosen(bad >= patience, self._lowered(state), state)
 

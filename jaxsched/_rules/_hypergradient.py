@@ -1,7 +1,7 @@
-"""Hypergradient: the rate goes up while consecutive gradients agree, and down when they do not.
+"""Hypergradient: raises the learning rate while consecutive gradients agree, else lowers it.
 
-The derivative of the loss in the rate of the last step is minus the product of the gradient after
-that step with the direction in which it went: descending it is descent in the rate.
+The derivative of the loss with respect to the last learning rate is minus the product of the new
+gradient with the direction of the last step. The rule descends along this derivative.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from jaxsched._rules._rule import Axis, Rule, agreed_over
 
 
 class HypergradientState(NamedTuple):
-    """What `hypergradient` remembers."""
+    """The state of `hypergradient`."""
 
     scale: jax.Array  # float: the factor
-    previous: LikeParams  # the gradient before, in the dtypes of the parameters
+    previous: LikeParams  # the previous gradient, in the dtypes of the parameters
     judged: jax.Array = initially(0)  # gradients seen so far
 
 
 class Hypergradient(Rule):
-    """A factor that learns from the gradients themselves: it needs no metric.
+    """Adapts the learning rate to the agreement of consecutive gradients; it needs no metric.
 
-        scale = scale * exp(rate * cos(gradient, gradient before))
-        scale = scale + rate * (gradient, gradient before)             with normalize=False
+        scale = scale * exp(rate * cos(gradient, previous gradient))
+        scale = scale + rate * (gradient, previous gradient)           with normalize=False
 
-    The gradients are those that reach its transform. They are raw in `inject(optax.adam,
-    learning_rate=...)` and `wrap(tx, ...)`, as they should be; behind a preconditioner with
-    momentum, as in `chain(scale_by_adam(), scale_by_learning_rate(...))`, consecutive ones always
-    agree, and the rate only rises.
+    The rule uses the gradients that reach its transform. In `inject(optax.adam,
+    learning_rate=...)` and `wrap(tx, ...)` these are the raw gradients, as they should be. Behind a
+    preconditioner with momentum, as in `chain(scale_by_adam(), scale_by_learning_rate(...))`,
+    consecutive updates always agree, and the learning rate only rises.
 
-    The state holds one copy of the gradients: as much memory as the parameters. A gradient with a
-    NaN or an infinity, or of which the product overflows, is passed over.
+    The state holds one copy of the gradients, which takes as much memory as the parameters. A
+    gradient with a NaN or an infinity, or whose product overflows, is ignored.
 
     Args:
-      rate: the step in the scale, not negative. With `normalize` it is the largest relative change
-        in a step; without, it is in units of the inverse square of a gradient.
-      normalize: use the cosine, or the product itself.
-      init_value: the scale at first, positive, between the bounds.
-      min_scale: the scale never falls below, not negative.
-      max_scale: the scale never rises above, positive.
-      axis_name: mapped axis to take the mean of the products over, under `pmap` and `shard_map`.
+      rate: step size for the scale, not negative. With `normalize` it is the largest relative
+        change per update. Without it, its unit is that of 1 / gradient**2.
+      normalize: whether to use the cosine (True) or the product itself (False).
+      init_value: initial scale, positive, between the bounds.
+      min_scale: lower limit of the scale, not negative.
+      max_scale: upper limit of the scale, positive.
+      axis_name: mapped axis over which the products are averaged, under `pmap` and `shard_map`.
 
     Returns:
       A stateful schedule whose value is the scale: float32 (float64 under x64).
 
     Raises:
-      ValueError: an argument is out of its range; or, when it is updated, there are no gradients.
+      ValueError: an argument is out of its range, or an update has no gradients.
 
     Example:
       >>> tx = inject(optax.sgd, learning_rate=0.1 * hypergradient(0.5))
@@ -78,8 +78,9 @@ class Hypergradient(Rule):
       0.2718 0.2447
 
     References:
-      Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule of plain
-      descent, and the multiplicative one, here an exponential, which its opposite undoes.
+      Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule for
+      plain descent, and the multiplicative rule. The latter is an exponential here, so that
+      opposite alignments cancel exactly.
     """
 
     rate: ArrayLike = number_field(default=0.02, within=NOT_NEGATIVE, kw_only=False)
@@ -109,8 +110,8 @@ class Hypergradient(Rule):
         gradient = seen.get("updates")
         if gradient is None or state.previous.tree is None:
             raise ValueError(
-                f"`{self}` compares gradients, and was given none: it works in an optimizer, "
-                "`inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
+                f"`{self}` compares gradients, but the update has none. Use the rule in an "
+                "optimizer, `inject(optax.sgd, learning_rate=...)` or `wrap(tx, ...)`, not alone."
             )
         alignment, usable = self._alignment(gradient, state.previous.tree)
         moved = self._moved(self.value(state, state.judged), alignment)
@@ -122,10 +123,10 @@ class Hypergradient(Rule):
         return chosen(usable, new, state)
 
     def _alignment(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
-        """The product or cosine of two gradients; is it a number?"""
+        """Return the product or the cosine of two gradients, and whether it is finite."""
         sums = jnp.stack([dot(a, b), dot(a, a), dot(b, b)])
         if self.axis_name is not None:
-            # A ratio of sums is the same whether the devices hold parts or copies.
+            # A ratio of sums is the same whether the devices hold shards or copies.
             reduced = jax.lax.psum if self.normalize else jax.lax.pmean
             sums = reduced(sums, self.axis_name)
         product, ours, theirs = sums
@@ -142,7 +143,7 @@ class Hypergradient(Rule):
         return jnp.clip(new, real(self.min_scale), real(self.max_scale))
 
     def value(self, state: HypergradientState, t: jax.Array) -> jax.Array:
-        # A state restored under other bounds is held to these.
+        # A state that was restored under other bounds is clipped to the new bounds.
         return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
 
 
@@ -154,7 +155,7 @@ def _nothing(x: Any) -> jax.Array:
 
 
 def _as_before(gradient: Any, previous: jax.Array) -> jax.Array:
-    """A gradient as it is remembered: in another dtype it may be too large."""
+    """Return a gradient in the dtype of the stored one, clipped to its largest float."""
     if jnp.issubdtype(previous.dtype, jnp.floating):
         largest = jnp.finfo(previous.dtype).max.astype(jnp.result_type(gradient))
         gradient = jnp.clip(gradient, -largest, largest)

@@ -1,9 +1,9 @@
-"""KL-adaptive: the rate keeps the step of a policy, as its KL divergence shows it, near a target.
+"""KL-adaptive: keeps the KL divergence between the old and the new policy near a target.
 
     kl > target * tolerance:      scale / down, at least min_scale
     0 < kl < target / tolerance:  scale * up, at most max_scale
 
-Between the two nothing changes.
+Between the two limits, nothing changes.
 """
 
 from __future__ import annotations
@@ -31,40 +31,41 @@ PART = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1))
 
 
 class KLAdaptiveState(NamedTuple):
-    """What `kl_adaptive` remembers. Every number is finite, whatever was observed."""
+    """The state of `kl_adaptive`. Every number is finite for any observation."""
 
     scale: jax.Array = initially(1.0)  # the factor
-    cuts: jax.Array = initially(0)  # how often it fell
-    raises: jax.Array = initially(0)  # how often it rose
+    cuts: jax.Array = initially(0)  # how often the factor fell
+    raises: jax.Array = initially(0)  # how often the factor rose
 
 
 class KlAdaptive(Listener):
-    """A factor that keeps the KL divergence between the old policy and the new near a target.
+    """Adapts the learning rate to keep the KL divergence of a policy update near a target.
 
         far :  scale = max(scale / down, min_scale)  if kl > target * tolerance
         near:  scale = min(scale * up, max_scale)    if 0 < kl < target / tolerance
 
-    A divergence of zero, or below by rounding, is that of a policy that has not moved, and counts
-    for nothing. An update without a metric changes nothing. The move acts in the very update that
-    sees it.
+    A divergence of zero (or below zero by rounding) means that the policy has not moved, and
+    changes nothing. An update without a metric changes nothing. A change of the scale takes effect
+    in the update that receives the metric.
 
     Args:
-      target: the divergence to be kept, in nats, > 0; 0.01 is usual.
-      tolerance: the band around it is from target / tolerance to target * tolerance, at least 1.
-      up: what the scale is multiplied with below the band, at least 1, which never raises it.
-      down: what it is divided by above the band, at least 1.
-      min_scale: the scale never falls below, in (0, 1].
-      max_scale: the scale never rises above, at least 1.
-      nonfinite: is a NaN or infinite divergence, which a policy gives that is broken, to "cut" as
-        one that is too large, or to be "ignore"d? None is ever stored.
-      metric: the name it listens to: `observe(opt_state, kl=...)`, `tx.update(..., kl=...)`.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      target: target divergence in nats, > 0; 0.01 is usual.
+      tolerance: width of the band around the target, from target / tolerance to target *
+        tolerance, at least 1.
+      up: multiplier of the scale below the band, at least 1. With 1 the scale never rises.
+      down: divisor of the scale above the band, at least 1.
+      min_scale: lower limit of the scale, in (0, 1].
+      max_scale: upper limit of the scale, at least 1.
+      nonfinite: effect of a NaN or infinite divergence, which a diverged policy produces: "cut"
+        as for a divergence above the band, or "ignore" it. It is never stored.
+      metric: name of the metric, as in `observe(opt_state, kl=...)` and `tx.update(..., kl=...)`.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+      A stateful schedule whose value is the scale: float32 (float64 under x64), initially 1.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> tx = scale_by_learning_rate(constant(1e-3) * kl_adaptive(0.01))
@@ -77,9 +78,10 @@ class KlAdaptive(Listener):
       0.0010
 
     References:
-      Schulman et al., Proximal Policy Optimization Algorithms, 2017, section 4, which adapts a
-      penalty so; the rate instead: `rsl_rl`'s schedule "adaptive", whose band, factors and bounds
-      (1e-5 and 1e-2 around 1e-3) these are, and `skrl`'s `KLAdaptiveLR`, which raises at zero too.
+      Schulman et al., Proximal Policy Optimization Algorithms, 2017, section 4, adapts a penalty
+      in this way. `rsl_rl` adapts the learning rate with its schedule "adaptive", which has the
+      same band, factors and bounds (1e-5 and 1e-2 around 1e-3). `KLAdaptiveLR` of `skrl` also
+      raises the learning rate at zero.
     """
 
     target: ArrayLike = number_field(within=POSITIVE, kw_only=False)
@@ -99,14 +101,14 @@ class KlAdaptive(Listener):
         return self.nonfinite == "cut"
 
     def value(self, state: KLAdaptiveState, t: jax.Array) -> jax.Array:
-        # A state restored under other bounds is held to these.
+        # A state that was restored under other bounds is clipped to the new bounds.
         return jnp.clip(state.scale, real(self.min_scale), real(self.max_scale))
 
     def react(self, state: KLAdaptiveState, seen: Observation, t: jax.Array) -> KLAdaptiveState:
         scale, kl = self.value(state, t), seen.value
         target, tolerance = real(self.target), jnp.maximum(real(self.tolerance), 1)
         far = seen.broken | (seen.heard & (kl > target * tolerance))
-        # A divergence of zero, or below by rounding, is that of a policy that has not moved yet.
+        # A divergence of zero, or below zero by rounding, means that the policy has not moved.
         near = ~far & seen.heard & (kl > 0) & (kl < target / tolerance)
         lower = jnp.maximum(scale / jnp.maximum(real(self.down), 1), real(self.min_scale))
         higher = jnp.minimum(scale * jnp.maximum(real(self.up), 1), real(self.max_scale))

@@ -1,12 +1,13 @@
-"""The mailbox: metrics on their way to the stateful schedules that listen for them.
+"""The mailbox: metrics that wait in the state until the next update reads them.
 
-`observe` posts, the next update reads and empties. What was posted between two updates is one
-observation: the mean of the finite values. The others are counted apart, for the rule to decide.
-A mailbox is a dict keyed by the metric's name, so the state alone says who listens to what.
+`observe` posts a metric; the next update reads and empties the mailbox. All values posted between
+two updates are one observation: the mean of the finite values. Non-finite values are counted
+separately, and the rule decides about them. A mailbox is a dict keyed by the metric's name, so the
+state alone says which metrics are listened to.
 
-A metric that never arrives, and one that arrives by both ways, would go wrong in silence. Therefore
-a mailbox also counts the updates that heard something, those since then that did not, and those in
-which a metric was observed and given to `update` as well.
+Two mistakes would go unnoticed: a metric that never arrives, and a metric that arrives both by
+`observe` and by `update`. Therefore a mailbox also counts the updates that read a metric, the
+updates since then that did not, and the updates that received a metric in both ways.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from jaxsched._rules import _metric_names
 
 
 class Mail(NamedTuple):
-    """What was posted since the last update, and what became of earlier mail."""
+    """The metrics posted since the last update, and counts of earlier ones."""
 
     total: jax.Array  # float: the sum of the finite values
-    finite: jax.Array  # int32: how many there were
-    nonfinite: jax.Array  # int32: how many were NaN or infinite
-    observed: jax.Array  # int32: how many of them came by `observe`
+    finite: jax.Array  # int32: how many values were finite
+    nonfinite: jax.Array  # int32: how many values were NaN or infinite
+    observed: jax.Array  # int32: how many of all values came by `observe`
     heard: jax.Array  # int32: updates that read a metric
-    silent: jax.Array  # int32: updates since the last of these, or since the start
-    mixed: jax.Array  # int32: updates that were given what had been observed already
+    silent: jax.Array  # int32: updates since the last that read a metric, or since the start
+    mixed: jax.Array  # int32: updates that received a metric that was also observed
 
 
 class Observation(NamedTuple):
-    """What a rule reads."""
+    """One observation of a metric, as a rule receives it."""
 
     value: jax.Array  # float: the mean of the finite values, 0 if there were none
-    heard: jax.Array  # bool: were there any?
-    broken: jax.Array  # bool: was any value NaN or infinite?
+    heard: jax.Array  # bool: whether any value was finite
+    broken: jax.Array  # bool: whether any value was NaN or infinite
 
 
 Mailbox = dict[str, Mail]
@@ -57,7 +58,7 @@ def empty(metric: str) -> Mailbox:
 
 
 def emptied(mailbox: Mailbox, axis_name: Axis) -> Mailbox:
-    """The mailbox after an update has read it; over `axis_name`, the same one on every device."""
+    """Return the mailbox after an update has read it; with `axis_name`, equal on all devices."""
     return {name: _read(mail, axis_name) for name, mail in mailbox.items()}
 
 
@@ -67,7 +68,7 @@ def _read(mail: Mail, axis_name: Axis) -> Mail:
         posted, observed = jax.lax.psum((posted, observed), axis_name)
     shape, some = mail.finite.shape, posted > 0
 
-    def none() -> jax.Array:  # a buffer of its own: a donated one may stand in one place only
+    def none() -> jax.Array:  # separate buffers: a donated buffer may be used only once
         return jnp.zeros(shape, jnp.int32)
 
     return Mail(
@@ -82,7 +83,7 @@ def _read(mail: Mail, axis_name: Axis) -> Mail:
 
 
 def post(mailbox: Mailbox, metrics: dict[str, Any]) -> Mailbox:
-    """The mailbox with those of an update's arguments that it is for."""
+    """Return the mailbox with the metrics of an update that it listens to."""
     _metric_names.require_known(mailbox, metrics)
     return {
         name: _given(name, mail, metrics[name]) if metrics.get(name) is not None else mail
@@ -94,17 +95,17 @@ def _given(name: str, mail: Mail, value: ArrayLike) -> Mail:
     twice = mail.observed > 0
     if not isinstance(twice, Tracer) and bool(jnp.any(twice)):
         warnings.warn(
-            f"`{name}` was observed by `observe(opt_state, {name}=...)` and is given to "
-            f"`update(..., {name}=...)` too, so that the rule hears the mean of both. If these are "
-            f'two losses, give one a name of its own: `reduce_on_plateau(metric="validation")` and '
-            "`observe(opt_state, validation=...)`.",
+            f"`{name}` was given to `observe(opt_state, {name}=...)` and to "
+            f"`update(..., {name}=...)`, so the rule receives the mean of both. If these are "
+            f'different losses, give one its own name: `reduce_on_plateau(metric="validation")` '
+            "and `observe(opt_state, validation=...)`.",
             stacklevel=2,
         )
     return add(name, mail, value)
 
 
 def read(mailbox: Mailbox, metric: str, axis_name: Axis) -> Observation:
-    """One observation; over `axis_name`, the same one on every device."""
+    """Return one observation; with `axis_name`, the same one on every device."""
     mail = mailbox[metric]
     total, finite, nonfinite = mail.total, mail.finite, mail.nonfinite
     if axis_name is not None:
@@ -114,7 +115,7 @@ def read(mailbox: Mailbox, metric: str, axis_name: Axis) -> Observation:
 
 
 def agreed(mail: Mail, axis_name: Axis) -> Mail:
-    """Mail that is to wait, the same on every device: the mean of all, as often as it was told."""
+    """Return waiting mail, made equal on all devices: the mean of all, and the largest counts."""
     if axis_name is None:
         return mail
     seen = read({"": mail}, "", axis_name)
@@ -124,26 +125,26 @@ def agreed(mail: Mail, axis_name: Axis) -> Mail:
 
 
 def observed(name: str, mail: Mail, value: ArrayLike) -> Mail:
-    """What was posted, and one value more that was observed."""
+    """Return the mail with one more observed value."""
     return add(name, mail, value)._replace(observed=counted(mail.observed, mail.observed >= 0))
 
 
 def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
-    """What was posted, and one value more."""
+    """Return the mail with one more value."""
     kind = None if isinstance(value, str) else jnp.result_type(value)
     require(
         kind is None or not jnp.issubdtype(kind, jnp.complexfloating),
-        f"a metric is a real number, got {name} of type {kind}. Give its absolute value: "
+        f"a metric must be a real number, got {name} of type {kind}. Give its absolute value: "
         f"`{name}=abs(x)`.",
     )
     value = real(finite_of("observe", name, value) if isinstance(value, str) else value)
     shape = mail.finite.shape
     require(
         value.shape == shape,
-        f"a metric is a scalar, got {name} of shape {value.shape}. Take its mean."
+        f"a metric must be a scalar, got {name} of shape {value.shape}. Take its mean."
         if shape == ()
         else f"the state is stacked, {shape}, and {name} has shape {value.shape}. Observe {name} "
-        f"under `jax.vmap`, or one value for all as `{name}=jnp.full({shape}, value)`.",
+        f"under `jax.vmap`, or pass one value for all as `{name}=jnp.full({shape}, value)`.",
     )
     finite = jnp.isfinite(value)
     return mail._replace(
@@ -154,5 +155,5 @@ def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
 
 
 def listened(tree: Any) -> set[str]:
-    """The metrics that somebody in a state listens to."""
+    """Return the names of the metrics that the rules and transforms in a state listen to."""
     return {path[-1].key for path, _ in found(Mail, unpacked(tree))}

@@ -1,4 +1,4 @@
-"""What a rule remembers: numbers when it is written, arrays when it is in a state."""
+"""The memory of a rule: plain numbers where it is defined, arrays in an optimizer state."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import jax.numpy as jnp
 
 from jaxsched._core._packed import LikeParams
 
-# How much a number holds: each of these more than the one before.
+# Kinds of numbers; each can hold the values of those before it.
 KINDS = (jnp.bool_, jnp.integer, jnp.floating)
 OTHER = len(KINDS)
 
 
 def initially(number: Any) -> Any:
-    """The number that a field of a state begins with. In a state it is an array."""
+    """Declares the initial value of a field of a rule's state. In the state it is an array."""
     return number
 
 
 def fresh(tree: Any) -> Any:
-    """A tree of numbers as arrays of its own: float32 (float64 under x64), int32 or bool."""
+    """Return a tree of numbers as new arrays: float32 (float64 under x64), int32 or bool."""
 
     def is_like_params(x: Any) -> bool:
         return isinstance(x, LikeParams)
@@ -39,23 +39,23 @@ def _dtype(x: Any) -> Any:
 
 
 def like(tree: Any, old: Any) -> Any:
-    """A tree in the dtypes and shapes of another."""
+    """Return a tree in the dtypes and shapes of another."""
     return jax.tree.map(lambda x, y: jnp.broadcast_to(jnp.asarray(x, y.dtype), y.shape), tree, old)
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
-    """`new` where the condition holds, else `old`, leaf by leaf: `where`, never `cond`."""
+    """Return `new` where the condition holds, else `old`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Is every number of a tree finite?"""
+    """Return whether every number of a tree is finite."""
     finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(finite)) if finite else jnp.ones((), bool)
 
 
 def fits(new: Any, old: Any) -> bool:
-    """Can a tree be held as another is, with nothing lost?"""
+    """Return whether a tree can be stored in the shapes and kinds of another without loss."""
     if jax.tree.structure(new) != jax.tree.structure(old):
         return False
     pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
@@ -63,11 +63,11 @@ def fits(new: Any, old: Any) -> bool:
 
 
 def breadth(x: Any) -> int:
-    """How much a number can hold, as a place among `KINDS`."""
+    """Return the index of a number's kind among `KINDS`."""
     dtype = jnp.result_type(x)
     return next((i for i, kind in enumerate(KINDS) if jnp.issubdtype(dtype, kind)), OTHER)
 
 
 def shown(tree: Any) -> Any:
-    """A tree as the types and shapes of what is in it."""
+    """Return a tree of the types and shapes of its leaves, for messages."""
     return jax.tree.map(lambda x: f"{jnp.result_type(x)}{[*jnp.shape(x)]}", tree)

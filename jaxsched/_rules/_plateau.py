@@ -1,9 +1,9 @@
-"""Reduce on plateau: the rate is cut when a metric has stopped getting better.
+"""Reduce on plateau: cuts the learning rate when a metric has stopped improving.
 
-    an observation is better if it is beyond the best so far by rtol * |best| + atol,
-    bad if it is not, and every `patience` bad ones in a row cut the scale by `factor`.
+    better: the observation beats the best so far by more than rtol * |best| + atol
+    bad   : any other observation; every `patience` bad ones in a row cut the scale by `factor`
 
-The margin is taken from |best|, so that it lies on the right side of a negative metric too.
+The margin uses |best|, so that it has the right sign for negative metrics too.
 """
 
 from __future__ import annotations
@@ -33,51 +33,54 @@ from jaxsched._rules._smoothing import SmoothingState, smoothed
 
 
 class PlateauState(NamedTuple):
-    """What `reduce_on_plateau` remembers. Every number is finite, whatever was observed."""
+    """The state of `reduce_on_plateau`. Every number is finite for any observation."""
 
     scale: jax.Array = initially(1.0)  # the factor
-    best: jax.Array = initially(0.0)  # the best metric; means nothing while `judged` is 0
-    judged: jax.Array = initially(0)  # metrics compared so far
-    bad: jax.Array = initially(0)  # bad ones in a row
-    cooldown: jax.Array = initially(0)  # metrics still to pass before a bad one counts
+    best: jax.Array = initially(0.0)  # the best metric; not meaningful while `judged` is 0
+    judged: jax.Array = initially(0)  # observations compared so far
+    bad: jax.Array = initially(0)  # bad observations in a row
+    cooldown: jax.Array = initially(0)  # observations to pass before a bad one counts
     cuts: jax.Array = initially(0)  # how often the scale was cut
-    spared: jax.Array = initially(0)  # cuts that found it at its floor, since a metric was better
-    smoothing: SmoothingState | tuple[()] = ()  # of the metric; empty if there is none
+    spared: jax.Array = initially(0)  # cuts at the floor since the metric last improved
+    smoothing: SmoothingState | tuple[()] = ()  # of the metric; empty without smoothing
 
 
 class ReduceOnPlateau(Listener):
-    """A factor, cut when a metric has stopped getting better.
+    """Reduces the learning rate when a metric stops improving.
 
         better:  metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
         bad   :  bad + 1, or 0 after a better one
         cut   :  scale = max(scale * factor, min_scale) when bad >= max(patience, 1)
 
-    Patience counts observations, not updates: an update that saw no metric changes nothing. The cut
-    acts in the very update that sees the metric. An absolute floor is `.clip(low)` on the product.
+    Patience counts observations, not updates. An update without a metric changes nothing. A cut
+    takes effect in the update that receives the metric. For an absolute lower limit, add
+    `.clip(low)` to the product.
 
     Args:
-      mode: "min" if less is better, "max" if more is.
-      factor: what the scale is multiplied with, in (0, 1).
-      patience: the number of bad observations in a row that cuts; 0 is read as 1.
+      mode: "min" if lower is better, "max" if higher is better.
+      factor: multiplier of the scale at each cut, in (0, 1).
+      patience: number of bad observations in a row that trigger a cut; 0 is read as 1.
       rtol: relative margin, not negative.
       atol: absolute margin, not negative.
-      cooldown: observations after a cut in which no bad one counts.
-      min_scale: the scale never falls below, in [0, 1].
-      start_after: optimizer steps before which observations are not looked at.
-      accumulation_size: compare the mean of this many observations, at least 1; None compares each.
-      ema_decay: compare a bias-corrected moving average, in [0, 1); None compares what there is.
-        Smoothing of either kind has a state of its own: `graft` restores a run that begins or
-        ceases to smooth.
-      nonfinite: what a NaN or infinite observation does: "ignore" it, count it as "bad", or
-        "reduce" now. None is ever stored.
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      cooldown: observations after a cut during which bad ones do not count.
+      min_scale: lower limit of the scale, in [0, 1].
+      start_after: number of optimizer steps before which observations are ignored.
+      accumulation_size: number of observations whose mean is compared, at least 1. None: each
+        observation is compared by itself.
+      ema_decay: decay of a bias-corrected moving average that is compared, in [0, 1). None: no
+        moving average. Both kinds of smoothing add a state of their own. To switch smoothing on or
+        off when a run is resumed, use `graft`.
+      nonfinite: effect of a NaN or infinite observation: "ignore" it, count it as "bad", or
+        "reduce" at once. It is never stored.
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+      A stateful schedule whose value is the scale: float32 (float64 under x64), initially 1.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> rate = constant(0.1) * reduce_on_plateau(patience=2, factor=0.5)
@@ -92,8 +95,8 @@ class ReduceOnPlateau(Listener):
       0.05
 
     References:
-      `optax.contrib.reduce_on_plateau`, whose words and count of patience these are;
-      `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits for one more.
+      `optax.contrib.reduce_on_plateau`, which has the same arguments and counts patience alike;
+      `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits for one more observation.
     """
 
     mode: str = choice_field(default="min", among=MODES)
@@ -136,12 +139,12 @@ class ReduceOnPlateau(Listener):
 
     def _judge(self, old: PlateauState, seen: Observation) -> PlateauState:
         beats = beyond(seen.value, old.best, self.mode, self.rtol, self.atol)
-        # A mean of which a part was NaN is none that could be better.
+        # A mean of values of which one was NaN cannot be better.
         better = seen.heard & ~seen.broken & ((old.judged == 0) | beats)
         bad_one, cooling = (seen.heard & ~better) | seen.broken, old.cooldown > 0
         event = seen.heard | seen.broken
         bad = jnp.where(bad_one & ~cooling, old.bad + 1, jnp.where(event, 0, old.bad))
-        # At least: a count restored above a lowered patience still cuts.
+        # ">=": a count restored above a lowered patience still cuts.
         cut = bad_one & (bad >= jnp.maximum(_clock.read(self.patience), 1))
         cut = (cut | (seen.broken & (self.nonfinite == "reduce"))) & ~cooling
         lower, lowers = lowered(old.scale, self.factor, self.min_scale, cut)

@@ -1,14 +1,14 @@
-"""What a rule is: three functions and a NamedTuple.
+"""The base classes of rules. A rule is three functions and a NamedTuple.
 
-    start(params)               what it remembers at first, in plain numbers
-    react(state, seen, t)       what it remembers after an update at clock time t
-    value(state, t)             what it is worth then, usually a factor
+    start(params)               the initial state, in plain numbers
+    react(state, seen, t)       the state after the update at step t
+    value(state, t)             the value at step t, usually a factor
 
-A `Rule` reacts at every update, and sees the keywords of the update. A `Listener` has a mailbox for
-one metric; it reacts where something was observed, and sees that. A metric arrives by `observe` or
-in the very update, and lies in the mailbox until an update reads it. `gradient_norm` needs no
-observing: whoever listens to it hears the norm of the gradients that reach its transform, unless
-somebody observed another.
+A `Rule` reacts at every update, and receives the keywords of the update. A `Listener` has a mailbox
+for one metric; it reacts if the metric was observed, and receives the observation. A metric arrives
+by `observe` or as a keyword of the update, and waits in the mailbox until an update reads it. The
+metric `gradient_norm` need not be observed. A rule that listens to it receives the norm of the
+gradients that reach its transform, unless another value was observed.
 """
 
 from __future__ import annotations
@@ -31,28 +31,32 @@ from jaxsched._schedules._schedule import Schedule
 GRADIENT_NORM = "gradient_norm"
 OWN_NORM = "norm_of_updates"  # how a transform hands it to its rules
 
-# What an update is given by optax, and the clock: no metric has these names.
+# The keywords that optax passes to an update, and the step. A metric cannot have these names.
 _TAKEN = ("step", "updates", "state", "params")
 
 
 class Rule(Stateful):
-    """A rule that reacts at every update. Subclass it, or `Listener`; then call `factory`."""
+    """Base class of rules that react at every update.
+
+    For a rule that responds to a metric, subclass `Listener` instead. Then call `factory` on the
+    subclass.
+    """
 
     def start(self, params: Any) -> Any:
-        """What it remembers before the first update: a NamedTuple of numbers.
+        """Returns the state before the first update: a NamedTuple of numbers.
 
-        They are held as float32 (float64 under x64), int32 or bool. `params` are those of the
-        optimizer, or None where only the structure of the state is asked for. Arrays of the shapes
-        of the parameters are put in a `states.LikeParams`, and keep their dtypes.
+        The numbers are stored as float32 (float64 under x64), int32 or bool. `params` are the
+        parameters of the optimizer, or None if only the structure of the state is needed. Put
+        arrays with the shapes of the parameters in a `states.LikeParams`; they keep their dtypes.
         """
         raise NotImplementedError
 
     def react(self, state: Any, seen: Any, t: jax.Array) -> Any:
-        """What it remembers after the update at clock time `t`."""
+        """Returns the state after the update at step `t`."""
         raise NotImplementedError
 
     def value(self, state: Any, t: jax.Array) -> jax.Array:
-        """What it is worth at clock time `t`, after the update of that time has reacted."""
+        """Returns the value at step `t`, after the rule has reacted to the update of that step."""
         raise NotImplementedError
 
     @property
@@ -64,7 +68,7 @@ class Rule(Stateful):
 
     @property
     def _is_curve(self) -> bool:
-        """Is it a whole schedule, and no factor of one?"""
+        """Whether the rule is a whole schedule, rather than a factor."""
         return False
 
     @property
@@ -73,16 +77,16 @@ class Rule(Stateful):
 
     @property
     def _axes(self) -> tuple[str, ...] | None:
-        """The mapped axes that it agrees over; None if it hears nothing that could differ."""
+        """The mapped axes that the rule averages over; None if it reads no per-device values."""
         return None
 
     @property
     def _later(self) -> Schedule | None:
-        """The schedule that begins when it is triggered, if it can be."""
+        """The schedule that begins when the rule is triggered, if it can be."""
         return None
 
     def _said(self) -> str:
-        """What it is worth, in words."""
+        """The value of the rule, in words."""
         return f"times {self}, {self._at_first():g} until it acts"
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
@@ -98,43 +102,43 @@ class Rule(Stateful):
         return self.value(state, t)
 
     def _reacted(self, state: Any, seen: Any, t: jax.Array) -> Any:
-        """What `react` returns, in the shapes and dtypes of the state."""
+        """The result of `react`, in the shapes and dtypes of the state."""
         new = self.react(state, seen, t)
-        if not fits(new, state):  # words are for what is wrong alone
+        if not fits(new, state):  # the message is built only for an error
             raise ValueError(
-                f"`react` of `{self}` must return a state like the one it is given, "
+                f"`react` of `{self}` must return a state like its argument, "
                 f"{shown(state)}, got {shown(new)}."
             )
         return like(new, state)
 
 
 class Heard(NamedTuple):
-    """The state of a rule that listens."""
+    """The state of a rule that listens to a metric."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    memory: Any  # what it remembers
+    mailbox: Mailbox  # observations since the last update
+    memory: Any  # the rule's own state
 
 
 def listened_to(call: str, /, **argument: Any) -> str:
-    """The name of a metric, checked."""
+    """Return the name of a metric, checked."""
     ((key, metric),) = argument.items()
     require(metric not in _TAKEN, refuse(call, key, "not be an argument of update", metric))
     return name(call, **argument)
 
 
 def agreed_over(call: str, /, **argument: Any) -> Axis:
-    """The mapped axis to agree over, checked."""
+    """Return the mapped axis to average over, checked."""
     ((_, axis),) = argument.items()
     return axis if axis is None or isinstance(axis, tuple) else name(call, **argument)
 
 
 class Listener(Rule):
-    """A rule that listens to one metric.
+    """Base class of rules that respond to one metric.
 
-    `react` sees an `Observation`: the mean of what was observed since the last update, and whether
-    any of it was NaN or infinite. Where nothing was observed, nothing changes, although `react` is
-    called: `seen.value` is 0 then. Nor does anything change where it returns a number that is not
-    finite.
+    `react` receives an `Observation`: the mean of the values since the last update, and whether any
+    of them was NaN or infinite. `react` is called at every update. If nothing was observed,
+    `seen.value` is 0 and the result of `react` is discarded. A result with a number that is not
+    finite is discarded too.
     """
 
     metric: str = choice_field(default="value", check=listened_to)
@@ -142,7 +146,7 @@ class Listener(Rule):
 
     @property
     def hears_nonfinite(self) -> bool:
-        """Does it react to what is NaN or infinite, too?"""
+        """Whether the rule also reacts to NaN and infinite values."""
         return False
 
     @property
@@ -158,7 +162,7 @@ class Listener(Rule):
         if not self.hears_nonfinite:
             seen = seen._replace(broken=jnp.zeros_like(seen.broken))
         new = self._reacted(memory, seen, t)
-        # A run that goes on must not be lost by one metric.
+        # One bad metric must not ruin a run.
         counts = (seen.heard | seen.broken) & all_finite(new)
         return Heard(_mailbox.emptied(mailbox, self.axis_name), chosen(counts, new, memory))
 
@@ -167,7 +171,7 @@ class Listener(Rule):
 
 
 def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
-    """The mailbox with the metric of this very update in it."""
+    """Return the mailbox with the metric of the current update in it."""
     if metric == GRADIENT_NORM and given.get(metric) is None and OWN_NORM in given:
         unheard = (mailbox[metric].finite == 0) & (mailbox[metric].nonfinite == 0)
         posted = _mailbox.add(metric, mailbox[metric], given[OWN_NORM])
@@ -176,12 +180,12 @@ def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
 
 
 def memory_of(state: Any) -> Any:
-    """What a rule remembers, without its mailbox."""
+    """Return the rule's own state, without its mailbox."""
     return state.memory if isinstance(state, Heard) else state
 
 
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
-    """What a transform listens to, and over which axis, checked."""
+    """Return the metric and the axis that a rule or transform listens to, checked."""
     return {
         "metric": listened_to(call, metric=metric),
         "axis_name": agreed_over(call, axis_name=axis_name),

@@ -1,4 +1,4 @@
-"""Smoothing of a metric before it is compared: the mean of several, a moving average, or both."""
+"""Smoothing of a metric before it is compared: a mean of several, a moving average, or both."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from jaxsched._rules._memory import initially
 
 
 class SmoothingState(NamedTuple):
-    """What is between the observations and the comparisons."""
+    """The state of the smoothing between observations and comparisons."""
 
     window_total: jax.Array = initially(0.0)  # the sum of the observations not yet compared
-    window_count: jax.Array = initially(0)  # how many they are
+    window_count: jax.Array = initially(0)  # how many observations that sum has
     average: jax.Array = initially(0.0)  # moving average, still to be divided by its weight
-    weight: jax.Array = initially(0.0)  # 1 - ema_decay**(how many there were)
+    weight: jax.Array = initially(0.0)  # 1 - ema_decay**(number of means so far)
 
 
 def smoothed(
     state: SmoothingState, seen: Observation, accumulation_size: ArrayLike, ema_decay: ArrayLike
 ) -> tuple[SmoothingState, Observation]:
-    """With an observation more; what is to be compared is heard only when the window is full."""
+    """Add an observation. The smoothed observation is heard only when the window is full."""
     total = saturated(state.window_total + jnp.where(seen.heard, seen.value, 0))
     count = state.window_count + seen.heard.astype(jnp.int32)
-    # At least: a count restored from a larger window is full at once.
+    # ">=": a count restored from a larger window is full at once.
     full = seen.heard & (count >= _clock.read(accumulation_size))
     decay, mean = real(ema_decay), total / real(jnp.maximum(count, 1))
     new = SmoothingState(

@@ -1,10 +1,10 @@
-"""Spike guard: the rate falls where a metric leaps, and climbs back in steps of the clock.
+"""Spike guard: lowers the learning rate at a spike of a metric, then raises it step by step.
 
     spike:  value > mean + sigmas * std   of the latest observations, without this one
-            drop to low = max(scale * factor, min_scale), and note the time
+            low = max(scale * factor, min_scale), and the step is recorded
     scale:  low + (1 - low) * min(steps since the spike / recover_steps, 1)
 
-The scale is a formula of the clock, so nothing is lost or gained by updates that see no metric.
+The scale is a formula of the step, so updates without a metric do not change it.
 """
 
 from __future__ import annotations
@@ -37,47 +37,48 @@ from jaxsched._rules._spikes import is_spike, require_within
 
 
 class SpikeGuardState(NamedTuple):
-    """What `spike_guard` remembers. Every number is finite, whatever was observed."""
+    """The state of `spike_guard`. Every number is finite for any observation."""
 
     window: Ring  # the latest finite observations, spikes included
     low: jax.Array = initially(1.0)  # the scale right after the last spike, 1 before the first
     since: jax.Array = initially(0)  # the step of the last spike
-    spikes: jax.Array = initially(0)  # how many there were
+    spikes: jax.Array = initially(0)  # how many spikes there were
 
 
 class SpikeGuard(Listener):
-    """A factor that falls where a metric leaps up, and climbs back to 1.
+    """Lowers the learning rate when a metric spikes, and restores it over `recover_steps`.
 
         spike:  metric > mean + sigmas * std of the last `window_size` observations before it
         drop :  low = max(scale * factor, min_scale)
         scale:  low + (1 - low) * n / recover_steps, n optimizer steps after the spike, at most 1
 
-    The drop acts in the very update that sees the spike; another on the way back drops the scale
-    from where it is. The spike is put in the window: of a metric that stays up there, no more than
-    about window_size / (sigmas**2 + 1) observations are spikes, and then it is an ordinary one.
-    Where all observations of the window are the same, any rise beyond rounding is a spike.
+    The drop takes effect in the update that receives the spike. A second spike during the recovery
+    drops the scale from its current value. Spikes enter the window too. If the metric stays at the
+    higher level, about window_size / (sigmas**2 + 1) observations at most count as spikes, and then
+    the level is normal. If all observations in the window are equal, any rise beyond rounding is a
+    spike.
 
     Args:
-      factor: what the scale is multiplied with at a spike, in (0, 1).
-      recover_steps: optimizer steps from a spike until the scale is 1 again, at least 1, which
-        lowers the update that sees the spike alone.
-      sigmas: standard deviations above the mean from which an observation is a spike, > 0.
-      window_size: how many of the latest observations are remembered, at least 2. It is the length
-        of an array in the state.
-      min_observations: how many must be remembered before one can be a spike, from 2 to
-        `window_size`; None: half of it.
-      min_scale: the scale never falls below, in [0, 1].
-      nonfinite: is a NaN or infinite observation a "spike", before `min_observations` too, or to be
-        "ignore"d? It is never put in the window.
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`;
-        `"gradient_norm"` comes by itself in `inject` and `wrap`; see `with_gradient_norm`.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      factor: multiplier of the scale at a spike, in (0, 1).
+      recover_steps: optimizer steps from a spike until the scale is 1 again, at least 1. With 1,
+        only the update that receives the spike is lowered.
+      sigmas: standard deviations above the mean at which an observation is a spike, > 0.
+      window_size: number of latest observations to store, at least 2. It is the length of an array
+        in the state.
+      min_observations: number of stored observations before one can be a spike, from 2 to
+        `window_size`. None: half of `window_size`.
+      min_scale: lower limit of the scale, in [0, 1].
+      nonfinite: effect of a NaN or infinite observation: a "spike", even before
+        `min_observations`, or "ignore" it. It never enters the window.
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`. `inject` and `wrap` provide `"gradient_norm"`; see `with_gradient_norm`.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A stateful schedule whose value is the scale: float32 (float64 under x64), 1 at first.
+      A stateful schedule whose value is the scale: float32 (float64 under x64), initially 1.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> guard = spike_guard(window_size=8, min_observations=4, recover_steps=3)
@@ -89,8 +90,8 @@ class SpikeGuard(Listener):
       0.10 0.10 0.10 0.10 0.01 0.04 0.07 0.10
 
     References:
-      The window of 128, half of it at least, and 6 deviations are those of `SkipStepOptimizer` in
-      OLMo-core and of Levanter's `skip_bad_steps`, which leave the update out.
+      `SkipStepOptimizer` of OLMo-core and `skip_bad_steps` of Levanter use the same window of 128,
+      require half of it, and use 6 deviations; they skip the update instead.
     """
 
     factor: ArrayLike = number_field(default=0.1, within=PROPER)
@@ -115,7 +116,7 @@ class SpikeGuard(Listener):
     def value(self, state: SpikeGuardState, t: jax.Array) -> jax.Array:
         steps = jnp.maximum(_clock.read(self.recover_steps), 1)
         done, left = fractions(_clock.since(t, state.since), steps)
-        # A clock that was set back is before the spike.
+        # After the step counter was set back, the spike lies in the future.
         low = jnp.where(t < state.since, 1, state.low)
         return jnp.maximum(blend(low, 1.0, left, done), real(self.min_scale))
 
@@ -125,7 +126,7 @@ class SpikeGuard(Listener):
         spike = (seen.heard & leaps) | seen.broken
         low = jnp.maximum(self.value(state, t) * real(self.factor), real(self.min_scale))
         return state._replace(
-            # With the spike, so that a level that has changed for good is the level in the end.
+            # The spike is included, so that a permanent change of level becomes normal.
             window=_ring.append(state.window, seen.value, seen.heard),
             low=jnp.where(spike, low, state.low),
             since=jnp.where(spike, t, state.since),

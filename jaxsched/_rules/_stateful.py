@@ -1,7 +1,8 @@
-"""A stateful schedule: a small state machine fed with metrics, whose value is usually a factor.
+"""Stateful schedules: state machines that respond to metrics; the value is usually a factor.
 
-It speaks optax's protocol, `init()`, `update(state, **metrics)`, `__call__(state)`, with the clock
-passed in as `step`, so that none keeps a second one. It multiplies, and nothing else:
+A stateful schedule follows optax's protocol, `init()`, `update(state, **metrics)` and
+`__call__(state)`. The step counter is passed in as `step`, so that no rule keeps a second one. It
+supports multiplication only:
 
     (warmup >> decay) * reduce_on_plateau(patience=5)
 
@@ -42,40 +43,43 @@ State = tuple[Any, ...]
 
 
 class Stateful(Written):
-    """What has a state: rules, and products of rules and schedules."""
+    """A schedule with a state: a rule, or a product of rules and schedules."""
 
     __array_ufunc__: ClassVar[None] = None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules whose states make up the state."""
+        """The rules whose states make up this state."""
         raise NotImplementedError
 
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
-        """The value at clock time `t`, from those of the rules."""
+        """The value at step `t`, from the values of the rules."""
         raise NotImplementedError
 
     def _at_first(self) -> Any:
-        """A schedule, or a number: what it is worth while nothing acts."""
+        """The schedule or number that applies while no rule acts."""
         raise NotImplementedError
 
     @property
     def _is_factor(self) -> bool:
-        """Is it made of rules alone, each worth 1 at first?"""
+        """Whether it is made of rules alone, each with the initial value 1."""
         raise NotImplementedError
 
     def init(self, params: Any = None) -> State:
-        """The state before the first update; of rules that keep gradients, from the parameters."""
+        """Returns the state before the first update.
+
+        Rules that store gradients need `params`.
+        """
         return tuple(rule._begun(params) for rule in self.rules)
 
     def update(self, state: State, *, step: ArrayLike | None = None, **metrics: Any) -> State:
-        """The state after an update at `step`, which reads `metrics` and what was observed."""
+        """Returns the state after the update at `step`, from `metrics` and observed values."""
         t = self._clock(step)
         pairs = zip(self.rules, state, strict=True)
         return tuple(rule._updated(own, metrics, t) for rule, own in pairs)
 
     def __call__(self, state: Any, *, step: ArrayLike | None = None, **_: Any) -> jax.Array:
-        """The value at `step`."""
+        """Returns the value at `step`."""
         if not isinstance(state, tuple):
             self._refuse_step()
         require_unstacked(self)
@@ -88,9 +92,9 @@ class Stateful(Written):
 
     def _refuse_step(self) -> NoReturn:
         raise ValueError(
-            f"`{self}` is stateful: it has a value in an optimizer's state, not at a step alone. "
-            "Give it to `jaxsched.scale_by_learning_rate(...)`, or to "
-            "`jaxsched.inject(optax.adam, learning_rate=...)` in place of `optax.adam(...)`."
+            f"`{self}` is stateful: its value needs an optimizer state, not only a step. "
+            "Pass it to `jaxsched.scale_by_learning_rate(...)`, or to "
+            "`jaxsched.inject(optax.adam, learning_rate=...)` instead of `optax.adam(...)`."
         )
 
     def __mul__(self, other: Any) -> Stateful:
@@ -100,13 +104,14 @@ class Stateful(Written):
         return _product(other, self)
 
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
-        """The value, held between `low` and `high`: the absolute floor under a product."""
+        """Limits the value to [`low`, `high`], for example to set a floor of a product."""
         return StatefulClip(self, *bounds("clip", low, high))
 
     def _only_multiplies(self, *_: Any, **__: Any) -> NoReturn:
         raise ValueError(
-            f"`{self}` is stateful, and only multiplies: write the schedule in parentheses first, "
-            "`(warmup >> decay) * reduce_on_plateau()`, and a floor as `.clip(low)` behind it."
+            f"`{self}` is stateful and supports multiplication only. Put the schedule in "
+            "parentheses, `(warmup >> decay) * reduce_on_plateau()`, and a floor behind the "
+            "product as `.clip(low)`."
         )
 
     __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
@@ -115,7 +120,7 @@ class Stateful(Written):
 
 
 class StatefulProduct(Stateful):
-    """The product of schedules, rules and numbers; n-ary."""
+    """The product of any number of schedules, rules and numbers."""
 
     factors: tuple[Schedule | Stateful | Number, ...]
 
@@ -145,7 +150,7 @@ class StatefulProduct(Stateful):
 
 
 class StatefulClip(Stateful):
-    """`a.clip(low, high)`; None is no bound."""
+    """`a.clip(low, high)`; None means no bound."""
 
     schedule: Stateful
     low: Number | None
@@ -173,7 +178,7 @@ class StatefulClip(Stateful):
 
 
 def at_first(x: Any) -> Any:
-    """What a schedule is worth, stateful or not, while nothing acts; of a number, itself."""
+    """Return the schedule that applies while no rule acts; a number is returned unchanged."""
     return x._at_first() if isinstance(x, Stateful) else x
 
 

@@ -1,4 +1,4 @@
-"""The schedule under its rules: what a learning rate is while nothing acts."""
+"""The schedule under its rules: the learning rate while no rule acts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from jaxsched._schedules._schedule import Schedule
 
 
 def still(x: Any) -> Schedule:
-    """The schedule that `x` is, stateful or not, while nothing acts."""
+    """Return `x` without its rules, as a schedule."""
     quiet = at_first(x)
     return quiet if isinstance(quiet, Schedule) else constant(quiet)

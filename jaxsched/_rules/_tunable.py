@@ -1,7 +1,7 @@
-"""Tunable: a schedule whose numbers are in the state, to be changed while the run goes on.
+"""Tunable: a schedule whose numbers are in the optimizer state, so that a run can change them.
 
-Code holds configuration and state holds data; this is the deliberate other way. The numbers are a
-dict, keyed by where they are in the schedule, so that a checkpoint says what they are.
+Usually the code holds configuration and the state holds data; this is a deliberate exception. The
+numbers are a dict, keyed by their place in the schedule, so that a checkpoint is readable.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxsched._schedules._trainable import Numbers, numbers_of, places
 
 
 class TunableState(NamedTuple):
-    """What `tunable` remembers: all of its schedule's numbers."""
+    """The state of `tunable`: all numbers of its schedule."""
 
-    # Float, or int32 for lengths, by place: "Then.0.Linear.steps". A decay is its logarithm.
+    # Float, or int32 for lengths, by place: "Then.0.Linear.steps". A decay is stored as its log.
     numbers: Numbers
 
 
@@ -47,26 +47,26 @@ class Tunable(Rule):
         return self.schedule
 
     def _said(self) -> str:
-        return f"times {self}, as it is until `retune(opt_state, ...)`"
+        return f"times {self}, unchanged until `retune(opt_state, ...)`"
 
 
 def tunable(schedule: Any) -> Rule:
-    """A schedule whose numbers move into the optimizer's state.
+    """A schedule whose numbers are stored in the optimizer state, where `retune` can change them.
 
         value(t) = schedule(t), with the numbers that `retune(opt_state, ...)` set last
 
-    A new peak, a longer decay, another course in mid-run: no rebuild, no recompilation, although
-    `tx` is static in `TrainState` and `nnx.Optimizer`. The numbers are saved and restored with the
-    state, and from then on the code's are no longer used.
+    You can set a new peak, a longer decay or another curve in the middle of a run. Nothing is
+    rebuilt or recompiled, although `tx` is static in `TrainState` and `nnx.Optimizer`. The numbers
+    are saved and restored with the state. After that, the numbers in the code are not used.
 
     Args:
       schedule: any schedule of numbers.
 
     Returns:
-      A stateful schedule; multiply it with others.
+      A stateful schedule; it can be multiplied with other schedules.
 
     Raises:
-      ValueError: it is not a schedule.
+      ValueError: `schedule` is not a schedule, or it contains a function without numbers.
 
     Example:
       >>> tx = scale_by_learning_rate(tunable(linear(1.0, 0.0, 4)))
@@ -80,27 +80,28 @@ def tunable(schedule: Any) -> Rule:
     functions = [x for x in jax.tree.leaves(schedule, is_leaf=_is_function) if _is_function(x)]
     if functions:
         raise ValueError(
-            f"`tunable(schedule)` moves numbers into the state, and {functions} has none."
+            f"`tunable(schedule)` stores the schedule's numbers in the state, but {functions} has "
+            "no numbers. Build the schedule from curves."
         )
     return Tunable(schedule)
 
 
 def retuned(state: TunableState, schedule: Schedule) -> TunableState:
-    """The state with the numbers of another schedule of the same tree."""
+    """Return the state with the numbers of another schedule that has the same tree."""
     new = numbers_of(as_schedule("retune", schedule))
     if not fits(state, schedule):
         raise ValueError(
             f"`retune` takes a schedule with the same tree: {_described(state.numbers)}. "
-            f"`{schedule}` has {_described(new)}. What is to be shifted or clipped later is built "
+            f"`{schedule}` has {_described(new)}. To shift or clip later, build the schedule "
             "with `.shift(0)`, `.clip(low, high)`."
         )
     return TunableState({k: jnp.broadcast_to(new[k], x.shape) for k, x in state.numbers.items()})
 
 
 def fits(state: TunableState, schedule: Any) -> bool:
-    """Does a schedule have the numbers of the state: the same places, types and shapes?
+    """Return whether a schedule has the numbers of the state: same places, types and shapes.
 
-    The state may be stacked, and then has axes in front.
+    If the state is stacked, its arrays have extra axes in front.
     """
     new, old = numbers_of(as_schedule("retune", schedule)), state.numbers
     return sorted(new) == sorted(old) and all(

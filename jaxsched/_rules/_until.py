@@ -1,4 +1,4 @@
-"""Until: one schedule for as long as it takes, then another from its own start."""
+"""Until: one schedule until a trigger, then another from its own step 0."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jaxsched._schedules._schedule import Schedule, as_schedule
 
 
 class UntilState(NamedTuple):
-    """What `until` remembers."""
+    """The state of `until`."""
 
-    triggered: jax.Array = initially(False)  # shall the second schedule begin?
-    begun: jax.Array = initially(False)  # has it?
-    start: jax.Array = initially(0)  # its first step, if it has
+    triggered: jax.Array = initially(False)  # whether the second schedule is to begin
+    begun: jax.Array = initially(False)  # whether it has begun
+    start: jax.Array = initially(0)  # the first step of the second schedule
 
 
 def triggered(tree: Any, when: ArrayLike) -> Any:
-    """The tree with every `until` in it told to go over, if `when` holds."""
+    """Return the tree with every `until` in it triggered, if `when` holds."""
 
     def told(_: Path, state: UntilState) -> UntilState:
         return state._replace(triggered=state.triggered | jnp.asarray(when))
@@ -61,27 +61,27 @@ class Until(Rule):
         return self.a
 
     def _said(self) -> str:
-        return f"times {self}, the first until `trigger(opt_state)`"
+        return f"times {self}, the first part until `trigger(opt_state)`"
 
 
 def until(a: Any, b: Any) -> Rule:
-    """`a` until `trigger(opt_state)`, then `b` from its own step 0.
+    """A schedule that follows `a` until `trigger(opt_state)`, then `b` from its own step 0.
 
         value(t) = a(t)             before the trigger
                  = b(t - start)     from the first update after it, at step `start`, on
 
-    The end of a run decided late: a stable phase, and a cooldown that starts when you say so, in
-    the compiled step, with nothing rebuilt.
+    Use it if the end of a run is decided late: a stable phase, then a cooldown that starts on
+    demand. The switch happens inside the compiled step; nothing is rebuilt.
 
     Args:
       a: a schedule, or any function of the step.
       b: a schedule, or any function of the step.
 
     Returns:
-      A stateful schedule; multiply it with others.
+      A stateful schedule; it can be multiplied with other schedules.
 
     Raises:
-      ValueError: one is not a schedule.
+      ValueError: `a` or `b` is not a schedule.
 
     Example:
       >>> tx = scale_by_learning_rate(until(constant(1.0), linear(1.0, 0.0, 4)))

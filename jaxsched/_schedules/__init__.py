@@ -1,1 +1,1 @@
-"""Schedules: what one is, the operators, and every curve, decay and recipe."""
+"""Schedules: the base class, the operators, and every curve, decay and recipe."""

@@ -1,8 +1,8 @@
-"""Warmups that Adam's second-moment decay `b2` decides: factors, to multiply any schedule with.
+"""Warmups whose length follows from Adam's second-moment decay `b2`. They are factors.
 
     cosine(3e-4, 0.0, 10_000) * untuned_linear_warmup(b2=0.999)
 
-They count from 1, so the first update is never at rate zero.
+They count from 1, so the first update never has a learning rate of zero.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LONG = Condition("be between 0.7 and 1", lambda x: (x > 0.7) & (x < 1))
 
 
 class ExponentialWarmup(Schedule):
-    """An exponential approach to one.
+    """An exponential warmup factor that approaches one.
 
         value(t) = 1 - exp(-(t + 1) / timescale)
 
     Args:
-      timescale: steps in which the distance to one falls by a factor e; real, > 0.
+      timescale: steps in which the distance to one shrinks by a factor e; real, > 0.
 
     Returns:
-      A factor without an end: integer step of any shape -> float32 of that shape.
+      An unbounded factor, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: `timescale` is not positive.
@@ -58,19 +58,19 @@ exponential_warmup = factory(ExponentialWarmup)
 
 
 class RadamWarmup(Schedule):
-    """RAdam's variance rectification, as a factor on plain Adam.
+    """The variance rectification of RAdam, as a warmup factor for plain Adam.
 
         rho_inf  = 2 / (1 - b2) - 1
         rho(n)   = rho_inf - 2 n b2**n / (1 - b2**n)
         value(t) = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
 
-    with n = t + n0, n0 the first n with rho(n) > 4.
+    with n = t + n0, where n0 is the first n with rho(n) > 4.
 
     Args:
       b2: Adam's second-moment decay, in (0.7, 1).
 
     Returns:
-      A factor without an end: integer step of any shape -> float32 of that shape.
+      An unbounded factor, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: `b2` is not in (0.7, 1).
@@ -89,7 +89,7 @@ class RadamWarmup(Schedule):
     def at(self, t: jax.Array) -> jax.Array:
         h = jnp.clip(-real(self.b2), jnp.finfo(real(0).dtype).eps, -math.log(0.7))
         limit = 1 / jnp.tanh(h / 2)  # (1 + b2) / (1 - b2) = 2 / (1 - b2) - 1
-        # rho(n) < n, so it passes 4 at 5 or, for a small b2, a little later.
+        # rho(n) < n, so it exceeds 4 at n = 5 or, for a small b2, a little later.
         first = 5 + jnp.sum(_rho(5 + real(jnp.arange(16)), h) <= 4)
         rho = jnp.maximum(_rho(real(t) + real(first), h), 4)
         return jnp.sqrt((rho - 4) * (rho - 2) / rho * (limit / ((limit - 4) * (limit - 2))))
@@ -101,8 +101,8 @@ radam_warmup = factory(RadamWarmup)
 def _rho(n: jax.Array, h: jax.Array) -> jax.Array:
     """coth(h/2) - 2n / (exp(nh) - 1), the length of the average of n squared gradients.
 
-    Its two terms differ in the seventh digit while n is small. With g(u) = 1 - coth(u) + 1/u it is
-    n g(nh/2) + 1 - g(h/2), where nothing cancels.
+    For small n the two terms are equal up to the seventh digit. With g(u) = 1 - coth(u) + 1/u the
+    result is n g(nh/2) + 1 - g(h/2), where nothing cancels.
     """
     return n * _g(n * h / 2) + (1 - _g(h / 2))
 
@@ -118,15 +118,15 @@ def _g(u: jax.Array) -> jax.Array:
 
 
 def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
-    """The linear warmup that Adam's `b2` implies: nothing to tune.
+    """A linear warmup factor whose length follows from Adam's `b2`, so nothing needs tuning.
 
         value(t) = min(1, (t + 1) / w),    w = 2 / (1 - b2), rounded
 
     Args:
-      b2: Adam's second-moment decay, in (0, 1); concrete, since it decides a length.
+      b2: Adam's second-moment decay, in (0, 1). It must be concrete, because it sets a length.
 
     Returns:
-      A factor that ends at w - 1: integer step of any shape -> float32 of that shape.
+      A factor that ends at w - 1, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: `b2` is not in (0, 1).

@@ -1,8 +1,8 @@
-"""Batch size and rate: how one follows the other, and at which size that ends.
+"""Scaling rules between batch size and learning rate.
 
-Below the size where noise no longer matters, what a run depends on is rate / batch for SGD, and
-rate / sqrt(batch) for Adam: k times the batch and k**p times the rate, p = 1 or 1/2, is the same
-run in fewer steps.
+Below the critical batch size, a run depends on rate / batch for SGD, and on rate / sqrt(batch) for
+Adam. So k times the batch with k**p times the rate, where p = 1 or 1/2, gives the same run in fewer
+steps.
 """
 
 from __future__ import annotations
@@ -49,25 +49,26 @@ def scale_with_batch(
     batch: ArrayLike,
     rule: str = "linear",
 ) -> Number | Schedule:
-    """The rate for another batch size.
+    """Returns the learning rate for another batch size.
 
         rate * k, k = batch / base_batch             "linear", for SGD
-        rate * sqrt(k)                               "sqrt", for Adam and its kin
+        rate * sqrt(k)                               "sqrt", for Adam and similar optimizers
 
-    Both hold below the critical batch size, where `gradient_noise_scale` is not yet reached; beyond
-    it a larger batch allows no larger rate. For Adam, `scale_adam_with_batch` has the rest.
+    Both rules hold below the critical batch size, which `gradient_noise_scale` measures. Above it,
+    a larger batch does not allow a larger rate. For Adam's other hyperparameters, use
+    `scale_adam_with_batch`.
 
     Args:
-      rate: the rate that was tuned at `base_batch`: a number, or a schedule.
-      base_batch: examples in a batch there, positive.
-      batch: examples in a batch now, positive.
+      rate: learning rate tuned at `base_batch`: a number, or a schedule.
+      base_batch: number of examples in the original batch, positive.
+      batch: number of examples in the new batch, positive.
       rule: "linear" or "sqrt".
 
     Returns:
-      A number, or a schedule if `rate` is one.
+      A number, or a schedule if `rate` is a schedule.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> print(scale_with_batch(0.1, 256, 1024), scale_with_batch(0.1, 256, 1024, "sqrt"))
@@ -94,19 +95,20 @@ def scale_adam_with_batch(
     b2: ArrayLike = 0.999,
     eps: ArrayLike = 1e-8,
 ) -> dict[str, Number | Schedule]:
-    """The hyperparameters of Adam for another batch size: `optax.adam(**...)`.
+    """Returns the hyperparameters of Adam for another batch size, for `optax.adam(**...)`.
 
         rate * sqrt(k),  1 - k (1 - b1),  1 - k (1 - b2),  eps / sqrt(k),   k = batch / base_batch
 
-    So its moments average over as many examples as before. A `b1` of 0 is no average, and stays.
+    With these values, Adam's moments average over as many examples as before. If `b1` is 0, there
+    is no average, and it stays 0.
 
     Args:
-      rate: the rate that was tuned at `base_batch`: a number, or a schedule, for `inject`.
-      base_batch: examples in a batch there, positive.
-      batch: examples in a batch now, positive.
-      b1: decay of the first moment there, in [0, 1).
-      b2: decay of the second moment there, in [0, 1).
-      eps: added to its root there, not negative.
+      rate: learning rate tuned at `base_batch`: a number, or a schedule, for `inject`.
+      base_batch: number of examples in the original batch, positive.
+      batch: number of examples in the new batch, positive.
+      b1: decay of the first moment at `base_batch`, in [0, 1).
+      b2: decay of the second moment at `base_batch`, in [0, 1).
+      eps: constant added to the root of the second moment at `base_batch`, not negative.
 
     Returns:
       `{"learning_rate": ..., "b1": ..., "b2": ..., "eps": ...}`.
@@ -139,16 +141,16 @@ def scale_adam_with_batch(
 def _averaging(
     call: str, name: str, value: ArrayLike, k: Number, base_batch: ArrayLike, batch: ArrayLike
 ) -> Number:
-    """The decay of a moment that averages over as many examples as before."""
+    """Return the decay of a moment that averages over as many examples as before."""
     b = finite_of(call, name, value)
     require((b >= 0) & (b < 1), refuse(call, name, "be in [0, 1)", value))
     fits = (b == 0) | (k * (1 - b) < 1)
     if not isinstance(fits, Tracer) and not np.all(fits):
         largest = np.min(np.asarray(base_batch) / (1 - np.asarray(b)))
         must = f"be less than base_batch / (1 - {name}) = {largest:.6g}"
-        remedy = f"With {name}={value!r} the moment would average over less than a step."
+        remedy = f"With {name}={value!r} the moment would average over less than one step."
         raise ValueError(refuse(call, "batch", must, batch, remedy))
-    # Not 1 - k (1 - b): the same batch has the same decay, exactly.
+    # Not 1 - k (1 - b), so that an unchanged batch keeps its decay exactly.
     scaled = b - (k - 1) * (1 - b)
     if isinstance(scaled, float):
         return scaled if b > 0 else b
@@ -163,24 +165,25 @@ def gradual_warmup(
     warmup_steps: ArrayLike,
     rule: str = "linear",
 ) -> Schedule:
-    """From the rate of the base batch to that of a large one, then held.
+    """Warms up linearly from the base learning rate to the scaled one, then holds it.
 
         linear(rate, k * rate, warmup_steps) >> constant(k * rate),   k = batch / base_batch
 
-    A decay multiplies it: `gradual_warmup(0.1, 256, 8192, ...) * step_decay(1.0, ...)`.
+    To add a decay, multiply by it: `gradual_warmup(0.1, 256, 8192, ...) * step_decay(1.0, ...)`.
 
     Args:
-      rate: the rate that was tuned at `base_batch`.
-      base_batch: examples in a batch there, positive.
-      batch: examples in a batch now, positive.
-      warmup_steps: optimizer steps, of the large batch; Goyal et al. take 5 epochs.
+      rate: learning rate tuned at `base_batch`.
+      base_batch: number of examples in the original batch, positive.
+      batch: number of examples in the new batch, positive.
+      warmup_steps: length of the warmup in optimizer steps of the new batch; Goyal et al. use 5
+        epochs.
       rule: "linear", or "sqrt" for k**0.5 instead of k.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: an argument is out of its range, named with its value.
+      ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
       >>> print(gradual_warmup(0.1, 256, 1024, warmup_steps=3)(jnp.arange(5)))
@@ -198,5 +201,5 @@ def gradual_warmup(
 def _factor(call: str, base_batch: ArrayLike, batch: ArrayLike, rule: str) -> Number:
     one_of(call, tuple(RULES), rule=rule)
     k = ratio(positive(call, batch=batch), positive(call, base_batch=base_batch))
-    # A traced size that is none is read as the smallest: a negative number has no root.
+    # A traced size of zero or less is read as the smallest positive one, which has a root.
     return (above_zero(k) if isinstance(k, jax.Array) else k) ** RULES[rule]

@@ -1,4 +1,4 @@
-"""Functions from schedules to a schedule."""
+"""Functions that combine schedules into one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jaxsched._schedules._schedule import (
 
 
 class Pair(Schedule):
-    """What is made of two, each a schedule or a plain number."""
+    """A combination of two operands, each a schedule or a plain number."""
 
     a: Schedule | Number
     b: Schedule | Number
@@ -43,14 +43,14 @@ class Pair(Schedule):
 
 
 class Minimum(Pair):
-    """The smaller of two."""
+    """The smaller of two operands."""
 
     def at(self, t: jax.Array) -> jax.Array:
         return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
 
 
 class Maximum(Pair):
-    """The larger of two."""
+    """The larger of two operands."""
 
     def at(self, t: jax.Array) -> jax.Array:
         return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
@@ -82,7 +82,7 @@ class Select(Schedule):
 
 
 def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
-    """The smaller of two, step by step.
+    """Returns the smaller of two schedules at every step.
 
         value(t) = min(a(t), b(t))
 
@@ -94,7 +94,7 @@ def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
       A schedule that ends with the longer of the two.
 
     Raises:
-      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+      ValueError: an operand is neither a schedule nor a finite number, or both are numbers.
 
     Example:
       >>> print(minimum(linear(0.0, 4.0, 4), linear(3.0, 0.0, 3))(jnp.arange(5)))
@@ -104,7 +104,7 @@ def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
 
 
 def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
-    """The larger of two, step by step.
+    """Returns the larger of two schedules at every step.
 
         value(t) = max(a(t), b(t))
 
@@ -116,7 +116,7 @@ def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
       A schedule that ends with the longer of the two.
 
     Raises:
-      ValueError: one is neither a schedule nor a finite number, or both are numbers.
+      ValueError: an operand is neither a schedule nor a finite number, or both are numbers.
 
     Example:
       >>> print(maximum(linear(4.0, 0.0, 4), 1.5)(jnp.arange(5)))
@@ -126,7 +126,7 @@ def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
 
 
 def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> Schedule:
-    """One schedule after the other, each from its own step 0, changing at given steps.
+    """Joins schedules at given boundary steps; each starts from its own step 0.
 
         value(t) = schedules[k](t - boundaries[k - 1]),    k = the number of boundaries <= t
 
@@ -134,7 +134,7 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
 
     Args:
       schedules: schedules, or any functions of the step.
-      boundaries: the steps from which the next schedule holds, one fewer than schedules; integers,
+      boundaries: the steps at which the next schedule begins, one fewer than schedules; integers,
         not negative, not decreasing.
 
     Returns:
@@ -169,19 +169,19 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
 
 
 def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
-    """One of several, by a number that may be traced: a population of different shapes.
+    """Selects one of several schedules by index, which may be traced, as in a population.
 
         value(t) = schedules[index](t)
 
     Args:
-      index: integer in [0, len(schedules)); a traced one outside is read as the nearest inside.
-      schedules: schedules, or any functions of the step. All are evaluated.
+      index: integer in [0, len(schedules)). A traced index outside is clipped to this range.
+      schedules: schedules, or any functions of the step. All of them are evaluated.
 
     Returns:
       A schedule that ends with the longest of them.
 
     Raises:
-      ValueError: `schedules` is empty, or `index` is not an integer inside.
+      ValueError: `schedules` is empty, or `index` is not an integer in its range.
 
     Example:
       >>> either = jax.vmap(lambda i: select(i, [linear(1.0, 0.0, 4), constant(0.5)])(1))
@@ -201,5 +201,5 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
 def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
     pair = operand(call, a=a), operand(call, b=b)
     if not any(isinstance(x, Schedule) for x in pair):
-        raise ValueError(f"`{call}(a, b)` needs a schedule among its two, got {a!r} and {b!r}.")
+        raise ValueError(f"`{call}(a, b)` needs a schedule as an operand, got {a!r} and {b!r}.")
     return pair

@@ -1,12 +1,13 @@
-"""Curves with an end: from one value to another, in a number of steps.
+"""Curves: schedules with a start value, an end value and a length.
 
     value(t) = init_value * of_init + end_value * of_end,    of_init + of_end = 1
 
-Each class is its formula: the two weights, from the fractions of the steps that are done and left.
-Neither weight is formed as one minus the other where that would cancel, so a curve keeps its digits
-near both ends, and both ends are exact. Outside its steps a curve holds the nearer end.
+Each class implements its formula as two weights, computed from the fractions of the steps that are
+done and left. No weight is computed as one minus the other if that would cancel. So a curve is
+accurate near both ends, and exact at both ends. Outside its steps a curve holds the nearer end
+value.
 
-In order of increasing complexity.
+The classes are ordered by increasing complexity.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ _CONSTANT = "Use `constant(...)` for a schedule that never changes."
 
 
 class Curve(Schedule):
-    """What all curves with an end share: where they are placed, in time and in value."""
+    """Base class of curves: schedules with a start value, an end value and a length."""
 
     init_value: ArrayLike = number_field(kw_only=False)
     end_value: ArrayLike = number_field(kw_only=False)
     steps: Length = length_field(kw_only=False, remedy=_CONSTANT)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        """The weights of the initial and of the end value, where these parts are done and left."""
+        """Returns the weights of the start and end value, for these fractions done and left."""
         raise NotImplementedError
 
     @property
     def length(self) -> jax.Array:
-        """The steps as a real number of at least 1, for a formula that needs them."""
+        """The number of steps as a real number of at least 1, for formulas that need it."""
         return jnp.maximum(real(total(self.steps)), 1)
 
     def at(self, t: jax.Array) -> jax.Array:
@@ -70,7 +71,7 @@ class Curve(Schedule):
 
 
 class Linear(Curve):
-    """A straight line.
+    """A linear schedule: a straight line from `init_value` to `end_value`.
 
         value(t) = init_value + (end_value - init_value) * t / steps,    0 <= t <= steps
 
@@ -80,7 +81,7 @@ class Linear(Curve):
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a value is not finite, or `steps` is negative or not an integer.
@@ -108,7 +109,7 @@ linear = factory(Linear)
 
 
 class OneMinusSqrt(Curve):
-    """One minus the square root: falls steeply first. The cooldown of choice after a stable phase.
+    """A one-minus-square-root schedule: falls steeply first; a good cooldown after a stable phase.
 
         value(t) = end_value + (init_value - end_value) * (1 - sqrt(t / steps)),    0 <= t <= steps
 
@@ -118,7 +119,7 @@ class OneMinusSqrt(Curve):
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a value is not finite, or `steps` is negative or not an integer.
@@ -141,7 +142,7 @@ one_minus_sqrt = factory(OneMinusSqrt)
 
 
 class Rex(Curve):
-    """Reflected exponential: stays high, then falls fast.
+    """A reflected exponential schedule (REX): stays high, then falls fast.
 
         left     = 1 - t / steps
         value(t) = end_value + (init_value - end_value) * left / (beta + (1 - beta) * left)
@@ -152,13 +153,14 @@ class Rex(Curve):
       init_value: value at step 0 and before.
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
-      beta: the bend, > 0; 1 is a straight line, less stays high for longer. The paper's is 1/2.
+      beta: bend, > 0. 1 is a straight line; a smaller one stays high longer. The paper uses 1/2.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: a value is not finite, `steps` is negative or not an integer, `beta` not positive.
+      ValueError: a value is not finite, `steps` is negative or not an integer, or `beta` is not
+        positive.
 
     Example:
       >>> print(rex(1.0, 0.0, 4)(jnp.arange(5)))
@@ -180,24 +182,24 @@ rex = factory(Rex)
 
 
 class Tanh(Curve):
-    """A hyperbolic tangent: flat, then a fall, then flat.
+    """A hyperbolic-tangent schedule: flat, then falling, then flat.
 
         done     = t / steps
         value(t) = end_value + (init_value - end_value) * (1 - tanh(low + (high - low) * done)) / 2
 
     for 0 <= t < steps, and `end_value` from `steps` on. The formula does not quite reach either
-    end: with the defaults it starts 8e-7 below `init_value`, and the last step, from 0.0025 of the
-    way, jumps to `end_value`.
+    end. With the defaults it starts 8e-7 below `init_value`, and the last step jumps over the
+    remaining 0.0025 of the way to `end_value`.
 
     Args:
-      init_value: the value that the formula tends to before step 0.
+      init_value: limit of the formula before step 0.
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
-      low: where on the tangent step 0 lies.
-      high: where on the tangent step `steps` lies, above `low`.
+      low: argument of the tangent at step 0.
+      high: argument of the tangent at step `steps`, above `low`.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a value is not finite, `steps` is negative or not an integer, or low >= high.
@@ -228,32 +230,32 @@ tanh = factory(Tanh)
 
 
 class Polynomial(Curve):
-    """A power of the time that is left.
+    """A polynomial schedule: a power of the time that is left.
 
         value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
 
-    for 0 <= t <= steps. `power` above 1 falls fast first; below 1, late.
+    for 0 <= t <= steps. With `power` above 1 it falls fast first; below 1, it falls late.
 
     Args:
       init_value: value at step 0 and before.
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
-      power: the power, > 0.
-      k: k-decay, > 0: above 1 the early values are kept for longer. None is 1.
+      power: exponent, > 0.
+      k: exponent of the k-decay, > 0. Above 1, early values are kept for longer. None means 1.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: a value is not finite, `steps` is negative or not an integer, `power` or `k` not
-        positive.
+      ValueError: a value is not finite, `steps` is negative or not an integer, or `power` or `k` is
+        not positive.
 
     Example:
       >>> print(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5)))
       [1.    0.562 0.25  0.062 0.   ]
 
     References:
-      `optax.polynomial_schedule`. k: Zhang and Li, k-decay, 2020,
+      `optax.polynomial_schedule`. For `k`: Zhang and Li, k-decay, 2020,
       https://arxiv.org/abs/2004.05909.
     """
 
@@ -269,7 +271,7 @@ polynomial = factory(Polynomial)
 
 
 class Cosine(Curve):
-    """Half a cosine.
+    """A cosine schedule: half a period of a cosine from `init_value` to `end_value`.
 
         value(t) = end_value
                    + (init_value - end_value) * ((1 + cos(pi * (t / steps)**k)) / 2)**exponent
@@ -280,15 +282,15 @@ class Cosine(Curve):
       init_value: value at step 0 and before.
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
-      exponent: a power of the whole, > 0. None is 1.
-      k: k-decay, > 0: above 1 the early values are kept for longer. None is 1.
+      exponent: power of the whole cosine factor, > 0. None means 1.
+      k: exponent of the k-decay, > 0. Above 1, early values are kept for longer. None means 1.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: a value is not finite, `steps` is negative or not an integer, `exponent` or `k`
-        not positive.
+      ValueError: a value is not finite, `steps` is negative or not an integer, or `exponent` or `k`
+        is not positive.
 
     Example:
       >>> print(cosine(1.0, 0.0, 4)(jnp.arange(6)))
@@ -303,7 +305,7 @@ class Cosine(Curve):
     k: ArrayLike | None = number_field(default=None, within=POSITIVE)
 
     def at(self, t: jax.Array) -> jax.Array:
-        # Without a power neither end needs a fraction that is exact.
+        # Without a power, no end needs an exact fraction.
         parts = fractions(t, self.steps) if self.k is not None else counted(t, self.steps)
         return blend(self.init_value, self.end_value, *self.weights(*parts))
 
@@ -318,22 +320,22 @@ cosine = factory(Cosine)
 NOT_ZERO = Condition(
     "not be zero",
     lambda x: x != 0,
-    "A curve that reaches zero is `linear`, `cosine` or `one_minus_sqrt`.",
+    "For a curve that reaches zero, use `linear`, `cosine` or `one_minus_sqrt`.",
 )
 
 
 class Geometric(Curve):
-    """The same factor at every step: a straight line on a logarithmic axis.
+    """A geometric schedule: the same factor at every step, a straight line on a log axis.
 
         value(t) = init_value * (end_value / init_value)**(t / steps),    0 <= t <= steps
 
     Args:
       init_value: value at step 0 and before, not zero.
-      end_value: value from step `steps` on, of the same sign.
+      end_value: value from step `steps` on, with the same sign.
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`: integer step of any shape -> float32 of that shape.
+      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a value is zero or not finite, the signs differ, or `steps` is negative or not an
@@ -344,7 +346,7 @@ class Geometric(Curve):
       [1.    0.316 0.1   0.032 0.01 ]
 
     References:
-      fastai's `sched_exp`; the sweep of Smith, Cyclical Learning Rates, 2017,
+      `sched_exp` of fastai; the sweep of Smith, Cyclical Learning Rates, 2017,
       https://arxiv.org/abs/1506.01186, section 3.3, on a logarithmic axis.
     """
 
@@ -361,7 +363,7 @@ class Geometric(Curve):
         done, left = fractions(t, self.steps)
         init, end = real(self.init_value), real(self.end_value)
         rate = log_ratio(jnp.abs(end), jnp.abs(init))
-        # From the nearer end: both are exact, and the exponential is at most the root of the ratio.
+        # From the nearer end, so that both ends are exact; no exponential exceeds the ratio's root.
         early = done < left
         return jnp.where(early, init, end) * jnp.exp(jnp.where(early, done, -left) * rate)
 
@@ -370,5 +372,5 @@ geometric = factory(Geometric)
 
 
 def _delayed(done: jax.Array, left: jax.Array, k: ArrayLike | None) -> Weights:
-    """k-decay: the time that is done counts as done**k."""
+    """Apply k-decay: the fraction done counts as done**k."""
     return (done, left) if k is None else raised(done, left, k)

@@ -1,8 +1,8 @@
-"""Finds the cycle that a time lies in. All cycles are equal, or each is longer or shorter.
+"""Finds the cycle that contains a time. Cycles have one length, or each is longer or shorter.
 
-Which cycle a step is in is decided in integers, by subtracting lengths: the logarithm that inverts
-the geometric sum is off by one at one boundary in four. For real lengths the logarithm only guesses
-the cycle, and comparing with the sum corrects it.
+The cycle of a step is found with integers, by subtracting lengths. The logarithm that inverts the
+geometric sum would be off by one at one boundary in four. For real lengths, the logarithm is only a
+guess, which a comparison with the sum corrects.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from jaxsched._core._clock import LAST, Beyond, Length
 from jaxsched._core._numerics import above_zero, log_rate, looked_up, real, saturated
 from jaxsched._core._powers import Leaf
 
-# If each cycle is at least twice as long as the last, the clock ends within this many.
+# If each cycle is at least twice as long as the last, step 2**31 comes within this many cycles.
 _GROWTHS = 32
-_BEYOND = np.uint32(2**31)  # the first step that is not on the clock
-# By how many of its last digits a computed start may be off: of a factor whose digits float32 has
-# all, and of any other.
+_BEYOND = np.uint32(2**31)  # the first step beyond the step counter
+# The number of last digits by which a computed start may be off: for a factor that float32 holds
+# exactly, and for any other.
 _ROUNDING = 1, 4
 _NEVER = np.uint32(2**32 - 1)
 
 
 class Place(NamedTuple):
-    """Where a time is: in which cycle, how far into it, and how long that cycle is."""
+    """The place of a time: its cycle, its position in the cycle, and the length of the cycle."""
 
     number: jax.Array
     position: jax.Array
-    length: Any  # an array, or what it has beyond the clock
+    length: Any  # an array, or a `Beyond` if it exceeds the step counter
 
 
 def among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
-    """The place of a time among cycles of one length."""
+    """Return the place of a time among cycles of equal length."""
     place, first = _as_place(t), _unsigned(first)
     first = first.astype(place.dtype)
-    # Of times, which are not negative, the quotient that truncates is the floor.
+    # Times are not negative, so a truncated quotient equals the floor.
     whole = jax.lax.div(place, jnp.broadcast_to(first, t.shape))
     index = jnp.minimum(jnp.floor(whole) if _is_real(t) else whole, last.astype(place.dtype))
     position = jnp.minimum(place - index * first, first)
@@ -47,9 +47,9 @@ def among_equal(t: jax.Array, first: Length, last: jax.Array) -> Place:
 
 
 def among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> Place:
-    """The place of a time among cycles, each `mult` times as long as the last, for an int."""
+    """Return the place of a time among cycles that each are `mult` times as long, for an int."""
     starts, lengths = _whole_cycles(first, mult)
-    # Cycles that do not grow are more than the table holds. Then its first row is every cycle.
+    # With mult = 1 there are more cycles than the table holds; then its first row is every cycle.
     equal = among_equal(t, first, jnp.where(_clock.read(mult) <= 1, last, 0))
     place = _as_place(t) - equal.number.astype(equal.length.dtype) * equal.length
     passed = jnp.expand_dims(place, -1) >= _beside(starts[1:], place)
@@ -68,11 +68,11 @@ def among_whole(t: jax.Array, first: Length, mult: Length, last: jax.Array) -> P
 
 
 def _whole_cycles(first: Length, mult: Length) -> tuple[jax.Array, jax.Array]:
-    """When each of the first cycles starts, and its length: uint32, saturated beyond the clock.
+    """Return the start and the length of each of the first cycles: uint32, saturated at 2**31.
 
-    They do not depend on the step, so that no loop over cycles is compiled into every step. The
-    lengths are cut off at 2**31. Before the first that is, the sum of all earlier ones is less than
-    twice the last of them, for they at least double, so that it does not wrap.
+    They do not depend on the step, so no loop over cycles is compiled into every step. Lengths are
+    cut off at 2**31. Until then lengths at least double, so the sum of all earlier ones is less
+    than twice the last of them and does not wrap.
     """
     mult = jnp.maximum(_clock.read(mult), 1).astype(jnp.uint32)
     powers, square = jnp.ones(1, jnp.uint32), mult
@@ -88,7 +88,7 @@ def _whole_cycles(first: Length, mult: Length) -> tuple[jax.Array, jax.Array]:
 
 
 def _unsigned(first: Length) -> jax.Array:
-    """The length of a first cycle as uint32: one that the clock does not reach as 2**31."""
+    """Return the length of a first cycle as uint32; a length beyond the counter becomes 2**31."""
     whole = jnp.maximum(_clock.read(first), 1).astype(jnp.uint32)
     if jnp.issubdtype(jnp.result_type(first), jnp.integer):
         return whole
@@ -96,22 +96,22 @@ def _unsigned(first: Length) -> jax.Array:
 
 
 def _as_place(t: jax.Array) -> jax.Array:
-    """A time in the type that the starts of cycles have: int32 would make the last negative."""
+    """Return a time in the type of cycle starts, since int32 would make the last one negative."""
     return t if _is_real(t) else t.astype(jnp.uint32)
 
 
 def _beside(row: jax.Array, t: jax.Array) -> jax.Array:
-    """A list of times, to be compared with each of an array of times."""
+    """Return a list of times with axes added, to compare it with an array of times."""
     return jnp.expand_dims(row, range(t.ndim)).astype(t.dtype)
 
 
 def _times(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The product of two lengths of at least 1, cut off at 2**31."""
+    """Return the product of two lengths of at least 1, cut off at 2**31."""
     return jnp.where(a > _BEYOND // b, _BEYOND, jnp.minimum(a * b, _BEYOND))
 
 
 def among_real(t: jax.Array, cycles: RealCycles, last: jax.Array) -> Place:
-    """The place of a time among cycles of real length."""
+    """Return the place of a time among cycles of real length."""
     last = jnp.minimum(real(last), cycles.last())
 
     def starts_by(t: jax.Array, index: jax.Array) -> jax.Array:
@@ -122,7 +122,7 @@ def among_real(t: jax.Array, cycles: RealCycles, last: jax.Array) -> Place:
     index = jnp.where(starts_by(t, index), index, jnp.maximum(index - 1, 0))
     index = jnp.where(starts_by(t, index + 1), jnp.minimum(index + 1, last), index)
     begin, length = cycles.start(index), saturated(cycles.length(index))
-    # The whole steps since the first one of this cycle, and how far that was into it.
+    # The whole steps since the first step of this cycle, plus that step's position in it.
     whole = jnp.ceil(begin)
     position = real(t - _first_step(begin).astype(t.dtype)) + (whole - begin)
     position = jnp.where(starts_by(t, index + 1), length, jnp.clip(position, 0, length))
@@ -130,7 +130,7 @@ def among_real(t: jax.Array, cycles: RealCycles, last: jax.Array) -> Place:
 
 
 class RealCycles(NamedTuple):
-    """Cycles of real length: the first, and the factor in the two parts that hold it."""
+    """Cycles of real length: the first length, and the factor in two parts."""
 
     first: jax.Array
     mult: jax.Array
@@ -142,7 +142,7 @@ class RealCycles(NamedTuple):
         return cls(jnp.maximum(real(first), 1), above_zero(parts[..., 0]), parts[..., 1])
 
     def length(self, n: jax.Array) -> jax.Array:
-        """first * mult**n. Of a short factor every digit is right: a cycle ends where it says."""
+        """first * mult**n. For a short factor every digit is right, so that cycles end exactly."""
         return self.first * self.power(n)
 
     def power(self, n: jax.Array) -> jax.Array:
@@ -155,20 +155,20 @@ class RealCycles(NamedTuple):
         """first * (mult**n - 1) / (mult - 1), which is first * n at mult = 1."""
         log, rise = self.log(), (self.mult - 1) + self.rest
         grows = rise != 0
-        exponent = jnp.minimum(n * log, 80.0)  # beyond the clock, and not yet infinite
-        # At mult = 1 the second term is zero, and its slope is that of the sum.
+        exponent = jnp.minimum(n * log, 80.0)  # beyond the counter, but not yet infinite
+        # At mult = 1 the second term is zero, and its slope is the slope of the sum.
         level = n + n * (n - 1) / 2 * jnp.where(grows, 0, rise)
         power = self.power(jnp.minimum(n, 80.0 / jnp.maximum(log, 0.2)))
-        # Near 1 the power would cancel, but for that of a short factor, which is exact.
+        # Near 1 the power would cancel, except for a short factor, whose power is exact.
         short = self.rest == 0
         far, near = ((self.mult >= 1 + x) | (self.mult <= 1 - x) for x in (0.25, 0.125))
         grown = jnp.where(far | (short & near), power - 1, jnp.expm1(exponent))
         total = jnp.where(grows, grown / jnp.where(grows, rise, 1), level)
-        total = jnp.where(n <= 1, n, total)  # the first two starts are what was given
+        total = jnp.where(n <= 1, n, total)  # the first two starts are given exactly
         return _whole_if_near(self.first * total, jnp.where(short, *map(real, _ROUNDING)))
 
     def guess(self, t: jax.Array) -> jax.Array:
-        """The cycle of `t`, give or take one: the inverse of `start`."""
+        """The cycle of `t`, off by at most one: the inverse of `start`."""
         rise = (self.mult - 1) + self.rest
         grows = rise != 0
         grown = jnp.maximum(t / self.first * rise, -1 + jnp.finfo(t.dtype).eps)
@@ -176,15 +176,15 @@ class RealCycles(NamedTuple):
         return jnp.floor(jnp.where(grows, jnp.log1p(grown) / log, t / self.first))
 
     def end(self, cycles: Length) -> jax.Array:
-        """The step at which the last of so many cycles ends."""
+        """The step at which the last of `cycles` cycles ends."""
         return _first_step(self.start(jnp.minimum(real(cycles), self.last() + 1)))
 
     def last(self) -> jax.Array:
-        """The last cycle of at least one step, where they shrink; `LAST` where they do not."""
+        """The last cycle with at least one step if cycles shrink; otherwise `LAST`."""
         cycles = jax.lax.stop_gradient(self)
         shrinks = cycles.log() < 0
         guess = jnp.floor(jnp.log(cycles.first) / -jnp.where(shrinks, cycles.log(), -1))
-        # A length of one step may come out as a hair below it.
+        # A length of one step may be computed slightly below 1.
         one = 1 - 8 * jnp.finfo(guess.dtype).eps
         guess = jnp.where(cycles.length(guess + 1) >= one, guess + 1, guess)
         guess = jnp.where(cycles.length(guess) >= one, guess, guess - 1)
@@ -192,7 +192,7 @@ class RealCycles(NamedTuple):
 
 
 def _whole_if_near(start: jax.Array, digits: jax.Array) -> jax.Array:
-    """A start that is a whole step must not come out a hair above it: its ceiling is one late."""
+    """Round a start that is a whole step up to rounding, since its ceiling could be one late."""
     nearest = jnp.round(start)
     is_whole = jnp.abs(start - nearest) <= digits * jnp.finfo(start.dtype).eps * start
     return start + jax.lax.stop_gradient(jnp.where(is_whole, nearest - start, 0))
@@ -203,7 +203,7 @@ def _first_step(begin: jax.Array) -> jax.Array:
 
 
 def last_of(cycles: Length | None) -> jax.Array:
-    """The last of so many cycles."""
+    """Return the index of the last of `cycles` cycles."""
     return jnp.asarray(LAST) if cycles is None else jnp.maximum(_clock.read(cycles), 1) - 1
 
 
@@ -212,7 +212,7 @@ def _is_real(t: jax.Array) -> bool:
 
 
 def end_of_whole(first: Length, mult: Length, cycles: Length) -> Length:
-    """The step at which the last of `cycles` cycles ends."""
+    """Return the step at which the last of `cycles` cycles ends."""
     if not any(isinstance(x, jax.Array) for x in (first, mult, cycles)):
         powers = int(mult) ** min(int(cycles), _GROWTHS)
         return min(int(first) * (powers - 1) // (int(mult) - 1), LAST)

@@ -1,4 +1,4 @@
-"""Curves without an end: their value changes for ever, so what follows them must say when.
+"""Unbounded schedules: their value changes forever, so `.take` must end them before `>>`.
 
 exponential_decay(0.1, decay_rate=0.9, decay_steps=100).take(1_000) >> linear(...)
 """
@@ -35,21 +35,21 @@ from jaxsched._schedules._schedule import Schedule
 FALLING = Condition(
     "not be positive",
     lambda x: x <= 0,
-    "A value that rises without bound has no place in a schedule.",
+    "A schedule must not grow without bound.",
 )
 
 
 class Constant(Schedule):
-    """One value.
+    """A constant schedule.
 
         value(t) = value
 
     Args:
       value: the value.
-      steps: for how long, in optimizer steps, if something follows; None: for ever.
+      steps: length in optimizer steps if another schedule follows; None: unbounded.
 
     Returns:
-      A schedule: integer step of any shape -> float32 of that shape.
+      A schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: `value` is not finite, or `steps` is negative or not an integer.
@@ -66,7 +66,7 @@ class Constant(Schedule):
     steps: Length | None = length_field(default=None, kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def at(self, t: jax.Array) -> jax.Array:
-        # Like the steps in their sharding too, which a shape alone does not say.
+        # `full_like` also copies the sharding of the steps, not only their shape.
         value = real(self.value)
         return jnp.full_like(t, value, dtype=value.dtype)
 
@@ -78,19 +78,19 @@ constant = factory(Constant)
 
 
 class InverseSqrt(Schedule):
-    """One over the square root of time: no horizon to choose.
+    """Inverse-square-root decay, which needs no total number of steps.
 
         value(t) = peak_value / sqrt(1 + t / timescale)
 
     Args:
       peak_value: value at step 0.
-      timescale: steps after which it has fallen to 1/sqrt(2) of the peak; real, > 0.
+      timescale: steps after which the value has fallen to 1/sqrt(2) of the peak; real, > 0.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: `peak_value` is not finite or `timescale` not positive.
+      ValueError: `peak_value` is not finite, or `timescale` is not positive.
 
     Example:
       >>> print(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15])))
@@ -113,18 +113,18 @@ inverse_sqrt = factory(InverseSqrt)
 
 
 class InverseTimeDecay(Schedule):
-    """One over time.
+    """Inverse-time decay.
 
         value(t) = init_value / (1 + decay_rate * t / decay_steps)
 
     Args:
       init_value: value at step 0.
-      decay_rate: how much one is added to the divisor in `decay_steps` steps, not negative.
+      decay_rate: increase of the divisor per `decay_steps` steps, not negative.
       decay_steps: optimizer steps, at least 1.
-      staircase: count whole multiples of `decay_steps` only.
+      staircase: whether to count only whole multiples of `decay_steps`.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a number is not finite, `decay_rate` is negative, or `decay_steps` is not a
@@ -155,7 +155,7 @@ inverse_time_decay = factory(InverseTimeDecay)
 
 
 class PowerLaw(Schedule):
-    """A power of time, once time has reached its scale.
+    """Power-law decay that starts at step `timescale`.
 
         value(t) = peak_value * max(t / timescale, 1)**exponent
 
@@ -165,13 +165,13 @@ class PowerLaw(Schedule):
     Args:
       peak_value: value up to step `timescale`.
       exponent: the power, not positive.
-      timescale: the step where the fall begins; real, > 0.
+      timescale: step at which the decay begins; real, > 0.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
-      ValueError: a number is not finite, `exponent` is positive or `timescale` is not.
+      ValueError: a number is not finite, `exponent` is positive, or `timescale` is not positive.
 
     Example:
       >>> print(power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18])))
@@ -188,7 +188,7 @@ class PowerLaw(Schedule):
 
     def at(self, t: jax.Array) -> jax.Array:
         ratio = jnp.maximum(saturated(real(t) / above_zero(self.timescale)), 1)
-        # Half of the power twice: it may be below the floats where its product is not.
+        # Half of the power twice, because the whole power may underflow where the product does not.
         half = ratio ** (jnp.minimum(real(self.exponent), 0) / 2)
         return real(self.peak_value) * half * half
 
@@ -200,21 +200,21 @@ power_law = factory(PowerLaw)
 
 
 class ExponentialDecay(Schedule):
-    """The same factor every `decay_steps` steps.
+    """Exponential decay: multiplies by `decay_rate` every `decay_steps` steps.
 
         value(t) = init_value * decay_rate**(t / decay_steps)
 
-    A growth (`decay_rate` above 1) that passes the largest float stays there.
+    If the value grows (`decay_rate` above 1), it stops at the largest float.
 
     Args:
       init_value: value at step 0.
-      decay_rate: the factor, > 0.
-      decay_steps: optimizer steps for one factor, at least 1.
-      end_value: a floor under a decay, a ceiling over a growth; None is none.
-      staircase: count whole multiples of `decay_steps` only.
+      decay_rate: factor per `decay_steps` steps, > 0.
+      decay_steps: optimizer steps per factor, at least 1.
+      end_value: lower limit of a decay, or upper limit of a growth; None: no limit.
+      staircase: whether to count only whole multiples of `decay_steps`.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a number is not finite, `decay_rate` is not positive, or `decay_steps` is not a
@@ -251,7 +251,7 @@ exponential_decay = factory(ExponentialDecay)
 
 
 class SawtoothPolynomial(Schedule):
-    """A polynomial over the steps up to the next multiple of `decay_steps`."""
+    """A polynomial decay that restarts at each multiple of `decay_steps`."""
 
     init_value: Number
     end_value: Number
@@ -261,7 +261,7 @@ class SawtoothPolynomial(Schedule):
     def at(self, t: jax.Array) -> jax.Array:
         period = jnp.maximum(_clock.read(self.decay_steps), 1).astype(t.dtype)
         passed = t % period
-        # A multiple ends its own tooth, but for step 0, which begins the first one.
+        # A multiple of the period is the end of its cycle, except step 0, which begins the first.
         left = jnp.where((passed > 0) | (t == 0), period - passed, 0)
         length = real(t) + real(left)
         weights = raised(real(left) / length, real(t) / length, self.power)
@@ -272,29 +272,29 @@ class SawtoothPolynomial(Schedule):
 
 
 def _periods(t: jax.Array, steps: ArrayLike, staircase: bool) -> jax.Array:
-    """t / steps; whole ones only for a staircase, counted in integers."""
+    """Return t / steps; for a staircase only the whole part, counted in integers."""
     if not staircase:
         return real(t) / jnp.maximum(real(steps), 1)
     return real(periods(t, jnp.maximum(_clock.read(steps), 1)))
 
 
 def _stairs(steps: Any) -> Iterable[int]:
-    """Where each stair begins but for the first."""
+    """Yield the step at which each stair begins, except the first."""
     return itertools.count(int(steps), int(steps))
 
 
 def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) -> Schedule:
-    """A cut by the same factor every so many steps.
+    """Step decay: multiplies by `factor` every `every` steps.
 
         value(t) = init_value * factor**floor(t / every)
 
     Args:
       init_value: value at step 0.
-      factor: > 0; below 1 for a decay.
-      every: optimizer steps between two cuts, at least 1; the cut acts at step `every`.
+      factor: factor per cut, > 0; below 1 for a decay.
+      every: optimizer steps between two cuts, at least 1. The first cut is at step `every`.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a number is not finite, `factor` is not positive, or `every` is not a positive
@@ -316,22 +316,22 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
 def sawtooth_polynomial(
     init_value: ArrayLike, end_value: ArrayLike, *, power: ArrayLike, decay_steps: ArrayLike
 ) -> Schedule:
-    """A polynomial to the next multiple of `decay_steps`, which is always a little further on.
+    """A sawtooth polynomial decay to the next multiple of `decay_steps` (Keras' `cycle=True`).
 
         n        = decay_steps * max(1, ceil(t / decay_steps))
         value(t) = end_value + (init_value - end_value) * (1 - t / n)**power
 
-    It reaches `end_value` at every multiple, and in the step after it jumps up again: to half of
-    the way after the first, a third after the second, and so on.
+    It reaches `end_value` at every multiple of `decay_steps`, and jumps up in the next step: to
+    half of the way after the first multiple, to a third after the second, and so on.
 
     Args:
       init_value: value at step 0.
       end_value: value at every multiple of `decay_steps`.
-      power: the power, > 0.
-      decay_steps: optimizer steps from one end to the next, at least 1.
+      power: exponent, > 0.
+      decay_steps: optimizer steps between two ends, at least 1.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: a number is not finite, `power` is not positive, or `decay_steps` is not a

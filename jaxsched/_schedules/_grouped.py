@@ -1,13 +1,13 @@
-"""Pieces of one structure are one computation on stacked numbers.
+"""Groups pieces of equal structure into one computation on stacked numbers.
 
-Written out, a chain of three hundred cosines is three hundred copies of one formula. Each of them
-is traced, compiled and run at every step, and one of them is asked for. But schedules are data: two
-pieces of one structure, which are the same classes with numbers of the same kinds and shapes,
-differ in their numbers alone. So these are stacked, the piece that a step is in is found once, its
-numbers are gathered, and the formula runs once. A sum runs it on all rows at once.
+Written out, a chain of three hundred cosines is three hundred copies of one formula. Each copy is
+traced, compiled and run at every step, but only one result is used. But schedules are data: two
+pieces have equal structure if they have the same classes with numbers of the same kinds and shapes.
+They differ only in their numbers. So their numbers are stacked, the piece of a step is found once,
+its numbers are gathered, and the formula runs once. For a sum it runs on all rows at once.
 
-A schedule is brought into one of these forms before it is computed, and for nothing else: what is
-printed, compared, stretched and learnt is the tree as it was built.
+A schedule is brought into one of these forms only for its computation. Printing, comparison,
+stretching and learning use the tree as it was built.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from jaxsched._core._fields import choice_field, tree_field
 from jaxsched._core._node import Node, require_unstacked, same_leaf
 from jaxsched._core._numerics import looked_up, real
 
-# Fewer of one structure are written out. Measured on a CPU: to find the piece and to gather costs
-# what 6 cosines or 8 lines cost, and on an array of steps what 20 lines do, which are vectorised.
+# Smaller groups are written out. Measured on a CPU: finding the piece and gathering its numbers
+# costs as much as 6 cosines or 8 lines, and on an array of steps as much as 20 vectorised lines.
 LEAST = 8
 
-# In a chain of fewer pieces, no two of them alike, each adds up the lengths before it.
+# In a shorter chain of all-different pieces, each piece adds up the lengths before it.
 SHORT = 8
 
-Groups = list[tuple[int, ...]]  # the places of those that have one structure
+Groups = list[tuple[int, ...]]  # the places of the schedules with equal structure
 
 
 class Stack(Node):
-    """Schedules of one structure as one, each of whose leaves has them along its first axis.
+    """Schedules of equal structure as one, with leaves stacked along their first axis.
 
-    But for a plain number that all of them share, which XLA may then know as a constant.
+    A plain number that all schedules share is not stacked, so that XLA can treat it as a constant.
     """
 
-    # Three things: the tree of one schedule; of each leaf, whether it is weakly typed; and of each
-    # leaf, the axis along which it has the schedules, or None if they share one number.
+    # Three things: the tree of one schedule; for each leaf, whether it is weakly typed; and for
+    # each leaf, the axis of the schedules, or None if they share one number.
     structure: Any = choice_field(kw_only=False)
     leaves: tuple[Any, ...] = tree_field()
 
@@ -62,47 +62,47 @@ class Stack(Node):
         return cls((jax.tree.structure(schedules[0]), weak, axes), tuple(leaves))
 
     def row(self, leaves: Sequence[jax.Array]) -> Any:
-        """One of the schedules, of its own leaves."""
+        """Return one of the schedules, from its own leaves."""
         tree, weak, _ = self.structure
         schedule = jax.tree.unflatten(tree, map(_as_given, leaves, weak))
         require_unstacked(schedule)
         return schedule
 
     def each(self, f: Callable[[Any], Any]) -> Any:
-        """What a function makes of each of the schedules."""
+        """Return the result of a function for each of the schedules."""
         mapped = jax.vmap(lambda leaves: f(self.row(leaves)), [[*self.structure[2]]])
         return mapped([*map(jnp.asarray, self.leaves)])
 
     def pick(self, index: jax.Array) -> list[jax.Array]:
-        """The leaves of the schedule with each index."""
+        """Return the leaves of the schedule with each index."""
         leaves = zip(map(jnp.asarray, self.leaves), self.structure[2], strict=True)
         return [leaf if axis is None else looked_up(leaf, index) for leaf, axis in leaves]
 
     def at(self, index: jax.Array, t: jax.Array) -> jax.Array:
-        """The value at each time of the schedule with the index beside it."""
+        """Return the value at each time, of the schedule with the corresponding index."""
 
         def value(leaves: list[jax.Array], t: jax.Array) -> jax.Array:
             return real(self.row(leaves).at(t))
 
-        # Axis by axis: flattened, steps would lose their sharding.
+        # One `vmap` per axis: flattened steps would lose their sharding.
         axes = [*self.structure[2]], 0
         mapped = functools.reduce(lambda f, _: jax.vmap(f, axes), range(t.ndim), value)
         return mapped(self.pick(index), t)
 
     @property
     def steps(self) -> Length | None:
-        """When the last of the schedules ends; None if they do not."""
+        """The end of the longest schedule; None if they are unbounded."""
         ends = self.each(lambda x: None if x.steps is None else _clock.read(x.steps))
         return None if ends is None else jnp.max(ends)
 
 
 class Several(Node):
-    """Pieces of a chain, of one structure."""
+    """Pieces of a chain with equal structure."""
 
     stack: Stack
     begins: Any = tree_field()
-    # By the piece of the chain that a step is in, which of these began last. It is None where they
-    # are all pieces of the chain but the last, since then it is that one.
+    # For each piece of the chain, which of these pieces has begun last. None if they are all
+    # pieces of the chain except its last: then it is the piece itself.
     nth: Any = tree_field()
 
     def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
@@ -111,7 +111,7 @@ class Several(Node):
 
 
 class One(Node):
-    """A piece of a chain to which no other is alike."""
+    """A piece of a chain with a structure of its own."""
 
     piece: Any
     begin: Any = tree_field()
@@ -121,17 +121,17 @@ class One(Node):
 
 
 class Chain(Node):
-    """Pieces one after the other. The last, which is the one to be stretched, is apart."""
+    """Pieces in sequence. The last piece is kept apart, because it can be stretched."""
 
     parts: tuple[Several | One, ...]
     last: Any
-    end: Any = tree_field()  # when the last begins
-    begins: Any = tree_field()  # those of the others, and more up to a power of two
+    end: Any = tree_field()  # the step at which the last piece begins
+    begins: Any = tree_field()  # the starts of the others, padded to a power of two
     owner: Any = tree_field()  # the part that each of the others belongs to
 
     @classmethod
     def of(cls, pieces: tuple[Any, ...], lengths: Callable[[], list[Length]]) -> Chain | None:
-        """From pieces, and the lengths of all but the last; None if nothing is to be won."""
+        """Build from pieces and the lengths of all but the last; None if grouping gains nothing."""
         *others, last = pieces
         groups = alike(others)
         if len(groups) == len(others) and len(others) < SHORT:
@@ -162,15 +162,15 @@ class Chain(Node):
 
 
 class Combination(Node):
-    """A sum or a product: schedules of one structure are computed at once, and all combined."""
+    """A sum or a product, in which schedules of equal structure are computed at once."""
 
     parts: tuple[Any, ...]
-    order: Any = choice_field(kw_only=False)  # of the operands, among the values of all parts
+    order: Any = choice_field(kw_only=False)  # of the operands among the values of all parts
     combined: Any = choice_field(kw_only=False)
 
     @classmethod
     def of(cls, operands: tuple[Any, ...], combined: Callable[[Any], Any]) -> Combination | None:
-        """From operands, and what makes one value of theirs; None if nothing is to be won."""
+        """Build from operands and the function that combines them; None if nothing is gained."""
         groups = alike(operands)
         if len(groups) == len(operands):
             return None
@@ -187,15 +187,15 @@ class Combination(Node):
 
 
 class Selection(Node):
-    """The schedule with an index, among several of which some have one structure."""
+    """The schedule with an index, among several of which some have equal structure."""
 
     parts: tuple[Any, ...]
-    owner: Any = tree_field()  # the part to which the schedule with that index belongs
-    nth: Any = tree_field()  # which of the schedules of its part it is
+    owner: Any = tree_field()  # the part that contains the schedule with that index
+    nth: Any = tree_field()  # the position of that schedule in its part
 
     @classmethod
     def of(cls, index: Any, schedules: tuple[Any, ...]) -> Selection | None:
-        """From an index, and of what; None if nothing is to be won."""
+        """Build from an index and schedules; None if grouping gains nothing."""
         groups = alike(schedules)
         if len(groups) == len(schedules):
             return None
@@ -216,7 +216,7 @@ class Selection(Node):
 
 
 def alike(schedules: Sequence[Any]) -> Groups:
-    """The places of those that have one structure; of too few, each is alone."""
+    """Return the places of schedules with equal structure; small groups are split up."""
     found: dict[Any, list[int]] = {}
     for place, schedule in enumerate(schedules):
         leaves, tree = jax.tree.flatten(schedule)
@@ -230,7 +230,7 @@ def alike(schedules: Sequence[Any]) -> Groups:
 
 
 def begins_of(lengths: Sequence[Length]) -> Any:
-    """When each piece begins, and what follows them: uint32, and 2^31 where that is never."""
+    """Return the start of each piece and the end of the last: uint32, and 2^31 for never."""
     if all(isinstance(length, (int, float)) for length in lengths):
         begins = [0]
         for length in lengths:
@@ -238,8 +238,8 @@ def begins_of(lengths: Sequence[Length]) -> Any:
         return np.asarray(begins, np.uint32)
     if len(lengths) < SHORT:
         return [*itertools.accumulate(lengths, _clock.after, initial=jnp.zeros((), jnp.uint32))]
-    # Not one after the other: XLA would compute each anew from all the lengths before it. In two
-    # halves, of which no sum wraps.
+    # A cumulative sum, because XLA would compute sequential sums anew for each piece. It is
+    # computed in two halves, so that no sum wraps.
     steps = jnp.stack([_clock.read(length) for length in lengths]).astype(jnp.uint32)
     half = np.uint32(2**16 - 1)
     low = jnp.cumsum(steps & half, dtype=jnp.uint32)
@@ -250,17 +250,17 @@ def begins_of(lengths: Sequence[Length]) -> Any:
 
 
 def _padded(begins: Any) -> Any:
-    """Times of start, and so many of which none comes that their number is a power of two."""
+    """Return starts, padded with starts that never come to a power of two."""
     more = 2 ** (len(begins) - 1).bit_length() - len(begins)
     append = jnp.append if isinstance(begins, jax.Array) else np.append
     return append(begins, np.full(more, LAST + 1, np.uint32))
 
 
 def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
-    """Which piece has begun last, of those that begin together the last one.
+    """Return the piece that has begun last; of pieces that begin together, the last one.
 
-    By halves: the time is compared with the starts of 9 pieces of 300. A sum of all comparisons
-    would cost five times as much, and is no part of one kernel with what follows.
+    It is a binary search: with 300 pieces, a time is compared with 9 starts. Counting all
+    comparisons would cost five times as much, and would not fuse with the operations that follow.
     """
     piece = jnp.zeros_like(t, dtype=jnp.int32)
     for half in reversed(range((begins.shape[0] - 1).bit_length())):
@@ -270,12 +270,12 @@ def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
 
 
 def _since(t: jax.Array, start: Any) -> jax.Array:
-    # Clamped before the piece sees it: a branch that is not taken still has a gradient.
+    # Clamped before the piece uses it, because an unused branch still has a gradient.
     return jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
 
 
 def _in_turn(pieces: list[One], t: jax.Array) -> jax.Array:
-    """A chain of which no two pieces are alike, written out."""
+    """Return the value of a chain without equal pieces, written out."""
     value = pieces[0].at(t, t)
     for piece in pieces[1:]:
         value = jnp.where(_clock.before(t, piece.begin), value, piece.at(t, t))
@@ -299,7 +299,7 @@ def _stacks(schedules: Sequence[Any], groups: Groups) -> tuple[Any, ...]:
 
 
 def _by_place(groups: Groups, numbers: Sequence[int]) -> np.ndarray:
-    """What is told of the places of all groups, one after the other, by place."""
+    """Return the numbers given for the places of all groups in sequence, ordered by place."""
     return np.asarray(numbers, np.int32)[np.argsort(np.concatenate(groups))]
 
 
@@ -308,7 +308,7 @@ def _owners(groups: Groups) -> list[int]:
 
 
 def _entry(row: np.ndarray, index: Any) -> Any:
-    """row[index], of the nearest index inside."""
+    """Return row[index], with the index clipped to its range."""
     if not isinstance(index, jax.Array):
         return row[min(max(int(index), 0), len(row) - 1)]
     return looked_up(jnp.asarray(row), jnp.clip(index, 0, len(row) - 1))
@@ -327,7 +327,7 @@ def _longest(parts: tuple[Any, ...]) -> Length | None:
 
 
 def _chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
-    """values[index], where all are there."""
+    """Return values[index], where all values are computed."""
     value = values[0]
     for k, other in enumerate(values[1:], start=1):
         value = jnp.where(index < k, value, other)
@@ -335,14 +335,14 @@ def _chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
 
 
 def _kind(leaf: Any) -> Any:
-    """What two leaves share that can be stacked; None of what cannot."""
+    """Return what two leaves must share to be stacked; None if a leaf cannot be stacked."""
     if isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return leaf.shape, leaf.dtype, _is_weak(leaf)
     return type(leaf) if isinstance(leaf, (int, float)) else None
 
 
 def _is_shared(column: tuple[Any, ...]) -> bool:
-    """Is it one plain number in all schedules?"""
+    """Return whether a column is one plain number in all schedules."""
     plain = all(isinstance(leaf, (int, float)) for leaf in column)
     return plain and all(same_leaf(column[0], leaf) for leaf in column[1:])
 
@@ -357,7 +357,7 @@ def _is_weak(leaf: Any) -> bool:
 
 
 def _as_given(leaf: jax.Array, weak: bool) -> jax.Array:
-    """A leaf as strongly typed as it is outside."""
+    """Return a leaf with its original weak or strong type."""
     if not weak:
         return leaf
     return convert_element_type_p.bind(leaf, new_dtype=leaf.dtype, weak_type=True, sharding=None)

@@ -1,4 +1,4 @@
-"""What tables and pictures mark in a schedule: phases, jumps, the steps where it changes."""
+"""Marks for tables and pictures of a schedule: phases, jumps, and steps where it changes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-MANY_CYCLES = 16  # of more no picture has room for the names
+MANY_CYCLES = 16  # with more cycles, no picture has room for their names
 
 
 class Phase(NamedTuple):
-    """A piece of a schedule, and when it is in charge."""
+    """A piece of a schedule, and the steps at which it is active."""
 
     start: int
     end: int
@@ -19,17 +19,17 @@ class Phase(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """A step where one piece ends and another begins with another value."""
+    """A step at which one piece ends and the next begins with another value."""
 
     step: int
-    before: float  # what the piece before would have held
-    after: float  # what the piece after begins with
+    before: float  # the value that the previous piece would have held
+    after: float  # the first value of the next piece
 
     def through(self, value: Callable[[float], float]) -> Jump:
-        """The jump of what is made of both values."""
+        """The jump after a function is applied to both values."""
         return Jump(self.step, value(self.before), value(self.after))
 
 
 def moved(steps: Iterable[int], by: int, end: float = math.inf) -> Iterator[int]:
-    """Steps on another clock, up to an end."""
+    """Yield steps moved by an offset, up to an end."""
     return itertools.takewhile(lambda step: step <= end, (step + by for step in steps))

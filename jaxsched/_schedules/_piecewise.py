@@ -1,8 +1,8 @@
-"""Curves through values at given steps. Boundaries may be real numbers, and lie in time as such.
+"""Schedules through values at given steps. Boundaries may be real numbers.
 
-A boundary step belongs to the piece that follows it. None of these has an end: their last value
-is meant to be used, for as long as `.take(steps)` says. Of an array with several axes the last one
-is the list, and those before it are the axes of a stack.
+A boundary step belongs to the piece that follows it. All of these schedules are unbounded: the last
+value is held until `.take(steps)` ends it. In an array with several axes, the last axis is the list
+and the axes before it are those of a stack.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from jaxsched._schedules._schedule import Schedule
 
 
 def _fit(call: str, values: List, boundaries: List, more: int) -> None:
-    """Raise unless there are so many more values than boundaries."""
+    """Raise unless there are `more` more values than boundaries."""
     size, edges = values.shape[-1], boundaries.shape[-1]
-    rule = "one more than boundaries" if more else "one for each boundary"
+    rule = "one more value than boundaries" if more else "one value for each boundary"
     require(
         size == edges + more,
         f"`{call}(values=..., boundaries=...)` needs {rule}: got {size} values and {edges} "
@@ -38,14 +38,14 @@ def _fit(call: str, values: List, boundaries: List, more: int) -> None:
 
 
 def _rising(call: str, /, **argument: Any) -> List:
-    """Boundaries that do not decrease; whole ones are integers."""
+    """Return boundaries, checked not to decrease; whole numbers become integers."""
     ((name, boundaries),) = argument.items()
     is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
     knots = _knots(call, boundaries)
     require(knots >= 0, refuse(call, name, "not be negative", boundaries))
     rising = knots[..., 1:] >= knots[..., :-1]
     require(rising, refuse(call, name, "not decrease", boundaries))
-    # float32 loses steps beyond 2^24; an array of floats was meant to be one.
+    # float32 loses steps beyond 2^24. An array of floats stays one.
     if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
         knots = np.minimum(knots, _clock.LAST).astype(np.int32)
     return knots
@@ -70,17 +70,17 @@ def _is_whole(x: Any) -> TypeGuard[List]:
 
 
 class PiecewiseConstant(Schedule):
-    """One value after the other.
+    """A piecewise-constant schedule: one value after the other.
 
         value(t) = values[k],    k = the number of boundaries <= t
 
     Args:
       values: the values themselves (not factors), one more than boundaries.
-      boundaries: the steps from which the next value holds, not negative, not decreasing; they may
+      boundaries: the steps at which the next value begins, not negative, not decreasing; they may
         be real. If two are equal, the value between them is never used.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
@@ -110,7 +110,7 @@ piecewise_constant = factory(PiecewiseConstant)
 
 
 class Knots(Schedule):
-    """What interpolations share: the two knots around t, and the fractions between them."""
+    """Base class of interpolations: finds the two knots around t and the fractions between."""
 
     values: List = list_field(check=some_of, converter=given)
     boundaries: List = list_field(check=_rising, converter=given)
@@ -119,7 +119,7 @@ class Knots(Schedule):
         _fit(call, self.values, self.boundaries, more=0)
 
     def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The weights of the knot before and of the knot after."""
+        """Return the weights of the previous and of the next knot."""
         raise NotImplementedError
 
     def at(self, t: jax.Array) -> jax.Array:
@@ -143,24 +143,25 @@ class Knots(Schedule):
         return _first_steps(self.boundaries)
 
     def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
-        """The value at a whole step between two knots at whole steps."""
+        """Return the value at a whole step between two knots at whole steps."""
         return value
 
 
 class PiecewiseLinear(Knots):
-    """Straight lines between knots.
+    """A piecewise-linear schedule: straight lines between knots.
 
         value(boundaries[k]) = values[k]
 
-    and a straight line between; the first value before, the last value after.
+    and a straight line between knots. Before the first knot its value is the first, and after the
+    last knot it is the last.
 
     Args:
       values: the values at the knots.
-      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
-        real if you like. Two equal ones make a jump.
+      boundaries: the steps of the knots, one per value; not negative, not decreasing; they may be
+        real. Two equal ones make a jump.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
@@ -184,20 +185,20 @@ piecewise_linear = factory(PiecewiseLinear)
 
 
 class PiecewiseCosine(Knots):
-    """Half a cosine between each two knots: flat at every one of them.
+    """A piecewise-cosine schedule: half a cosine between two knots, flat at each knot.
 
         value(boundaries[k]) = values[k]
 
-    and between, with x the part of the way that is done, a + (b - a) * (1 - cos(pi * x)) / 2; the
-    first value before, the last value after.
+    and between knots a + (b - a) * (1 - cos(pi * x)) / 2, where x is the fraction of the way that
+    is done. Before the first knot its value is the first, and after the last knot it is the last.
 
     Args:
       values: the values at the knots.
-      boundaries: where the knots are, in steps, as many as values; not negative, not decreasing,
-        real if you like. Two equal ones make a jump.
+      boundaries: the steps of the knots, one per value; not negative, not decreasing; they may be
+        real. Two equal ones make a jump.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
@@ -218,15 +219,15 @@ piecewise_cosine = factory(PiecewiseCosine)
 
 
 def _first_steps(boundaries: List) -> list[int]:
-    """The first whole step at or after each boundary."""
+    """Return the first whole step at or after each boundary."""
     return [math.ceil(step) for step in np.asarray(boundaries).tolist()]
 
 
 def _passed(t: jax.Array, boundaries: List) -> jax.Array:
-    """How many boundaries are at or before t."""
+    """Return the number of boundaries at or before t."""
     boundaries = jnp.asarray(boundaries)
     if jnp.issubdtype(boundaries.dtype, jnp.floating):
-        # A real time passes a boundary between two steps before the next step.
+        # A real time passes a boundary that lies between two steps before the next step.
         is_real = jnp.issubdtype(t.dtype, jnp.floating)
         boundaries = boundaries if is_real else _clock.read(jnp.ceil(boundaries))
     else:
@@ -236,7 +237,7 @@ def _passed(t: jax.Array, boundaries: List) -> jax.Array:
 
 
 def _elapsed(t: jax.Array, boundary: jax.Array) -> jax.Array:
-    """t - boundary: whole steps in integers, then the fraction that a real boundary has."""
+    """Return t - boundary: whole steps in integers, then the fraction of a real boundary."""
     if jnp.issubdtype(t.dtype, jnp.floating):
         return t - real(boundary)
     if jnp.issubdtype(boundary.dtype, jnp.integer):

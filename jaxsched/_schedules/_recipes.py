@@ -1,10 +1,10 @@
-"""Names for compositions: nothing here computes.
+"""Recipes: names for common compositions, such as warmup followed by cosine.
 
-A warmup never starts at zero unless told to: `init_value=None` is peak_value / (warmup_steps + 1),
+By default a warmup does not start at zero. `init_value=None` means peak_value / (warmup_steps + 1),
 the first of equal steps up to the peak, which is reached exactly at step `warmup_steps`. The end
-value is reached exactly at step `total_steps`, which counts the warmup.
+value is reached exactly at step `total_steps`, which includes the warmup.
 
-A `warmup=` or `decay=` takes any curve with an end: a function (init_value, end_value, steps).
+The arguments `warmup` and `decay` take any curve: a function (init_value, end_value, steps).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def warmup_constant(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then constant.
+    """A warmup followed by a constant.
 
         warmup(init_value, peak_value, warmup_steps) >> constant(peak_value)
 
@@ -47,7 +47,7 @@ def warmup_constant(
       warmup: the curve of the warmup.
 
     Returns:
-      A schedule without an end.
+      An unbounded schedule.
 
     Raises:
       ValueError: a number is not finite, or `warmup_steps` is negative or not an integer.
@@ -72,7 +72,7 @@ def warmup_linear(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then a straight line to the end.
+    """A warmup followed by a linear decay.
 
         warmup(init_value, peak_value, warmup_steps)
         >> linear(peak_value, end_value, total_steps - warmup_steps)
@@ -115,7 +115,7 @@ def warmup_cosine(
     exponent: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then half a cosine to the end.
+    """A warmup followed by a cosine decay.
 
         warmup(init_value, peak_value, warmup_steps)
         >> cosine(peak_value, end_value, total_steps - warmup_steps, exponent=exponent)
@@ -126,7 +126,7 @@ def warmup_cosine(
       warmup_steps: length of the warmup in optimizer steps, not negative.
       end_value: value from step `total_steps` on.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
-      exponent: a power of the cosine, > 0; None is 1.
+      exponent: power of the cosine factor, > 0; None means 1.
       warmup: the curve of the warmup.
 
     Returns:
@@ -140,7 +140,7 @@ def warmup_cosine(
       [0.5   1.    0.854 0.5   0.146 0.   ]
 
     References:
-      `optax.warmup_cosine_decay_schedule`, whose `decay_steps` is this `total_steps`.
+      `optax.warmup_cosine_decay_schedule`, whose `decay_steps` is `total_steps` here.
     """
     call = "warmup_cosine"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
@@ -160,7 +160,7 @@ def warmup_polynomial(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then a power of the time that is left.
+    """A warmup followed by a polynomial decay.
 
         warmup(init_value, peak_value, warmup_steps)
         >> polynomial(peak_value, end_value, total_steps - warmup_steps, power=power)
@@ -169,7 +169,7 @@ def warmup_polynomial(
       peak_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps, at least `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
-      power: the power of the time left, > 0.
+      power: exponent of the time left, > 0.
       end_value: value from step `total_steps` on.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
       warmup: the curve of the warmup.
@@ -206,7 +206,7 @@ def warmup_exponential(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then the same factor every `decay_steps` steps.
+    """A warmup followed by an exponential decay.
 
         warmup(init_value, peak_value, warmup_steps)
         >> exponential_decay(peak_value, decay_rate=decay_rate, decay_steps=decay_steps, ...)
@@ -214,18 +214,18 @@ def warmup_exponential(
     Args:
       peak_value: value at step `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
-      decay_rate: the factor, > 0.
-      decay_steps: optimizer steps for one factor, at least 1.
-      end_value: a floor under a decay, a ceiling over a growth; None is none.
-      staircase: count whole multiples of `decay_steps` only.
+      decay_rate: factor per `decay_steps` steps, > 0.
+      decay_steps: optimizer steps per factor, at least 1.
+      end_value: lower limit of a decay, or upper limit of a growth; None: no limit.
+      staircase: whether to count only whole multiples of `decay_steps`.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
       warmup: the curve of the warmup.
 
     Returns:
-      A schedule without an end.
+      An unbounded schedule.
 
     Raises:
-      ValueError: a number is not finite or not positive where it must be.
+      ValueError: a number is not finite, or is not positive although it must be.
 
     Example:
       >>> halved = warmup_exponential(1.0, warmup_steps=1, decay_rate=0.5, decay_steps=1)
@@ -255,7 +255,7 @@ def warmup_inverse_sqrt(
     init_value: ArrayLike | None = None,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then one over the square root of time.
+    """A warmup followed by an inverse-square-root decay.
 
         warmup(init_value, peak_value, warmup_steps)
         >> inverse_sqrt(peak_value, timescale=timescale)
@@ -263,13 +263,13 @@ def warmup_inverse_sqrt(
     Args:
       peak_value: value at step `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
-      timescale: steps after which it has fallen to 1/sqrt(2) of the peak, real, > 0; None is
-        `warmup_steps`, which makes the decay peak_value * sqrt(warmup_steps / t).
+      timescale: steps after which the value has fallen to 1/sqrt(2) of the peak, real, > 0. None
+        means `warmup_steps`, which makes the decay peak_value * sqrt(warmup_steps / t).
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
       warmup: the curve of the warmup.
 
     Returns:
-      A schedule without an end.
+      An unbounded schedule.
 
     Raises:
       ValueError: a number is not finite, or `timescale` (or `warmup_steps` in its place) is not
@@ -285,7 +285,7 @@ def warmup_inverse_sqrt(
     call = "warmup_inverse_sqrt"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     if timescale is None:
-        remedy = "It is the timescale of the decay too: give `timescale=...` for no warmup."
+        remedy = "It is also the timescale of the decay: give `timescale=...` for no warmup."
         timescale = positive(call, warmup_steps=warmup_steps, remedy=remedy)
     return up >> inverse_sqrt(peak_value, timescale=positive(call, timescale=timescale))
 
@@ -301,7 +301,7 @@ def warmup_stable_decay(
     decay: CurveFactory = one_minus_sqrt,
     warmup: CurveFactory = linear,
 ) -> Schedule:
-    """Warmup, then constant, then a cooldown (WSD; a trapezoid with `decay=linear`).
+    """Warmup-stable-decay (WSD): a warmup, a constant, then a cooldown (`decay=linear`: trapezoid).
 
         warmup(init_value, peak_value, warmup_steps)
         >> constant(peak_value, total_steps - warmup_steps - decay_steps)
@@ -309,20 +309,20 @@ def warmup_stable_decay(
 
     Args:
       peak_value: value of the stable phase.
-      total_steps: length of everything in optimizer steps, at least the two others together.
+      total_steps: length of everything in optimizer steps, at least the sum of the other two.
       warmup_steps: length of the warmup in optimizer steps, not negative.
       decay_steps: length of the cooldown in optimizer steps, not negative.
       end_value: value from step `total_steps` on.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
-      decay: the curve of the cooldown: `linear`, `cosine`, `one_minus_sqrt`, or for an exponential
-        one `geometric` with an `end_value` above 0.
+      decay: the curve of the cooldown: `linear`, `cosine` or `one_minus_sqrt`. For an exponential
+        cooldown, use `geometric` with an `end_value` above 0.
       warmup: the curve of the warmup.
 
     Returns:
       A schedule that ends at `total_steps`.
 
     Raises:
-      ValueError: a number is not finite, or the lengths are not integers that fit.
+      ValueError: a number is not finite, or the lengths are not integers that fit together.
 
     Example:
       >>> wsd = warmup_stable_decay(1.0, total_steps=6, warmup_steps=1, decay_steps=2, decay=linear)
@@ -355,29 +355,29 @@ def warmup_cosine_restarts(
     init_value: ArrayLike | None = None,
     rewarm: bool = True,
 ) -> Schedule:
-    """Warm restarts (SGDR), each with its warmup, or with one warmup before them all.
+    """Cosine decay with warm restarts (SGDR), with a warmup in each cycle or only in the first.
 
-        rewarm:  (warmup >> cosine).cycle(mult, decay, cycles), a warmup and its cosine together
-                 `cycle_steps` long; the warmup keeps its length in longer cycles
-        else:    warmup >> cosine.cycle(mult, decay, cycles), the cosine alone `cycle_steps` long
+        rewarm:  (warmup >> cosine).cycle(mult, decay, cycles), where a warmup and its cosine are
+                 `cycle_steps` long together; the warmup keeps its length in longer cycles
+        else:    warmup >> cosine.cycle(mult, decay, cycles), where the cosine is `cycle_steps` long
 
     Args:
       peak_value: the first peak.
       cycle_steps: length of the first cycle in optimizer steps, at least 1.
       warmup_steps: length of a warmup in optimizer steps, not negative.
-      mult: each cycle is this many times as long as the one before.
-      decay: each cycle is this many times as high as the one before, its end value included.
-      cycles: hold the end of this many cycles; None never stops.
+      mult: factor by which each cycle is longer than the previous one.
+      decay: factor from the height of one cycle to the next, which includes the end value.
+      cycles: number of cycles, after which the end is held; None: unbounded.
       end_value: value at the end of the first cycle.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
-      rewarm: is there a warmup in every cycle, or only before the first?
+      rewarm: whether every cycle has a warmup, or only the first.
 
     Returns:
-      A schedule that ends with its last cycle, if there is one.
+      A schedule that ends with its last cycle; unbounded if `cycles` is None.
 
     Raises:
-      ValueError: a number is not finite or not positive where it must be, or the lengths are not
-        integers that fit.
+      ValueError: a number is not finite, or is not positive although it must be, or the lengths are
+        not integers that fit together.
 
     Example:
       >>> restarts = warmup_cosine_restarts(1.0, cycle_steps=4, warmup_steps=2, decay=0.5)
@@ -407,7 +407,7 @@ def one_cycle(
     phases: int = 2,
     curve: CurveFactory = cosine,
 ) -> Schedule:
-    """One cycle (super-convergence): up, then all the way down.
+    """The 1cycle schedule (super-convergence): up to the peak, then down to the end.
 
         2 phases:  curve(init, peak, warmup) >> curve(peak, end, rest)
         3 phases:  curve(init, peak, warmup) >> curve(peak, init, warmup) >> curve(init, end, rest)
@@ -415,15 +415,16 @@ def one_cycle(
     Args:
       peak_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps.
-      warmup_steps: length of the way up in optimizer steps; None is 3/10 of `total_steps`.
+      warmup_steps: length of the rise in optimizer steps; None is 3/10 of `total_steps`.
       init_value: value at step 0; None is peak_value / 25.
       end_value: value from step `total_steps` on; None is init_value / 10_000.
-      phases: 2 as in fastai, torch and optax's cosine, 3 as in the paper: down to where it came
-        from as fast as it came, then to the end.
+      phases: 2 as in fastai, torch and optax's cosine; 3 as in the paper: down to the initial value
+        in `warmup_steps` steps, then to the end value.
       curve: the curve of every phase.
 
     Returns:
-      A schedule that ends at `total_steps`. Its momentum is `one_cycle_momentum`, on one clock.
+      A schedule that ends at `total_steps`. For the momentum, use `one_cycle_momentum` with the
+      same lengths.
 
     Raises:
       ValueError: a number is not finite, the lengths do not fit, or `phases` is neither 2 nor 3.
@@ -453,16 +454,16 @@ def one_cycle_momentum(
     phases: int = 2,
     curve: CurveFactory = cosine,
 ) -> Schedule:
-    """The momentum (or Adam's b1) of one cycle: down while the rate goes up, then back.
+    """The momentum (or Adam's b1) of the 1cycle schedule: falls while the rate rises, then returns.
 
         2 phases:  curve(init, trough, warmup) >> curve(trough, init, rest)
-        3 phases:  the same with two ways of `warmup` steps, >> curve(init, init, rest)
+        3 phases:  down and up again in `warmup` steps each, >> curve(init, init, rest)
 
     Args:
       init_value: value at step 0 and at the end.
       trough_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps.
-      warmup_steps: length of the rate's way up; None is 3/10 of `total_steps`.
+      warmup_steps: length of the fall (the rate's rise); None is 3/10 of `total_steps`.
       phases: 2 or 3, as in `one_cycle`.
       curve: the curve of every phase.
 
@@ -488,20 +489,20 @@ def one_cycle_momentum(
 
 
 def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayLike) -> Schedule:
-    """The schedule of the Transformer: up in a line, down by the inverse square root.
+    """The Noam schedule of the Transformer: a linear warmup, then inverse-square-root decay.
 
         value(t) = factor / sqrt(model_size) * min(n**-0.5, n * warmup_steps**-1.5),    n = t + 1
 
-    The peak, factor / sqrt(model_size * warmup_steps), is at step `warmup_steps - 1`, since the
-    paper counts from 1.
+    The peak is factor / sqrt(model_size * warmup_steps). It is at step `warmup_steps - 1`, because
+    the paper counts from 1.
 
     Args:
-      factor: a scale.
+      factor: scale of the schedule.
       model_size: width of the model, > 0.
       warmup_steps: length of the warmup in optimizer steps, at least 1.
 
     Returns:
-      A schedule without an end.
+      An unbounded schedule.
 
     Raises:
       ValueError: a number is not finite or not positive.
@@ -528,7 +529,7 @@ def bert(
     warmup_steps: ArrayLike | None = None,
     decay: CurveFactory = linear,
 ) -> Schedule:
-    """Fine-tuning as for BERT: a warmup over the first tenth, then down to zero.
+    """The schedule for fine-tuning BERT: a warmup over the first tenth, then a decay to zero.
 
         linear(init, peak_value, warmup_steps) >> decay(peak_value, 0, total_steps - warmup_steps)
 
@@ -543,7 +544,7 @@ def bert(
       A schedule that ends at `total_steps`.
 
     Raises:
-      ValueError: a number is not finite, or the lengths do not fit.
+      ValueError: a number is not finite, or the lengths do not fit together.
 
     Example:
       >>> print(bert(1.0, total_steps=10)(jnp.array([0, 1, 4, 10])))
@@ -568,26 +569,27 @@ def cyclic(
     decay: ArrayLike | None = None,
     step_decay: ArrayLike | None = None,
 ) -> Schedule:
-    """Triangles between two values (CLR).
+    """Cyclical learning rates (CLR): triangles between two values.
 
         (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
 
-    and with a decay, whose triangles shrink towards `low`, low + (high - low) * triangle * decay**i
-    in cycle i, or * step_decay**t at step t.
+    With a decay, the triangles shrink towards `low`: low + (high - low) * triangle * decay**i in
+    cycle i, or * step_decay**t at step t.
 
     Args:
       low: value at the foot of each triangle.
       high: value at the top of the first triangle.
-      up_steps: length of the way up in optimizer steps, not negative.
-      down_steps: length of the way down; None is `up_steps`.
-      decay: factor on the height per cycle, > 0; 1/2 is triangular2. None: none.
-      step_decay: factor on the height per step, > 0: exp_range. None: none.
+      up_steps: length of the rise in optimizer steps, not negative.
+      down_steps: length of the fall; None is `up_steps`.
+      decay: factor on the height per cycle, > 0; 1/2 is torch's "triangular2". None: no decay.
+      step_decay: factor on the height per step, > 0, as torch's "exp_range". None: no decay.
 
     Returns:
-      A schedule without an end.
+      An unbounded schedule.
 
     Raises:
-      ValueError: a number is not finite or not positive where it must be, or a cycle has no steps.
+      ValueError: a number is not finite, or is not positive although it must be, or a cycle has no
+        steps.
 
     Example:
       >>> print(cyclic(0.0, 1.0, up_steps=2, decay=0.5)(jnp.arange(9)))
@@ -636,7 +638,7 @@ def _curve(call: str, **argument: Any) -> CurveFactory:
 
 
 def _rest(call: str, *parts: Whole, **whole: Any) -> Whole:
-    """The steps that are left of the whole after its parts."""
+    """Return the number of steps that are left of the whole after its parts."""
     ((name, given),) = whole.items()
     taken = functools.reduce(_clock.plus, parts)
     steps = length(call, **whole)
@@ -659,11 +661,11 @@ def _share(
     tenths: int,
     turns: int = 1,
 ) -> Whole:
-    """The length of a warmup: if it is not given, so many tenths, of which `turns` must fit."""
+    """Return the length of a warmup: if None, `tenths` of the total, at most total // turns."""
     if warmup_steps is not None:
         return length(call, warmup_steps=warmup_steps)
     total = length(call, total_steps=total_steps)
-    share = total // 10 * tenths - (-(total % 10) * tenths // 10)  # rounded up, as all parts are
+    share = total // 10 * tenths - (-(total % 10) * tenths // 10)  # rounded up
     most = total // turns
     return min(share, most) if isinstance(share, int) else jnp.minimum(share, most)
 

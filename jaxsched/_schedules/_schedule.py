@@ -1,13 +1,13 @@
-"""A schedule is a pure, total function of the step that is also data.
+"""The base class of schedules: pure, total functions of the step that are also data.
 
-A curve, placed in time and value, joined to others. Every schedule is a frozen pytree: its numbers
-are the leaves, its structure is static. So the same object is called like any `optax.Schedule`,
-passes through `jit` as an argument, through `vmap` as a population and through `grad` in its
-floats, and prints as the expression that builds it.
+Every schedule is a frozen pytree: its numbers are the leaves, and its structure is static. So a
+schedule can be called like any `optax.Schedule`, passed to `jit` as an argument, mapped over with
+`vmap` as a population, and differentiated with `grad` with respect to its floats. It prints as the
+expression that builds it.
 
-This file holds what all schedules share, the operators that join them, and the nodes that the
-operators build. Every node answers the same questions, and asks its children for their part: When
-does it end? What is its value? Where does it change? How is it written?
+This file has the base class, the operators that join schedules, and the nodes that the operators
+build. Every node answers the same questions, and asks its children for their part: When does it
+end? What is its value? Where does it change? How is it written?
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
 
-_RATE = "_whole_rate"  # an attribute of the object alone: whatever is made of it is no longer whole
+_RATE = "_whole_rate"  # an attribute of the object only: a schedule derived from it is not whole
 
 
 class _Reacting(Protocol[R_co]):
-    """What has rules: it takes a schedule in, and stays what it is."""
+    """A stateful operand: a product of a schedule and it is stateful."""
 
     @property
     def rules(self) -> Any: ...
@@ -84,19 +84,19 @@ class _Reacting(Protocol[R_co]):
 
 
 class Schedule(Written):
-    """A pure, total function of the step: integer steps of any shape to floats of that shape.
+    """A schedule: a pure, total function from integer steps of any shape to floats of that shape.
 
-    `schedule.steps` is the step from which its value is held, or None: it never is. Operators and
-    the methods below join schedules. A schedule of your own is a subclass with a formula, see
-    `factory`, or `from_function(f)` for any function of the step.
+    `schedule.steps` is the step from which its value is held, or None if it is unbounded. Operators
+    and the methods below join schedules. For a schedule of your own, write a subclass with a
+    formula, see `factory`, or use `from_function(f)` for any function of the step.
 
-    Operators bind as everywhere in Python: first methods, then `*` and `/`, then `+` and `-`, and
-    `>>` last. So `0.5 * warmup >> decay` halves the warmup alone, and `warmup >> decay + 0.01` and
-    `warmup >> decay.hold(22)` change the decay alone. For the whole chain write parentheses:
-    `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step where two pieces do not meet.
+    Operators bind as everywhere in Python: methods first, then `*` and `/`, then `+` and `-`, and
+    `>>` last. So `0.5 * warmup >> decay` halves only the warmup, and `warmup >> decay + 0.01` and
+    `warmup >> decay.hold(22)` change only the decay. For the whole chain, use parentheses:
+    `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step at which two pieces do not meet.
     """
 
-    __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` asks the schedule
+    __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` calls `__rmul__`
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -108,18 +108,18 @@ class Schedule(Written):
                 )
 
     def __call__(self, step: ArrayLike) -> jax.Array:
-        """The value at `step`.
+        """Returns the value at `step`.
 
         Args:
-          step: int, or integer array of any shape, counted in optimizer steps. Below 0 it is read
-            as 0, beyond 2^31 - 1 as 2^31 - 1.
+          step: int, or integer array of any shape, in optimizer steps. A value below 0 is read as
+            0, and a value above 2^31 - 1 as 2^31 - 1.
 
         Returns:
           float32 (float64 under x64) of the shape of `step`.
 
         Raises:
           TypeError: `step` is not an integer.
-          ValueError: the schedule is stacked: call it under `jax.vmap`.
+          ValueError: the schedule is stacked. Call it under `jax.vmap`.
         """
         if isinstance(step, int) and not isinstance(step, bool):
             step = np.int32(min(max(step, 0), _clock.LAST))
@@ -136,29 +136,29 @@ class Schedule(Written):
 
         @property
         def steps(self) -> Length | None:
-            """The step from which the value is held, or None: it never is."""
+            """The step from which the value is held, or None if the schedule is unbounded."""
             ...
     else:
         steps = None
 
     def at(self, t: jax.Array) -> jax.Array:
-        """The value at time `t`: an int32 array, or a float one between steps; 0 to 2^31 - 1."""
+        """Returns the value at time `t` in [0, 2^31 - 1]: int32, or float between steps."""
         raise NotImplementedError
 
     def _changes(self) -> Iterable[int]:
-        """The steps at which something changes, in order, some perhaps more than once."""
+        """The steps at which something changes, in order; some may occur more than once."""
         return [] if self.steps is None else [int(self.steps)]
 
     def _phases(self, total: int) -> list[Phase]:
-        """The pieces of a chain, up to a step; what wraps a chain has those of the chain."""
+        """The pieces of a chain, up to a step; a wrapper has the phases of its chain."""
         return []
 
     def _joins(self) -> Iterator[Jump]:
-        """The steps where two pieces of a chain meet, with the values on both sides."""
+        """The steps at which two pieces of a chain meet, with the values on both sides."""
         return iter(())
 
     def _grouped(self) -> Schedule:
-        """The same schedule as it is computed: pieces of one structure are one computation."""
+        """The schedule in the form for computation, with pieces of equal structure grouped."""
 
         def is_inside(x: Any) -> bool:
             return isinstance(x, Schedule) and x is not self
@@ -166,9 +166,9 @@ class Schedule(Written):
         return jax.tree.map(lambda x: x._grouped() if is_inside(x) else x, self, is_leaf=is_inside)
 
     def _stretched(self, steps: Length) -> Schedule:
-        """The same schedule over another length."""
+        """The same schedule with another length."""
         raise ValueError(
-            f"`{self}` cannot be stretched. A curve can, or a chain that ends in one; "
+            f"`{self}` cannot be stretched. Only a curve or a chain that ends in a curve can; "
             "stretch the parts before joining them."
         )
 
@@ -209,7 +209,7 @@ class Schedule(Written):
         return -1.0 * self
 
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Schedule:
-        """The value, held between `low` and `high`: min(max(value, low), high). None: no bound.
+        """Limits the value to [`low`, `high`]: min(max(value, low), high). None: no limit.
 
         Example:
           >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
@@ -219,18 +219,21 @@ class Schedule(Written):
         return Clip.of(self, low, high)
 
     def take(self, steps: ArrayLike) -> Schedule:
-        """The first `steps` steps, then held: a(min(t, steps)). It ends at `steps`."""
+        """Ends the schedule at step `steps`, and holds that value: a(min(t, steps))."""
         return Take(self, _clock.held(length("take", steps=steps)))
 
     def shift(self, steps: ArrayLike) -> Schedule:
-        """The same, `steps` later: a(t - steps), the first value before. Negative: earlier."""
+        """Delays the schedule by `steps`: a(t - steps). Negative steps make it earlier.
+
+        Before the start the first value is held.
+        """
         return Shift.of(self, steps)
 
     def faster(self, rate: ArrayLike) -> Schedule:
-        """The same, `rate` times as fast: a(t * rate), also between the steps of `a`.
+        """Speeds the schedule up by the factor `rate`: a(t * rate), also between the steps of `a`.
 
-        Below 1 it is slower. An int is exact at every step; a real rate makes times real, which
-        float32 resolves to one part in 2^24.
+        A rate below 1 slows it down. An int is exact at every step. With a real rate, times are
+        real numbers, which float32 resolves to one part in 2^24.
 
         Example:
           >>> print(linear(1.0, 0.0, 4).faster(2)(jnp.arange(4)))
@@ -239,7 +242,7 @@ class Schedule(Written):
         return Faster.of(self, rate)
 
     def hold(self, steps: ArrayLike) -> Schedule:
-        """Each value for so many steps: a(t // steps). A schedule by epochs, held through each.
+        """Holds each value for `steps` steps: a(t // steps), for example for a schedule per epoch.
 
         Example:
           >>> print(linear(1.0, 0.0, 2).hold(3)(jnp.arange(8)))
@@ -248,11 +251,11 @@ class Schedule(Written):
         return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
 
     def stretch(self, steps: ArrayLike) -> Schedule:
-        """The same schedule over another length, in steps.
+        """Changes the length of the schedule to `steps`.
 
-        A curve changes its `steps`; a chain changes its last piece, so that a warmup keeps its
-        length, and is cut off if it is longer than `steps` without it; a schedule that is scaled or
-        clipped, or that has a number added, stretches its child.
+        A curve changes its `steps`. A chain changes its last piece, so that a warmup keeps its
+        length; it is cut off if the earlier pieces alone are longer than `steps`. A schedule that
+        is scaled, clipped or shifted by a number stretches its child.
 
         Raises:
           ValueError: the schedule is none of these.
@@ -265,23 +268,23 @@ class Schedule(Written):
     def cycle(
         self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None
     ) -> Schedule:
-        """Start again at each end.
+        """Repeats the schedule: it begins again at each end.
 
             cycle i = a.stretch(a.steps * mult**i) * decay**i,  i = 0, 1, 2, ...
 
-        The cost does not grow with the number of cycles.
+        Each new cycle is a warm restart. The cost does not depend on the number of cycles.
 
         Args:
-          mult: each cycle is `mult` times as long as the one before. An int of at least 1 is exact
-            at every step; a positive float starts cycle i at the ceiling of the real number
-            a.steps * (mult**i - 1) / (mult - 1), and below 1 holds the end of the last cycle of at
-            least one step. The number 1 itself stretches nothing, so that anything with an end can
-            be cycled; it is another tree than a `mult` that grows.
-          decay: each cycle is `decay` times as high as the one before, > 0.
-          cycles: hold the end of this many cycles; None never stops.
+          mult: factor from the length of one cycle to the next. An int of at least 1 is exact at
+            every step. With a positive float, cycle i starts at the ceiling of the real number
+            a.steps * (mult**i - 1) / (mult - 1). Below 1, the end of the last cycle of at least one
+            step is held. The number 1 stretches nothing, so any schedule with an end can be cycled;
+            its tree differs from that of other values of `mult`.
+          decay: factor from the height of one cycle to the next, > 0.
+          cycles: number of cycles, after which the end is held; None: unbounded.
 
         Raises:
-          ValueError: the schedule never ends, or cannot be stretched and `mult` is not 1.
+          ValueError: the schedule is unbounded, or cannot be stretched although `mult` is not 1.
 
         Example:
           >>> saw = linear(1.0, 0.0, 2).cycle(mult=2, decay=0.5)
@@ -300,18 +303,18 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
     value = schedule.at(_clock.read(step))
     if jnp.shape(value) != step.shape:
         raise ValueError(
-            f"`{type(schedule).__name__}.at(t)` must return a value for each time: of a time of "
-            f"shape {step.shape} it returns one of shape {jnp.shape(value)}. Use "
+            f"`{type(schedule).__name__}.at(t)` must return a value for each time. For a time of "
+            f"shape {step.shape} it returns shape {jnp.shape(value)}. Use "
             "`jnp.full_like(t, value, dtype=float)`."
         )
     return real(value)
 
 
-_config = cast(Any, jax.config)  # its attributes are made at run time
+_config = cast(Any, jax.config)  # its attributes are created at run time
 
 
 def _computed(schedule: Schedule) -> Schedule:
-    """The schedule as it is computed; of plain numbers made once."""
+    """Return the schedule in the form for computation; for plain numbers it is built once."""
     kept = vars(schedule).get(RESIDENT, {})
     if None in kept:
         return kept[None]
@@ -322,13 +325,13 @@ def _computed(schedule: Schedule) -> Schedule:
 
 
 def _resident(schedule: Schedule) -> Schedule:
-    """The schedule with its numbers on the device: a call sends nothing but the step.
+    """Return the schedule with its numbers on the device, so that a call sends only the step.
 
     Arrays on the devices of one mesh cannot be arguments under another mesh.
     """
     try:
         mesh = jax.sharding.get_mesh()
-    except ValueError:  # in what is being traced, where numbers are constants
+    except ValueError:  # while tracing, where numbers are constants
         return _computed(schedule)
     place = mesh, _config.jax_default_device, _config.jax_enable_x64
     kept = vars(schedule).get(RESIDENT, {})
@@ -344,7 +347,7 @@ def _resident(schedule: Schedule) -> Schedule:
 
 
 class Then(Schedule):
-    """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); n-ary."""
+    """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); for any number of pieces."""
 
     _binds = CHAIN
 
@@ -374,7 +377,7 @@ class Then(Schedule):
         value = self.pieces[0].at(t)
         begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
         for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
-            # The clock is clamped before the piece sees it: a branch that `where` does not take
+            # The time is clamped before the piece sees it: a branch that `where` does not take
             # still has a gradient, and NaN * 0 is NaN.
             since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
             value = jnp.where(_clock.before(t, start), value, piece.at(since))
@@ -416,7 +419,7 @@ class Then(Schedule):
 
 
 class Grouped(Schedule):
-    """A schedule as it is computed, where pieces of one structure are one computation."""
+    """A schedule in the form for computation, with pieces of equal structure grouped."""
 
     form: Any
 
@@ -435,7 +438,7 @@ class Grouped(Schedule):
 
 
 class Product(Schedule):
-    """`a * b`, each a schedule or a plain number; n-ary."""
+    """`a * b`, each a schedule or a plain number; for any number of factors."""
 
     _binds = PRODUCT
 
@@ -477,7 +480,7 @@ class Product(Schedule):
 
 
 class Sum(Schedule):
-    """`a + b`, each a schedule or a plain number; n-ary."""
+    """`a + b`, each a schedule or a plain number; for any number of terms."""
 
     _binds = SUM
 
@@ -519,7 +522,7 @@ class Sum(Schedule):
 
 
 class Clip(Schedule):
-    """`a.clip(low, high)`; None is no bound."""
+    """`a.clip(low, high)`; None means no limit."""
 
     schedule: Schedule
     low: Number | None
@@ -554,16 +557,16 @@ class Clip(Schedule):
 
 
 class Retimed(Schedule):
-    """A schedule that is read at other times: what changes in it changes here, at other steps."""
+    """A schedule read at other times, so that its changes move to other steps."""
 
     schedule: Schedule
 
     def _step_of(self, step: int) -> int:
-        """The first step at which the schedule inside is at its own `step`, or beyond it."""
+        """The first step at which the inner schedule is at its own `step` or beyond."""
         raise NotImplementedError
 
     def _step_inside(self, step: int) -> int:
-        """The step of the schedule inside at which all is seen that is seen until `step`."""
+        """The step of the inner schedule that covers everything up to `step` here."""
         raise NotImplementedError
 
     def _changes(self) -> Iterator[int]:
@@ -576,7 +579,7 @@ class Retimed(Schedule):
     def _phases(self, total: int) -> list[Phase]:
         inside = self.schedule._phases(max(self._step_inside(total), 0))
         spans = [(self._step_of(start), self._step_of(end), name) for start, end, name in inside]
-        if spans:  # what the first begins with is held before it, and the last goes on
+        if spans:  # the first phase is held before its start, and the last one continues
             spans[0] = (0, *spans[0][1:])
             spans[-1] = (spans[-1][0], total, spans[-1][2])
         held = [Phase(max(start, 0), min(end, total), name) for start, end, name in spans]
@@ -612,7 +615,7 @@ class Take(Retimed):
 
 
 class Shift(Retimed):
-    """`a.shift(k)`: a(t - k), for k of either sign."""
+    """`a.shift(k)`: a(t - k), for positive or negative k."""
 
     by: Length = length_field(kw_only=False)
 
@@ -649,7 +652,7 @@ class Shift(Retimed):
 
 
 class Faster(Retimed):
-    """`a.faster(rate)`: a(t * rate), also between the steps."""
+    """`a.faster(rate)`: a(t * rate), also between the steps of `a`."""
 
     rate: Length | Number
 
@@ -670,7 +673,7 @@ class Faster(Retimed):
             return int(self._first_at(steps))
 
     def _first_at(self, steps: Length) -> jax.Array:
-        """The first step whose time is at least `steps`, by the very product that `at` forms."""
+        """The first step whose time is at least `steps`, computed with the same product as `at`."""
         steps = _clock.read(steps)
         if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
             rate = jnp.maximum(_clock.read(self.rate), 1)
@@ -695,7 +698,7 @@ class Faster(Retimed):
 
     def _step_of(self, step: int) -> int:
         first = int(self._first_at(step))
-        return first if first >= 0 else LAST  # not within the clock
+        return first if first >= 0 else LAST  # beyond the step counter
 
     def _step_inside(self, step: int) -> int:
         return math.ceil(float(self._time(jnp.asarray(step, jnp.int32))))
@@ -759,17 +762,17 @@ class Cycle(Schedule):
         return f"{owner(self.schedule)}.cycle({options(mult=mult, decay=decay, cycles=cycles)})"
 
     def _mult(self) -> Any:
-        """How much longer each cycle is than the one before."""
+        """The factor from the length of one cycle to the next."""
         return 1
 
     def _begins(self) -> Iterator[int]:
-        """Where each cycle begins, and then where the last one ends, if there is a last one."""
+        """The start of each cycle, and the end of the last one, if there is a last one."""
         yield 0
         mult, first = self._mult(), int(known(self.schedule.steps))
         for n in itertools.count(1):
             step = int(known(dataclasses.replace(self, cycles=n).steps))
             yield step
-            # Below 1 a `mult` leaves no step to a cycle some day.
+            # With `mult` below 1, cycles become shorter than one step at some point.
             if n == self.cycles or step >= LAST or first * mult**n < 1:
                 return
 
@@ -833,14 +836,14 @@ class RealCycle(Cycle):
 
 
 class Function(Schedule):
-    """Somebody else's function of the step; its arrays are leaves if it is a pytree."""
+    """A user's function of the step; its arrays are leaves if it is a pytree."""
 
     function: Callable[..., Any]
 
     def at(self, t: jax.Array) -> jax.Array:
         if jnp.issubdtype(t.dtype, jnp.floating):
             t = _clock.read(jnp.floor(t))
-        # Axis by axis: flattened, steps would lose their sharding.
+        # One `vmap` per axis: flattened steps would lose their sharding.
         function = functools.reduce(lambda f, _: jax.vmap(f), range(t.ndim), self.function)
         return real(function(t))
 
@@ -858,7 +861,7 @@ def cycle(
     cycles: ArrayLike | None,
     call: str = "cycle",
 ) -> Schedule:
-    """`schedule.cycle(mult, decay, cycles)`, checked."""
+    """Return `schedule.cycle(mult, decay, cycles)`, checked."""
     steps = schedule.steps
     if steps is None:
         raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
@@ -869,7 +872,7 @@ def cycle(
     whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
     if isinstance(whole, int) and whole == 1:
         return Cycle(schedule, decay=rate, cycles=number)
-    # A whole factor that is longer than the clock is a real number, as such a length is.
+    # A whole factor beyond the step counter is treated as a real number, as such a length is.
     is_real = whole is None or isinstance(whole, float)
     parts = in_form(call, PARTS, mult=mult if whole is None else whole) if is_real else None
     schedule._stretched(steps)  # raises if it cannot be stretched
@@ -879,17 +882,17 @@ def cycle(
 
 
 def from_function(function: Callable[..., Any]) -> Schedule:
-    """Any function of the step as a schedule: an optax schedule, or your own.
+    """Turns any function of the step, such as an optax schedule, into a schedule.
 
-    It is called with an int32 scalar of at least 0, under `vmap` for an array of steps, so that
-    even a function which cannot take a negative step or an array is total.
+    The function is called with an int32 scalar of at least 0, and under `vmap` for an array of
+    steps. So it need not support negative steps or arrays.
 
     Args:
       function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
 
     Returns:
-      A schedule without an end: integer step of any shape -> float32 of that shape. A schedule
-      is returned as it is.
+      An unbounded schedule, from integer steps of any shape to float32 of that shape. If `function`
+      is a schedule, it is returned unchanged.
 
     Raises:
       ValueError: `function` is not callable, or does not map an integer scalar to a number.
@@ -906,7 +909,7 @@ def from_function(function: Callable[..., Any]) -> Schedule:
     schedule = Function(jax.tree_util.Partial(function) if opaque else function)
     for leaf in jax.tree.leaves(schedule):
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int, complex)):
-            must = "have numbers as its leaves, since it is a pytree"
+            must = "have numbers as its leaves, because it is a pytree"
             remedy = f"One is {leaf!r}. Hide it: `from_function(lambda step: function(step))`."
             raise ValueError(refuse("from_function", "function", must, function, remedy))
     try:
@@ -931,7 +934,7 @@ def from_function(function: Callable[..., Any]) -> Schedule:
 def bounds(
     call: str, low: ArrayLike | None, high: ArrayLike | None
 ) -> tuple[Number | None, Number | None]:
-    """The bounds of a clip, checked."""
+    """Return the bounds of a clip, checked."""
     low = None if low is None else finite(call, low=low)
     high = None if high is None else finite(call, high=high)
     if low is not None and high is not None:
@@ -940,29 +943,29 @@ def bounds(
 
 
 def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Array:
-    """min(max(value, low), high), where None is no bound."""
+    """Return min(max(value, low), high), where None means no limit."""
     value = value if low is None else jnp.maximum(value, real(low))
     return value if high is None else jnp.minimum(value, real(high))
 
 
 def operand(call: str, /, **argument: Any) -> Schedule | Number:
-    """What may stand beside a schedule: a schedule, or a plain number."""
+    """Return an operand of a schedule, checked: a schedule, or a plain number."""
     (x,) = argument.values()
     return as_schedule(call, x) if callable(x) else finite(call, **argument)
 
 
 def factor(x: Any) -> Schedule | Number:
-    """What may stand in a product, beside a schedule or a stateful one."""
+    """Return a factor of a product, checked."""
     return operand("schedule * number", number=x)
 
 
 def mark_rate(schedule: Any, base_lr: Any, floor: Any) -> None:
-    """Note that a schedule is a whole learning rate, with its base rate and its floor in it."""
+    """Record that a schedule is a whole learning rate, with its base rate and floor included."""
     vars(schedule)[_RATE] = base_lr, floor
 
 
 def require_one_rate(factors: tuple[Any, ...]) -> None:
-    """Raise if a product would multiply two base rates, or the floor under one of them."""
+    """Raise if a product would multiply two base rates, or the floor of one of them."""
     whole = [vars(x)[_RATE] for x in factors if _RATE in getattr(x, "__dict__", ())]
     rates = [base for base, _ in whole if not (isinstance(base, (int, float)) and base == 1)]
     floors = [floor for _, floor in whole if floor]
@@ -974,8 +977,8 @@ def require_one_rate(factors: tuple[Any, ...]) -> None:
         )
     if floors:
         raise ValueError(
-            f"`{_product_text(factors)}` would multiply the floor min_lr={floors[0]} too. Leave it "
-            f"out, and put the floor under the product: `(...).clip({floors[0]})`."
+            f"`{_product_text(factors)}` would also multiply the floor min_lr={floors[0]}. Leave "
+            f"it out, and clip the product instead: `(...).clip({floors[0]})`."
         )
 
 
@@ -984,29 +987,29 @@ def _product_text(factors: tuple[Any, ...]) -> str:
 
 
 def multiplied(values: Iterable[jax.Array]) -> jax.Array:
-    """The product, saturated after each factor: of huge and tiny ones, no infinity and no NaN."""
+    """Return the product, saturated after each factor, so that no infinity or NaN appears."""
     return functools.reduce(lambda a, b: saturated(a * b), values)
 
 
 def added(values: Iterable[jax.Array]) -> jax.Array:
-    """The sum, saturated."""
+    """Return the sum, saturated."""
     return saturated(functools.reduce(operator.add, values))
 
 
 def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
-    """What an operand is worth at clock time `t`."""
+    """Return the value of an operand at time `t`."""
     return x.at(t) if isinstance(x, Schedule) else real(x)
 
 
 def longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
-    """When the last of the schedules ends; None: one never does. A number has no say."""
+    """Return the end of the longest schedule; None if one is unbounded. Numbers do not count."""
     lengths = [x.steps for x in operands if isinstance(x, Schedule)]
     known = [length for length in lengths if length is not None]
     return _clock.longest(*known) if len(known) == len(lengths) else None
 
 
 def changes_of(operands: tuple[Schedule | Number, ...]) -> Iterator[int]:
-    """The steps at which one of the schedules changes."""
+    """Yield the steps at which one of the schedules changes."""
     return heapq.merge(*(x._changes() for x in _schedules(operands)))
 
 
@@ -1015,7 +1018,7 @@ def _schedules(operands: tuple[Schedule | Number, ...]) -> list[Schedule]:
 
 
 def _only_phases(operands: tuple[Schedule | Number, ...], total: int) -> list[Phase]:
-    """The phases of the only schedule that has any."""
+    """Return the phases of the only schedule that has any."""
     chains = [found for x in _schedules(operands) if (found := x._phases(total))]
     return chains[0] if len(chains) == 1 else []
 
@@ -1024,7 +1027,7 @@ def _only_joins(
     operands: tuple[Schedule | Number, ...],
     combined: Callable[[Iterable[jax.Array]], jax.Array],
 ) -> Iterator[Jump]:
-    """The joins of the only schedule beside numbers, as its node makes them."""
+    """Yield the joins of the only schedule among numbers, with the combined values."""
     chains = _schedules(operands)
 
     def value(x: float) -> float:
@@ -1034,7 +1037,7 @@ def _only_joins(
 
 
 def _word(piece: Schedule) -> str:
-    """What a piece is, in a word: the name of its curve, or the operator."""
+    """Return a one-word name of a piece: its curve, or its operator."""
     return str(piece).partition("(")[0] or type(piece).__name__.lower()
 
 
@@ -1057,12 +1060,12 @@ def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def is_operand(x: Any) -> bool:
-    """Can `x` stand beside a schedule, or a stateful one, in a product or a sum?"""
+    """Return whether `x` can be an operand of a schedule in a product or a sum."""
     return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or is_function(x)
 
 
 def is_function(x: Any) -> bool:
-    """Is `x` somebody's function of the step? A type, such as a dtype, is none."""
+    """Return whether `x` is a function of the step. A type, such as a dtype, is not."""
     return callable(x) and not isinstance(x, type) and not hasattr(x, "update")
 
 
@@ -1070,24 +1073,24 @@ AnySchedule = Schedule | Callable[..., Any]
 
 
 def as_stateless(call: str, x: AnySchedule) -> Schedule:
-    """`x` as a schedule, for a library that keeps no state of ours."""
+    """Return `x` as a schedule, for a library that cannot keep the state of a rule."""
     if callable(x) and hasattr(x, "update"):
         raise ValueError(
-            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`, whose state is "
-            "that of an optax optimizer. Give it the schedule alone, and use the other library's "
-            "own plateau."
+            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`. Its state can "
+            "only be kept by an optax optimizer. Pass the schedule alone, and use the other "
+            "library's own plateau scheduler."
         )
     return as_schedule(call, x)
 
 
 def as_schedule(call: str, x: AnySchedule) -> Schedule:
-    """`x` as a schedule: itself, or `from_function(x)` for an optax schedule or any function."""
+    """Return `x` as a schedule: itself, or `from_function(x)` for a function of the step."""
     if isinstance(x, Schedule):
         return x
     if callable(x) and hasattr(x, "update"):
         raise ValueError(
-            f"`{call}` takes schedules, got the stateful `{x!r}`, which only multiplies: "
-            "`(warmup >> decay) * reduce_on_plateau()`."
+            f"`{call}` takes schedules, got the stateful `{x!r}`, which supports multiplication "
+            "only: `(warmup >> decay) * reduce_on_plateau()`."
         )
     if not is_function(x):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""A batch that grows where the rate would fall, as a schedule of how many batches a step averages.
+"""Seesaw: grows the batch where the learning rate would fall, with a schedule of batches per step.
 
-Where the noise of SGD is what a decay is for, a step of m batches at m times the rate is as good as
-m steps, and of Adam at sqrt(m) times the rate. So what a decay takes from the rate can be given to
-the batch, and the same examples are gone through in fewer steps, one after the other.
+If the purpose of a decay is to reduce the noise of SGD, a step of m batches at m times the rate is
+as good as m steps. For Adam the factor is sqrt(m). So a decay of the rate can be replaced by a
+growth of the batch. The run then sees the same examples in the same order, in fewer steps.
 """
 
 from __future__ import annotations
@@ -31,31 +31,32 @@ def seesaw(
     rule: str = "sqrt",
     max_multiplier: int | None = None,
 ) -> tuple[Schedule, Schedule]:
-    """A batch that grows where the rate would fall: the same examples in fewer steps.
+    """Grows the batch where the learning rate would fall: the same examples in fewer steps.
 
         m     = factor**k, from the step where schedule <= peak / factor**k, after the peak
         rate  = m**p * schedule, once every m of its steps;  p = 1/2 for "sqrt", 1 for "linear"
 
-    Each new step takes m batches and stands for m steps of the schedule, so rate / batch**p is at
-    every example what it was, and so is the number of examples: the last step takes what is left.
-    With a schedule that is cut by `factor`, "linear" keeps the rate and grows the batch alone.
+    Each new step takes m batches and replaces m steps of the schedule. So at every example,
+    rate / batch**p is the same as before, and so is the total number of examples. The last step
+    takes the remainder. If the schedule is cut by `factor`, "linear" keeps the rate constant and
+    only grows the batch.
 
     Args:
-      schedule: the schedule of steps of one batch, or any function of the step; not negative.
-        After its peak it falls.
-      total_steps: its steps, an int of at least 1; None: `schedule.steps`.
-      factor: by how much the batch grows each time, an int of at least 2.
-      rule: "sqrt" for Adam and its kin, "linear" for SGD; see `scale_with_batch`.
-      max_multiplier: the largest number of batches in a step, at least 1; None: no bound.
+      schedule: the schedule for steps of one batch, or any function of the step; not negative. It
+        must fall after its peak.
+      total_steps: number of its steps, an int of at least 1; None: `schedule.steps`.
+      factor: growth factor of the batch each time, an int of at least 2.
+      rule: "sqrt" for Adam and similar optimizers, "linear" for SGD; see `scale_with_batch`.
+      max_multiplier: largest number of batches per step, at least 1; None: no limit.
 
     Returns:
-      `(rate, multiplier)`: schedules of the new steps, as long as the new run, `rate.steps`. The
+      `(rate, multiplier)`: schedules of the new steps. The new run has `rate.steps` steps. The
       optimizer is `accumulate(inject(optax.adam, learning_rate=rate), multiplier)`.
 
     Raises:
-      ValueError: an argument is out of its range; the schedule never ends and there is no
-        `total_steps`; it is negative, zero throughout, or rises after it has fallen by `factor`; or
-        it is traced: where the batch grows is structure.
+      ValueError: an argument is out of its range; the schedule is unbounded and `total_steps` is
+        None; it is negative, zero throughout, or rises after it has fallen by `factor`; or it is
+        traced, although the steps at which the batch grows must be static.
 
     Example:
       >>> rate, multiplier = seesaw(cosine(1.0, 0.0, 100))
@@ -74,9 +75,9 @@ def seesaw(
     one_of(call, tuple(RULES), rule=rule)
     ends = base.steps if total_steps is None else total_steps
     if ends is None:
-        remedy = "The schedule never ends: say how long, or `.take(steps)`."
+        remedy = "The schedule is unbounded. Give `total_steps`, or end it with `.take(steps)`."
         raise ValueError(refuse(call, "total_steps", "be an int", ends, remedy))
-    known = functools.partial(static_length, call, why="where the batch grows is structure")
+    known = functools.partial(static_length, call, why="the steps where the batch grows are static")
     steps, grows = known(total_steps=ends), known(least=2, factor=factor)
     most = steps if max_multiplier is None else known(max_multiplier=max_multiplier)
     levels = _levels(call, base, schedule, steps, grows, most)
@@ -90,11 +91,11 @@ def seesaw(
 def _levels(
     call: str, base: Schedule, given: Any, steps: int, factor: int, most: int
 ) -> np.ndarray:
-    """How often the schedule has fallen by `factor`, at each step."""
+    """Return how often the schedule has fallen by `factor`, at each step."""
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(base))
     if traced:
-        must = "be concrete: where the batch grows is structure"
-        raise ValueError(refuse(call, "schedule", must, given, "Make it outside `jit`."))
+        must = "be concrete, because the steps where the batch grows are static"
+        raise ValueError(refuse(call, "schedule", must, given, "Build it outside `jit`."))
     with jax.ensure_compile_time_eval():
         values = np.asarray(base(np.arange(steps)), np.float64)
     fine = bool(np.all(np.isfinite(values)) and np.all(values >= 0) and np.any(values > 0))
@@ -102,7 +103,7 @@ def _levels(
         must = "be finite, not negative, and not zero throughout"
         raise ValueError(refuse(call, "schedule", must, given))
     peak = values.max()
-    # A float32 that should lie on a threshold is a rounding off.
+    # A float32 value on a threshold may be off by rounding.
     fallen = np.full(steps, np.inf)
     np.divide(peak * (1 + 1e-6), values, out=fallen, where=values > 0)
     highest = int(np.floor(np.log(most) / np.log(factor) + 1e-9))
@@ -110,18 +111,18 @@ def _levels(
     levels[: values.argmax()] = 0
     if np.any(np.diff(levels) < 0):
         must = f"not rise again after it has fallen by {factor}"
-        remedy = "Give it one cycle at a time, and join what comes back with `>>`."
+        remedy = "Pass one cycle at a time, and join the results with `>>`."
         raise ValueError(refuse(call, "schedule", must, given, remedy))
     return levels
 
 
 def _parts(levels: np.ndarray, factor: int, steps: int) -> Iterator[tuple[int, int, int]]:
-    """Where each level begins, how many new steps it has, and of how many old ones each is."""
+    """Yield the start of each level, its number of new steps, and old steps per new step."""
     start = 0
     for level in range(int(levels[-1]) + 1):
         m = factor**level
         end = int(np.searchsorted(levels, level, side="right"))
-        # The batch grows with a whole number of steps behind it, or the run ends.
+        # The batch grows after a whole number of steps, or the run ends.
         count = min(-(-(end - start) // m), (steps - start) // m) if end > start else 0
         yield start, count, m
         start += count * m

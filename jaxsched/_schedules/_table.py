@@ -1,4 +1,4 @@
-"""A table: one value a step."""
+"""A table: one value per step."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from jaxsched._schedules._schedule import Schedule
 
 
 class Table(Schedule):
-    """One value a step: from a file, a measurement, a search, or any Python function.
+    """A table schedule: one value per step, from a file, a search, or any Python function.
 
         value(t) = values[t]
 
-    A step costs one look-up, however long the table is, and however dear its values were.
+    Each step costs one look-up, independent of the length of the table.
 
-    A text has at most 4,000,000 characters, which is about 200,000 values of 17 digits. The text of
-    a longer table is `table(<float64[1000000]>)`, which `parse` refuses. Save the array instead:
+    A text may have at most 4,000,000 characters, about 200,000 values of 17 digits. The text of a
+    longer table is `table(<float64[1000000]>)`, which `parse` rejects. Save the array instead:
     `np.save("rates.npy", values)`, and later `table(np.load("rates.npy"))`.
 
     Args:
       values: the values, at least one.
 
     Returns:
-      A schedule that ends with its last value, at step `len(values) - 1`: integer step of any
-      shape -> float32 of that shape.
+      A schedule that ends with its last value, at step `len(values) - 1`, from integer steps of any
+      shape to float32 of that shape.
 
     Raises:
-      ValueError: `values` is empty, or one is not a finite number.
+      ValueError: `values` is empty, or a value is not a finite number.
 
     Example:
       >>> print(table([1.0, 0.5, 0.1])(jnp.arange(5)))
       [1.  0.5 0.1 0.1 0.1]
 
     References:
-      fairseq's `manual` schedule.
+      The `manual` schedule of fairseq.
     """
 
     values: List = list_field(check=some_of, converter=given)

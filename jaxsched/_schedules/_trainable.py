@@ -1,4 +1,4 @@
-"""The numbers of a schedule by where they are in it: "Then.0.Linear.steps"."""
+"""The numbers of a schedule by their place in it, such as "Then.0.Linear.steps"."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Numbers = dict[str, jax.Array]
 
 
 class Place(NamedTuple):
-    """Where a leaf is."""
+    """The place of a leaf in a schedule."""
 
     name: str  # classes and fields from the root, such as "Then.0.Linear.steps"
-    form: Form | None  # how the leaf holds its number, if not as it is
-    is_length: bool  # a float may hold one, too, that is beyond the clock
+    form: Form | None  # how the leaf encodes its number; None: not encoded
+    is_length: bool  # a length beyond the step counter is held as a float
 
 
 def places(
     x: Any, name: str = "", form: Form | None = None, is_length: bool = False
 ) -> Iterator[Place]:
-    """The places of the leaves, in the order of the leaves."""
+    """Yield the places of the leaves, in the order of the leaves."""
     if isinstance(x, Schedule):
         yield from _places_in(x, name)
     elif isinstance(x, tuple):
@@ -52,14 +52,14 @@ def _places_in(node: Schedule, name: str) -> Iterator[Place]:
     data = [f for f in fields if not kind_of(f).is_static]
     parents = [f for f in data if isinstance(getattr(node, f.name), (tuple, Schedule))]
     for f in data:
-        # An only child needs no name. Two of one class would have the same places without one.
+        # An only child needs no name. Two children of one class need one to be distinct.
         plain = f in parents and len(parents) == 1
         place = f"{name}.{'' if plain else f.name}{'.' if f in parents and not plain else ''}"
         yield from places(getattr(node, f.name), place, kind_of(f).form, kind_of(f).is_length)
 
 
 def numbers_of(schedule: Schedule) -> Numbers:
-    """The leaves of a schedule as fresh, strongly typed arrays, in their order, by their names."""
+    """Return the leaves of a schedule as new, strongly typed arrays, in order, by name."""
     return {
         place.name: jnp.array(_whole(leaf) if place.is_length else real(leaf), copy=True)
         for place, leaf in zip(places(schedule), jax.tree.leaves(schedule), strict=True)
@@ -67,20 +67,20 @@ def numbers_of(schedule: Schedule) -> Numbers:
 
 
 def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
-    """The floats of a schedule, to be learnt, and the way back.
+    """Returns the trainable numbers of a schedule, and a function that rebuilds it from them.
 
         numbers, rebuild = trainable(schedule)
         jax.grad(lambda numbers: loss(rebuild(numbers)))(numbers)
 
     Args:
-      schedule: any schedule of numbers. Its lengths are integers and stay as they are.
+      schedule: any schedule of numbers. Its lengths are integers and are not included.
 
     Returns:
-      The floats by their place, float32 (float64 under x64), and a function from such numbers to
-      the schedule that has them; a number that is left out stays as it was.
+      The floats by their place, float32 (float64 under x64), and a function from such numbers to a
+      schedule with these numbers. A number that is left out keeps its old value.
 
     Raises:
-      ValueError: it is not a schedule; or, from `rebuild`, it has no such place.
+      ValueError: `schedule` is not a schedule; or `rebuild` gets a place that does not exist.
 
     Example:
       >>> numbers, rebuild = trainable(linear(1.0, 0.0, 4))
@@ -104,7 +104,7 @@ def trainable(schedule: Any) -> tuple[Numbers, Callable[[Numbers], Schedule]]:
         for name in numbers:
             if name not in held:
                 near = sorted(held, key=lambda other: -_likeness(name, other))
-                raise ValueError(f"`rebuild` has no place {name!r}. It has {', '.join(near)}.")
+                raise ValueError(f"`rebuild` has no place {name!r}. Places: {', '.join(near)}.")
         moved = {name: _moved(held[name], forms[name], x) for name, x in numbers.items()}
         return treedef.unflatten([moved.get(name, leaf) for name, leaf in held.items()])
 
@@ -116,7 +116,7 @@ def _number(leaf: Any, form: Form | None) -> jax.Array:
 
 
 def _moved(leaf: Any, form: Form | None, number: Any) -> Any:
-    """The leaf of another number. The same number is the same leaf, to its last digit."""
+    """Return the leaf for another number. An unchanged number gives the same leaf exactly."""
     if form is None or isinstance(number, float):
         return number if form is None else form.encode(number)
     return real(leaf) + (form.encode(real(number)) - form.encode(_number(leaf, form)))
@@ -127,7 +127,7 @@ def _likeness(a: str, b: str) -> float:
 
 
 def _whole(leaf: Any) -> jax.Array:
-    """A length as int32; that of a shift may be negative."""
+    """Return a length as int32; the length of a shift may be negative."""
     if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
         return _clock.read(leaf)
     return as_int32(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))

@@ -1,4 +1,4 @@
-"""Lengths said in epochs, examples, tokens or fractions, and counted in optimizer steps."""
+"""Lengths given in epochs, examples, tokens or fractions, converted to optimizer steps."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ REAL = (*WHOLE, float, np.floating, Fraction)
 
 _FLAGS = ("drop_remainder", "flush_epoch")
 _NO_EPOCH = (
-    "`Units(flush_epoch=True)` needs epochs that end, and with drop_remainder=None batches run on "
-    "into the next one. Say drop_remainder=True or drop_remainder=False."
+    "`Units(flush_epoch=True)` needs epochs that end, but with drop_remainder=None batches "
+    "continue into the next epoch. Set drop_remainder=True or drop_remainder=False."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Units:
-    """What an optimizer step consumes, so that lengths can be said in other units.
+    """Converts epochs, examples, tokens and fractions of a run to optimizer steps.
 
         examples in a step = batch_size * accumulation
         tokens in a step   = examples in a step * sequence_length
 
-    A method takes an amount and returns how many optimizer steps it lasts. Epochs, examples and
-    tokens are rounded down, so that a budget is never exceeded. A fraction of a run is rounded up,
-    so that a short warmup is at least one step in a short run. Amounts are exact: `0.3` is three
+    A method takes an amount and returns its length in optimizer steps. Epochs, examples and tokens
+    are rounded down, so that a budget is never exceeded. A fraction of a run is rounded up, so that
+    a short warmup has at least one step in a short run. Amounts are exact: `0.3` means three
     tenths.
 
     Args:
-      batch_size: examples in a batch.
-      dataset_size: examples in an epoch.
-      accumulation: batches in an optimizer step.
-      sequence_length: tokens in an example.
-      total_steps: optimizer steps of the run, of which a fraction is one if nothing else is said.
-      drop_remainder: what becomes of the short batch at the end of an epoch. True: it is left out.
-        False: it is a batch like the others, as in torch's `DataLoader` and Keras' `fit` if nothing
-        else is said. None: there is none, because batches run on into the next epoch.
-      flush_epoch: what becomes of the batches that are still accumulated at the end of an epoch.
-        True: they make an optimizer step of their own, as in the trainers of Hugging Face and NeMo.
-        False: the next epoch goes on with them, as `optax.MultiSteps` and `accumulate` do.
+      batch_size: examples per batch.
+      dataset_size: examples per epoch.
+      accumulation: batches per optimizer step.
+      sequence_length: tokens per example.
+      total_steps: optimizer steps of the run, the default whole for `fraction`.
+      drop_remainder: handling of the short batch at the end of an epoch. True: it is dropped.
+        False: it is a batch like the others, the default of torch's `DataLoader` and Keras' `fit`.
+        None: there is none, because batches continue into the next epoch.
+      flush_epoch: handling of batches that are still accumulated at the end of an epoch. True: they
+        make an optimizer step of their own, as in the trainers of Hugging Face and NeMo. False: the
+        next epoch continues with them, as `optax.MultiSteps` and `accumulate` do.
 
     Raises:
-      ValueError: a number is not a positive integer, or a flag is not True or False; or
-        `flush_epoch` is True where batches run on into the next epoch.
+      ValueError: a number is not a positive integer; a flag is not True or False; or `flush_epoch`
+        is True although batches continue into the next epoch.
 
     Example:
       >>> units = Units(batch_size=32, dataset_size=50_000, sequence_length=512, total_steps=9_000)
@@ -81,14 +81,14 @@ class Units:
                 object.__setattr__(self, name, _whole("Units", name, value, least=1))
 
     def epochs(self, n: float) -> int:
-        """The steps of `n` epochs: floor(n * batches / accumulation).
+        """Returns the steps of `n` epochs: floor(n * batches / accumulation).
 
-        An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True, up
-        if it is False, a real number if it is None. If `flush_epoch` is True, an epoch has a whole
-        number of steps: floor(n * ceil(batches / accumulation)).
+        An epoch has dataset_size / batch_size batches: rounded down if `drop_remainder` is True,
+        rounded up if it is False, and not rounded if it is None. If `flush_epoch` is True, an epoch
+        has a whole number of steps: floor(n * ceil(batches / accumulation)).
 
         Raises:
-          ValueError: `n` is not a number of at least 0, or makes less than one step.
+          ValueError: `n` is not a number of at least 0, or is less than one step.
         """
         size, batch = self._known("epochs", "dataset_size", "batch_size")
         batches = Fraction(size, batch)
@@ -98,28 +98,28 @@ class Units:
         return _steps("epochs", n, Fraction(math.ceil(steps)) if self.flush_epoch else steps)
 
     def examples(self, n: float) -> int:
-        """The steps that consume `n` examples: floor(n / (batch_size * accumulation)).
+        """Returns the steps that consume `n` examples: floor(n / (batch_size * accumulation)).
 
         Raises:
-          ValueError: `n` is not a number of at least 0, or makes less than one step.
+          ValueError: `n` is not a number of at least 0, or is less than one step.
         """
         (batch,) = self._known("examples", "batch_size")
         return _steps("examples", n, Fraction(1, batch * self.accumulation))
 
     def tokens(self, n: float) -> int:
-        """The steps that consume `n` tokens, of examples of `sequence_length` each.
+        """Returns the steps that consume `n` tokens, for examples of `sequence_length` tokens.
 
         Raises:
-          ValueError: `n` is not a number of at least 0, or makes less than one step.
+          ValueError: `n` is not a number of at least 0, or is less than one step.
         """
         batch, length = self._known("tokens", "batch_size", "sequence_length")
         return _steps("tokens", n, Fraction(1, batch * self.accumulation * length))
 
     def fraction(self, x: float, of: int | None = None) -> int:
-        """The steps of a part of `of` steps: ceil(x * of). None is `total_steps`.
+        """Returns the steps of a fraction of `of` steps: ceil(x * of). None means `total_steps`.
 
-        Of several parts that make up a run, let the last be what the others leave: each alone is
-        rounded up, so that together they may have a step too many.
+        If several parts make up a run, compute the last as the remainder of the others. Each part
+        is rounded up by itself, so that together they may have a step too many.
 
         Raises:
           ValueError: `x` is not in [0, 1].
@@ -137,7 +137,7 @@ class Units:
 
 
 def _steps(method: str, amount: Any, each: Fraction) -> int:
-    """The whole steps of an amount, given those of one."""
+    """Return the whole steps of an amount, given the steps of one unit."""
     steps = _exact(method, amount) * each
     some = amount == 0 or steps >= 1
     part = "" if some else f"It is {float(steps):.3g} of one."
@@ -147,7 +147,7 @@ def _steps(method: str, amount: Any, each: Fraction) -> int:
 
 
 def _exact(method: str, amount: Any) -> Fraction:
-    """An amount as it is written: the float 0.3 is a little less than three tenths."""
+    """Return an amount as it is written: the float 0.3 is slightly less than three tenths."""
     call, name = f"Units.{method}", "x" if method == "fraction" else "n"
     real = isinstance(amount, REAL) and not isinstance(amount, bool)
     valid = real and 0 <= amount < float("inf")

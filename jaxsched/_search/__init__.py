@@ -1,1 +1,1 @@
-"""Finding a schedule: the range test, populations, and the bound that ranks without training."""
+"""Searching for a schedule: the range test, populations, and a bound that needs no training."""

@@ -1,4 +1,4 @@
-"""Bayesian search: Optuna says what to try, a batch at a time; a batch is one program."""
+"""Bayesian search with Optuna: each batch of trials is one compiled program."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ def bayesian_search(
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Sweep:
-    """Search a space of schedules with Optuna, one XLA program for each batch of trials.
+    """Searches a space of schedules with Optuna; each batch of trials is one XLA program.
 
-        ask Optuna for `batch` trials, sweep them, tell it their mean scores; again until `trials`
+        ask Optuna for `batch` trials, sweep them, tell it their mean scores; repeat until `trials`
 
-    All batches are the same program if the factory's schedules are of one shape.
+    All batches are the same program if all schedules of the factory have the same structure.
 
     Args:
       train: as for `sweep`.
-      factory: returns a schedule, or anything that `stack` takes.
-      space: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list to
-        choose from, or one value. What is no plain value, such as a schedule, Optuna knows by its
-        place in the list.
-      trials: how many in all, at least 1.
-      batch: how many at a time, at least 1. What is asked for together learns nothing from each
+      factory: a function that returns a schedule, or anything that `stack` takes.
+      space: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list of
+        choices, or one value. Optuna stores plain values; other choices, such as schedules, are
+        stored as their index in the list.
+      trials: total number of trials, at least 1.
+      batch: number of trials per batch, at least 1. Trials of one batch do not learn from each
         other.
-      study: an Optuna study, whose earlier trials are learnt from; with a storage, several machines
-        share it, each with a call of its own. None is a new one, in memory, with TPE seeded by 0.
+      study: an Optuna study, whose earlier trials are used. With a storage, several machines can
+        share it, each with its own call. None: a new study in memory, with TPE seeded by 0.
       key: as for `sweep`.
-      seeds: runs of each trial; Optuna is told their mean.
-      mode: "min" or "max"; that of the study, if there is one.
+      seeds: runs of each trial; Optuna receives their mean.
+      mode: "min" or "max"; it must agree with the study's direction.
       chunk: as for `sweep`.
       mesh: as for `sweep`.
 
     Returns:
-      The trials of this call and their scores. A run without a finite score is a failed trial.
+      The trials of this call and their scores. A trial without a finite score counts as failed.
 
     Raises:
-      ValueError: as `sweep`; or the study's direction is not `mode`.
+      ValueError: as for `sweep`; or the study's direction is not `mode`.
       MissingExtraError: Optuna is not installed.
 
     Example:
@@ -74,7 +74,7 @@ def bayesian_search(
       True
 
     References:
-      Akiba et al., Optuna, 2019, https://arxiv.org/abs/1907.10902; its TPE sampler.
+      Akiba et al., Optuna, 2019, https://arxiv.org/abs/1907.10902, with its TPE sampler.
     """
     call = "bayesian_search"
     count = int(length(call, trials=trials, least=1))
@@ -88,10 +88,10 @@ def bayesian_search(
         try:
             asked.extend(study.ask() for _ in range(min(size, count - first)))
             members = [factory(**_suggested(trial, lists)) for trial in asked]
-            # The last batch is filled up, so that it is the same program as the others.
+            # The last batch is padded, so that it is the same program as the others.
             filled = members + members[:1] * (size - len(members))
             found = sweep(train, filled, key=key, seeds=seeds, mode=mode, chunk=chunk, mesh=mesh)
-        except BaseException:  # an interrupt too: no trial is left running, for others to wait for
+        except BaseException:  # also an interrupt, so that no trial is left running in the study
             _tell(study, asked, np.full(len(asked), np.nan))
             raise
         _tell(study, asked, found.mean)
@@ -100,13 +100,13 @@ def bayesian_search(
 
 
 def _suggested(trial: Any, lists: Mapping[str, Range | list[Any]]) -> dict[str, Any]:
-    """The arguments of one trial."""
+    """Return the arguments of one trial."""
     return {name: _suggest(trial, name, space) for name, space in lists.items()}
 
 
 def _suggest(trial: Any, name: str, space: Range | list[Any]) -> Any:
     if not isinstance(space, Range):
-        # A storage keeps plain values alone; a schedule, or a list, is kept by its place.
+        # A storage keeps only plain values; a schedule, or a list, is stored as its index.
         if len(space) > 1 and not all(x is None or isinstance(x, PLAIN) for x in space):
             return space[trial.suggest_categorical(name, range(len(space)))]
         return space[0] if len(space) == 1 else trial.suggest_categorical(name, space)
@@ -126,7 +126,7 @@ def _tell(study: Any, asked: list[Any], scores: np.ndarray) -> None:
 
 def _new_study(mode: str) -> Any:
     optuna = extra("optuna", "search")
-    # Those of a batch are not to be all the same: each counts as bad until it is known.
+    # The trials of a batch must differ, so each counts as bad until its score is known.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna 4 calls the argument experimental
         sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
@@ -141,7 +141,7 @@ def _require_dict(call: str, space: Any) -> dict[str, Any]:
 
 def _require_direction(call: str, study: Any, mode: str) -> Any:
     directions = [str(x.name).lower() for x in getattr(study, "directions", ())]
-    other = f", or say mode={directions[0][:3]!r}" if len(directions) == 1 else ""
+    other = f", or pass mode={directions[0][:3]!r}" if len(directions) == 1 else ""
     remedy = f"Create it with direction='{mode}imize'{other}."
     must = f"{mode}imize one score"
     require(

@@ -1,14 +1,16 @@
-"""How good a schedule can be, before any training: the last iterate of SGD on a convex function.
+"""The quality of a schedule without training: a bound for the last iterate of SGD.
 
-Steps s_0, ..., s_n at rates gamma * s_t, from a distance D to the minimum, with gradients of norms
-G_t: the last point at which a gradient is taken is above the minimum by no more than
+Consider SGD on a convex function, with steps s_0, ..., s_n at rates gamma * s_t, a distance D to
+the minimum, and gradients of norms G_t. The last point at which a gradient is taken is above the
+minimum by no more than
 
     D**2 / (2 gamma A) + gamma B / 2
     A = s_0 + ... + s_n
     B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
 
-The best gamma is D / sqrt(A B), and then the bound is D sqrt(B / A). The papers print B as a double
-sum; summed by parts it is this one, in which nothing cancels. `docs/convex_bound.md` derives both.
+The best gamma is D / sqrt(A B), for which the bound is D sqrt(B / A). The papers print B as a
+double sum; summation by parts gives this form, in which nothing cancels. `docs/convex_bound.md`
+derives both.
 """
 
 from __future__ import annotations
@@ -33,29 +35,30 @@ AnyNorms = ArrayLike | AnySchedule | None
 def convex_bound(
     schedule: AnySchedule, *, total_steps: int, grad_norms: AnyNorms = None
 ) -> jax.Array:
-    """How far above the minimum SGD may end, at the best scale of a schedule: smaller is better.
+    """Returns a worst-case bound for SGD with a schedule at its best scale; smaller is better.
 
         bound = sqrt(B / A),   A = s_0 + ... + s_n
         B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
 
-    For a convex function, from a distance of 1 to its minimum: at the last point where a gradient
-    is taken at a rate s_n that is not zero. The scale of the schedule has no say. It is a worst
-    case, and there to compare schedules: `transfer_rate` moves a tuned rate from one to another. It
-    can be mapped and differentiated in the numbers of a schedule.
+    It holds for a convex function and a distance of 1 to its minimum, at the last point where a
+    gradient is taken at a rate s_n that is not zero. The scale of the schedule does not matter. The
+    bound is a worst case, meant for comparing schedules; `transfer_rate` converts a tuned rate from
+    one schedule to another. It can be mapped over, and differentiated with respect to the numbers
+    of a schedule.
 
     Args:
       schedule: a schedule, or any function of the step, not negative at the steps below
         `total_steps`.
-      total_steps: how many optimizer steps the run has, an int of at least 1.
-      grad_norms: norms of the gradients: an array with one for each step, or a function of the
-        step; None: all are 1. What is traced and negative is read as 0, here and in the schedule.
+      total_steps: number of optimizer steps of the run, an int of at least 1.
+      grad_norms: norms of the gradients: an array with one per step, or a function of the step.
+        None: all are 1. Traced negative values, here and in the schedule, are read as 0.
 
     Returns:
       float32 (float64 under x64). Infinity for a schedule that is zero throughout.
 
     Raises:
-      ValueError: a value of the schedule, or a norm, is negative or not finite; there is not one
-        norm for each step; or `total_steps` is not an int of at least 1.
+      ValueError: a value of the schedule, or a norm, is negative or not finite; the number of norms
+        differs from the number of steps; or `total_steps` is not an int of at least 1.
 
     Example:
       >>> for schedule in (constant(1.0), cosine(1.0, 0.0, 1000), linear(1.0, 0.0, 1000)):
@@ -84,27 +87,27 @@ def transfer_rate(
     grad_norms: AnyNorms = None,
     to_grad_norms: AnyNorms = None,
 ) -> jax.Array:
-    """The rate for another schedule, or another horizon, from the one that was tuned for a first.
+    """Converts a tuned learning rate to another schedule, or to another length of run.
 
         rate = best_rate * peak(to_schedule) / peak(from_schedule),  peak = max_k s_k / sqrt(A B)
 
-    with A and B of `convex_bound`: the ratio of the peaks at which the two bounds are lowest.
-    The scale of either schedule has no say.
+    with A and B of `convex_bound`. The rate is scaled by the ratio of the peaks at which the two
+    bounds are lowest. The scale of either schedule does not matter.
 
     Args:
-      best_rate: the best peak: the largest rate of the run that was tuned; positive.
-      from_schedule: the schedule of that run, or any function of the step.
-      to_schedule: the schedule of the run to come.
+      best_rate: best peak rate of the tuned run, positive.
+      from_schedule: schedule of the tuned run, or any function of the step.
+      to_schedule: schedule of the new run.
       total_steps: optimizer steps of the tuned run, an int of at least 1.
-      to_steps: those of the run to come; None: as many.
+      to_steps: optimizer steps of the new run; None: `total_steps`.
       grad_norms: norms of the gradients in the tuned run, as in `convex_bound`.
-      to_grad_norms: those in the run to come; None: the same.
+      to_grad_norms: norms of the gradients in the new run; None: the same.
 
     Returns:
-      The largest rate for the run to come, float32 (float64 under x64).
+      The peak rate for the new run, float32 (float64 under x64).
 
     Raises:
-      ValueError: as in `convex_bound`; or `best_rate` is not positive, or a schedule, or all norms,
+      ValueError: as in `convex_bound`; or `best_rate` is not positive; or a schedule, or all norms,
         are zero throughout.
 
     Example:
@@ -116,7 +119,7 @@ def transfer_rate(
       0.04...
 
     References:
-      Schaipp et al., 2025, https://arxiv.org/abs/2501.18965, which transfers rates so.
+      Schaipp et al., 2025, https://arxiv.org/abs/2501.18965, who transfer rates in this way.
     """
     call = "transfer_rate"
     best = positive(call, best_rate=best_rate)
@@ -135,7 +138,7 @@ def transfer_rate(
 
 @jax.jit
 def _bound(rates: jax.Array, norms: jax.Array) -> jax.Array:
-    """The bound at its best scale, from a distance of 1."""
+    """Return the bound at its best scale, for a distance of 1."""
     norms = _of_steps(rates, norms)
     a, b = _sums(rates, norms)
     moves = a > 0
@@ -144,7 +147,7 @@ def _bound(rates: jax.Array, norms: jax.Array) -> jax.Array:
 
 @jax.jit
 def _best_peak(rates: jax.Array, norms: jax.Array) -> jax.Array:
-    """The largest rate of the schedule at its best scale, from a distance of 1; 0 if none is."""
+    """Return the peak rate at the best scale for a distance of 1; 0 if there is none."""
     norms = _of_steps(rates, norms)
     a, b = _sums(rates, norms)
     scale = jnp.max(norms) * _root(a * b)
@@ -152,24 +155,24 @@ def _best_peak(rates: jax.Array, norms: jax.Array) -> jax.Array:
 
 
 def _of_steps(rates: jax.Array, norms: jax.Array) -> jax.Array:
-    """The norms where there is a rate: others are not to decide the scale, and with it digits."""
+    """Return the norms where the rate is positive; others must not decide the scale."""
     return jnp.where(rates > 0, norms, 0)
 
 
 def _sums(rates: jax.Array, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A and B, where both the largest rate and the largest norm are brought to 1."""
+    """Return A and B, with both the largest rate and the largest norm scaled to 1."""
     s, g = _to_one(rates), _to_one(norms)
     later = jnp.append(jax.lax.cumsum(s, reverse=True)[1:], jnp.zeros_like(s, shape=1))
     last = later <= 0
-    # Both are brought near 1 first: the gradient of a quotient squares its divisor, which after a
-    # long decay would overflow.
+    # Both are first brought near 1, because the gradient of a quotient squares its divisor, which
+    # would overflow after a long decay.
     near = 1 / jnp.where(last, 1, jax.lax.stop_gradient(later))
     share = s * near / jnp.where(last, 1, later * near)
     return jnp.sum(s), jnp.sum(s * g**2 * jnp.where(last, 1, share))
 
 
 def _to_one(x: jax.Array) -> jax.Array:
-    # What is made of it does not depend on the scale, nor does the gradient.
+    # The results do not depend on the scale, and neither does their gradient.
     largest = jax.lax.stop_gradient(jnp.max(x))
     return x / jnp.where(largest > 0, largest, 1)
 
@@ -179,7 +182,7 @@ def _root(x: jax.Array) -> jax.Array:
 
 
 def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:
-    """The values of a function of the step, not negative, and zeros behind them."""
+    """Return the values of a function of the step, checked, padded with zeros."""
     ((name, schedule),) = argument.items()
     place = np.arange(size(steps), dtype=np.int32)
     values = as_schedule(call, schedule)(np.minimum(place, steps - 1))
@@ -188,7 +191,7 @@ def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:
 
 
 def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
-    """One norm for each step, not negative, and some more that nothing is multiplied by."""
+    """Return one norm per step, checked; the padding is never used."""
     ((name, norms),) = argument.items()
     if norms is None:
         return real(np.ones(size(steps)))
@@ -202,9 +205,9 @@ def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
 
 
 def norms_of(call: str, name: str, norms: Any) -> np.ndarray | jax.Array:
-    """A list of finite numbers, or an array of them, as an array."""
+    """Return a list of finite numbers, or an array of them, as an array."""
     numbers = numbers_of(call, **{name: norms})
-    is_known = isinstance(numbers, np.ndarray)  # to be extended before it is on a device
+    is_known = isinstance(numbers, np.ndarray)  # can be padded before it is moved to a device
     return np.asarray(numbers, jnp.result_type(float)) if is_known else real(numbers)
 
 
@@ -212,7 +215,7 @@ def _not_negative(
     call: str, name: str, given: Any, values: jax.Array, where: str = ""
 ) -> jax.Array:
     fine = jnp.all(jnp.isfinite(values) & (values >= 0))
-    # The words are for what is wrong alone: those of a long table take long.
+    # The message is built only for an error, because the text of a long table is slow.
     if not isinstance(fine, Tracer) and not fine:
         raise ValueError(refuse(call, name, f"be finite and not negative{where}", given))
     return jnp.maximum(values, 0)

@@ -1,4 +1,4 @@
-"""Successive halving: train all a little, and go on with the best."""
+"""Successive halving: trains all members a little, and continues with the best."""
 
 from __future__ import annotations
 
@@ -42,32 +42,33 @@ def successive_halving(
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Sweep:
-    """Train a population in rungs, each with the best of the one before, continued.
+    """Trains a population in rungs; after each rung only the best members continue.
 
         at rung r the best max(1, n // reduction**r) are trained from rungs[r - 1] to rungs[r] steps
 
-    No step is computed twice. A rung is one XLA program.
+    Survivors continue from where they stopped; no step is computed twice. A rung is one XLA
+    program.
 
     Args:
-      start: `start(schedule, key)`: the state before the first step, traceable.
-      advance: `advance(schedule, state, steps)`: so many steps more, traceable; `steps` is a Python
-        int. Returns (state, score).
-      population: a list of schedules, or of what else `stack` takes.
+      start: `start(schedule, key)` returns the state before the first step; traceable.
+      advance: `advance(schedule, state, steps)` trains for `steps` more steps, a Python int, and
+        returns (state, score); traceable.
+      population: a list of schedules, or of other members that `stack` takes.
       rungs: the steps after which the population is judged, increasing.
-      reduction: of how many one goes on, at least 2.
-      key: a random key, or an int to make one of. All members have the same `seeds` keys.
-      seeds: runs of each member; it is judged by their mean.
-      mode: "min" if a smaller score is better, "max" if a larger one is.
-      chunk: how many runs a device does at a time; None is all that fit.
-      mesh: the devices to use; None is all there are.
+      reduction: one in `reduction` members continues after each rung, at least 2.
+      key: a random key, or an int to make one from. All members have the same `seeds` keys.
+      seeds: runs of each member, which is judged by their mean.
+      mode: "min" if a lower score is better, "max" if a higher one is.
+      chunk: number of runs that a device trains at a time; None: as many as fit.
+      mesh: devices to use; None: all devices.
 
     Returns:
-      The last score of each, and how long it was trained; those that went further rank first, and
-      those that diverged last.
+      The last score of each member, and its number of trained steps. Members that were trained
+      further rank first, and members that diverged rank last.
 
     Raises:
-      ValueError: the population is empty or not alike, `rungs` do not increase, or `advance` does
-        not return (state, score).
+      ValueError: the population is empty, or its members cannot be stacked; `rungs` do not
+        increase; or `advance` does not return (state, score).
 
     Example:
       >>> def start(schedule, key):
@@ -117,7 +118,7 @@ def successive_halving(
 
 
 class _Advance(Node):
-    """A part of a run: those of the same length are one program."""
+    """A part of a run. Parts of the same length are one program."""
 
     function: Callable[..., Any]
     steps: int = choice_field(kw_only=False)

@@ -1,4 +1,4 @@
-"""What a search has found: the members of a population, best first."""
+"""The result of a search: the members of a population, best first."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
-    """The members of a population and how they did; printed, it is the leaderboard.
+    """The result of a search: the members of a population and their scores; prints as a table.
 
     Attributes:
-      members: what was trained, in the order it was given.
-      scores: float, (members, seeds): what `train` said of each run. NaN and infinity rank last.
-      results: what `train` returned besides, with the axes (members, seeds) in front; or None.
-      mode: "min" if a smaller score is better, else "max".
-      trained: int, (members,): the steps that each was trained for; None if `train` alone knows.
+      members: the trained members, in the given order.
+      scores: float, (members, seeds): the score of each run. NaN and infinity rank last.
+      results: other values that `train` returned, with leading axes (members, seeds); or None.
+      mode: "min" if a lower score is better, else "max".
+      trained: int, (members,): the steps that each member was trained for; None if not known.
     """
 
     members: tuple[Any, ...]
@@ -35,10 +35,10 @@ class Sweep:
 
     @property
     def order(self) -> np.ndarray:
-        """The members, best first: by how long they were trained and their mean; diverged last."""
+        """The members, best first: by trained steps, then by mean score; diverged ones last."""
         loss = self.mean if self.mode == "min" else -self.mean
         trained = np.zeros(len(loss)) if self.trained is None else -self.trained
-        return np.lexsort((loss, trained, np.isnan(loss)))  # the last of the keys is the first
+        return np.lexsort((loss, trained, np.isnan(loss)))  # the last key has precedence
 
     @property
     def best(self) -> Any:
@@ -51,25 +51,25 @@ class Sweep:
         if np.isnan(self.mean[best]):
             raise ValueError(
                 f"`sweep.best`: none of the {len(self.members)} members has a finite score. "
-                "Lower rates may not diverge."
+                "Try lower rates."
             )
         return self.members[best]
 
     def leaderboard(self, top: int | None = None) -> str:
-        """The members as a table, best first.
+        """Returns the members as a table, best first.
 
-        Every member has seen the same seeds, so that how far it is behind the best is known better
-        than its score: the standard errors of both are over the seeds.
+        All members have the same seeds. So the difference of a member to the best ("behind") is
+        known more precisely than its score. Standard errors of both are over the seeds.
 
         Args:
-          top: how many; None is all.
+          top: number of members to show; None: all.
 
         Returns:
-          A line for each: rank, mean score, how far behind the best, its text.
+          A line per member: rank, mean score, difference to the best, and its text.
         """
         order, columns = self.order, ("", "score", "behind", "steps", "schedule")
         sign = 1 if self.mode == "min" else -1
-        with np.errstate(invalid="ignore"):  # infinity from infinity, if all have diverged
+        with np.errstate(invalid="ignore"):  # infinity minus infinity, if all have diverged
             behind = sign * (self.scores - self.scores[order[0]])
         trained = np.zeros(len(order)) if self.trained is None else self.trained
         rows = [
@@ -85,14 +85,14 @@ class Sweep:
         return table([columns, *rows])
 
     def plot(self, path: str | Path | None = None, *, top: int = 5) -> Any:
-        """The scores of all members, and the curves of the best.
+        """Plots the scores of all members, and the curves of the best.
 
         Args:
-          path: where to write the picture, a PNG or SVG; None writes none.
-          top: how many curves are named, at most 7.
+          path: file to write, a PNG or SVG; None: no file.
+          top: number of named curves, at most 7.
 
         Returns:
-          The figure, of matplotlib.
+          The matplotlib figure.
         """
         from jaxsched._search._sweep_picture import draw
 
@@ -103,7 +103,7 @@ class Sweep:
 
 
 def _shown(values: np.ndarray) -> str:
-    """The mean, and its standard error if there are several."""
+    """Return the mean, with its standard error if there are several values."""
     if not np.isfinite(values).all():
         return "diverged"
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
@@ -111,7 +111,7 @@ def _shown(values: np.ndarray) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns as wide as they need to be; those with a title alone are left out."""
+    """Return a text table with aligned columns; empty columns are left out."""
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)

@@ -1,4 +1,4 @@
-"""Learn a schedule by gradient: of the score of whole training runs, by the schedule's numbers."""
+"""Learning a schedule by gradient descent on the score of complete training runs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 
 class Learned(NamedTuple):
-    """What `learn_schedule` has found."""
+    """The result of `learn_schedule`."""
 
-    schedule: Schedule  # with the numbers learnt
+    schedule: Schedule  # with the learned numbers
     scores: jax.Array  # float32, (updates,): the mean before each update; NaN if a run has none
 
 
@@ -39,30 +39,30 @@ def learn_schedule(
     seeds: int = 1,
     optimizer: optax.GradientTransformation = OPTIMIZER,
 ) -> Learned:
-    """Move a schedule's numbers down the gradient of what whole training runs come to.
+    """Optimizes a schedule's numbers by gradient descent through complete training runs.
 
         g = mean over seeds of clipped(d train(schedule, key) / d log(numbers))
         log(numbers) <- log(numbers) + optimizer(g)
 
-    A run at a high rate is chaotic, and its gradient then huge and of no use: that of each seed is
-    clipped to a norm of 1, and one that is not finite is left out.
+    At a high learning rate a run is chaotic, and its gradient is huge and useless. Therefore the
+    gradient of each seed is clipped to a norm of 1, and a gradient that is not finite is dropped.
 
     Args:
-      train: `train(schedule, key)`: a whole run, differentiable, that returns a score, such as the
-        validation loss, of which less is better. A scan in it should be a `checkpointed_scan`.
-      schedule: where to begin. Its positive floats are learnt; zero, negative numbers and lengths
-        stay as they are.
-      updates: how often the numbers are changed, at least 1. All of it is one program.
-      key: a random key, or an int to make one of. Every update has other keys.
-      seeds: the runs in an update.
-      optimizer: moves the logarithms. By default at 0.1 with a momentum of 0.9, so that no number
-        changes by more than a factor e in an update.
+      train: `train(schedule, key)`, a complete run, differentiable. It returns a score, such as
+        the validation loss, where lower is better. Write its loop as a `checkpointed_scan`.
+      schedule: initial schedule. Its positive floats are learned; zero, negative numbers and
+        lengths are not changed.
+      updates: number of updates, at least 1. All of them are one program.
+      key: a random key, or an int to make one from. Every update has different keys.
+      seeds: runs per update.
+      optimizer: optimizer for the logarithms of the numbers. The default is SGD with rate 0.1 and
+        momentum 0.9, so that no number changes by more than a factor e per update.
 
     Returns:
-      The schedule learnt, and the mean scores on the way.
+      The learned schedule, and the mean score before each update.
 
     Raises:
-      ValueError: the schedule has no positive float, or `train` returns no score.
+      ValueError: the schedule has no positive float, or `train` does not return a score.
 
     Example:
       >>> def train(schedule, key):  # a parabola, from a start of one's own
@@ -86,7 +86,7 @@ def learn_schedule(
     require(positive, refuse(call, "schedule", "have a positive float to learn", schedule))
     is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
     must = "be an optax optimizer"
-    require(is_optimizer, refuse(call, "optimizer", must, optimizer, "Such as `optax.sgd(0.1)`."))
+    require(is_optimizer, refuse(call, "optimizer", must, optimizer, "Use `optax.sgd(0.1)`, say."))
     keys = jax.random.split(require_key(call, key), size(updates))
     _require_score(call, train, rebuild(numbers), keys)
     tree = as_tree(train)
@@ -121,10 +121,10 @@ def _learn(
         moves, state = optimizer.update(slope, state, logs)
         return optax.apply_updates(logs, moves), state, scores.at[i].set(values.mean())
 
-    # How far each logarithm is from where it began: a number that does not move is the same.
+    # The change of each logarithm, so that a number that does not move stays exactly the same.
     logs = jax.tree.map(jnp.zeros_like, start)
     scores, updates = real(np.zeros(len(keys))), jnp.asarray(updates, jnp.int32)
-    # The number of updates is no shape here: a loop to it, over keys of which there are more.
+    # The number of updates is not a shape here: the loop ends there, and the keys are padded.
     logs, _, scores = jax.lax.fori_loop(
         jnp.zeros_like(updates), updates, update, (logs, optimizer.init(logs), scores)
     )
@@ -132,9 +132,9 @@ def _learn(
 
 
 def _grown(x: jax.Array, log: jax.Array) -> jax.Array:
-    """x * exp(log) for x > 0; where that overflows, about the largest float."""
+    """Return x * exp(log) for x > 0; if that overflows, about the largest float."""
     room = jnp.log(jnp.finfo(x.dtype).max) - jnp.log(jnp.where(x > 0, x, 1)) - 1e-3
-    # In two halves: the factor alone may overflow where the product does not.
+    # In two halves, because the factor alone may overflow where the product does not.
     root = jnp.exp(jnp.minimum(log, jnp.maximum(room, 0)) / 2)
     return x * root * root
 

@@ -1,4 +1,4 @@
-"""The schedules that gradient norms ask for: of the lowest bound, and of the refined formula."""
+"""Schedules from gradient norms: the one with the lowest bound, and the refined one."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ NORMS = {"l2": 2, "l1": 1}
 
 
 def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
-    """The schedule whose last step leads to the lowest bound, among all: exactly, not by descent.
+    """Returns the schedule with the exactly lowest `convex_bound` for given gradient norms.
 
         w_k = G_k**-2 of the steps k < n, and w_n = w_{n-1}
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
         of what is left to go, step k leaves  (1 + w_k / c_{k+1})**-1/2
 
-    where n is the point that the last step leads to, at which no gradient was taken: it has the
-    norm of the last that was. What is left there is the weight of that point, and no step: with it
-    as a last value, no schedule has a lower `convex_bound` of n + 1 steps.
+    Here n is the point after the last step. No gradient was taken there, so the last norm is used
+    for it. The fraction that is left at n is the weight of that point, not a step. With that
+    weight as a last value, no schedule has a lower `convex_bound` for n + 1 steps.
 
-    With equal norms that is linear decay, but for a logarithm, and its bound is hardly lower. Where
-    the norms are large at first, it warms up.
+    For equal norms the schedule is linear decay up to a logarithm, and its bound is only slightly
+    lower. If the norms are large at first, the schedule warms up.
 
     Args:
-      grad_norms: norms of the gradients, one for each step, positive. They are known when a run is
-        over: for the next one. Norms of single batches are noisy, and are smoothed first.
+      grad_norms: norms of the gradients, one per step, positive. They are known after a run, so the
+        schedule is for the next run. Norms of single batches are noisy; smooth them first.
 
     Returns:
-      A `table` of peak 1, zero from step `len(grad_norms)` on.
+      A `table` with peak 1, which is zero from step `len(grad_norms)` on.
 
     Raises:
-      ValueError: `grad_norms` is empty, or one is not a positive number.
+      ValueError: `grad_norms` is empty, or contains a number that is not positive.
 
     Example:
       >>> print(optimal_schedule(np.ones(10))(jnp.arange(11)))
@@ -54,7 +54,7 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
       [0.013 0.986 0.744 0.372 0.   ]
 
     References:
-      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, who find it numerically; the recursion
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, compute it numerically; the recursion
       is derived in `docs/convex_bound.md`.
     """
     norms = _positive("optimal_schedule", grad_norms)
@@ -66,27 +66,27 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
 def refined_schedule(
     grad_norms: Sequence[ArrayLike], *, width: float = 0.1, norm: str = "l2"
 ) -> Schedule:
-    """The schedule refined from the gradient norms of a run, for the next run.
+    """Returns a schedule refined from the gradient norms of one run, for the next run.
 
         w_t = median(G)_t**-2,  or **-1 for "l1"
-        s_t = w_t (w_{t+1} + ... + w_n),   over its largest
+        s_t = w_t (w_{t+1} + ... + w_n),   divided by its largest value
 
-    where n is the point that the last step leads to, at which no gradient was taken: it has the
-    weight of the last that was. So equal norms give exactly linear decay, `linear(1.0, 0.0, n)`. As
-    the paper prints it, the sum ends one earlier and the last step of a run is zero.
+    Here n is the point after the last step. No gradient was taken there, so the last weight is
+    used for it. So equal norms give exactly linear decay, `linear(1.0, 0.0, n)`. In the paper the
+    sum ends one term earlier, and the last step of a run is zero.
 
     Args:
-      grad_norms: norms of the gradients, one for each step, positive.
-      width: of the median filter, as a part of the run, in [0, 1]. It is an odd number of steps;
-        before the first, the first norm is repeated, and past the last they are mirrored.
-      norm: which norms these are: "l2", for SGD, or "l1", for Adam.
+      grad_norms: norms of the gradients, one per step, positive.
+      width: width of the median filter as a fraction of the run, in [0, 1]. It is an odd number of
+        steps. Before the first step the first norm is repeated; after the last, norms are mirrored.
+      norm: kind of the norms: "l2", for SGD, or "l1", for Adam.
 
     Returns:
-      A `table` of peak 1, zero from step `len(grad_norms)` on.
+      A `table` with peak 1, which is zero from step `len(grad_norms)` on.
 
     Raises:
-      ValueError: `grad_norms` is empty, one is not a positive number, or an argument is out of its
-        range.
+      ValueError: `grad_norms` is empty, or contains a number that is not positive; or an argument
+        is out of its range.
 
     Example:
       >>> print(refined_schedule([1.0] * 4)(jnp.arange(5)))
@@ -95,14 +95,14 @@ def refined_schedule(
       [0.181 0.375 1.    0.5   0.   ]
 
     References:
-      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, algorithm 1, with
-      the filter of its code.
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, algorithm 1, with the filter of its
+      code.
     """
     call = "refined_schedule"
     norms = _positive(call, grad_norms)
     part = within(call, UNIT, width=width)
     if not isinstance(part, float):
-        raise ValueError(refuse(call, "width", "be a float: a shape depends on it", width))
+        raise ValueError(refuse(call, "width", "be a float, because it sets a shape", width))
     one_of(call, tuple(NORMS), norm=norm)
     medians = _median(norms, int(part * norms.size) // 2)
     values = _refined(medians, norms.shape[0], NORMS[norm])
@@ -111,25 +111,25 @@ def refined_schedule(
 
 @jax.jit
 def _optimal(norms: jax.Array, begin: jax.Array) -> jax.Array:
-    """The values from the step `begin` on, and zeros before it."""
+    """Return the values from step `begin` on, and zeros before it."""
     weights = _weights(norms, 2)
 
     def earlier(later: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # Near 1 first: the gradient of a quotient squares its divisor, which may be tiny.
+        # Brought near 1 first: the gradient of a quotient squares its divisor, which may be tiny.
         near = 1 / jax.lax.stop_gradient(above_zero(later))
         share = w * near / (above_zero(later) * near)
         return later + w / (2 * (1 + jnp.sqrt(1 + share))), share
 
     _, share = jax.lax.scan(earlier, weights[-1], weights, reverse=True)
     share = jnp.where(jnp.arange(share.size, dtype=jnp.int32) >= begin, share, 0)
-    # log1p and expm1: early in a long run a step takes a tiny part of what is left.
+    # log1p and expm1, because early in a long run a step takes a tiny part of the rest.
     left = -jnp.log1p(share) / 2
     return jnp.exp(jnp.cumsum(left) - left) * -jnp.expm1(left)
 
 
 @partial(jax.jit, static_argnums=2)
 def _refined(norms: jax.Array, end: jax.Array, power: int) -> jax.Array:
-    """The values up to the step `end`, and zeros from there on."""
+    """Return the values up to step `end`, and zeros from there on."""
     place = jnp.arange(norms.size, dtype=jnp.int32)
     weights = jnp.where(place < end, _weights(norms, power), 0)
     after = jnp.where(place + 1 < end, jnp.roll(weights, -1), weights)
@@ -137,7 +137,7 @@ def _refined(norms: jax.Array, end: jax.Array, power: int) -> jax.Array:
 
 
 def _median(norms: jax.Array, half: int) -> jax.Array:
-    """The medians of the `half` norms before each, it, and as many after; more behind them."""
+    """Return the median of each norm with `half` norms on each side, padded."""
     count, width = norms.shape[0], 2 * half + 1
     order = np.pad(np.pad(np.arange(count), (0, half), mode="reflect"), (half, 0), mode="edge")
     gone, new = (np.append(x, 0) for x in (order[: count - 1], order[width:]))
@@ -155,10 +155,10 @@ def _slid(
     places: tuple[jax.Array, jax.Array],
     half: jax.Array,
 ) -> jax.Array:
-    """The middle of a window that loses one norm and gets another at each step.
+    """Return the medians of a window that loses one norm and gains another at each step.
 
-    The window stays sorted: to sort each anew is 100 times as slow in a long run. Behind its norms
-    it is infinite, so that its width is no shape.
+    The window stays sorted, because sorting each anew is 100 times as slow in a long run. Places
+    beyond its norms are infinite, so that its width is not a shape.
     """
     place = jnp.arange(first.size, dtype=jnp.int32)
 
@@ -175,24 +175,24 @@ def _slid(
 
 
 def _weights(norms: jax.Array, power: int) -> jax.Array:
-    """norms**-power, times what makes the largest of them 1, which is no part of the gradient."""
+    """Return norms**-power, scaled so that the largest is 1; the gradient ignores the scale."""
     return (norms / jax.lax.stop_gradient(jnp.min(norms))) ** -power
 
 
 def _ended(values: jax.Array) -> jax.Array:
-    """Values over their largest, and a zero behind them."""
-    # XLA divides by a scalar by multiplying with its rounded inverse, by an array exactly.
+    """Return the values over their largest, with a zero appended."""
+    # XLA divides by a scalar with its rounded inverse, but by an array exactly.
     return jnp.append(values / jnp.full_like(values, jnp.max(values)), 0)
 
 
 def _positive(call: str, grad_norms: Any) -> Any:
-    """Norms as an array, each above zero."""
+    """Return norms as an array, checked to be positive."""
     norms = norms_of(call, "grad_norms", grad_norms)
     if norms.ndim != 1 or norms.size == 0:
         must = "be a list of norms, one for each step"
         raise ValueError(refuse(call, "grad_norms", must, grad_norms))
     if isinstance(norms, Tracer):
         return above_zero(norms)
-    known = np.asarray(norms)  # compared on the host: it is another program for each length
+    known = np.asarray(norms)  # compared on the host, to avoid a program for each length
     require(known > 0, refuse(call, "grad_norms", "be positive", grad_norms))
     return np.maximum(known, np.finfo(known.dtype).tiny)

@@ -1,7 +1,7 @@
-"""Compiled programs of somebody's function, which go when the function goes.
+"""Compiled programs of a user's function, which are freed together with the function.
 
-That is what `jax.jit(function)` does. A function that is an argument of a program, as here, would
-be kept by it for ever, with all the data that it closes over, and that the program has in it.
+`jax.jit(function)` behaves like this. Here the function is an argument of another program, which
+would keep it forever, with all data that the function closes over and the program contains.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDicti
 
 
 class Weakly(Node):
-    """A function that is not kept alive."""
+    """A function that is referenced weakly."""
 
     function: weakref.ref[Callable[..., Any]] = choice_field(kw_only=False)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         function = self.function()
-        assert function is not None  # it is in the hands of who calls
+        assert function is not None  # the caller holds it
         return function(*arguments, **named)
 
 
 def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as a tree of its arrays, if it has any."""
+    """Return a function as a pytree of its arrays, if it has any."""
     if isinstance(function, Partial):
         return Partial(_call, as_tree(function.func), *function.args, **function.keywords)
     if not all_leaves([function]):
@@ -43,18 +43,18 @@ def as_tree(function: Callable[..., Any]) -> Callable[..., Any]:
             return Weakly(weakref.ref(function))
         hash(function.__self__)
         return Weakly(weakref.WeakMethod(function))
-    except TypeError:  # it cannot be held weakly
+    except TypeError:  # it cannot be referenced weakly
         return Partial(function)
 
 
 def program(mapped: Callable[..., Any], function: Any, *static: str) -> Any:
-    """`jax.jit(mapped)` for one function among its arguments, a tree; `static` are names."""
+    """Return `jax.jit(mapped)` for one function among its arguments; `static` are names."""
     leaves = jax.tree.leaves(function, is_leaf=lambda x: isinstance(x, Weakly))
     held = [x.function() for x in leaves if isinstance(x, Weakly)]
     owner = getattr(held[0], "__self__", held[0]) if held else Weakly
     programs = _programs.setdefault(owner, {})
     if mapped not in programs:
-        # Of one function jax has one cache: a partial is another one.
+        # jax has one cache per function; a partial has its own.
         programs[mapped] = jax.jit(functools.partial(mapped), static_argnames=static)
     return programs[mapped]
 

@@ -1,7 +1,7 @@
-"""One program for many runs: a function mapped over them, on every device of a mesh.
+"""One program for many runs: a function mapped over runs, on every device of a mesh.
 
-Each device has its share of the runs and talks to no other. The arrays in a function that is a
-pytree, such as a `jax.tree_util.Partial`, are arguments of the program; those of a closure are
+Each device has its share of the runs and does not communicate. If the function is a pytree, such as
+a `jax.tree_util.Partial`, its arrays are arguments of the program. Arrays in a closure are
 constants in it.
 """
 
@@ -23,19 +23,19 @@ from jaxsched._search._programs import program
 def mapped(
     function: Callable[..., Any], arguments: Any, *, chunk: int | None, mesh: Mesh | None
 ) -> Any:
-    """[function(*argument) for argument in arguments], all arrays with the runs in front.
+    """Return [function(*argument) for argument in arguments], as arrays with the runs in front.
 
     Args:
       function: traceable, as a tree (`as_tree`).
-      arguments: a tuple of trees of arrays, of which the first axis is that of the runs.
-      chunk: how many each device runs at a time; None is all.
-      mesh: the devices, of all processes if there are several; None is all there are.
+      arguments: a tuple of trees of arrays with the runs on their first axis.
+      chunk: number of runs per device at a time; None: all.
+      mesh: the devices, of all processes if there are several; None: all devices.
 
     Returns:
-      What the function returns, with the runs in front; every process has all of it.
+      The results, with the runs in front; every process has all of them.
     """
     devices = np.array(jax.devices()) if mesh is None else mesh.devices
-    # A mesh of one's own: where axes are explicit, each array would have to say how it is laid out.
+    # A mesh of its own, because with explicit axes each array would have to state its layout.
     mesh = Mesh(devices.ravel(), ("runs",))
     count = len(jax.tree.leaves(arguments)[0])
     shared = _placed(function, NamedSharding(mesh, PartitionSpec()))
@@ -51,7 +51,7 @@ def mapped(
 
 
 def jitted(function: Any) -> Any:
-    """All programs that map a function, as one that is compiled by need."""
+    """Return all programs that map a function, compiled on demand."""
     return program(_program, function, "chunk", "mesh")
 
 
@@ -66,14 +66,14 @@ def _program(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> Any:
         return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), results)
 
     along = PartitionSpec("runs")
-    # Nothing is said between devices, so there is nothing to check of what varies among them.
+    # Devices do not communicate, so there is no need to check which values vary among them.
     return jax.shard_map(
         share, mesh=mesh, in_specs=(PartitionSpec(), along), out_specs=along, check_vma=False
     )(function, runs)
 
 
 def _chunk_that_fits(function: Any, runs: Any, mesh: Mesh) -> int | None:
-    """How many at a time the memory of a device holds, where it tells its size; None is all."""
+    """Return the number of runs that fit in a device's memory; None if all fit or unknown."""
     limit = memory(mesh.local_devices[0])
     if limit is None:
         return None
@@ -83,25 +83,25 @@ def _chunk_that_fits(function: Any, runs: Any, mesh: Mesh) -> int | None:
 
 
 def memory(device: Any) -> int | None:
-    """How many bytes a device has; a CPU does not tell."""
+    """Return the memory of a device in bytes; a CPU does not report it."""
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def peak_bytes(function: Any, runs: Any, *, chunk: int | None, mesh: Mesh) -> int:
-    """What the program takes of one device's memory."""
+    """Return the peak memory of the program on one device."""
     compiled = jitted(function).lower(function, runs, chunk=chunk, mesh=mesh).compile()
     found: Any = compiled.memory_analysis()
     return found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
 
 
 def _padded(runs: Any, count: int, multiple: int) -> Any:
-    """The runs, with the first ones once more at the end, for each device to have as many."""
+    """Return the runs, padded with the first ones, so that each device has equally many."""
     places = np.arange(-(-count // multiple) * multiple) % count
     return jax.tree.map(lambda x: x[places], runs)
 
 
 def _placed(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays that each process has whole, as arrays of all of them."""
+    """Return arrays that each process has whole as global arrays."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
@@ -113,7 +113,7 @@ def _placed(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def _gathered(tree: Any) -> Any:
-    """Arrays of all processes, as arrays that each has whole."""
+    """Return global arrays as arrays that each process has whole."""
     if jax.process_count() == 1:
         return tree
     gather = functools.partial(multihost_utils.process_allgather, tiled=True)
@@ -121,7 +121,7 @@ def _gathered(tree: Any) -> Any:
 
 
 def with_keys(function: Callable[[Any], Any], x: Any) -> Any:
-    """function(x), where x may be an array of random keys."""
+    """Return function(x), where x may be an array of random keys."""
     if not jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
         return function(x)
     data = function(jax.random.key_data(x))

@@ -1,6 +1,6 @@
-"""Where to look: a list of schedules made by a factory, from lists or from ranges of its arguments.
+"""Search spaces: lists of schedules made by a factory, from lists or ranges of its arguments.
 
-A population is a plain list of schedules. Joined with `+`, it is a larger one.
+A population is a plain list of schedules. Two populations are joined with `+`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxsched._search._contract import require_key
 
 
 class Range(NamedTuple):
-    """The numbers from `low` to `high`, both among them; whole ones if both are."""
+    """The numbers from `low` to `high`, both included; integers if both are ints."""
 
     low: float
     high: float
@@ -37,7 +37,7 @@ class Range(NamedTuple):
 
     def at(self, fraction: float) -> float:
         """The number that has this fraction of the range below it."""
-        # Of whole numbers each has the width from itself to the next.
+        # An integer has the width from itself to the next one.
         low, high = self.low, self.high + 1 if self.whole else self.high
         value = low * (high / low) ** fraction if self.log else low + (high - low) * fraction
         within = min(max(value, self.low), self.high)
@@ -45,11 +45,11 @@ class Range(NamedTuple):
 
 
 def uniform(low: float, high: float) -> Range:
-    """Numbers from `low` to `high`, each as likely as any other.
+    """A uniform range: numbers from `low` to `high` with equal probability.
 
     Args:
-      low: the smallest.
-      high: the largest, above `low`. If both are ints, so is what is drawn.
+      low: smallest number.
+      high: largest number, above `low`. If both are ints, ints are drawn.
 
     Returns:
       A range for `random_search` and `bayesian_search`.
@@ -65,13 +65,13 @@ def uniform(low: float, high: float) -> Range:
 
 
 def log_uniform(low: float, high: float) -> Range:
-    """Numbers from `low` to `high`, each order of magnitude as likely as any other.
+    """A log-uniform range: numbers from `low` to `high`, uniform in their logarithm.
 
         low * (high / low)**u,  u uniform in [0, 1]
 
     Args:
-      low: the smallest, > 0.
-      high: the largest, above `low`. If both are ints, so is what is drawn.
+      low: smallest number, > 0.
+      high: largest number, above `low`. If both are ints, ints are drawn.
 
     Returns:
       A range for `random_search` and `bayesian_search`.
@@ -83,19 +83,19 @@ def log_uniform(low: float, high: float) -> Range:
       >>> log_uniform(1e-4, 1e-1)
       log_uniform(0.0001, 0.1)
     """
-    positive("log_uniform", low=low, remedy="A range that has zero in it is `uniform(...)`.")
+    positive("log_uniform", low=low, remedy="For a range that contains zero, use `uniform(...)`.")
     return _range("log_uniform", low, high, log=True)
 
 
 def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
-    """A schedule for every combination of the values of its arguments.
+    """Returns a schedule for every combination of the given argument values.
 
     Args:
-      factory: returns a schedule, or anything that `stack` takes.
+      factory: a function that returns a schedule, or anything that `stack` takes.
       **given: by the factory's arguments, a list of values, or one value. The last varies fastest.
 
     Returns:
-      A list of what the factory returns.
+      A list of the factory's results.
 
     Raises:
       ValueError: a list is empty, or the factory has no such argument.
@@ -120,20 +120,20 @@ def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
 def random_search(
     factory: Callable[..., Any], key: ArrayLike, n: int, /, **ranges: Any
 ) -> list[Any]:
-    """Schedules whose arguments are drawn at random.
+    """Returns schedules with randomly drawn argument values.
 
     Args:
-      factory: returns a schedule, or anything that `stack` takes.
-      key: a random key, or an int to make one of.
-      n: how many, at least 1.
+      factory: a function that returns a schedule, or anything that `stack` takes.
+      key: a random key, or an int to make one from.
+      n: number of schedules, at least 1.
       **ranges: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list
-        to choose from, or one value.
+        of choices, or one value.
 
     Returns:
-      A list of what the factory returns. With the same key, a larger `n` draws the same and more.
+      A list of the factory's results. With the same key, a larger `n` adds to the same results.
 
     Raises:
-      ValueError: `n` is no positive int, a list is empty, or the factory has no such argument.
+      ValueError: `n` is not a positive int, a list is empty, or the factory has no such argument.
 
     Example:
       >>> random_search(cosine, 0, 2, init_value=log_uniform(1e-3, 1.0), end_value=0.0, steps=100)
@@ -153,11 +153,11 @@ def random_search(
 
 
 def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What is given for each argument: a range, or a list of values."""
+    """Return the space of each argument: a range, or a list of values."""
     require(callable(factory), refuse(call, "factory", "be a function", factory))
     signature = inspect.signature(factory)
     try:
-        signature.bind_partial(**given)  # first what it does not have, then what it misses
+        signature.bind_partial(**given)  # first check unknown arguments, then missing ones
         signature.bind(**given)
     except TypeError as error:
         name = getattr(factory, "__name__", "factory")
@@ -167,16 +167,16 @@ def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dic
 
 
 def drawn_from(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The same, to draw from: a pair of numbers would be two choices, where a range was meant."""
+    """Like `spaces`, but refuse a pair of numbers, which was probably meant as a range."""
     for name, x in given.items():
         pair = isinstance(x, tuple) and not isinstance(x, Range) and len(x) == 2
-        remedy = "A range is `uniform(low, high)` or `log_uniform(low, high)`."
+        remedy = "For a range, use `uniform(low, high)` or `log_uniform(low, high)`."
         require(not pair, refuse(call, name, "be a range, a list or one value", x, remedy))
     return spaces(call, factory, given)
 
 
 def values(call: str, name: str, given: Any) -> list[Any]:
-    """The values to choose from: those of a list, or the only one."""
+    """Return the values to choose from: those of a list, or the only one."""
     if not isinstance(given, (list, tuple, range, np.ndarray, jax.Array)) or np.ndim(given) == 0:
         return [plain(given)]
     if len(given) == 0:
@@ -185,7 +185,7 @@ def values(call: str, name: str, given: Any) -> list[Any]:
 
 
 def plain(x: Any) -> Any:
-    """A number of an array as a person would have written it; all else as it is."""
+    """Return a number in an array as a plain number; anything else unchanged."""
     if not isinstance(x, (np.generic, np.ndarray, jax.Array)) or x.ndim > 0:
         return x
     number = x.item()
@@ -193,14 +193,14 @@ def plain(x: Any) -> Any:
 
 
 def _at(space: Range | list[Any], fraction: float) -> Any:
-    """What has this fraction of a range, or of a list, below it."""
+    """Return the entry with this fraction of a range, or of a list, below it."""
     if isinstance(space, Range):
         return space.at(fraction)
     return space[min(int(fraction * len(space)), len(space) - 1)]
 
 
 def _range(call: str, low: float, high: float, log: bool) -> Range:
-    low, high = (plain(x) for x in (low, high))  # whole numbers of an array are whole too
+    low, high = (plain(x) for x in (low, high))  # integers of an array count as ints too
     finite(call, low=low)
     finite(call, high=high)
     require(low < high, f"`{call}(low=..., high=...)` is empty: low={low!r} >= high={high!r}.")
@@ -208,5 +208,5 @@ def _range(call: str, low: float, high: float, log: bool) -> Range:
 
 
 def shortest(x: float) -> float:
-    """The number of the fewest digits that is the same in a schedule: short to read, exact."""
+    """Return the number with the fewest digits that has the same value in a schedule."""
     return float(str(np.dtype(jnp.result_type(float)).type(x)))

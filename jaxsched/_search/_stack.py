@@ -1,7 +1,7 @@
-"""Many schedules as one, with an axis in front of every number: what `jax.vmap` maps over.
+"""Stacks many schedules into one, with a leading axis on every number, for `jax.vmap`.
 
-Those of one shape are stacked number by number. Those of different shapes become a `select` among
-one of each shape; where a member is of another one, that has the numbers of any of its own.
+Schedules of equal structure are stacked number by number. Schedules of different structure become a
+`select` among one of each structure. Members of another structure get placeholder numbers there.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
 def stack(members: Sequence[Any]) -> Any:
-    """One batched schedule out of many, of different shapes too.
+    """Stacks many schedules into one batched schedule, also if their structures differ.
 
         jax.vmap(f)(stack([a, b, c])) = [f(a), f(b), f(c)],  in one program
 
     Args:
-      members: schedules, stateful ones, numbers, or trees of them such as `{"learning_rate": a,
-        "weight_decay": b}`, all with the same keys. Of stateful schedules the curves may differ in
-        shape, the rules only in their numbers.
+      members: schedules, stateful schedules, numbers, or trees of these such as `{"learning_rate":
+        a, "weight_decay": b}`, all with the same keys. In stateful schedules, the curves may differ
+        in structure; the rules may differ only in their numbers.
 
     Returns:
-      The same, each number with an axis of `len(members)` in front, float32 or int32 (float64 under
-      x64). It is called under `jax.vmap`. Member i is `jax.tree.map(lambda x: x[i], stacked)`. Of
-      different shapes all are evaluated, and `steps` is the longest.
+      A schedule or tree like one member, with a leading axis of `len(members)` on each number, in
+      float32 or int32 (float64 under x64). Call it under `jax.vmap`. Member i is
+      `jax.tree.map(lambda x: x[i], stacked)`. If structures differ, all of them are evaluated, and
+      `steps` is the longest.
 
     Raises:
-      ValueError: there is no member, or they are not alike.
+      ValueError: there is no member, or the members do not fit together.
 
     Example:
       >>> several = stack([linear(1.0, 0.0, 4), cosine(1.0, 0.0, 4), constant(0.5)])
@@ -78,7 +79,7 @@ def _stacked(column: tuple[Any, ...]) -> Any:
 def _schedules(schedules: Sequence[Schedule]) -> Schedule:
     shapes = [_shape(x) for x in schedules]
     examples = dict(zip(reversed(shapes), reversed(schedules), strict=True))
-    # Of the same families, in whatever order they come, the same tree: one program.
+    # The same families in any order give the same tree, and so the same program.
     families = sorted(examples, key=lambda shape: re.sub("0x[0-9a-f]+", "", str(shape)))
     pairs = [*zip(schedules, shapes, strict=True)]
     stacks = [_alike([x if own == it else examples[it] for x, own in pairs]) for it in families]
@@ -102,19 +103,19 @@ def _stateful(column: Sequence[Any]) -> Stateful:
     for i, own in enumerate(rules):
         if [*map(_shape, own)] != [*map(_shape, rules[0])]:
             raise ValueError(
-                "`stack(members=...)`: all members need the same rules, whose numbers alone may "
-                f"differ, got {own} in members[{i}] and {rules[0]} in members[0]."
+                "`stack(members=...)`: all members need the same rules, which may differ only in "
+                f"their numbers, got {own} in members[{i}] and {rules[0]} in members[0]."
             )
     return StatefulProduct((_schedules(curves), *map(_alike, zip(*rules, strict=True))))
 
 
 def _bounds(x: Stateful) -> Any:
-    """Which bounds a clip around a product has; None if it is no clip."""
+    """Return the bounds that a clip around a product has; None without a clip."""
     return _shape((x.low, x.high)) if isinstance(x, StatefulClip) else None
 
 
 def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
-    """The curve in a product, and its stateful factors."""
+    """Return the curve in a product, and its stateful factors."""
     factors = x.factors if isinstance(x, StatefulProduct) else (x,)
     curves = [factor for factor in factors if not isinstance(factor, Stateful)]
     rules = tuple(factor for factor in factors if isinstance(factor, Stateful))
@@ -124,7 +125,7 @@ def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
 
 
 def _shape(x: Any) -> Any:
-    """What two have in common that differ in their numbers alone."""
+    """Return the structure that schedules share if they differ only in their numbers."""
     leaves, tree = jax.tree.flatten(x)
     return tree, tuple((np.shape(leaf), _dtype(leaf)) for leaf in leaves)
 
@@ -134,12 +135,12 @@ def _alike(members: Sequence[Any]) -> Any:
 
 
 def _column(*numbers: Any) -> jax.Array:
-    """Numbers in one array, each of the type it has in a schedule."""
+    """Return numbers in one array, with the type that they have in a schedule."""
     dtype = _dtype(numbers[0])
     is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if is_key or any(isinstance(number, Tracer) for number in numbers):
         return jnp.stack([*map(jnp.asarray, numbers)])
-    # On the host: one by one, thousands of numbers would take seconds to reach the device.
+    # On the host: moving thousands of numbers to the device one by one would take seconds.
     return jnp.asarray(np.stack([*map(np.asarray, numbers)]).astype(dtype))
 
 

@@ -1,6 +1,6 @@
-"""Train a whole population in one program.
+"""Trains a whole population in one program.
 
-Every member sees the same seeds, so that two of them differ by what they are and not by luck.
+All members have the same seeds, so that differences between them are not due to luck.
 """
 
 from __future__ import annotations
@@ -39,31 +39,32 @@ def sweep(
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Sweep:
-    """Train every schedule of a population, in one XLA program.
+    """Trains every schedule of a population in one XLA program, and ranks them.
 
         score[i, j] = train(population[i], key j)
 
-    The schedules may be of different shapes. Other numbers compile nothing, nor does another
-    population of the same shapes and size.
+    The schedules may differ in structure. Other numbers compile nothing, and neither does another
+    population with the same structures and size.
 
     Args:
-      train: `train(schedule)`, or with a key `train(schedule, key)`: a whole run, traceable, that
+      train: `train(schedule)`, or with a key `train(schedule, key)`: a complete run, traceable. It
         returns its score, a number, or (score, anything). Data in a closure is compiled into the
-        program; large data is better bound with `jax.tree_util.Partial(train, data=data)`.
-      population: a list of schedules, or of what else `stack` takes.
-      key: a random key, or an int to make one of. All members have the same `seeds` keys.
-      seeds: runs of each member, at least 1; more than 1 need a key.
-      mode: "min" if a smaller score is better, "max" if a larger one is.
-      chunk: how many runs a device does at a time, for want of memory. None is all, or as many as
-        fit, where the device tells its memory.
-      mesh: the devices to use, of all processes that share them; None is all there are. Each has
+        program; bind large data with `jax.tree_util.Partial(train, data=data)` instead.
+      population: a list of schedules, or of other members that `stack` takes.
+      key: a random key, or an int to make one from. All members have the same `seeds` keys.
+      seeds: runs of each member, at least 1. More than 1 requires a key.
+      mode: "min" if a lower score is better, "max" if a higher one is.
+      chunk: number of runs that a device trains at a time, to save memory. None: all, or as many as
+        fit if the device reports its memory.
+      mesh: devices to use, of all processes that share them; None: all devices. Each device trains
         its own part of the runs.
 
     Returns:
-      The scores and the leaderboard, the same in every process.
+      The scores as a `Sweep`, which prints as a leaderboard; the same in every process.
 
     Raises:
-      ValueError: the population is empty or not alike, or `train` does not return a score.
+      ValueError: the population is empty, its members cannot be stacked, or `train` does not return
+        a score.
 
     Example:
       >>> def train(schedule):  # the loss of a parabola after ten steps
@@ -94,13 +95,13 @@ def sweep(
 
 
 def repeated(members: Sequence[Any], seeds: int) -> Any:
-    """The members stacked, each as often as there are seeds, one after the other."""
+    """Return the members stacked, each repeated for every seed."""
     each = functools.partial(with_keys, lambda x: np.repeat(np.asarray(x), seeds, axis=0))
     return jax.tree.map(each, stack(members))
 
 
 def tiled(keys: jax.Array, members: int) -> jax.Array:
-    """All keys for each of so many members."""
+    """Return all keys, once for each member."""
     return keys[np.tile(np.arange(len(keys)), members)]
 
 
@@ -110,5 +111,5 @@ def _scored(train: Callable[..., Any], *run: Any) -> tuple[jax.Array, Any]:
 
 
 def _pair(result: Any) -> tuple[Any, Any]:
-    """The score, and what else there is."""
+    """Return the score, and the other results or None."""
     return result if isinstance(result, tuple) and len(result) == 2 else (result, None)

@@ -1,4 +1,4 @@
-"""A sweep as a picture: how each member did, and the curves of the best."""
+"""The picture of a sweep: the score of each member, and the curves of the best."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK
-POINTS = 1000  # of a curve that is drawn
-UNENDING = 1000  # steps of a population in which no curve has an end
+POINTS = 1000  # points per drawn curve
+UNENDING = 1000  # steps to draw if all curves are unbounded
 
 
 def draw(sweep: Any, path: str | Path | None, top: int) -> Any:
-    """The figure, written to `path` if there is one."""
+    """Return the figure, and write it to `path` if given."""
     figure = extra("matplotlib.figure").Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
     named = [*zip(sweep.order[: min(top, len(COLOURS))], COLOURS, strict=False)]
@@ -63,14 +63,14 @@ def _curves(panel: Any, sweep: Any, named: Sequence[tuple[int, str]]) -> None:
     best = {i for i, _ in named}
     values = [values_at(curves[i], steps) for i in best or range(len(curves))]
     low, high = np.min(values), np.max(values)
-    for i in sweep.order[::-1]:  # the best are drawn last, and lie on top
+    for i in sweep.order[::-1]:  # the best are drawn last, on top
         if i not in best:
             panel.plot(steps, values_at(curves[i], steps), color=GREY, lw=0.7, alpha=0.4)
     for rank, (i, colour) in reversed([*enumerate(named, start=1)]):
         label = textwrap.shorten(f"{rank}: {sweep.members[i]}", 68, placeholder=" ...")
         panel.plot(steps, values_at(curves[i], steps), color=colour, lw=2, label=label)
     panel.set_xlabel("optimizer step")
-    if high > low or high > 0:  # the others may be far outside
+    if high > low or high > 0:  # the other curves may be far outside
         margin = 0.1 * ((high - low) or high)
         panel.set_ylim(low - margin, high + 2 * margin)
     handles, labels = panel.get_legend_handles_labels()
@@ -81,7 +81,7 @@ def _curves(panel: Any, sweep: Any, named: Sequence[tuple[int, str]]) -> None:
 
 
 def _first(member: Any) -> Schedule:
-    """The curve of a member, the first of its curves or numbers, while no rule acts."""
+    """Return the first curve or number of a member, without its rules."""
     leaves: list[Any] = jax.tree.leaves(member, is_leaf=_is_one)
     found: list[AnySchedule] = [x for x in leaves if callable(x)] or [constant(leaves[0])]
     return still(found[0]) if isinstance(found[0], Stateful) else as_schedule("plot", found[0])

@@ -1,4 +1,4 @@
-"""A scan that can be differentiated over thousands of steps: it remembers few of its states."""
+"""A scan that can be differentiated over thousands of steps, because it stores few states."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def checkpointed_scan(
     xs: Any = None,
     length: int | None = None,
 ) -> tuple[Any, Any]:
-    """`jax.lax.scan`, whose gradient keeps 2 sqrt(n) states in memory in place of n.
+    """A `jax.lax.scan` whose gradient stores 2 sqrt(n) states instead of n.
 
-        in segments of sqrt(n) steps, of which the first state alone is kept, and the others are
-        computed once more when the gradient comes by
+        in segments of sqrt(n) steps; only the first state of each is stored, and the others are
+        computed again in the backward pass
 
-    For `learn_schedule`, and for any gradient through a whole training run. It costs one forward
-    pass more.
+    Use it for `learn_schedule`, and for any gradient through a complete training run. It costs one
+    more forward pass.
 
     Args:
-      step: (carry, x) -> (carry, y), as of `jax.lax.scan`.
-      init: the first carry.
-      xs: arrays with the steps in front; None if there are none.
-      length: the number of steps, where `xs` does not say it.
+      step: (carry, x) -> (carry, y), as for `jax.lax.scan`.
+      init: initial carry.
+      xs: arrays with the steps on their leading axis; None if there are none.
+      length: number of steps, if `xs` is None.
 
     Returns:
-      The last carry, and the ys stacked.
+      The last carry, and the stacked ys.
 
     Raises:
-      ValueError: there is neither `xs` nor `length`, or they do not agree.
+      ValueError: both `xs` and `length` are missing, or they do not agree.
 
     Example:
       >>> def step(x, t):
@@ -53,7 +53,7 @@ def checkpointed_scan(
     """
     leaves = jax.tree.leaves(xs)
     given = len(leaves) > 0 or length is not None
-    require(given, refuse("checkpointed_scan", "length", "be given where there are no xs", length))
+    require(given, refuse("checkpointed_scan", "length", "be given if there are no xs", length))
     if length is not None:
         length = int(whole("checkpointed_scan", length=length))
     sizes = {*(np.shape(x)[:1] for x in leaves), *([] if length is None else [(length,)])}

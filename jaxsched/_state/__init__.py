@@ -1,1 +1,1 @@
-"""The state of any optimizer: reading it, writing it, and carrying it across a change."""
+"""Functions on the state of any optimizer: readers, writers, and `graft`."""

@@ -1,7 +1,7 @@
-"""Clocks in a state, and the names of their hyperparameters.
+"""The step counters in a state, and the names of their hyperparameters.
 
-A hyperparameter that occurs once goes by its plain name; more often, by its labels too:
-"encoder/learning_rate". A plain name in `override` and `retune` means all of them.
+A hyperparameter that occurs once has its plain name. If the name occurs more often, labels are
+added: "encoder/learning_rate". In `override` and `retune`, a plain name means all of them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ S = TypeVar("S")
 
 
 def clocks_of(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
-    """Every clock in a state and where it is, or an error if there is none."""
+    """Return every `ScheduledState` in a state with its path, or raise if there is none."""
     clocks = [*found(ScheduledState, opened(tree))]
     require(
         bool(clocks),
-        f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}: build the "
+        f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}. Build the "
         "optimizer with `scale_by_learning_rate(...)`, `inject(...)` or `wrap(...)`.",
     )
     return clocks
@@ -33,20 +33,20 @@ def each_named(
     arguments: dict[str, Any],
     change: Callable[[ScheduledState, str, Any], ScheduledState],
 ) -> S:
-    """Change the hyperparameters that the names of the arguments mean."""
+    """Apply `change` to the hyperparameters that the argument names refer to."""
     places = [(path, name) for path, state in clocks_of(call, tree) for name in state.hyperparams]
     labels = dict(zip(places, named(places), strict=True))
     for given in arguments:
         known = given in labels.values() or any(given in _plain(name) for _, name in places)
         names = ", ".join(labels.values())
-        require(known, f"`{call}(opt_state, {given}=...)`: there is only {names}.")
+        require(known, f"`{call}(opt_state, {given}=...)`: the state has only {names}.")
 
     whole = {name for _, name in places}
 
     def meaning(path: Path, name: str) -> list[str]:
-        """What a hyperparameter is called, the most precise last."""
+        """The names that refer to a hyperparameter, the most precise last."""
         plain, _ = _plain(name)
-        # A name of its own is not that of all groups.
+        # A plain name that is itself a full name does not mean all groups.
         return [*([] if plain in whole else [plain]), name, labels[path, name]]
 
     def one(path: Path, state: ScheduledState) -> ScheduledState:
@@ -60,12 +60,12 @@ def each_named(
 
 
 def _plain(name: str) -> tuple[str, str]:
-    """A name without its group, which means all groups, and the name."""
+    """Return a name without its group, which means all groups, and the full name."""
     return name.rpartition("/")[2], name
 
 
 def named(places: Any) -> list[str]:
-    """Names for (path, name): plain if there is one, else with the labels on the way to it."""
+    """Return names for (path, name): plain if unique, else with the labels on the path."""
     places = list(places)
     names = [name for _, name in places]
     dicts = ["/".join([*(str(k.key) for k in p if hasattr(k, "key")), n]) for p, n in places]

@@ -1,9 +1,9 @@
-"""Graft: what an old state has, into the fresh state of a changed optimizer.
+"""Graft: copies an old state into the fresh state of a changed optimizer.
 
-A record is taken whole or not at all, from one of its kind: half of Adam's state is worse than
-none, and so are the moments of another optimizer. A clock is recognised by its hyperparameters, or
-by the most of them; each keeps its value, its override and its factors, which go by their kind and
-not by where they stand.
+A record is copied as a whole from a record of the same kind, or not at all. Half of Adam's state
+would be worse than none, and so would the moments of another optimizer. A step counter is
+recognised by its hyperparameters, or by most of them. Each hyperparameter keeps its value, its
+override and its factors; factors are matched by kind, not by position.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _log = logging.getLogger("jaxsched")
 
 
 def graft(new_state: S, old_state: Any) -> S:
-    """A fresh state with all that an old one has of the same kind.
+    """Restores an old optimizer state into the fresh state of a changed optimizer.
 
-    For restoring a run whose optimizer has changed: another hyperparameter or factor, one less,
-    another transform before or around it. What the old state does not have stays fresh, and the
-    logger "jaxsched" says what that is; a clock that was not there starts at the old step.
+    Use it to resume a run after the optimizer has changed: another hyperparameter or factor, one
+    less, another transform before or around it. Parts that the old state does not have stay fresh,
+    and the logger "jaxsched" lists them. A step counter that is new starts at the old step.
 
     Args:
-      new_state: `tx.init(params)` of the changed optimizer, a `TrainState`, an `nnx.Optimizer`.
-      old_state: the state to restore; also as nested dicts and lists, which do not say what they
-        were: there the names of the fields alone decide.
+      new_state: `tx.init(params)` of the changed optimizer, a `TrainState` or an `nnx.Optimizer`.
+      old_state: the state to restore. Nested dicts and lists are accepted too; they do not contain
+        class names, so they are matched by field names alone.
 
     Returns:
-      A state like `new_state`, in its dtypes, in fresh buffers.
+      A state with the structure and dtypes of `new_state`, in new buffers.
 
     Raises:
-      ValueError: the two have nothing in common; or, outside `jit`, nothing tells apart several
-        records of one kind, of which there were more or fewer before.
+      ValueError: the two states have nothing in common; or, outside `jit`, several records of one
+        kind cannot be told apart, and their number has changed.
 
     Example:
       >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))
@@ -69,30 +69,30 @@ def graft(new_state: S, old_state: Any) -> S:
 
 
 class Taken(NamedTuple):
-    """What is taken, by its path in the new tree, and the names of what is not."""
+    """The values to copy, by path in the new tree, and the names of parts that were not matched."""
 
     values: dict[Path, Any]
-    fresh: list[str]  # of the new state: not in the old one
-    lost: list[str]  # of the old state: no place in the new one
+    fresh: list[str]  # parts of the new state that the old state does not have
+    lost: list[str]  # parts of the old state that the new state has no place for
 
     def whole(self, values: dict[Path, Any] | None, name: str) -> None:
-        """Take all the leaves of a record, or say that there is none."""
+        """Take all the leaves of a record, or record that there is no match."""
         self.values.update(values or {})
         if values is None:
             self.fresh.append(name)
 
     def each(self, leaves: Leaves, old: Any) -> list[str]:
-        """Take each leaf that there is, and return the names of the others."""
+        """Take each leaf that has a match, and return the names of the others."""
         values = _found(leaves, old)
         self.values.update({path: value for path, value in values.items() if value is not None})
         return ["/".join(names) for path, (names, _) in leaves.items() if values[path] is None]
 
     def report(self) -> None:
-        """Tell the logger."""
+        """Log the parts that were not matched."""
         if self.fresh:
-            _log.warning("graft: the old state does not have: %s", ", ".join(self.fresh))
+            _log.warning("graft: missing in the old state: %s", ", ".join(self.fresh))
         if self.lost:
-            _log.warning("graft: not used of the old state: %s", ", ".join(self.lost))
+            _log.warning("graft: unused parts of the old state: %s", ", ".join(self.lost))
 
 
 def _matched(new: Any, old: Any) -> Taken:
@@ -107,7 +107,7 @@ def _matched(new: Any, old: Any) -> Taken:
         elif is_record(node.tree) and leaves:
             taken.whole(None if found is None else _whole(leaves, found.tree), title(node.tree))
         elif node.path == ():
-            # What is in no record, such as the parameters of a `TrainState`, goes by its names.
+            # Leaves outside any record, such as a `TrainState`'s params, are matched by name.
             taken.fresh.extend(taken.each(leaves, old))
     unused = [node for node in free.values() if node.kind.name == CLOCK or is_record(node.tree)]
     taken.lost.extend(title(node.tree) for node in unused if own_leaves(node))
@@ -115,11 +115,11 @@ def _matched(new: Any, old: Any) -> Taken:
 
 
 def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Path, Node]:
-    """The old record of each new one, by its path; it is no longer free for another.
+    """Match each new record with an old one, by path. A matched record is no longer free.
 
-    First come the clocks, which are known by their hyperparameters. What was in a clock then goes
-    to the same place in the new one. Of one kind, a record that stands where it stood has its turn
-    first, then those with the same labels, in their order, and then one that is alone.
+    Step counters are matched first, by their hyperparameters. The contents of a matched counter go
+    to the same place in the new one. Within one kind, a record at the same place is matched first,
+    then records with the same labels, in order, and finally a record that is the only one.
     """
     pairs: dict[Path, Node] = {}
     nodes = [node for node in nodes if is_record(node.tree) and own_leaves(node)]
@@ -128,12 +128,12 @@ def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Pa
     fields = {name for node in nodes for name in _records.attributes(node)}
 
     def labels(node: Node) -> Any:
-        """Those of the user: in nested dicts the names of fields are keys, too."""
+        """The user's labels: in nested dicts, the names of fields are keys too."""
         return [label for label in node.labels if label not in fields]
 
     for same in (_place, labels, _kind):
         _claim(clocks, free, pairs, same, same)
-    # A clock that has changed takes only what no unchanged one has a claim to.
+    # A changed counter takes only an old one that no unchanged counter has matched.
     for node in clocks:
         if node.path not in pairs and (found := _nearest(node, free.values())) is not None:
             pairs[node.path] = free.pop(found.path)
@@ -154,7 +154,7 @@ def _claim(
     of_new: Callable[[Node], Any],
     of_old: Callable[[Node], Any],
 ) -> None:
-    """Pair those of one kind that are the same in something, if there are as many old ones."""
+    """Pair records of one kind with equal keys, if there are as many old as new ones."""
     for node in nodes:
         left = [x for x in nodes if x.path not in pairs and x.kind == node.kind]
         new = [x for x in left if of_new(x) == of_new(node)]
@@ -169,17 +169,17 @@ def _alike(node: Node, free: dict[Path, Node]) -> list[Node]:
 
 
 def _kind(node: Node) -> Any:
-    """Nothing but the kind, which is the same already."""
+    """No key: the kind alone, which is already equal."""
     return None
 
 
 def _place(node: Node) -> Any:
-    """The names on the way to a record."""
+    """The names on the path to a record."""
     return _named(node.path)
 
 
 def _inside(owners: dict[Path, Path], node: Node) -> Any:
-    """The clock that a record is in, by the old one, and the names on the way from there."""
+    """The old path of the counter that a record is in, and the names on the path from there."""
     around = [path for path in owners if node.path[: len(path)] == path]
     clock = max(around, key=len, default=())
     return owners.get(clock), _named(node.path[len(clock) :])
@@ -190,7 +190,7 @@ def _named(path: Path) -> tuple[str, ...]:
 
 
 def _require_known(nodes: list[Node], free: dict[Path, Node], pairs: dict[Path, Node]) -> None:
-    """Raise for records that nothing tells apart. Under `jit`, they stay fresh."""
+    """Raise for records that cannot be told apart. Under `jit`, they stay fresh."""
     for node in nodes:
         left = [x for x in nodes if x.path not in pairs and x.kind == node.kind]
         old = _alike(node, free)
@@ -200,14 +200,14 @@ def _require_known(nodes: list[Node], free: dict[Path, Node], pairs: dict[Path, 
         )
         require(
             node.path in pairs or not old,
-            f"`graft(new_state, old_state)` cannot tell which is which of {title(node.tree)}: new "
-            f"{both} of the old state. Label them as before, or graft each by itself: "
+            f"`graft(new_state, old_state)` cannot match several records of {title(node.tree)}: "
+            f"new {both} of the old state. Label them as before, or graft each one separately: "
             "`graft(new_state[...], old_state[...])`.",
         )
 
 
 def _nearest(node: Node, free: Iterable[Node]) -> Node | None:
-    """For a clock, the one with the most hyperparameters in common, if it is one."""
+    """Return the old counter with the most common hyperparameters, if there is exactly one."""
 
     def common(other: Node) -> int:
         return len({*node.kind.fields} & {*other.kind.fields})
@@ -220,17 +220,17 @@ def _nearest(node: Node, free: Iterable[Node]) -> Node | None:
 
 
 def _take_clock(taken: Taken, node: Node, found: Node | None, clocks: list[Node]) -> None:
-    """The count of a clock; by name, its values, overrides and factors."""
+    """Take the count of a step counter and, by name, its values, overrides and factors."""
     names, whole = node.kind.fields, found is not None
     if found is None:
         taken.fresh.append(title(node.tree))
         if not clocks:
             return
-        # All clocks of a run are at the same step.
+        # All counters of a run are at the same step.
         count = {"count": _records.field(clocks[0].tree, "count")}
         found = node._replace(tree=count, kind=Kind(CLOCK, names))
     missing = taken.each(own_leaves(node), found.tree)
-    # A name with a slash belongs to a hyperparameter, which is named as a whole.
+    # A name with a slash belongs to a hyperparameter, which is listed as a whole.
     taken.fresh.extend(name for name in missing if whole and "/" not in name)
     taken.fresh.extend(name for name in names if name not in found.kind.fields)
     taken.lost.extend(name for name in found.kind.fields if name not in names)
@@ -249,7 +249,7 @@ def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[An
     parts: dict[str, Leaves] = {}
     for path, child in _records.fields_of_rule(factor):
         leaves = _records.leaves(child, (*place, *path), tuple(map(_records.name_of, path)))
-        # A part that is a record, such as what smooths a metric, may be in one of the two only.
+        # A part that is a record, such as smoothing, may be in only one of the two.
         (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
     for other in old:
         values = _known(own, other) if _records.akin(factor, other) else None
@@ -266,16 +266,16 @@ def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[An
 
 
 def _whole(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
-    """All of the leaves from an old record, or None if one of them does not fit."""
+    """Return all of the leaves from an old record, or None if one of them does not fit."""
     values = _found(leaves, old)
     return None if any(value is None for value in values.values()) else values
 
 
 def _known(leaves: Leaves, old: Any) -> dict[Path, Any] | None:
-    """The leaves that an old record has, or None if one is something else there.
+    """Return the leaves that an old record has, or None if one of them does not fit.
 
-    A number that a rule did not count yet when the old state was written is fresh; one that means
-    something else now would make the others wrong.
+    A number that the rule did not have when the old state was written stays fresh. A number whose
+    meaning has changed would make the others wrong.
     """
     flat = _records.by_names(old)
     values = {
@@ -290,7 +290,7 @@ def _found(leaves: Leaves, old: Any) -> dict[Path, Any]:
 
 
 def _fitting(value: Any, fresh: Any) -> Any:
-    """An old leaf as the fresh one is: its dtype, its buffers; None if it is something else."""
+    """Return an old leaf in the dtype and placement of the fresh one, or None if it cannot fit."""
     if value is None or jnp.shape(value) != jnp.shape(fresh):
         return None
     old, new = jnp.result_type(value), jnp.result_type(fresh)

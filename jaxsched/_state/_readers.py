@@ -1,7 +1,7 @@
-"""Readers of any optimizer's state: pure functions, jittable, through any wrapper.
+"""Readers: functions that return values from any optimizer state. All can be used under `jit`.
 
-They find the states of this package's transforms wherever they are: in a chain, in `MultiSteps`,
-`masked` or `partition`, in a Flax `TrainState`, in an `nnx.Optimizer`.
+They find the states of this package's transforms anywhere: in a chain, in `MultiSteps`, `masked` or
+`partition`, in a Flax `TrainState`, or in an `nnx.Optimizer`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ S = TypeVar("S")
 
 
 def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
-    """The hyperparameters that the last update used.
+    """Returns the hyperparameter values used in the last update.
 
-    Before the first update, those of `init`, which are of step 0, and what `override` has set;
-    `set_step`, `retune` and `trigger` are seen after it.
+    Before the first update, these are the values at step 0, or those set by `override`. The
+    effects of `set_step`, `retune` and `trigger` are visible after the next update.
 
     Args:
-      opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or any tree with one.
+      opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
 
     Returns:
       Values by name: float32 (float64 under x64), scalar unless the state is stacked.
 
     Raises:
-      ValueError: it holds no transform of this package.
+      ValueError: `opt_state` contains no transform of this package.
 
     Example:
       >>> tx = optax.chain(optax.scale_by_adam(), scale_by_learning_rate(linear(0.1, 0.0, 10)))
@@ -53,19 +53,19 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
 
 
 def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
-    """The states of the stateful factors of each hyperparameter, in their order in the product.
+    """Returns the states of the rules of each hyperparameter, in their order in the product.
 
-    What is in them is public: `PlateauState.scale` is the factor of a plateau, `UntilState.start`
-    the first step of what came after.
+    The fields of these states are public. For example, `PlateauState.scale` is the factor of a
+    plateau rule, and `UntilState.start` is the first step of the second schedule.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      NamedTuples by name of the hyperparameter; one without stateful factors has none.
+      Tuples of NamedTuples by hyperparameter name; an empty tuple if it has no rules.
 
     Raises:
-      ValueError: it holds no transform of this package.
+      ValueError: `opt_state` contains no transform of this package.
 
     Example:
       >>> tx = scale_by_learning_rate(linear(0.1, 0.0, 10) * reduce_on_plateau())
@@ -81,21 +81,22 @@ def factors(opt_state: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def events(opt_state: Any) -> dict[str, jax.Array]:
-    """How often what has happened so far, of all that reacts in a state together.
+    """Returns the event counts of an optimizer state: cuts, spikes, skips and others.
 
-    "cuts" and "raises" of rates, "spikes" of `spike_guard`, "skips" of `skip_spikes`, "restores" of
-    `keep_best`, "snapshots" of `snapshot`: those that can happen there. What happened in a step is
-    what the counts after it have more than those before. "mixed" counts the updates in which one
-    metric came from `observe` and from `update` too.
+    The counts are summed over all rules and guards: "cuts" and "raises" of learning rates, "spikes"
+    of `spike_guard`, "skips" of `skip_spikes`, "restores" of `keep_best`, and "snapshots" of
+    `snapshot`. Only events that can happen in this state are listed. The difference between the
+    counts after a step and before it shows the events in that step. "mixed" counts the updates in
+    which one metric came both from `observe` and from `update`.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      int32 by name, scalar unless the state is stacked; nothing, if nothing there reacts.
+      int32 by name, scalar unless the state is stacked. Empty if there are no rules or guards.
 
     Raises:
-      ValueError: it holds no transform of this package.
+      ValueError: `opt_state` contains no transform of this package.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1))
@@ -107,25 +108,25 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
     """
     found = counts(opened(opt_state))
     if not found and not _is_ours(opt_state):
-        clocks_of("events", opt_state)  # which says what it looks for
+        clocks_of("events", opt_state)  # raises, with a list of what it looks for
     return {name: jnp.asarray(count) for name, count in found.items()}
 
 
 def exhausted(opt_state: Any) -> jax.Array:
-    """Is every plateau at its floor, and would it have cut again?
+    """Returns whether every plateau rule is at its floor and would have cut again.
 
-    Then no cut is left that could help, and the run may stop. A better metric makes it False again.
-    It looks at `reduce_on_plateau` and `reduce_when_flat`, whose floor is `min_scale`. Without one
-    a scale falls for ever, and a floor by `.clip(low)` is not known to them.
+    In that case no further cut can help, and the run may stop. A better metric resets it to False.
+    It considers `reduce_on_plateau` and `reduce_when_flat`, whose floor is `min_scale`. Without
+    `min_scale` the scale falls without limit. A floor set by `.clip(low)` is ignored.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      bool, scalar unless the state is stacked; False until each of them has reached its floor.
+      bool, scalar unless the state is stacked. It is False until each of the rules is at its floor.
 
     Raises:
-      ValueError: it holds no such rule.
+      ValueError: `opt_state` contains no such rule.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5, min_scale=0.5))
@@ -140,35 +141,35 @@ def exhausted(opt_state: Any) -> jax.Array:
     found = [x.spared > 0 for x in all_of((PlateauState, FlatState), opt_state)]
     require(
         bool(found),
-        f"`exhausted(opt_state)` finds no plateau in a {type(opt_state).__name__}: multiply the "
-        "rate with `reduce_on_plateau(min_scale=...)` or `reduce_when_flat(min_scale=...)`.",
+        f"`exhausted(opt_state)` finds no plateau rule in a {type(opt_state).__name__}. Multiply "
+        "the rate by `reduce_on_plateau(min_scale=...)` or `reduce_when_flat(min_scale=...)`.",
     )
     return jnp.asarray(functools.reduce(jnp.logical_and, found))
 
 
 def _is_ours(tree: Any) -> bool:
-    """Is there any state of this package, with a clock or without?"""
+    """Return whether the tree has any state of this package, with a step counter or without."""
     found: list[bool] = []
 
     def look(x: Any) -> bool:
         found.append(type(x).__module__.startswith("jaxsched."))
-        return False  # it may be further in
+        return False  # a state may be deeper in the tree
 
     jax.tree.leaves(opened(tree), is_leaf=look)
     return any(found)
 
 
 def step(opt_state: Any) -> jax.Array:
-    """The clock: how many updates there have been, which is the step of the next one.
+    """Returns the step counter: the number of updates so far, which is the step of the next one.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      int32, scalar unless the state is stacked. The largest, if there are several under `jit`.
+      int32, scalar unless the state is stacked. Under `jit` it is the largest of several counters.
 
     Raises:
-      ValueError: there is no clock in it; or, outside `jit`, several that disagree.
+      ValueError: `opt_state` has no step counter; or, outside `jit`, several that disagree.
 
     Example:
       >>> tx = scale_by_learning_rate(0.1)
@@ -178,12 +179,12 @@ def step(opt_state: Any) -> jax.Array:
     """
     clocks = clocks_of("step", opt_state)
     latest, *others = (state.count for _, state in clocks)
-    for count in others:  # of one clock nothing is asked: its count may still be on its way
+    for count in others:  # a single counter is not compared: it may still be on its way
         known = not isinstance(latest, Tracer) and not isinstance(count, Tracer)
         if known and not np.array_equal(latest, count):
             shown = ", ".join(f"{text_of(path) or 'the state'}: {s.count}" for path, s in clocks)
             raise ValueError(
-                f"`step(opt_state)` finds clocks that disagree: {shown}. See `set_step`."
+                f"`step(opt_state)` finds step counters that disagree: {shown}. See `set_step`."
             )
         latest = jnp.maximum(latest, count)
     return jnp.asarray(latest)

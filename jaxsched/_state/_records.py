@@ -1,8 +1,8 @@
-"""Records: what an optimizer's state is made of, and what each is recognised by.
+"""Records: the parts of an optimizer state, and the properties by which they are recognised.
 
-A record is the NamedTuple of a transform. It is recognised by the names of its class and of its
-fields; a clock by its hyperparameters; a stateful factor also by the metrics that it listens to.
-A checkpoint may come back as nested dicts and lists: then the names of the fields must do.
+A record is the NamedTuple of a transform. It is recognised by the names of its class and fields. A
+`ScheduledState` is recognised by its hyperparameters, and a rule's state also by its metrics. A
+checkpoint may be restored as nested dicts and lists; then only the names of the fields are used.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from jaxsched._core._packed import INNER, entries_of, parts
 from jaxsched._core._trees import Path
 from jaxsched._transforms._scheduled import ScheduledState
 
-Leaves = dict[Path, tuple[tuple[str, ...], Any]]  # by place: the names from its record on, the leaf
+Leaves = dict[Path, tuple[tuple[str, ...], Any]]  # by path: the names within its record, the leaf
 
 CLOCK = ScheduledState.__name__
 
 
 class Kind(NamedTuple):
-    """What a record is recognised by."""
+    """The properties by which a record is recognised."""
 
-    name: str | None  # of its class; None of a dict or a list, which has none
-    fields: tuple[str, ...]  # those with something in them; of a clock, its hyperparameters
+    name: str | None  # of the class; None for a dict or a list
+    fields: tuple[str, ...]  # fields that are not empty; for a clock, its hyperparameters
 
     def is_of(self, other: Kind) -> bool:
-        """Can a record of the other kind be taken for one of this?"""
+        """Return whether a record of the other kind can be used as one of this kind."""
         return self.fields == other.fields and other.name in (None, self.name)
 
 
 class Node(NamedTuple):
-    """A container in a tree: where it is, and the dict keys on the way there, which label it."""
+    """A container in a tree: its path, and its labels, which are the dict keys on the path."""
 
     path: Path
     labels: tuple[str, ...]
@@ -43,7 +43,7 @@ class Node(NamedTuple):
 
 
 def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[Node]:
-    """Every container, the outer before the inner; of a clock or a guard, only what it wraps."""
+    """Yield every container, outer before inner; of a clock or a guard, only the wrapped state."""
     kind = kind_of(tree)
     yield Node(path, labels, tree, kind)
     whole = kind.name == CLOCK or _listens(tree)
@@ -56,12 +56,12 @@ def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[
 
 
 def attributes(node: Node) -> set[str]:
-    """The names of attributes on the way to a node: a dict has them as keys."""
+    """Return the names of attributes on the path to a node; in a dict they are keys."""
     return {key.name for key in node.path if isinstance(key, GetAttrKey)}
 
 
 def named(tree: Any) -> Any:
-    """The tree with nested dicts in place of packed states that came back as dicts."""
+    """Return the tree with packed states that were restored as dicts turned into nested dicts."""
     match tree:
         case {"floats": dict() as floats, "ints": dict() as ints}:
             record = {INNER: named(tree.get(INNER)), **_by_name(floats, ints)}
@@ -77,7 +77,7 @@ def named(tree: Any) -> Any:
 
 
 def _by_name(floats: dict[str, Any], ints: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of two vectors by their names, as nested dicts."""
+    """Return the numbers of two vectors by name, as nested dicts."""
     record: dict[str, Any] = {}
     # The key of the ints starts with the names of the record classes, which are not numbers.
     keys = [(x, key) for key, x in floats.items()]
@@ -96,10 +96,10 @@ def _put(record: dict[str, Any], way: tuple[str, ...], x: Any) -> None:
 
 
 def own_leaves(node: Node) -> Leaves:
-    """The leaves of a node that are in no record below it, nor in a clock's factors."""
+    """Return the leaves of a node that are in no inner record and not in a clock's factors."""
     clock = isinstance(node.tree, ScheduledState)
     found: Leaves = {}
-    if _listens(node.tree):  # what it has heard means nothing without the rest of it
+    if _listens(node.tree):  # its mailbox is only meaningful together with the rest
         for path, child in children(node.tree):
             if name_of(path[0]) != "inner_state":
                 found |= leaves(child, (*node.path, *path), (name_of(path[0]),))
@@ -116,7 +116,7 @@ def own_leaves(node: Node) -> Leaves:
 
 
 def leaves(tree: Any, path: Path, names: tuple[str, ...]) -> Leaves:
-    """All leaves of a tree that is at `path`, and that its record knows by `names`."""
+    """Return all leaves of a tree at `path`, with their names in the record."""
     return {
         (*path, *way): ((*names, *map(name_of, way)), leaf)
         for way, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -124,7 +124,7 @@ def leaves(tree: Any, path: Path, names: tuple[str, ...]) -> Leaves:
 
 
 def kind_of(tree: Any) -> Kind:
-    """The kind of a record, or of any other container."""
+    """Return the kind of a record or another container."""
     fields = {name_of(path[0]) for path, child in children(tree) if jax.tree.leaves(child)}
     if {"count", "hyperparams", "overrides"} <= fields:
         return Kind(CLOCK, tuple(sorted(field_names(field(tree, "hyperparams")))))
@@ -135,9 +135,9 @@ def kind_of(tree: Any) -> Kind:
 
 
 def akin(factor: Any, old: Any) -> bool:
-    """Is an old state of the same rule: its class, what it listens to, and the numbers it has?
+    """Return whether an old state is of the same rule: same class, metric and numbers.
 
-    One of them may have numbers that the other does not: rules learn to count more.
+    One of the two may have additional numbers, because a newer version may count more.
     """
     name, kind = _class_of(_memory(old)), _class_of(_memory(factor))
     heard, listens = (field_names(field(x, "mailbox")) for x in (old, factor))
@@ -146,13 +146,13 @@ def akin(factor: Any, old: Any) -> bool:
 
 
 def _numbers(factor: Any) -> set[str]:
-    """The names of a factor's own numbers."""
+    """Return the names of a rule's own numbers."""
     memory = children(_memory(factor))
     return {name_of(path[0]) for path, child in memory if jax.tree_util.all_leaves([child])}
 
 
 def fields_of_rule(factor: Any) -> list[tuple[Path, Any]]:
-    """The fields of a rule's state: its mailbox, and each of what it remembers."""
+    """Return the fields of a rule's state: its mailbox, and each field of its own state."""
     memory, fields = _memory(factor), children(factor)
     if memory is factor:
         return fields
@@ -166,60 +166,60 @@ def fields_of_rule(factor: Any) -> list[tuple[Path, Any]]:
 
 
 def rule_title(factor: Any) -> str:
-    """What a person calls the state of a rule."""
+    """Return the name of a rule's state for messages."""
     return title(_memory(factor))
 
 
 def _memory(factor: Any) -> Any:
-    """What a rule remembers, without its mailbox."""
+    """Return a rule's own state, without its mailbox."""
     memory = field(factor, "memory") if _listens(factor) else None
     return factor if memory is None else memory
 
 
 def by_names(tree: Any) -> dict[tuple[str, ...], Any]:
-    """Every leaf of a tree, by the names on the way to it."""
+    """Return every leaf of a tree, keyed by the names on its path."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {tuple(map(name_of, path)): leaf for path, leaf in flat}
 
 
 def title(tree: Any) -> str:
-    """What a person calls a record."""
+    """Return the name of a record for messages."""
     kind = kind_of(tree)
     if kind.name == CLOCK:
-        return f"a clock of {', '.join(kind.fields)}"
+        return f"the step counter of {', '.join(kind.fields)}"
     return kind.name or "+".join(field_names(tree))
 
 
 def children(tree: Any) -> list[tuple[Path, Any]]:
-    """One level of any container; of a leaf, nothing."""
+    """Return one level of any container; a leaf has none."""
     flat = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)[0]
     return [(path, child) for path, child in flat if path]
 
 
 def field(tree: Any, *names: str) -> Any:
-    """What is in a field of a container, or in a field of that; None if there is nothing."""
+    """Return the content of a field, or of a nested field; None if it does not exist."""
     for name in names:
         tree = next((child for path, child in children(tree) if name_of(path[0]) == name), None)
     return tree
 
 
 def field_names(tree: Any) -> list[str]:
-    """The names of the fields of a container: a position is as good as a name."""
+    """Return the names of the fields of a container; a position counts as a name."""
     return [name_of(path[0]) for path, _ in children(tree)]
 
 
 def name_of(key: Any) -> str:
-    """The name in a key of a path."""
+    """Return the name in a key of a path."""
     return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
 
 
 def _listens(tree: Any) -> bool:
-    """Is it the state of something with a mailbox?"""
+    """Return whether a tree is the state of something with a mailbox."""
     return any(name_of(path[0]) == "mailbox" for path, _ in children(tree))
 
 
 def is_record(x: Any) -> bool:
-    """Is it a NamedTuple?"""
+    """Return whether `x` is a NamedTuple."""
     return isinstance(x, tuple) and hasattr(x, "_fields")
 
 

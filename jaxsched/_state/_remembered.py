@@ -1,4 +1,4 @@
-"""The parameters that wrappers keep in an optimizer's state: the best ones, and snapshots."""
+"""Readers of stored parameters: the best ones, snapshots, and the gradient noise scale."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from jaxsched._transforms._snapshot import SnapshotsState
 
 
 def best_params(opt_state: Any) -> optax.Params:
-    """The parameters of which the metric of `keep_best` was best.
+    """Returns the parameters with the best metric so far, as recorded by `keep_best`.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      Parameters. Under `jit`, before the first metric, those of `init`.
+      Parameters. Under `jit`, before the first metric, the initial parameters.
 
     Raises:
-      ValueError: there is no `keep_best` in it, or more than one; or, outside `jit`, it has not
-        judged any metric yet.
+      ValueError: `opt_state` contains no `keep_best`, or more than one; or, outside `jit`, no
+        metric has been judged yet.
 
     Example:
       >>> tx = keep_best(optax.sgd(0.1))
@@ -40,26 +40,28 @@ def best_params(opt_state: Any) -> optax.Params:
     state = only("best_params", KeepBestState, "keep_best(tx)", opt_state)
     require(
         state.judged > 0,
-        f"`best_params(opt_state)`: no update has seen a metric {', '.join(state.mailbox)!r} yet. "
-        "Give it to `tx.update(...)`, or to `observe(opt_state, ...)` before an update.",
+        f"`best_params(opt_state)`: no update has received a metric {', '.join(state.mailbox)!r} "
+        "yet. Pass it to `tx.update(...)`, or to `observe(opt_state, ...)` before an update.",
     )
     return state.params
 
 
 def snapshots(opt_state: Any) -> optax.Params:
-    """The parameters at the last minima of the schedule, oldest first.
+    """Returns the parameters at the last minima of the schedule, oldest first.
 
         jax.vmap(lambda params: model.apply(params, x))(snapshots(opt_state))
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      Parameters with an axis in front, of as many as were taken, at most `keep`. Under `jit`, where
-      no shape depends on a number, of all `keep`: those not yet taken come first, and are zero.
+      Parameters with a leading axis, one entry per snapshot taken, at most `keep`. Under `jit`,
+      shapes must be static, so the axis has length `keep`; entries not yet taken come first and
+      are zero.
 
     Raises:
-      ValueError: there is no `snapshot` in it, or more than one; or, outside `jit`, none was taken.
+      ValueError: `opt_state` contains no `snapshot`, or more than one; or, outside `jit`, none was
+        taken.
 
     Example:
       >>> cycles = cosine(0.5, 0.0, 2).cycle()
@@ -80,18 +82,19 @@ def snapshots(opt_state: Any) -> optax.Params:
 
 
 def snapshot_average(opt_state: Any) -> optax.Params:
-    """The mean of the parameters at the last minima of the schedule.
+    """Returns the mean of the parameters at the last minima of the schedule.
 
-    A model with batch statistics needs them measured anew with these parameters.
+    If the model has batch statistics, recompute them with these parameters.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      Parameters, summed in float32 at least; zero if none were taken, which only `jit` allows.
+      Parameters, summed in float32 or wider. Under `jit`, they are zero if no snapshot was taken.
 
     Raises:
-      ValueError: there is no `snapshot` in it, or more than one; or, outside `jit`, none was taken.
+      ValueError: `opt_state` contains no `snapshot`, or more than one; or, outside `jit`, none was
+        taken.
 
     Example:
       >>> cycles = cosine(0.5, 0.0, 2).cycle()
@@ -109,7 +112,7 @@ def snapshot_average(opt_state: Any) -> optax.Params:
     count = jnp.clip(ring.snapshots, 1, ring.steps.shape[-1])
 
     def mean(x: jax.Array) -> jax.Array:
-        # What was not taken is zero, and adds nothing.
+        # Entries that were not taken are zero and add nothing.
         return (wide(x).sum(axis=0) / real(count).astype(wide(x).dtype)).astype(x.dtype)
 
     return jax.tree.map(mean, ring.params)
@@ -119,30 +122,31 @@ def _ring(call: str, opt_state: Any) -> SnapshotsState:
     ring = only(call, SnapshotsState, "snapshot(schedule, keep=...)", opt_state)
     require(
         ring.snapshots.ndim == 0,
-        f"`{call}`: the state is stacked, {ring.snapshots.shape}: call it under `jax.vmap`.",
+        f"`{call}(opt_state)`: the state is stacked, {ring.snapshots.shape}. Use `jax.vmap`.",
     )
     require(ring.snapshots > 0, f"`{call}(opt_state)`: the schedule has had no minimum yet.")
     return ring
 
 
 def gradient_noise_scale(opt_state: Any) -> jax.Array:
-    """The batch size at which the noise of a gradient is as large as its signal.
+    """Returns the gradient noise scale: the batch size at which noise and signal are equal.
 
         B_simple = S / |G|**2
 
-    Well below it, k times the batch is worth k times the steps; well above, it is worth nothing.
+    Well below this batch size, a batch k times as large saves a factor k in steps. Well above it, a
+    larger batch saves nothing.
 
     Args:
-      opt_state: an optimizer state with one `noise_scale`, or any tree with one.
+      opt_state: an optimizer state with one `noise_scale`, or a tree that contains one.
 
     Returns:
-      Examples, float32 (float64 under x64), not negative. Infinity where the estimate of `|G|**2`
-      is not positive: where noise is all that is seen. Under `jit` also before the first
-      measurement.
+      Number of examples, float32 (float64 under x64), not negative. It is infinity if the estimate
+      of `|G|**2` is not positive, which means that only noise is visible. Under `jit` it is also
+      infinity before the first measurement.
 
     Raises:
-      ValueError: there is no `noise_scale` in it, or more than one; or, outside `jit`, nothing was
-        measured yet.
+      ValueError: `opt_state` contains no `noise_scale`, or more than one; or, outside `jit`,
+        nothing was measured yet.
 
     Example:
       >>> tx = noise_scale(accumulate(optax.sgd(0.1), 2), batch_size=8)
@@ -159,8 +163,8 @@ def gradient_noise_scale(opt_state: Any) -> jax.Array:
     state = only(call, NoiseScaleState, "noise_scale(tx, batch_size=...)", opt_state)
     require(
         state.measured > 0,
-        f"`{call}(opt_state)`: nothing was measured yet. It is, in an update that averages two or "
-        "more batches.",
+        f"`{call}(opt_state)`: nothing was measured yet. The first measurement is made by an "
+        "update that averages two or more batches.",
     )
     known = state.signal > 0
     ratio = jnp.maximum(state.noise, 0) / jnp.where(known, state.signal, 1)

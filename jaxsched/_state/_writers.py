@@ -1,7 +1,7 @@
-"""Writers of any optimizer's state: pure functions, jittable, through any wrapper.
+"""Writers: functions that return a changed optimizer state. All can be used under `jit`.
 
-A state comes back as it was given, with what changed; an `nnx.Optimizer`, which is mutable, is
-changed in place as well.
+The returned state has the type of the given one. An `nnx.Optimizer` is mutable; it is changed in
+place, and returned.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ S = TypeVar("S")
 
 
 def set_step(opt_state: S, k: ArrayLike) -> S:
-    """The state with every clock of this package at `k`.
+    """Sets the step counter of every transform of this package to `k`.
 
-    Adam's own count stays, which its bias correction needs, and so do metrics and factors.
+    Adam's own count stays, because its bias correction needs it. Metrics and factors stay too.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
+      opt_state: an optimizer state, or a tree that contains one.
       k: the step of the next update, int32, not negative.
 
     Returns:
-      The state.
+      The changed state.
 
     Raises:
-      ValueError: there is no clock in it, or `k` is not an integer of at least 0.
+      ValueError: `opt_state` has no step counter, or `k` is not an integer of at least 0.
 
     Example:
       >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
@@ -63,28 +63,28 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
 
 
 def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
-    """Post metrics to every stateful schedule that listens to their names.
+    """Delivers metrics to every rule and guard that listens to their names.
 
-    The next update reads them. What was posted since the last update counts as one observation,
-    the mean of the finite values. If the update is given the same name too, its value is one of
-    them: `events(opt_state)["mixed"]` counts how often that happened. A validation loss therefore
-    needs a name of its own where the training loss is given to `update(value=loss)`:
+    The next update reads them. All values delivered between two updates count as one observation:
+    the mean of the finite values. If the update also receives the same name, its value is included,
+    and `events(opt_state)["mixed"]` counts the update. So if the training loss is passed to
+    `update(value=loss)`, give the validation loss its own name:
     `reduce_on_plateau(metric="validation")` and `observe(opt_state, validation=loss)`.
 
-    Inside `accumulate(...)` a metric that is given to `update` counts with every batch. Inside
-    `optax.MultiSteps` only the one given with the last batch of a step is heard, because the
-    wrapper shows an optimizer nothing else. There, observe the metric of every batch.
+    Inside `accumulate(...)`, a metric passed to `update` counts for every batch. Inside
+    `optax.MultiSteps`, only the metric passed with the last batch of a step arrives, because that
+    wrapper passes on nothing else. There, observe the metric of every batch.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
-      **metrics: scalars by name; `reduce_on_plateau` listens to `value` unless told otherwise.
+      opt_state: an optimizer state, or a tree that contains one.
+      **metrics: scalars by name; `reduce_on_plateau` listens to `value` by default.
 
     Returns:
-      The state. Use it in place of the one you gave: `state = observe(state, value=loss)`. Only an
-      `nnx.Optimizer`, which is mutable, is changed in place, and returned.
+      The changed state. Use it instead of the one you passed: `state = observe(state, value=loss)`.
+      Only an `nnx.Optimizer`, which is mutable, is changed in place, and returned.
 
     Raises:
-      ValueError: nothing listens to a name; or a metric is None, or not a scalar.
+      ValueError: no rule or guard listens to a name; or a metric is None, or not a scalar.
 
     Example:
       >>> tx = wrap(optax.sgd(0.1), reduce_on_plateau(patience=1, factor=0.5))
@@ -95,7 +95,7 @@ def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
       {'scale': Array(0.5, dtype=float32)}
     """
     for name, value in metrics.items():
-        remedy = "Leave it out where there is none."
+        remedy = "Leave it out if there is no value."
         require(value is not None, refuse("observe", name, "be a number", value, remedy))
     heard: set[str] = set()
 
@@ -115,31 +115,34 @@ def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
 
 def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
     listeners = (
-        f"Listened to: {', '.join(sorted(heard))}."
+        f"Names in use: {', '.join(sorted(heard))}."
         if heard
-        else "Nothing listens: multiply the schedule with `reduce_on_plateau()`, say."
+        else "No rule listens: multiply the schedule by a rule, such as `reduce_on_plateau()`."
     )
     for name in metrics:
-        require(name in heard, f"`observe(opt_state, {name}=...)` reaches nothing. {listeners}")
+        require(
+            name in heard,
+            f"`observe(opt_state, {name}=...)`: no rule listens to `{name}`. {listeners}",
+        )
 
 
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
-    """Use these values instead of the scheduled ones, until told otherwise. Nothing recompiles.
+    """Replaces scheduled values by fixed ones, or returns to the schedule; nothing recompiles.
 
-    Before the first update, `hyperparams` shows the value at once, and what None returns to after
+    Before the first update, `hyperparams` shows the new value at once, and None takes effect after
     that update.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
-      **values: by name, a number to use from the next update on, or None to return to the
-        schedule, as does a traced number that is not finite. Labelled names, which are no
-        identifiers, go as `**{"encoder/learning_rate": x}`.
+      opt_state: an optimizer state, or a tree that contains one.
+      **values: by hyperparameter name, a number to use from the next update on, or None to return
+        to the schedule. A traced number that is not finite also returns to the schedule. For
+        labelled names, which are not identifiers, use `**{"encoder/learning_rate": x}`.
 
     Returns:
-      The state.
+      The changed state.
 
     Raises:
-      ValueError: there is no hyperparameter of that name, or the value is not a finite number.
+      ValueError: there is no hyperparameter of that name, or a value is not a finite number.
 
     Example:
       >>> tx = scale_by_learning_rate(linear(1.0, 0.0, 10))
@@ -155,7 +158,7 @@ def override(opt_state: S, /, **values: ArrayLike | None) -> S:
 
     def set_one(state: ScheduledState, name: str, value: Any) -> ScheduledState:
         new = _overriding(name, value, state.overrides[override_key(name)])
-        # The record is what was used last; before the first update, what will be.
+        # `hyperparams` shows the value used last; before the first update, the next value.
         at_once = new.active & (state.count == 0)
         record = jnp.where(at_once, new.value, state.hyperparams[name])
         return state._replace(
@@ -170,23 +173,25 @@ def _overriding(name: str, value: Any, old: Override) -> Override:
     if value is None:
         return Override(jnp.zeros_like(old.value), jnp.zeros_like(old.active))
     if jnp.shape(value) not in ((), old.value.shape):
-        must = "be a number" if old.value.ndim == 0 else f"be a number or {old.value.shape} of them"
+        must = (
+            "be a number" if old.value.ndim == 0 else f"be a number or have shape {old.value.shape}"
+        )
         raise ValueError(refuse("override", name, must, value))
-    # A traced value that is not finite overrides nothing: the state stays finite.
+    # A traced value that is not finite is ignored, so that the state stays finite.
     active = jnp.isfinite(real(value))
     number = jnp.where(active, real(value), 0)
     return Override(jnp.full_like(old.value, number), jnp.full_like(old.active, active))
 
 
 def retune(opt_state: S, /, **schedules: Schedule) -> S:
-    """Give a `tunable` schedule other numbers. Nothing recompiles.
+    """Changes the numbers of a `tunable` schedule, without recompilation.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
-      **schedules: by name of the hyperparameter, a schedule of the same tree as the tunable one.
+      opt_state: an optimizer state, or a tree that contains one.
+      **schedules: by hyperparameter name, a schedule with the same tree as the tunable one.
 
     Returns:
-      The state.
+      The changed state.
 
     Raises:
       ValueError: there is no such hyperparameter, it is not tunable, or the trees differ.
@@ -221,17 +226,17 @@ def retune(opt_state: S, /, **schedules: Schedule) -> S:
 
 
 def trigger(opt_state: S, when: ArrayLike = True) -> S:
-    """Let every `until(a, b)` go over to `b` at the next update. Once is for ever.
+    """Switches every `until(a, b)` to `b` at the next update. The switch is permanent.
 
     Args:
-      opt_state: an optimizer state, or any tree with one.
-      when: a bool, which may be traced: False leaves the state as it is.
+      opt_state: an optimizer state, or a tree that contains one.
+      when: a bool, which may be traced. False leaves the state unchanged.
 
     Returns:
-      The state.
+      The changed state.
 
     Raises:
-      ValueError: there is no `until` in it, or `when` is not a bool.
+      ValueError: `opt_state` contains no `until`, or `when` is not a bool.
 
     Example:
       >>> tx = scale_by_learning_rate(until(constant(1.0), constant(0.1)))
@@ -244,7 +249,7 @@ def trigger(opt_state: S, when: ArrayLike = True) -> S:
     require(is_bool, refuse("trigger", "when", "be True or False", when))
     require(
         bool(all_of(UntilState, opt_state)),
-        "`trigger(opt_state)` finds no `until(a, b)` in the state.",
+        "`trigger(opt_state)` finds no `until(a, b)` in the state. Schedule one first.",
     )
 
     return rewritten(opt_state, lambda tree: triggered(tree, when))

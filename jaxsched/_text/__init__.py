@@ -1,1 +1,1 @@
-"""From text to schedules."""
+"""Parsing of text into schedules."""

@@ -1,7 +1,7 @@
-"""The tree of a text as what it says.
+"""Evaluates the syntax tree of a text.
 
-It is evaluated with the functions that `_names.py` finds, and with nothing else: there is no Python
-in between, so that a text can do nothing but make a schedule, or be refused.
+Only the functions that `_names.py` finds can be called, without Python's own evaluation. So a text
+can only make a schedule, or be rejected.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _UNARY = {"+": operator.pos, "-": operator.neg}
 
 
 class Scope(NamedTuple):
-    """Where a value stands."""
+    """The context of a value."""
 
     units: Units | None
-    total: Any  # the total_steps that a `%` is of: of the nearest call that has it, or the units'
-    argument: str = ""  # whose value it is
+    total: Any  # the total_steps that `%` refers to: of the nearest call that has it, or the units'
+    argument: str = ""  # the argument that the value belongs to
 
 
 @functools.singledispatch
 def evaluate(node: Any, scope: Scope) -> Any:
-    """The value of a tree, or a `MisreadError`."""
+    """Return the value of a tree, or raise a `MisreadError`."""
     raise NotImplementedError
 
 
@@ -70,17 +70,17 @@ def _(node: Name, scope: Scope) -> Any:
     function, curves = _names.factory(node.name), ", ".join(_names.curves())
     if function is not None:
         call = f"{node.name}({', '.join(_names.parameters(function))})"
-        reason = f"`{node.name}` alone is no schedule: `{call}` is."
+        reason = f"`{node.name}` alone is not a schedule; `{call}` is."
     else:
-        reason = f"there is no `{node.name}`. A word is in quotes: '{node.name}'."
-    raise MisreadError(node.at, f"{reason} The curves that an argument may be are {curves}.")
+        reason = f"there is no `{node.name}`. Put a word in quotes: '{node.name}'."
+    raise MisreadError(node.at, f"{reason} An argument may be one of the curves {curves}.")
 
 
 @evaluate.register
 def _(node: Items, scope: Scope) -> Any:
     items = [evaluate(item, scope) for item in node.items]
     if items and all(isinstance(item, str) for item in items):
-        return tuple(items)  # names are structure, which is hashed
+        return tuple(items)  # names are static, and must be hashable
     return _array(items)
 
 
@@ -96,7 +96,7 @@ def _(node: Signed, scope: Scope) -> Any:
 def _(node: Infix, scope: Scope) -> Any:
     result = evaluate(node.first, scope)
     if node.rest[0][0].kind == ">>":
-        # All at once: one by one would cost the square of their number.
+        # All pieces at once, because one by one takes quadratic time.
         pieces = [(node.at, result), *((n.at, evaluate(n, scope)) for _, n in node.rest)]
         return _at(node.at, Then.of, *(_at(at, as_schedule, ">>", piece) for at, piece in pieces))
     for sign, n in node.rest:
@@ -113,21 +113,22 @@ def _(node: Call, scope: Scope) -> Any:
         return _at(node.at, function, **arguments_of(node, function, scope))
     owner = evaluate(node.owner, scope._replace(argument=""))
     if not isinstance(owner, (Schedule, Stateful)):
-        raise MisreadError(node.at, f"`.{name}(...)` is of a schedule, and this is {kind(owner)}.")
+        reason = f"`.{name}(...)` needs a schedule before it, got {kind(owner)}."
+        raise MisreadError(node.at, reason)
     method = _names.method(name) or unknown(node, "method", _names.methods())
     call = operator.methodcaller(name, **arguments_of(node, method, scope))
     return _at(node.at, call, owner)
 
 
 def unknown(node: Call, kind: str, known: Mapping[str, Factory]) -> NoReturn:
-    """Refuse a name, and tell those that there are."""
+    """Reject a name, and suggest others."""
     for twin in _names.twins(node.name):
         raise MisreadError(node.at, f"`{node.name}` is the twin `{twin}`, and {NO_TWINS}.")
     raise MisreadError(node.at, f"there is no {kind} `{node.name}`. {meant(node.name, known)}")
 
 
 def arguments_of(node: Call, function: Factory, scope: Scope) -> dict[str, Any]:
-    """The values of the arguments; first the `total_steps`, of which others may be parts."""
+    """Return the values of the arguments, first `total_steps`, which `%` may refer to."""
     given = _given(node, _names.parameters(function))
     missing = [name for name in _names.required(function) if name not in given]
     values: dict[str, Any] = {}
@@ -145,7 +146,7 @@ def arguments_of(node: Call, function: Factory, scope: Scope) -> dict[str, Any]:
 
 
 def _fitted(given: dict[str, Argument], values: dict[str, Any], total: Any) -> dict[str, int]:
-    """The parts of one total in one call. Each is rounded up, but not beyond the total itself."""
+    """Return the fractions of one total in a call, each rounded up, but together at most all."""
     numbers = {name: x.value for name, x in given.items() if isinstance(x.value, Number)}
     parts = {name: Fraction(str(x.value)) for name, x in numbers.items() if x.unit == "%"}
     if not isinstance(total, int) or sum(parts.values()) > 100:
@@ -157,14 +158,14 @@ def _fitted(given: dict[str, Argument], values: dict[str, Any], total: Any) -> d
 
 
 def _given(node: Call, known: Mapping[str, inspect.Parameter]) -> dict[str, Argument]:
-    """The arguments by name; those without one come first, and take the names in order."""
+    """Return the arguments by name; unnamed ones come first and take the names in order."""
     unnamed = [name for name, x in known.items() if x.kind is x.POSITIONAL_OR_KEYWORD]
     given: dict[str, Argument] = {}
     for argument in node.arguments:
         name = argument.name
         if name is None:
             if len(given) == len(known):
-                reason = f"`{node.name}({', '.join(known)})` takes no argument more."
+                reason = f"`{node.name}({', '.join(known)})` takes no more arguments."
                 raise MisreadError(argument.at, reason)
             if len(given) == len(unnamed) or any(x.name for x in given.values()):
                 reason = f"an argument of `{node.name}` needs its name here: {', '.join(known)}."
@@ -186,17 +187,17 @@ def _value(argument: Argument, name: str, scope: Scope) -> Any:
 
 
 def _steps(node: Number, scope: Scope) -> int:
-    """The steps of `90ep`."""
+    """Return the steps of a length such as `90ep`."""
     text = f"{node.value}{node.unit}"
     if node.unit not in UNITS:
         raise ValueError(f"there is no unit `{node.unit}`. {meant(node.unit, UNITS)}")
     if not is_length(scope.argument):
-        raise ValueError(f"`{text}` is a length in optimizer steps, which none is asked for here.")
+        raise ValueError(f"`{text}` is a length in optimizer steps, but no length fits here.")
     if node.unit != "%" and scope.units is None:
         raise ValueError(f"`{text}` needs `parse(..., units=Units(...))`.")
     if node.unit == "%" and scope.total is None:
         raise ValueError(
-            f"`{text}` of what? Give `total_steps=...` beside it, or "
+            f"`{text}` needs a total. Give `total_steps=...` in the same call, or "
             "`parse(..., units=Units(total_steps=...))`."
         )
     if node.unit == "%":
@@ -205,18 +206,18 @@ def _steps(node: Number, scope: Scope) -> int:
 
 
 def _array(items: list[Any]) -> Any:
-    """A list of numbers as an array; any other as it is."""
+    """Return a list of numbers as an array; any other list unchanged."""
     if not items or not all(isinstance(x, np.ndarray) or is_plain(x) for x in items):
         return items
     try:
         array = np.asarray(items)
-    except ValueError:  # of lists that are not equally long
+    except ValueError:  # for lists of different lengths
         return items
     return array if array.dtype.kind in "iuf" else items  # larger integers are objects
 
 
 def _arithmetic(sign: str, function: Callable[..., Any], *operands: Any) -> Any:
-    """What Python makes of schedules and numbers, and of an array beside a schedule."""
+    """Apply an operator to schedules and numbers, or to an array and a schedule."""
     made = any(isinstance(x, (Schedule, Stateful)) for x in operands)
     known = (Schedule, Stateful, np.ndarray) if made else ()
     try:
@@ -225,27 +226,27 @@ def _arithmetic(sign: str, function: Callable[..., Any], *operands: Any) -> Any:
     except TypeError:
         result = None
     if result is None:
-        raise ValueError(f"`{sign}` has no meaning for {' and '.join(map(kind, operands))}.")
+        raise ValueError(f"`{sign}` cannot be applied to {' and '.join(map(kind, operands))}.")
     if is_plain(result) and not abs(result) < 10**DIGITS:
         raise ValueError("the result is too large for a number.")
     return result
 
 
 def _at(at: int, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-    """The result of a call; its refusal with the place of the text that asked for it."""
+    """Return the result of a call; an error is raised with the place in the text."""
     try:
         return function(*arguments, **named)
-    except Exception as error:  # whatever a function makes of it, it is the text that is wrong
+    except Exception as error:  # any error of the function is an error of the text
         raise MisreadError(at, str(error) or type(error).__name__) from error
 
 
 def is_plain(x: Any) -> bool:
-    """Is it a number?"""
+    """Return whether `x` is a number."""
     return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
 def kind(x: Any) -> str:
-    """What a value is, in words."""
+    """Return the kind of a value, in words."""
     if is_plain(x):
         return "a number"
     if isinstance(x, (Schedule, Stateful)):

@@ -1,4 +1,4 @@
-"""All that text knows, as a list to read."""
+"""The list of all names that a text can use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxsched._text._evaluate import UNITS
 
 
 def listing(word: str = "") -> str:
-    """Every name with its arguments and its sentence; only those that have a word in either."""
+    """Return every name with its arguments and first sentence, or those that contain a word."""
     found = [entry for entry in _entries() if word.lower() in entry.lower()]
     return "\n".join(found)
 
@@ -27,7 +27,7 @@ def _entries() -> Iterator[str]:
 
 
 def _arguments(function: Callable[..., Any]) -> str:
-    """The signature without its types, a function in it by its name."""
+    """Return the signature without types; a function as a default is shown by name."""
     texts: list[str] = []
     for name, x in _names.parameters(function).items():
         if x.kind is x.KEYWORD_ONLY and "*" not in texts:

@@ -1,4 +1,4 @@
-"""The names that text knows: those of the public functions that make a schedule."""
+"""The names that a text can use: the public functions and methods that make a schedule."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ from jaxsched._schedules._schedule import Schedule
 
 Factory = Callable[..., Any]
 
-# Names that functions and methods had once, and have for ever: what was read will be read.
+# Former names of functions and methods. They are kept forever, so that old texts can be read.
 OLD_NAMES: dict[str, str] = {}
 
 _MADE = ("Schedule", "Rule", "Stateful")
-_OPAQUE = ("from_function", "feedback")  # what it takes has no text
+_OPAQUE = ("from_function", "feedback")  # their arguments have no text
 _PLACED = ["init_value", "end_value", "steps"]
 
 
 def factory(name: str) -> Factory | None:
-    """The public function of this name, if it makes a schedule, stateful or not."""
+    """Return the public function of this name, if it makes a schedule, stateful or not."""
     return _maker(_known().get(name)) if name not in _OPAQUE else None
 
 
 def method(name: str) -> Factory | None:
-    """The method of this name, if it makes a schedule of one."""
+    """Return the method of this name, if it returns a schedule."""
     return _maker(vars(Schedule).get(name))
 
 
 def curve(name: str) -> Factory | None:
-    """The function of this name, if (init_value, end_value, steps) is all it needs."""
+    """Return the function of this name, if it requires only (init_value, end_value, steps)."""
     made = factory(name)
     return made if made is not None and required(made) == _PLACED else None
 
 
 def factories() -> dict[str, Factory]:
-    """All functions that make a schedule, by name."""
+    """Return all functions that make a schedule, by name."""
     return _found(factory, _known())
 
 
 def methods() -> dict[str, Factory]:
-    """All methods that make a schedule of one, by name."""
+    """Return all methods that return a schedule, by name."""
     return _found(method, vars(Schedule))
 
 
 def curves() -> dict[str, Factory]:
-    """All functions that a recipe takes as a curve, by name."""
+    """Return all functions that a recipe accepts as a curve, by name."""
     return _found(curve, _known())
 
 
 @functools.cache
 def parameters(function: Factory) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a function; of a method, those after `self`."""
+    """Return the arguments of a function, without `self`."""
     found = inspect.signature(function).parameters
     return {name: x for name, x in found.items() if name != "self"}
 
 
 def required(function: Factory) -> list[str]:
-    """The arguments that have no default."""
+    """Return the arguments that have no default."""
     return [name for name, x in parameters(function).items() if x.default is x.empty]
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """What somebody may have meant by a name that is none: the close ones, or all there are."""
+    """Return suggestions for an unknown name: similar names, or all names."""
     known = sorted(known)
     near = _meant.near(name, known, cutoff=0.7)
     if near:
@@ -76,7 +76,7 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def twins(name: str) -> list[str]:
-    """Where the twins of a name are."""
+    """Return the places of the twins of a name."""
     return _meant.twins(_known()["compat"], name)
 
 

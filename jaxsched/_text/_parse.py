@@ -1,4 +1,4 @@
-"""Text as the schedule that it says: the way back from `repr`."""
+"""Parsing: the inverse of `repr`."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from jaxsched._text._evaluate import Scope, evaluate, is_plain, kind
 from jaxsched._text._syntax import tree
 from jaxsched._text._tokens import MisreadError, shown
 
-_LONGEST = 2000  # of what is said of a text: it may quote a table
+_LONGEST = 2000  # characters of a reason, which may quote a table
 
 
 def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
-    """The schedule that a text says; `parse(repr(schedule))` is the same as `schedule`.
+    """Parses a text into a schedule; `parse(repr(schedule))` equals `schedule`.
 
-    The same: the same tree with the same numbers, which `==` tells, or `testing.assert_same` with
-    the place of the first difference.
+    Equal means the same tree with the same numbers, compared by `==`, or by `testing.assert_same`,
+    which shows the place of the first difference.
 
-    A text is written as in Python: calls of the functions here and of the methods of a schedule,
-    numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers is an array. With
-    `units` a length may be `90ep` (epochs), `5000ex` (examples), `2e10tok` (tokens) or `10%`, which
-    is of the `total_steps` around it, or else of the units'; a required `total_steps` that is left
-    out is then that of the units. Nothing is run but these functions, whatever the text.
+    A text is written as in Python: calls of the functions of this package and of the methods of a
+    schedule, numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers becomes
+    an array. With `units`, a length may be `90ep` (epochs), `5000ex` (examples), `2e10tok` (tokens)
+    or `10%`. A percentage refers to the `total_steps` of the enclosing call, or else of the units.
+    If a required `total_steps` is left out, that of the units is used. No other function is ever
+    called, whatever the text.
 
     Args:
-      text: the text.
+      text: text to parse.
       units: what an optimizer step consumes, for lengths that are not in steps.
 
     Returns:
-      A schedule, or a stateful one if there is a rule in it.
+      A schedule, or a stateful schedule if it contains a rule.
 
     Raises:
-      ValueError: it cannot be read, or a function refuses its arguments; the place is shown.
+      ValueError: the text cannot be read, or a function rejects its arguments. The message shows
+        the place.
 
     Example:
       >>> parse("linear(0.0, 0.1, 10) >> cosine(0.1, 0.0, 90)").steps
@@ -57,14 +59,14 @@ def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
 
 @contextlib.contextmanager
 def reading(text: str) -> Generator[None]:
-    """Show the place in a text of what is wrong with it."""
+    """Add the place in the text to an error."""
     try:
         yield
     except MisreadError as error:
         reason = error.reason if len(error.reason) < _LONGEST else error.reason[:_LONGEST] + "..."
         raise ValueError(f"{reason}\n{shown(text, error.at)}") from error.__cause__
     except RecursionError:
-        raise ValueError("the text is too deep to be read from here.") from None
+        raise ValueError("the text is nested too deeply for the remaining stack.") from None
 
 
 def _require_kinds(text: Any, units: Any) -> None:
@@ -77,5 +79,5 @@ def _require_kinds(text: Any, units: Any) -> None:
 def _made(result: Any) -> Schedule | Stateful:
     if isinstance(result, (Schedule, Stateful)):
         return result
-    remedy = f": write `constant({result!r})`" if is_plain(result) else ""
-    raise MisreadError(0, f"a text is a schedule, and this is {kind(result)}{remedy}.")
+    remedy = f" Write `constant({result!r})`." if is_plain(result) else ""
+    raise MisreadError(0, f"the text must be a schedule, got {kind(result)}.{remedy}")

@@ -1,4 +1,4 @@
-"""The text of a schedule for somebody who reads it back: asked first whether that is possible."""
+"""The text of a schedule, checked to be readable."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jaxsched._text._parse import parse
 
 
 def readable(call: str, schedule: Schedule | Stateful) -> str:
-    """The text of a schedule, from which `parse` makes the same schedule.
+    """Return the text of a schedule, from which `parse` makes the same schedule.
 
     Args:
-      call: who writes it, for the error.
+      call: the calling function, for the message.
       schedule: a schedule, stateful or not.
 
     Raises:
-      ValueError: it has no text, or one that is too long or too deep to be read.
+      ValueError: the schedule has no text, or its text is too long or too deep to be read.
     """
     text = repr(schedule)
     try:
@@ -23,6 +23,6 @@ def readable(call: str, schedule: Schedule | Stateful) -> str:
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"`{call}` writes the text of a schedule, and this one cannot be read back: {reason}"
+            f"`{call}` writes the schedule as text, but this text cannot be read back: {reason}"
         ) from None
     return text

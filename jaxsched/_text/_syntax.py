@@ -1,4 +1,4 @@
-"""Tokens as a tree: what is said, before anything is looked up or called.
+"""Parses tokens into a syntax tree, before any name is looked up or called.
 
     chain   = sum (">>" sum)*
     sum     = product (("+" | "-") product)*
@@ -7,8 +7,8 @@
     value   = number unit? | string | True | False | None | name | name "(" arguments ")"
             | "(" chain ")" | "[" chain, ... "]"
 
-These are Python's precedences. The limits are far from what anybody writes; they are here because
-a text may come from anywhere.
+The precedences are those of Python. The limits are far beyond normal use; they are needed because a
+text may come from an untrusted source.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from jaxsched._text._tokens import MisreadError, Token, token_at, unquoted
 T = TypeVar("T")
 
 DEPTH = 40  # of brackets, and of methods in a row: each takes ten of Python's 1000 frames
-PARTS = 1000  # calls and operators: each is compiled, and some take the square of them
+PARTS = 1000  # calls and operators: each is compiled, and some take quadratic time
 DIGITS = 309  # of an integer: no float is as large
 
 NO_TWINS = (
-    "twins of other libraries are not in texts; print the twin in Python, which shows what to write"
+    "twins of other libraries cannot be used in texts; print the twin in Python to see its text"
 )
 
-LEVELS = ((">>",), ("+", "-"), ("*", "/"))  # from the loosest
+LEVELS = ((">>",), ("+", "-"), ("*", "/"))  # from the loosest binding
 CONSTANTS = {"True": True, "False": False, "None": None}
 
 
@@ -49,7 +49,7 @@ class Constant(NamedTuple):
 
 
 class Name(NamedTuple):
-    """`cosine`, a curve that is an argument."""
+    """`cosine`, a curve as an argument."""
 
     at: int
     name: str
@@ -71,7 +71,7 @@ class Argument(NamedTuple):
 
 
 class Call(NamedTuple):
-    """`name(arguments)`, of an owner if it is a method."""
+    """`name(arguments)`, with an owner if it is a method."""
 
     at: int
     name: str
@@ -88,7 +88,7 @@ class Signed(NamedTuple):
 
 
 class Infix(NamedTuple):
-    """`a * b / c`: all of one level, so that a long chain is not a deep tree."""
+    """`a * b / c`: all operators of one level, so that a long chain is not a deep tree."""
 
     at: int
     first: Node
@@ -99,10 +99,10 @@ Node = Number | Constant | Name | Items | Call | Signed | Infix
 
 
 def tree(text: str) -> Node:
-    """The tree of a text, or a `MisreadError`."""
+    """Return the syntax tree of a text, or raise a `MisreadError`."""
     if len(text) > LONGEST:
-        remedy = 'Save a long table by `np.save("a.npy", values)`: `table(np.load("a.npy"))`.'
-        reason = f"a text has at most {LONGEST:_} characters, got {len(text):_}. {remedy}"
+        remedy = 'Save a long table with `np.save("a.npy", values)`: `table(np.load("a.npy"))`.'
+        reason = f"a text may have {LONGEST:_} characters at most, got {len(text):_}. {remedy}"
         raise MisreadError(LONGEST, reason)
     reader = _Reader(text)
     node = reader.infix()
@@ -116,7 +116,7 @@ class _Reader:
         self.depth = self.parts = 0
 
     def take(self, kind: str, expected: str = "") -> Token:
-        """The token, which must be of this kind; the reader goes on to the next."""
+        """Return the current token, which must be of this kind, and advance."""
         token = self.token
         if token.kind != kind:
             found = f"`{token.text[:40]}`" if token.text else "the end"
@@ -150,7 +150,7 @@ class _Reader:
             if self.token.kind != ".":
                 return node
             if isinstance(node, Name) and node.name in ("compat", "jaxsched", "js"):
-                reason = "names are written without their module" * (node.name != "compat")
+                reason = "names are written without a module" * (node.name != "compat")
                 raise MisreadError(node.at, f"{reason or NO_TWINS}.")
             self._count()
             self.take(".")
@@ -206,7 +206,7 @@ class _Reader:
         return tuple(items)
 
     def _inside(self) -> Node:
-        """What is between brackets."""
+        """Read the expression between brackets."""
         self.depth += 1
         if self.depth > DEPTH:
             raise self._too_deep()
@@ -215,21 +215,21 @@ class _Reader:
         return node
 
     def _too_deep(self) -> MisreadError:
-        return MisreadError(self.token.at, f"this is more than {DEPTH} deep.")
+        return MisreadError(self.token.at, f"the text is nested more than {DEPTH} deep.")
 
     def _count(self, one: bool = True) -> None:
         self.parts += one
         if self.parts > PARTS:
-            reason = f"there are more than {PARTS} calls and operators."
+            reason = f"the text has more than {PARTS} calls and operators."
             raise MisreadError(self.token.at, reason)
 
 
 def number(token: Token) -> Number:
-    """What a number says."""
+    """Return the number of a token."""
     try:
         value = _int(token) if token.text.replace("_", "").isdigit() else float(token.text)
     except ValueError:
-        raise MisreadError(token.at, f"`{token.text[:40]}` is no number.") from None
+        raise MisreadError(token.at, f"`{token.text[:40]}` is not a number.") from None
     if value == float("inf"):
         raise MisreadError(token.at, f"`{token.text[:40]}` is too large for a number.")
     return Number(token.at, value, token.unit)

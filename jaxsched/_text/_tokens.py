@@ -1,13 +1,13 @@
-"""Text as tokens, and the place of one, to be shown with what is wrong there."""
+"""Tokens of a text, and the display of a place in it."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-_WIDTH = 72  # of what is shown of a line
-_FARTHEST = 1000  # of what is looked at for the end of `<...>`, which may be a long name of Python
-_LONGEST = 60  # of a name: to look for those that are like it takes the square of it
+_WIDTH = 72  # characters to show of a line
+_FARTHEST = 1000  # characters to search for the end of `<...>`, which may be a long Python name
+_LONGEST = 60  # characters of a name, because the search for similar names takes quadratic time
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -30,13 +30,13 @@ class Token(NamedTuple):
 
     kind: str  # "number", "name", "string", "end", or for a sign the sign itself
     text: str
-    unit: str  # what follows a number at once
+    unit: str  # the letters directly after a number
     at: int
     end: int
 
 
 class MisreadError(Exception):
-    """What is wrong, and where."""
+    """A mistake in a text, and its place."""
 
     def __init__(self, at: int, reason: str) -> None:
         super().__init__(reason)
@@ -44,24 +44,24 @@ class MisreadError(Exception):
 
 
 def token_at(text: str, place: int) -> Token:
-    """The token at a place, or after the blanks there."""
+    """Return the token at a place, or after the blanks there."""
     match = _TOKEN.match(text, place)
     if match is None:
         raise _unreadable(text, len(text) - len(text[place:].lstrip(_BLANKS)))
     kind = "number" if match["number"] is not None else str(match.lastgroup)
     found, unit = match[kind], match["unit"] or ""
     if len(found if kind == "name" else unit) > _LONGEST:
-        raise MisreadError(match.start(kind), f"no name is as long as `{found[:_LONGEST]}...`.")
+        raise MisreadError(match.start(kind), f"`{found[:_LONGEST]}...` is too long for a name.")
     return Token(found if kind == "sign" else kind, found, unit, match.start(kind), match.end())
 
 
 def unquoted(token: Token) -> str:
-    """What a string says."""
+    """Return the content of a string token."""
     return _ESCAPE.sub(_character, token.text[1:-1])
 
 
 def shown(text: str, at: int) -> str:
-    """The line of a place, or what fits of it, with a caret under the place."""
+    """Return the line of a place, shortened, with a caret under the place."""
     start, stop = text.rfind("\n", 0, at) + 1, (text + "\n").find("\n", at)
     left = max(start, at - _WIDTH * 2 // 3)
     right = min(stop, left + _WIDTH)
@@ -75,16 +75,16 @@ def _unreadable(text: str, at: int) -> MisreadError:
         opaque = opaque if len(opaque) <= _WIDTH else f"{opaque[:_WIDTH]}...>"
         return MisreadError(
             at,
-            f"`{opaque}` has no text: it is a function, or a number under `jit`, or an array too "
-            "long for one. Hand over the schedule itself, or write its values: `table([...])`; or "
-            "save them, and `table(np.load(...))`.",
+            f"`{opaque}` has no text: it is a function, a number under `jit`, or an array that is "
+            "too long. Pass the schedule itself, or write its values as `table([...])`, or save "
+            "them and use `table(np.load(...))`.",
         )
     quote = text[at] in "'\""
     return MisreadError(at, "a string is not closed." if quote else f"{text[at]!r} has no meaning.")
 
 
 def _opaque(text: str) -> str:
-    """The `<...>` that a text begins with, if it does."""
+    """Return the `<...>` at the start of a text, if there is one."""
     depth = 0
     for end, character in enumerate(text, start=1):
         depth += (character == "<") - (character == ">")

@@ -1,4 +1,4 @@
-"""Accumulation: the gradients of as many batches as a schedule says, averaged for each step."""
+"""Gradient accumulation: averages the gradients of a scheduled number of batches per step."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ from jaxsched._transforms._scheduled import ScheduledState
 def accumulate(
     tx: optax.GradientTransformation, multiplier: ArrayLike | AnySchedule
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer that averages the gradients of so many batches before each of its steps.
+    """Averages the gradients of several batches before each optimizer step.
 
         step n takes max(1, round(multiplier(n))) batches
 
-    It is `optax.MultiSteps` by a schedule of optimizer steps, such as `seesaw` gives. The train
-    step is of one batch, the same however many are averaged: nothing is compiled again. What is in
-    `tx` counts optimizer steps, and its clock is that of the multiplier: where `set_step` moves the
-    rate, the batch goes with it. Without a clock in `tx`, it is the count of `MultiSteps`.
+    It is `optax.MultiSteps` with a schedule of optimizer steps, such as the one from `seesaw`. The
+    train step processes one batch, so a change of the number of batches compiles nothing. The
+    transforms in `tx` count optimizer steps, and the multiplier follows their step counter. So if
+    `set_step` moves the learning rate, the number of batches moves with it. If `tx` has no step
+    counter, the count of `MultiSteps` is used.
 
-    A metric that is given to `update` with each batch is heard as the mean over the batches of a
+    If a metric is passed to `update` with each batch, `tx` receives its mean over the batches of a
     step.
 
-    A NaN stays in the mean for ever: leave such batches out before, by
+    A NaN stays in the accumulated mean. To drop such batches first, use
     `skip_spikes(accumulate(...))`.
 
     Args:
       tx: any optimizer.
-      multiplier: how many batches: a number, or a schedule.
+      multiplier: number of batches per step: a number, or a schedule.
 
     Returns:
-      A transform, whose updates are zero until all batches of a step are in.
+      A transform. Its updates are zero until all batches of a step have arrived.
 
     Raises:
-      ValueError: `tx` is no transform, or `multiplier` is no number of at least 1, nor a schedule.
+      ValueError: `tx` is not a transform, or `multiplier` is neither a number of at least 1 nor a
+        schedule.
 
     Example:
       >>> tx = accumulate(optax.sgd(1.0), piecewise_constant([1, 2], [1]))
@@ -73,7 +75,7 @@ def accumulate(
         many = constant(within(call, AT_LEAST_ONE, multiplier=multiplier))
 
     def batches(state: optax.MultiStepsState) -> jax.Array:
-        # Of a clock that was moved, the batches may be fewer than there are already.
+        # After `set_step`, more batches may be accumulated than the multiplier asks for.
         least = _clock.read(state.mini_step) + 1
         return jnp.maximum(_clock.read(jnp.rint(many(_step(state)))), least)
 
@@ -82,10 +84,10 @@ def accumulate(
     ) -> tuple[optax.Updates, optax.MultiStepsState]:
         count = batches(state)
         stepped = optax.MultiSteps(tx, lambda _: count)  # pyright: ignore[reportArgumentType]
-        # The last batch of a step hands its metrics on to `tx`, which no other does.
+        # For the last batch of a step, `MultiSteps` itself passes the metrics on to `tx`.
         waits = _clock.read(state.mini_step) + 1 < count
         inner = _posted(state.inner_opt_state, extra_args, waits)
-        # It adds booleans to integers.
+        # `MultiSteps` adds booleans to integers.
         with jax.numpy_dtype_promotion("standard"):
             state = state._replace(inner_opt_state=inner)
             return stepped.update(updates, state, params, **extra_args)
@@ -94,7 +96,7 @@ def accumulate(
 
 
 def _posted(state: optax.OptState, metrics: dict[str, Any], when: jax.Array) -> optax.OptState:
-    """The state of an optimizer with these metrics in its mailboxes, if they are to wait there."""
+    """Return the state with these metrics in its mailboxes where `when` holds."""
 
     def post(path: Any, mail: Mail) -> Mail:
         name = path[-1].key
@@ -105,6 +107,6 @@ def _posted(state: optax.OptState, metrics: dict[str, Any], when: jax.Array) -> 
 
 
 def _step(state: optax.MultiStepsState) -> jax.Array:
-    """The step of the clocks in it, or where there are none, its own."""
+    """Return the step counter in it, or if it has none, the count of `MultiSteps`."""
     counts = [clock.count for _, clock in found(ScheduledState, unpacked(state.inner_opt_state))]
     return functools.reduce(jnp.maximum, counts or [jnp.asarray(state.gradient_step)])

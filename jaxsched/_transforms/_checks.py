@@ -1,4 +1,4 @@
-"""What a transform is given, checked: slots, optimizers, parameters, states."""
+"""Checks of the arguments of transforms: slots, optimizers, parameters, states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxsched._transforms._scheduled import REMEDY, Slot
 
 
 def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
-    """What a hyperparameter follows: a float is a constant, a function of the step a schedule."""
+    """Return the schedule of a slot: a float becomes a constant, a function a schedule."""
     if isinstance(value, (Schedule, Stateful)):
         return value
     try:
@@ -30,21 +30,21 @@ def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
 
 
 def require_transform(call: str, tx: Any) -> optax.GradientTransformation:
-    """What is an optimizer by its methods, or an error."""
+    """Return `tx` if it has the methods of an optimizer, else raise."""
     if isinstance(tx, Stateful) or not (hasattr(tx, "init") and hasattr(tx, "update")):
         raise ValueError(refuse(call, "tx", "be an optax.GradientTransformation", tx))
     return tx
 
 
 def require_params(call: str, params: Any) -> Any:
-    """The parameters that an update was given, or an error."""
+    """Return the parameters passed to an update, or raise if there are none."""
     given = params is not None
     require(given, f"`{call}` needs the parameters: `tx.update(updates, state, params)`.")
     return params
 
 
 def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
-    """Raise unless this is a state of that kind, of one run, that listens to these metrics."""
+    """Raise unless `state` is an unstacked state of that kind with these metrics."""
     own = isinstance(state, kind)
     mailbox = getattr(state, "mailbox", {}) if own else {}
     if not own or mailbox.keys() != {*metrics}:
@@ -53,14 +53,14 @@ def require_state(call: str, state: Any, kind: type, *metrics: str) -> None:
         raise ValueError(f"`{call}`{what} got the state of {found}. {REMEDY}")
     shape = jnp.shape(mailbox[metrics[0]].finite if metrics else jax.tree.leaves(state)[0])
     if shape != ():
-        raise ValueError(f"the state is stacked, of shape {shape}: update under `jax.vmap`.")
+        raise ValueError(f"the state is stacked, of shape {shape}. Update it under `jax.vmap`.")
 
 
 def require_own_steps(call: str, opt_state: Any) -> None:
-    """Raise for schedule-free, which tells its average from where its own updates have led."""
+    """Raise for schedule-free, whose average assumes that its own updates are applied."""
     require(
         not all_of(optax.contrib.ScheduleFreeState, opt_state),
         f"`{call}` changes the updates of `optax.contrib.schedule_free`, whose average would be "
-        "wrong. What multiplies them belongs into its rate: "
+        "wrong. Put the factor in its learning rate instead: "
         "`inject(optax.contrib.schedule_free_adamw, learning_rate=rate * factor)`.",
     )

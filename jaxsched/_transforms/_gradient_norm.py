@@ -1,4 +1,4 @@
-"""The norm of the gradients, as the metric of rules that stand behind a preconditioner."""
+"""The gradient norm as a metric for rules that come after a preconditioner."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from jaxsched._transforms._scheduled import with_extra_args
 def with_gradient_norm(
     tx: optax.GradientTransformation, *, clips: bool = False
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer whose rules hear the norm of the gradients that it is given.
+    """Passes the norm of the incoming gradients to the rules of an optimizer.
 
         tx.update(updates, state, params, gradient_norm=norm(updates))
 
-    A rule with `metric="gradient_norm"` hears the norm of what reaches its own transform. Inside
-    `inject(optax.adam, ...)` and `wrap(optax.adam(...), ...)` these are the gradients. In a chain
-    they are what the links before have made of them, and behind Adam their norm says nothing.
-    Around the whole chain, this function computes the norm once and hands it to every link.
+    A rule with `metric="gradient_norm"` receives the norm of the updates that reach its own
+    transform. Inside `inject(optax.adam, ...)` and `wrap(optax.adam(...), ...)` these are the
+    gradients. In a chain they are the output of the previous links, and behind Adam their norm is
+    not informative. This function wraps the whole chain: it computes the norm of the gradients once
+    and passes it to every link.
 
     Args:
       tx: any optimizer, such as an `optax.chain(...)`.
@@ -31,10 +32,10 @@ def with_gradient_norm(
         both once. The values are the same either way; only the time differs.
 
     Returns:
-      A transform with the state of `tx`. A `gradient_norm` that is given to `update` is kept.
+      A transform with the state of `tx`. A `gradient_norm` passed to `update` is used instead.
 
     Raises:
-      ValueError: `tx` is no transform, or `clips` is not a bool.
+      ValueError: `tx` is not a transform, or `clips` is not a bool.
 
     Example:
       >>> rate = 0.1 * spike_guard(metric="gradient_norm")

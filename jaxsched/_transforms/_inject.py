@@ -1,4 +1,4 @@
-"""Any hyperparameter of any optimizer on a schedule."""
+"""`inject`: schedules for any hyperparameter of any optimizer."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from jaxsched._transforms._scheduled import Values, scheduled, with_extra_args
 def inject(
     factory: Callable[..., optax.GradientTransformation], **slots: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer whose hyperparameters follow schedules, all on one clock.
+    """Schedules the hyperparameters of an optimizer, all with one step counter.
 
         factory(name=slot(count), ...) at every step
 
-    Every keyword here is such a slot, and nothing else is touched: bind constants first, as in
+    Every keyword is such a slot. Bind other arguments first, as in
     `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
-    To use another value while the run goes on, `override(opt_state, learning_rate=x)`. What
-    `hyperparams(opt_state)` gives is a record: writing to it, as one does to the state of
-    `optax.inject_hyperparams`, changes nothing.
+    To change a value during a run, use `override(opt_state, learning_rate=x)`. The result of
+    `hyperparams(opt_state)` is a record. Unlike in the state of `optax.inject_hyperparams`, writing
+    to it has no effect.
 
     Args:
       factory: an optax optimizer, or any function that returns a transform.
-      **slots: a float, a schedule, a stateful schedule or any function of the step, by the name of
-        the factory's argument.
+      **slots: by name of the factory's argument, a float, a schedule, a stateful schedule or any
+        function of the step.
 
     Returns:
-      A transform. The values are float32 whatever the parameters' dtype, and are handed over weakly
-      typed, so the inner state is what the factory makes of plain constants.
+      A transform. The values are float32 for any dtype of the parameters, and are passed as weakly
+      typed, so the inner state is the same as with plain constants.
 
     Raises:
-      ValueError: a slot is none of these; or the factory has no such argument, or one that it
-        branches on in Python, which nothing can schedule; or `learning_rate` is negative at an end,
-        or a rule without a rate to multiply.
+      ValueError: a slot is none of these; the factory has no such argument; the factory branches on
+        it in Python, so that it cannot be scheduled; or `learning_rate` is negative at its start or
+        end, or is a rule without a learning rate to multiply.
 
     Example:
       >>> tx = inject(optax.adamw, learning_rate=cosine(0.1, 0.0, 100), weight_decay=0.01)
@@ -60,7 +60,7 @@ def inject(
     require(callable(factory), refuse("inject", "factory", "be a function", factory))
     require(
         bool(slots),
-        f"`inject({name})` has no slots: name at least one, `inject({name}, learning_rate=...)`.",
+        f"`inject({name})` has no slots. Name at least one: `inject({name}, learning_rate=...)`.",
     )
     _require_arguments(factory, name, slots)
     given = {
@@ -68,7 +68,7 @@ def inject(
             "inject",
             key,
             value,
-            f"Bind what is not one first: `inject(partial({name}, {key}=...), learning_rate=...)`.",
+            f"Bind other arguments first: `inject(partial({name}, {key}=...), learning_rate=...)`.",
         )
         for key, value in slots.items()
     }
@@ -85,7 +85,7 @@ def inject(
 
 
 def weak(x: jax.Array) -> jax.Array:
-    """`x` as weakly typed as a Python float, which optax's arithmetic expects of a constant.
+    """Return `x` as weakly typed as a Python float, which optax's arithmetic expects of a constant.
 
     A strong float32 would widen the moments of bfloat16 parameters, and break a scan's carry.
     """
@@ -97,7 +97,7 @@ def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, 
     try:
         parameters = inspect.signature(getattr(factory, "func", factory)).parameters
     except (TypeError, ValueError):
-        return  # not to be inspected: the factory itself will tell
+        return  # without a signature, the factory itself raises for a wrong argument
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     for key in {**bound, **slots}:
@@ -109,7 +109,7 @@ def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, 
 
 
 def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: list[str]) -> None:
-    """Raise if the factory branches on an argument in Python: there it is a number on a device."""
+    """Raise if the factory branches on an argument in Python; a traced value does not allow it."""
 
     def rehearsed(value: jax.Array) -> None:
         tx = factory(**{other: weak(value) if other == key else 1.0 for other in slots})
@@ -121,9 +121,9 @@ def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: 
     except jax.errors.ConcretizationTypeError as error:
         others = [slot for slot in slots if slot != key] or ["learning_rate"]
         raise ValueError(
-            f"`inject({name}, {key}=...)`: `{name}` branches on {key} in Python, so that it can "
-            f"follow no schedule. Bind it first: `inject(partial({name}, {key}=...), "
+            f"`inject({name}, {key}=...)`: `{name}` branches on {key} in Python, so {key} cannot "
+            f"follow a schedule. Bind it first: `inject(partial({name}, {key}=...), "
             f"{others[0]}=...)`."
         ) from error
     except Exception:
-        return  # what else it needs of its parameters, it tells those who have them
+        return  # other requirements on the parameters are reported when real ones are used

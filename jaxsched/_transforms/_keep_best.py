@@ -1,4 +1,4 @@
-"""Keep the best: a copy of the parameters as they were when a metric was best."""
+"""Keep best: stores a copy of the parameters with the best metric."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from jaxsched._transforms._transform import transform
 class KeepBestState(NamedTuple):
     """The state of `keep_best`."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    best: jax.Array  # float: the best metric; means nothing while `judged` is 0
+    mailbox: Mailbox  # observations since the last update
+    best: jax.Array  # float: the best metric; not meaningful while `judged` is 0
     judged: jax.Array  # int32: metrics compared so far
-    params: optax.Params  # of when it was best; at first those of `init`
-    restores: jax.Array  # int32: how often they were gone back to
+    params: optax.Params  # the parameters with the best metric; initially those of `init`
+    restores: jax.Array  # int32: how often the parameters were restored
     inner_state: optax.OptState
 
     BESIDE = ("params",)
@@ -54,38 +54,41 @@ def keep_best(
     backtrack: bool = False,
     axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer that remembers the parameters of which a metric was best.
+    """Keeps a copy of the parameters with the best metric inside the optimizer state.
 
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
 
-    The parameters that a metric is of are those that the update which sees it is given: the loss of
-    this step's batch, or what was observed since the last update. So the last metric of a run is
-    judged by one update more, of zero gradients say. `best_params(opt_state)` has the best ones.
+    A metric belongs to the parameters passed to the update that consumes it. It is the loss of the
+    current batch, or the values observed since the last update. To judge the last metric of a run,
+    make one more update, for example with zero gradients. `best_params(opt_state)` returns the best
+    parameters.
 
-    With `backtrack`, the update in which a rule in `tx` cuts its rate goes back to them: training
-    continues lower from the best point so far. The moments of `tx` are kept. What comes back is
-    added as an update, exact but for a rounding of the larger of the two; parameters that are not
-    finite no update brings back: keep them from it by `skip_spikes`.
+    With `backtrack`, an update in which a rule in `tx` cuts the learning rate also restores the
+    best parameters, so training continues from there with a lower rate. The moments of `tx` are
+    kept. The parameters are restored by an update that is added to them, which is exact up to
+    rounding of the larger of the two. An update cannot restore parameters that are not finite; use
+    `skip_spikes` to keep them finite.
 
-    The state holds one copy of the parameters, and every update selects between two of them: both
-    cost memory traffic of about the size of the parameters, however seldom they get better.
+    The state holds one copy of the parameters, and every update selects between two of them. Both
+    cost memory traffic of about the size of the parameters, however rarely the metric improves.
 
     Args:
       tx: any optimizer.
-      metric: the name it listens to: `observe(opt_state, value=...)`, `tx.update(..., value=...)`.
-      mode: "min" if less is better, "max" if more is.
+      metric: name of the metric, as in `observe(opt_state, value=...)` and `tx.update(...,
+        value=...)`.
+      mode: "min" if lower is better, "max" if higher is better.
       rtol: relative margin, not negative.
       atol: absolute margin, not negative.
-      backtrack: go back to the best parameters when the rate is cut?
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`.
+      backtrack: whether to restore the best parameters when the learning rate is cut.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`.
 
     Returns:
-      A transform, which needs the parameters; `events(opt_state)["restores"]` counts.
+      A transform that needs the parameters. `events(opt_state)["restores"]` counts the restores.
 
     Raises:
-      ValueError: `tx` is no transform, or has no rule that cuts a rate where `backtrack` asks for
-        one; or it is schedule-free, whose average cannot go back; an argument is out of its
-        range; or an update has no parameters.
+      ValueError: `tx` is not a transform; with `backtrack`, it has no rule that cuts a rate, or it
+        is schedule-free, whose average cannot be restored; an argument is out of its range; or an
+        update has no parameters.
 
     Example:
       >>> tx = keep_best(optax.sgd(0.1))
@@ -98,7 +101,7 @@ def keep_best(
       [0.7] [0.9]
 
     References:
-      Keras' `restore_best_weights`, and its `BackupAndRestore`, inside the compiled step.
+      `restore_best_weights` and `BackupAndRestore` of Keras; here inside the compiled step.
     """
     call = "keep_best"
     inner = with_extra_args(require_transform(call, tx))
@@ -115,8 +118,8 @@ def keep_best(
             require_own_steps("keep_best(backtrack=True)", inner_state)
         require(
             not goes_back or "cuts" in counts(unpacked(inner_state)),
-            "`keep_best(backtrack=True)` goes back when the rate is cut, and nothing in `tx` cuts "
-            "it: multiply its schedule with `reduce_on_plateau()`, say.",
+            "`keep_best(backtrack=True)` restores when the rate is cut, but nothing in `tx` cuts "
+            "it. Multiply the schedule by a rule, such as `reduce_on_plateau()`.",
         )
         return KeepBestState(
             mailbox=_mailbox.empty(metric),
@@ -150,7 +153,7 @@ def keep_best(
 def _judged(
     state: KeepBestState, seen: Observation, params: optax.Params, better: Callable[..., jax.Array]
 ) -> KeepBestState:
-    """With these parameters, if the metric says that they are the best."""
+    """Return the state with these parameters, if the metric is the best so far."""
     now = seen.heard & ((state.judged == 0) | better(seen.value, state.best))
     return state._replace(
         best=jnp.where(now, seen.value, state.best),
@@ -160,12 +163,12 @@ def _judged(
 
 
 def _is_back(state: KeepBestState, inner_state: Any, params: optax.Params) -> jax.Array:
-    """Was the rate cut in this update, and is there something to go back to?"""
+    """Return whether the rate was cut in this update and there are parameters to restore."""
     cut = counts(unpacked(inner_state))["cuts"] > counts(unpacked(state.inner_state))["cuts"]
-    # Not before there is a best; nor can an update bring back what is not finite.
+    # Without a best yet, there is nothing to restore. An update cannot repair non-finite values.
     return cut & (state.judged > 0) & jnp.isfinite(norm(params))
 
 
 def _way(here: jax.Array, there: jax.Array, update: jax.Array) -> jax.Array:
-    """The update from one array to another."""
+    """Return the update that leads from one array to another."""
     return (wide(there) - wide(here)).astype(update.dtype)

@@ -1,12 +1,13 @@
-"""The gradient noise scale: how many examples a batch has when its noise is as large as its signal.
+"""The gradient noise scale: the batch size at which the noise of a gradient equals its signal.
 
-Of gradients of B examples, the expected squared norm is |G|**2 + S / B: signal, and noise. Two
-batch sizes at once, which accumulation and data parallelism have anyway, give both:
+For gradients of B examples, the expected squared norm is |G|**2 + S / B: signal and noise. Two
+batch sizes at once, which accumulation and data parallelism have anyway, determine both:
 
     |G|**2 = (B_big |G_big|**2 - B_small |G_small|**2) / (B_big - B_small)
     S      = (|G_small|**2 - |G_big|**2) / (1 / B_small - 1 / B_big)
 
-Each is averaged over the updates by itself, for the mean of a quotient is no quotient of means.
+Each is averaged over the updates separately, because the mean of a quotient is not the quotient of
+the means.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class NoiseScaleState(NamedTuple):
     """The state of `noise_scale`. Scalars are float32 (float64 under x64) or int32, and finite."""
 
     signal: jax.Array  # float: the mean estimate of |G|**2, which may be negative
-    noise: jax.Array  # float: the mean estimate of S, of one example
+    noise: jax.Array  # float: the mean estimate of S, for one example
     measured: jax.Array  # int32: how often both were estimated
     small: jax.Array  # float: the mean squared norm of the small batches since the last update
-    heard: jax.Array  # int32: how many of them were finite
+    heard: jax.Array  # int32: how many of these batches were finite
     inner_state: optax.OptState
 
 
@@ -48,27 +49,30 @@ def noise_scale(
     axis_name: Axis = None,
     decay: ArrayLike = 0.99,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer that measures the noise of its gradients: `gradient_noise_scale(opt_state)`.
+    """Measures the gradient noise scale of an optimizer; read it with `gradient_noise_scale`.
 
-    With `axis_name` it is given the gradients of each device as they are, not yet averaged: their
-    mean is what `tx` gets, so this takes the place of `jax.lax.pmean`. Without, `tx` accumulates:
-    by `accumulate`, or `optax.MultiSteps`. The small batches are the single ones, the big one is
-    their mean when there is an update, of two or more, however many.
+    With `axis_name`, pass the gradients of each device without averaging them. `tx` receives their
+    mean, so the transform replaces `jax.lax.pmean`. Without `axis_name`, `tx` must accumulate
+    gradients, with `accumulate` or `optax.MultiSteps`. The small batches are then the single ones,
+    and the big batch is the mean of all batches of an update. An update of one batch measures
+    nothing.
 
-    It costs the squared norms, and no copy of the gradients. What is not finite is not measured.
+    It computes squared norms only, and makes no copy of the gradients. Values that are not finite
+    are not measured.
 
     Args:
-      tx: an optimizer. Without `axis_name` it has one `MultiSteps` which takes means, and that is
-        given the gradients as they come in: nothing before it changes them.
-      batch_size: examples in each of the gradients that come in, at least 1.
+      tx: an optimizer. Without `axis_name` it contains one `MultiSteps` that takes means and
+        receives the gradients unchanged.
+      batch_size: number of examples per incoming gradient, at least 1.
       axis_name: mapped axis of the devices, under `pmap`, `shard_map` or `vmap`.
-      decay: of the means over the updates, in [0, 1).
+      decay: decay of the averages over updates, in [0, 1).
 
     Returns:
       A transform with a `NoiseScaleState`.
 
     Raises:
-      ValueError: an argument is out of its range; or there is neither `axis_name` nor one
+      ValueError: an argument is out of its range. Without `axis_name`: `tx` does not contain
+        exactly one `MultiSteps`, or it does not take means, or it is not first in its chain.
         `MultiSteps` in `tx`, or not one which takes means, or in a chain one that is not first.
 
     Example:
@@ -88,7 +92,7 @@ def noise_scale(
     keeps = within(call, BELOW_ONE, decay=decay)
     measured = partial(_measured, size=size, decay=keeps)
     over = agreed_over(call, axis_name=axis_name)
-    # A sum cannot be told from a mean in the state.
+    # The state does not show whether gradients are summed or averaged.
     means = getattr(getattr(tx.update, "__self__", None), "_use_grad_mean", True)
     must = "take means: `use_grad_mean=True`"
     require(over is not None or means, refuse(call, "tx", must, tx))
@@ -133,9 +137,9 @@ def _heard(
     now: optax.MultiStepsState,
     measured: Callable[..., NoiseScaleState],
 ) -> NoiseScaleState:
-    """With one more of the small batches, which may complete the big one."""
+    """Add one small batch, which may complete the big one."""
     done = jnp.asarray(now.gradient_step) != was.gradient_step
-    # `MultiSteps` may have left it out, and then nothing of it has moved.
+    # If `MultiSteps` has skipped the batch, neither count has moved.
     taken = done | (jnp.asarray(now.mini_step) != was.mini_step)
     taken = taken & jnp.isfinite(square)
     heard = counted(state.heard, taken)
@@ -148,9 +152,9 @@ def _heard(
 
 
 def _square_of_mean(mean: Any, new: optax.Updates, square: jax.Array, n: jax.Array) -> jax.Array:
-    """The squared norm of the mean of n terms and a new one: from products, not from the sum.
+    """Return the squared norm of the mean of n terms and a new one, computed from products.
 
-    The sum would be written down for it, which takes as much memory as the gradients.
+    Forming the sum would take as much memory as the gradients.
     """
     mean = jax.tree.map(lambda a, x: jnp.asarray(a).astype(wide(x).dtype), mean, new)
     both = n * n * dot(mean, mean) + 2 * n * dot(mean, new) + square
@@ -167,13 +171,13 @@ def _measured(
     size: ArrayLike,
     decay: ArrayLike,
 ) -> NoiseScaleState:
-    """With one more estimate of both, if the big batch is of `count` > 1 small ones and finite."""
+    """Add one estimate of both, if the big batch has `count` > 1 small ones and all is finite."""
     more = jnp.maximum(count - 1, 1)
     signal = (count * big - small) / more
     noise = jnp.maximum(real(size), 1) * (small - big) * (count / more)
     now = now & (count > 1) & jnp.isfinite(signal) & jnp.isfinite(noise)
     measured = counted(state.measured, now)
-    # The weight of the newest in a mean that is corrected for its start.
+    # The weight of the newest value in a bias-corrected average.
     keeps = jnp.clip(real(decay), 0, 1 - 1e-6)
     weight = (1 - keeps) / (1 - keeps ** jnp.maximum(real(measured), 1))
     return state._replace(
@@ -184,26 +188,26 @@ def _measured(
 
 
 def _accumulated(state: optax.OptState) -> optax.MultiStepsState:
-    """The state of the one `MultiSteps` in it."""
+    """Return the state of the only `MultiSteps`, or raise."""
     found = all_of(optax.MultiStepsState, state)
     require(
         len(found) == 1,
-        "`noise_scale` compares batches of two sizes: those of one `MultiSteps`, "
-        "`noise_scale(accumulate(tx, 4), ...)`, or those of the devices, `noise_scale(tx, "
-        f"axis_name=...)`. There is no `axis_name`, and in `tx` {len(found) or 'no'} `MultiSteps`.",
+        "`noise_scale` compares batches of two sizes. Use one `MultiSteps`, as in "
+        "`noise_scale(accumulate(tx, 4), ...)`, or the devices, as in `noise_scale(tx, "
+        f"axis_name=...)`. `axis_name` is None, and `tx` has {len(found) or 'no'} `MultiSteps`.",
     )
     return found[0]
 
 
 def _require_first(tx: Any, state: optax.OptState) -> None:
-    """Raise if in a chain something comes before the `MultiSteps`, which changes what is in it."""
+    """Raise if another link of the chain changes the gradients before the `MultiSteps`."""
 
     def is_one(x: Any) -> bool:
         return isinstance(x, optax.MultiStepsState)
 
     for path, x in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_one)[0]:
-        # A chain's state is a tuple, and a wrapper's one with names.
+        # The state of a chain is a plain tuple; that of a wrapper is a NamedTuple.
         later = any(isinstance(key, jax.tree_util.SequenceKey) and key.idx > 0 for key in path)
-        must = "be given the gradients as `MultiSteps` averages them, with nothing before it"
+        must = "pass the gradients to `MultiSteps` unchanged, with no link before it"
         remedy = "Chain that outside: `optax.chain(clip, noise_scale(accumulate(tx, 4), ...))`."
         require(not (is_one(x) and later), refuse("noise_scale", "tx", must, tx, remedy))

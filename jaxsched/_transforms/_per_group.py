@@ -1,4 +1,4 @@
-"""Rates by group: each group of parameters has its own schedule, and all have one clock."""
+"""Learning rates per parameter group: one schedule per group, one step counter for all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxsched._transforms._checks import as_slot
 from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import AnyRate, Slot, Values, scheduled, times
 
-Labels = Any  # a tree of names, of which each stands for all that is below it
+Labels = Any  # a tree of names; each name applies to the whole subtree below it
 Layer = str | tuple[str, ...]
 
 
@@ -28,27 +28,28 @@ def per_group(
     *,
     flip_sign: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates of each group of parameters with its own learning rate, downhill.
+    """Multiplies the updates of each parameter group by the group's own learning rate.
 
         -schedules[label of the parameter](count) * update
 
-    It stands where `scale_by_learning_rate` would, behind one preconditioner for all; `optax.
-    partition` is for groups that have different optimizers. A group of rate 0 does not move. Behind
-    a whole optimizer such as `optax.sgd(0.1)` it would turn the updates uphill; say
-    `flip_sign=False` there.
+    Use it instead of `scale_by_learning_rate`, behind one preconditioner for all groups. If groups
+    need different optimizers, use `optax.partition`. A group with rate 0 does not move. Updates are
+    negated, so that they go downhill. Behind a whole optimizer such as `optax.sgd(0.1)`, which
+    already goes downhill, set `flip_sign=False`.
 
     Args:
-      labels: a tree of names in the structure of the parameters, or of the upper part of it; or a
-        function that makes one of the parameters, such as `by_path(...)`.
-      schedules: by name, a float, a schedule, a stateful schedule, or a function of the step.
-      flip_sign: downhill; False goes up.
+      labels: a tree of names with the structure of the parameters, or of its upper part; or a
+        function from parameters to such a tree, such as `by_path(...)`.
+      schedules: by group name, a float, a schedule, a stateful schedule, or a function of the step.
+      flip_sign: whether to negate the updates.
 
     Returns:
       A transform whose `hyperparams` has "head/learning_rate" for the group "head". In `override`
-      and `retune` the plain name means all groups.
+      and `retune`, the plain name "learning_rate" means all groups.
 
     Raises:
-      ValueError: a parameter is in no group that has a schedule, or a group has no parameter; a
+      ValueError: a parameter is in no group that has a schedule; a group has no parameter; or a
+        value is not a schedule.
         value is no schedule.
 
     Example:
@@ -62,12 +63,12 @@ def per_group(
       body/learning_rate head/learning_rate
 
     References:
-      `optax.partition`, whose labels these are.
+      `optax.partition`, which uses the same labels.
     """
     call = "per_group"
     named = hasattr(schedules, "items")
-    require(named, refuse(call, "schedules", "be a dict, a schedule by group", schedules))
-    require(bool(schedules), f"`{call}(labels, schedules)` has no schedules: name one per group.")
+    require(named, refuse(call, "schedules", "be a dict of schedules by group", schedules))
+    require(bool(schedules), f"`{call}(labels, schedules)` has no schedules. Give one per group.")
     sign = -1 if flag(call, flip_sign=flip_sign) else 1
     slots = {name: as_slot(call, name, x) for name, x in schedules.items()}
     for name, slot in slots.items() if flip_sign else ():
@@ -76,24 +77,25 @@ def per_group(
 
 
 def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates of each layer with a factor that decays from the output to the input.
+    """Multiplies the updates of each layer by a factor that decays from the output to the input.
 
         update * decay**(len(depth) - 1 - d)    for the layers of depth d, from 0 at the input
 
-    It stands behind the preconditioner, between `scale_by_adam()` and `scale_by_learning_rate(...)`
-    say, or after a ready-made optimizer.
+    Use it after the preconditioner, for example between `scale_by_adam()` and
+    `scale_by_learning_rate(...)`, or after a complete optimizer.
 
     Args:
-      decay: the factor from one layer to the one below, positive; 0.65 to 0.9 is usual.
-      depth: the names of the layers from the input to the output, as they are in the paths of the
-        parameters: `["embed", "layers_0", "layers_1", "head"]`. Several at one depth are a tuple. A
-        parameter belongs to the longest name on its path; `"layers/1"` is two steps of one.
+      decay: factor from one layer to the layer below, positive; 0.65 to 0.9 is usual.
+      depth: names of the layers from the input to the output, as they occur in the paths of the
+        parameters: `["embed", "layers_0", "layers_1", "head"]`. Use a tuple for several names at
+        one depth. A parameter belongs to the longest name on its path; `"layers/1"` spans two
+        levels of the path.
 
     Returns:
       A transform whose `hyperparams` has "head/scale" for the layer "head", and so on.
 
     Raises:
-      ValueError: `decay` is not positive; a parameter is in no layer, or in two; a layer has no
+      ValueError: `decay` is not positive; a parameter is in no layer, or in two; or a layer has no
         parameter.
 
     Example:
@@ -108,8 +110,8 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
     References:
       BEiT, 2022, https://arxiv.org/abs/2106.08254: the top layer has `decay`, the head 1. ELECTRA,
       2020, https://arxiv.org/abs/2003.10555, leaves one power out: the top layer has `decay**2`.
-      Here an empty place is `()`: `[..., "layers_11", (), "head"]`. Howard and Ruder, 2018,
-      https://arxiv.org/abs/1801.06146, have 1 / 2.6.
+      To leave one out, add an empty place `()`: `[..., "layers_11", (), "head"]`. Howard and Ruder,
+      2018, https://arxiv.org/abs/1801.06146, use 1 / 2.6.
     """
     call = "layerwise"
     rate = positive(call, decay=decay)
@@ -124,21 +126,24 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
 
 
 def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[str, Slot]:
-    """Schedules for `per_group` that let one group after the other learn.
+    """Returns schedules for `per_group` that unfreeze one group after the other.
 
         group i: 0 before step i * every, then schedule(count)
 
+    All groups share one step counter. A group that is unfrozen at step k starts at the schedule's
+    value for step k.
+
     Args:
-      schedule: what a group follows once it learns, on the clock of all; a float, a schedule, a
-        stateful schedule, or a function of the step.
-      groups: the names in the order in which they begin, the head first.
-      every: steps from one group to the next.
+      schedule: the schedule of an unfrozen group; a float, a schedule, a stateful schedule, or a
+        function of the step.
+      groups: names in the order of unfreezing, the head first.
+      every: steps between one group and the next.
 
     Returns:
-      A schedule by name.
+      A dict of schedules by group name.
 
     Raises:
-      ValueError: `schedule` is not one, there are no groups, or `every` is no length.
+      ValueError: `schedule` is not a schedule, `groups` is empty, or `every` is not a length.
 
     Example:
       >>> schedules = unfreezing(linear(1.0, 0.0, 10), ["head", "body"], every=5)
@@ -161,13 +166,13 @@ def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[
 
 
 def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
-    """A function that labels parameters by their paths, for `per_group` and `optax.partition`.
+    """Returns a function that labels parameters by path, for `per_group` and `optax.partition`.
 
     Args:
-      name: a function of a path, such as "encoder/layers_3/kernel".
+      name: a function from a path, such as "encoder/layers_3/kernel", to a label.
 
     Returns:
-      A function from parameters to a tree of what `name` says of each.
+      A function from parameters to a tree of labels.
 
     Example:
       >>> by_path(lambda path: path.split("/")[0])({"head": {"kernel": jnp.ones(2)}})
@@ -184,7 +189,7 @@ def _listed(call: str, argument: str, names: Any) -> list[Any]:
 
 
 def _names_of(call: str, argument: str, names: Any, value: Any) -> tuple[str, ...]:
-    """A name, or several, as several."""
+    """Return one name or a tuple of names as a tuple."""
     several = (names,) if isinstance(names, str) else names
     named = isinstance(several, tuple) and all(isinstance(name, str) and name for name in several)
     require(named, refuse(call, argument, "be a list of names", value))
@@ -199,7 +204,7 @@ def _require_distinct(call: str, argument: str, names: list[str]) -> None:
 def _grouped(
     call: str, labels: Any, slots: Mapping[str, Any], name: str, sign: int
 ) -> optax.GradientTransformationExtraArgs:
-    """One clock, whose values multiply each its own group."""
+    """Return a transform with one step counter that multiplies each group by its own value."""
 
     def labelled(tree: Any) -> Labels:
         return labels(tree) if callable(labels) else labels
@@ -224,7 +229,7 @@ def _grouped(
 
 
 def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, Any]) -> None:
-    """Raise unless every parameter is in a group, and every group has one."""
+    """Raise unless every parameter is in a group, and every group has a parameter."""
     names, found = ", ".join(slots), set[str]()
 
     def check(path: Any, label: Any, below: Any) -> None:
@@ -239,7 +244,7 @@ def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, 
 
 
 def _layer(path: str, group_of: Mapping[str, str]) -> str:
-    """The group of the longest name on a path."""
+    """Return the group of the longest name on a path."""
     steps = path.split("/")
     on_it = {name for name in group_of if _is_on(name.split("/"), steps)}
     require(
@@ -249,7 +254,7 @@ def _layer(path: str, group_of: Mapping[str, str]) -> str:
     longest = max(len(name.split("/")) for name in on_it)
     names = sorted(name for name in on_it if len(name.split("/")) == longest)
     same = len({group_of[name] for name in names}) == 1
-    require(same, f"`layerwise`: `{path}` is in {' and '.join(names)}: name more of its path.")
+    require(same, f"`layerwise`: `{path}` is in {' and '.join(names)}. Name more of its path.")
     return group_of[names[0]]
 
 

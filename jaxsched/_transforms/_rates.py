@@ -1,6 +1,6 @@
-"""What cannot be a learning rate, and where a rule would hear the wrong gradients.
+"""Checks for values that cannot be a learning rate, and for rules that get the wrong gradients.
 
-Each of these trains without an error and trains badly, so it is refused where it is written.
+Each of these mistakes trains badly without an error. So it is refused when the optimizer is built.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from jaxsched._schedules._schedule import Function, Schedule
 
 
 def require_rate(call: str, argument: str, slot: Any) -> None:
-    """Raise if a slot is a factor alone, or is negative at an end that is known."""
+    """Raise if a slot is only a factor, or is negative at its start or end."""
     if not _is_known(slot):
         return
     if isinstance(slot, Stateful) and slot._is_factor:
-        must = "be a learning rate, and a rule alone is a factor that starts at 1"
-        remedy = f"Write the rate in front of it: `1e-3 * {slot}`."
+        must = "be a learning rate; a rule alone is a factor that starts at 1"
+        remedy = f"Multiply it by a learning rate: `1e-3 * {slot}`."
         raise ValueError(refuse(call, argument, must, slot, remedy))
     for value in _ends(still(slot) if isinstance(slot, Stateful) else slot):
         if value < 0:
-            must = f"not be negative, as {value:g} is"
-            remedy = "Updates go downhill by themselves. For ascent negate the gradients."
+            must = f"not be negative, but it reaches {value:g}"
+            remedy = "Updates already go downhill. For ascent, negate the gradients."
             raise ValueError(refuse(call, argument, must, slot, remedy))
 
 
 def behind(
     call: str, tx: optax.GradientTransformationExtraArgs, *slots: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """A last link, that asks for the norm of the gradients if a rule in it listens to it.
+    """Return a last link that requires `gradient_norm` if one of its rules listens to it.
 
-    What reaches it is not the gradients any more.
+    The updates that reach a last link are no longer the gradients.
     """
     rules = [rule for slot in slots if isinstance(slot, Stateful) for rule in slot.rules]
     if not any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules):
@@ -48,10 +48,10 @@ def behind(
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
         require(
             extra_args.get(GRADIENT_NORM) is not None,
-            f"`{call}` is the last link of a chain, where a rule with metric='{GRADIENT_NORM}' "
-            "would hear the norm of what the links before have made of the gradients. Write "
-            "`with_gradient_norm(optax.chain(...))` around the chain, or "
-            "`inject(optax.adam, learning_rate=...)` in place of it.",
+            f"`{call}` is the last link of a chain, so a rule with metric='{GRADIENT_NORM}' "
+            "would receive the norm of the updates of the previous links. Write "
+            "`with_gradient_norm(optax.chain(...))` around the chain, or replace the chain with "
+            "`inject(optax.adam, learning_rate=...)`.",
         )
         return tx.update(updates, state, params, **extra_args)
 
@@ -59,7 +59,7 @@ def behind(
 
 
 def _is_known(slot: Any) -> bool:
-    """Is every number of a slot one number that can be read here?"""
+    """Return whether every number of a slot can be read here."""
     return all(
         not isinstance(x, Tracer) and (not isinstance(x, jax.Array) or x.is_fully_addressable)
         for x in jax.tree.leaves(slot)
@@ -67,15 +67,15 @@ def _is_known(slot: Any) -> bool:
 
 
 def _ends(schedule: Schedule) -> list[float]:
-    """The first and the last value. The program is the one that `init` calls."""
+    """Return the first and the last value, with the program that `init` calls."""
     steps = [0] if schedule.steps is None or _is_foreign(schedule) else [0, int(schedule.steps)]
     with jax.ensure_compile_time_eval():
         values = [schedule(jnp.asarray(t, jnp.int32)) for t in steps]
-    # A function may have closed over a number that is traced.
+    # A function may have closed over a traced number.
     return [float(value) for value in values if not isinstance(value, Tracer)]
 
 
 def _is_foreign(schedule: Schedule) -> bool:
-    """Is there a function in it that somebody else wrote, which may take long for a late step?"""
+    """Return whether it contains a user's function, which may be slow for a late step."""
     found = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
     return any(isinstance(x, Function) for x in found)

@@ -1,6 +1,6 @@
-"""Scaling by a schedule, after the preconditioner: where a learning rate belongs.
+"""Scaling of updates by a schedule, after the preconditioner, where a learning rate belongs.
 
-Before Adam a factor does nothing at all, since Adam divides it out again.
+Before Adam a factor would have no effect, because Adam divides it out.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ R = TypeVar("R")
 def scale_by_schedule(
     schedule: AnyRate, *, name: str = "scale"
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates with a schedule.
+    """Multiplies the updates by a schedule.
 
         updates * schedule(count)
 
-    A rule with `metric="gradient_norm"` hears the norm of the updates that arrive here. Behind
+    A rule with `metric="gradient_norm"` receives the norm of the updates that arrive here. Behind
     other links these are not the gradients; see `with_gradient_norm`.
 
     Args:
       schedule: a float, a schedule, a stateful schedule, or any function of the step.
-      name: what `hyperparams(opt_state)` calls its value.
+      name: name of the value in `hyperparams(opt_state)`.
 
     Returns:
-      A transform. The product is formed in float32 at least, and has the dtype of the update.
+      A transform. The product is computed in float32 or wider, and has the dtype of the update.
 
     Raises:
       ValueError: `schedule` is none of these.
@@ -58,26 +58,26 @@ def scale_by_schedule(
 def scale_by_learning_rate(
     learning_rate: AnyRate, *, flip_sign: bool = True
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates with a learning rate, downhill. The last link of a chain.
+    """Multiplies the updates by a learning rate and negates them; the last link of a chain.
 
         -learning_rate(count) * updates
 
-    It stands behind a preconditioner such as `optax.scale_by_adam()`. Behind a whole optimizer such
-    as `optax.adam(1e-3)`, which goes downhill already, it would turn the updates uphill, as
+    Use it after a preconditioner such as `optax.scale_by_adam()`. A whole optimizer such as
+    `optax.adam(1e-3)` already goes downhill; behind it, this transform would go uphill, as
     `optax.scale_by_learning_rate` does. There, use `wrap(optax.adam(1e-3), factor)`.
 
     Args:
       learning_rate: a float, a schedule, a stateful schedule, or any function of the step.
-      flip_sign: downhill; False goes up.
+      flip_sign: whether to negate the updates.
 
     Returns:
-      A transform whose `hyperparams` has "learning_rate". The product is formed in float32 at
-      least, and has the dtype of the update.
+      A transform whose `hyperparams` has "learning_rate". The product is computed in float32 or
+      wider, and has the dtype of the update.
 
     Raises:
-      ValueError: `learning_rate` is none of these; or it is negative at an end, or a rule without
-        a rate to multiply; or an update has no `gradient_norm` for a rule that listens to it, see
-        `with_gradient_norm`.
+      ValueError: `learning_rate` is none of these; it is negative at its start or end; it is a rule
+        without a learning rate to multiply; or an update has no `gradient_norm` although a rule
+        listens to it, see `with_gradient_norm`.
 
     Example:
       >>> tx = optax.chain(
@@ -99,7 +99,7 @@ def scale_by_learning_rate(
 
 
 def _with_options_of(rule: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Show the options that a function hands on to `rule`: in `help()`, and to type checkers."""
+    """Give a function the signature of `rule`, for `help()` and type checkers."""
 
     def shown(function: Callable[..., R]) -> Callable[P, R]:
         options = [*inspect.signature(rule).parameters.values()]
@@ -112,16 +112,16 @@ def _with_options_of(rule: Callable[P, Any]) -> Callable[[Callable[..., R]], Cal
 
 @_with_options_of(reduce_on_plateau)
 def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
-    """Cut the updates when a metric has stopped getting better; stands after an optimizer.
+    """Reduces the updates when a metric stops improving; placed after an optimizer in a chain.
 
         updates * reduce_on_plateau(**options)
 
     Args:
-      **options: those of `reduce_on_plateau`.
+      **options: the arguments of `reduce_on_plateau`.
 
     Returns:
-      A transform whose `hyperparams` has "scale". Feed it by `update(..., value=loss)`, or by
-      `observe(opt_state, value=loss)`.
+      A transform whose `hyperparams` has "scale". Pass the metric to `update(..., value=loss)`, or
+      to `observe(opt_state, value=loss)`.
 
     Raises:
       ValueError: an option is out of its range.
@@ -132,7 +132,7 @@ def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
       {'scale': Array(1., dtype=float32)}
 
     References:
-      `optax.contrib.reduce_on_plateau`, whose place in a chain it takes.
+      `optax.contrib.reduce_on_plateau`, which has the same place in a chain.
     """
     slot = reduce_on_plateau(**options)
     return behind("scale_by_plateau", scale_by_schedule(slot), slot)
@@ -141,21 +141,21 @@ def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
 def wrap(
     tx: optax.GradientTransformation, factor: AnyRate, *, name: str = "scale"
 ) -> optax.GradientTransformationExtraArgs:
-    """A ready-made optimizer whose updates are multiplied with a factor.
+    """Multiplies the updates of a complete optimizer by a factor.
 
         factor(count) * tx's updates
 
     Args:
-      tx: any optimizer, its learning rate included.
+      tx: any optimizer, including its learning rate.
       factor: a float, a schedule, a stateful schedule, or any function of the step.
-      name: what `hyperparams(opt_state)` calls its value.
+      name: name of the factor in `hyperparams(opt_state)`.
 
     Returns:
       A transform.
 
     Raises:
-      ValueError: `tx` is not a transform, or `factor` none of these; or `tx` is schedule-free,
-        whose average is right for its own updates only.
+      ValueError: `tx` is not a transform; `factor` is none of these; or `tx` is schedule-free,
+        whose average requires its own updates.
 
     Example:
       >>> tx = wrap(optax.adamw(1e-3), reduce_on_plateau(patience=5))

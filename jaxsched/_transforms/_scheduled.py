@@ -1,9 +1,9 @@
-"""One transform, one clock: what every transform of this package is made of.
+"""The transform with a step counter on which all transforms of this package are built.
 
-At each update, in this order: the stateful factors consume their mail and act; the values of this
-step are computed, and overridden where that was asked for; the transform that they parametrize is
-applied; the clock ticks. So a cut takes effect in the very update that sees the metric, and what
-the state records is what was used.
+Each update has four parts, in this order. The rules read their metrics and react. The values of
+this step are computed, and overridden if requested. The inner transform is applied with these
+values. The step counter is incremented. So a cut takes effect in the update that receives the
+metric, and the state records the values that were used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AnyRate = ArrayLike | Slot | optax.Schedule
 Values = dict[str, jax.Array]
 Factors = dict[str, tuple[Any, ...]]
 
-REMEDY = "Restore a state across a change with `graft(tx.init(params), old_state)`."
+REMEDY = "To restore a state after a change, use `graft(tx.init(params), old_state)`."
 
 
 class Override(NamedTuple):
@@ -41,14 +41,14 @@ class Override(NamedTuple):
 
 
 class ScheduledState(NamedTuple):
-    """The record of what follows schedules, and the state of what it makes of their values."""
+    """The values of the scheduled hyperparameters, and the state of the inner transform."""
 
-    # int32: updates so far, which is the next step
+    # int32: the number of updates so far, which is the next step
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    hyperparams: Values  # by name: the values used last; at first those that will be
+    hyperparams: Values  # by name: the values used last; initially those of step 0
     overrides: dict[str, Override]  # by name + "_override"
-    factors: Factors  # by name + "_factors", of those that have a state
-    warm: jax.Array  # bool: has the warmup ended? It has when the rate first does not rise
+    factors: Factors  # by name + "_factors", for hyperparameters with rules
+    warm: jax.Array  # bool: whether the warmup has ended, at the first rate that does not rise
     inner_state: optax.OptState
 
 
@@ -56,7 +56,7 @@ def scheduled(
     slots: Mapping[str, Slot],
     make: Callable[[Values], optax.GradientTransformation],
 ) -> optax.GradientTransformationExtraArgs:
-    """A transform made anew at each step, from the values of its slots at that step."""
+    """Return a transform that is rebuilt at each step from the values of its slots."""
     reacting = {factors_key(name): s for name, s in slots.items() if isinstance(s, Stateful)}
     expected = {key: _structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
     rules = [rule for slot in reacting.values() for rule in slot.rules]
@@ -96,15 +96,15 @@ def scheduled(
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
     axes = {rule._axes for rule in rules} - {None}
-    # Rules of which one keeps numbers of each device leave the state different on each.
+    # If one rule stores per-device numbers, the state differs between devices.
     return transform(init, update, axes.pop() if len(axes) == 1 else None)
 
 
 def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
-    """Has the warmup ended? It ends at the first update in which no learning rate rises.
+    """Return whether the warmup has ended: at the first update in which no learning rate rises.
 
-    If no value is called a learning rate, it ends when no value rises. A value that an override has
-    moved says nothing about the schedule; one that it holds has ceased to rise.
+    If no value is called a learning rate, it ends when no value rises. A change caused by an
+    override does not count; a value that is held by an override has stopped rising.
     """
 
     def rises(name: str) -> jax.Array:
@@ -113,7 +113,7 @@ def _is_warm(state: ScheduledState, values: Values) -> jax.Array:
 
     rates = [name for name in values if name.rpartition("/")[2] == "learning_rate"]
     rising = functools.reduce(jnp.logical_or, map(rises, rates or values))
-    # Before the first update there is no value to compare with.
+    # Before the first update, there is no value to compare with.
     return state.warm | ((state.count > 0) & ~rising)
 
 
@@ -135,26 +135,28 @@ def _overridden(values: Values, overrides: dict[str, Override]) -> Values:
 
 
 def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, Any]) -> None:
-    """Raise if this is not the state of these slots: nothing is ignored, nothing made up."""
-    # Words are for what is wrong alone: an update outside `jit` comes here each time.
+    """Raise if this is not the state of these slots; nothing is ignored or made up."""
+    # The message is built only for an error, since eager updates come here each time.
     keys = {override_key(name) for name in slots}
     if not isinstance(state, ScheduledState) or state.overrides.keys() != keys:
         names = ", ".join(slots)
-        raise ValueError(f"the optimizer schedules {names}, and this is another's state. {REMEDY}")
+        raise ValueError(
+            f"the optimizer schedules {names}, but the state is of another optimizer. {REMEDY}"
+        )
     if jnp.ndim(state.count) != 0:
         raise ValueError(
-            f"the state is stacked, of shape {jnp.shape(state.count)}: update under `jax.vmap`."
+            f"the state is stacked, of shape {jnp.shape(state.count)}. Update it under `jax.vmap`."
         )
     found = {key: _structure(factors) for key, factors in state.factors.items()}
     if found != expected:
         raise ValueError(
-            f"the optimizer has the stateful factors {_described(expected)}, and its state has "
+            f"the optimizer has the stateful factors {_described(expected)}, but its state has "
             f"{_described(found)}. {REMEDY}"
         )
 
 
 def _structure(factors: Any) -> Any:
-    """What a state is made of, whatever the parameters are."""
+    """Return the structure of a state, without that of the parameters."""
     return jax.tree.structure(factors, is_leaf=lambda x: isinstance(x, LikeParams))
 
 
@@ -166,26 +168,26 @@ def _described(factors: Mapping[str, Any]) -> str:
 
 
 def _called(state: Any) -> str:
-    """What a person calls the state of a rule: its class, and what it listens to."""
+    """Return the name of a rule's state for messages: its class and its metric."""
     heard = ", ".join(getattr(state, "mailbox", ()))
     memory = type(getattr(state, "memory", state))
     return f"{memory.__qualname__}{f' of {heard}' if heard else ''}"
 
 
 def override_key(name: str) -> str:
-    """Where the override of a hyperparameter is in the state."""
+    """Return the key of a hyperparameter's override in the state."""
     return f"{name}_override"
 
 
 def factors_key(name: str) -> str:
-    """Where the factors of a hyperparameter are in the state."""
+    """Return the key of a hyperparameter's factors in the state."""
     return f"{name}_factors"
 
 
 def with_extra_args(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`tx` as one that may be given metrics: those it does not take are dropped.
+    """Return `tx` as a transform that accepts metrics and drops those it does not take.
 
-    `MultiSteps` hands them on, but is not of the type by which optax knows that.
+    `MultiSteps` passes metrics on, but does not have the type by which optax recognises that.
     """
     if isinstance(getattr(tx.update, "__self__", None), optax.MultiSteps):
         return optax.GradientTransformationExtraArgs(tx.init, tx.update)
@@ -193,9 +195,9 @@ def with_extra_args(tx: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def times(factor: jax.Array, update: Any) -> jax.Array:
-    """A product in the dtype of the update, formed in float32 at least.
+    """Return a product in the dtype of the update, computed in float32 or wider.
 
-    In float16 a rate of 1e-8 is zero.
+    In float16 a learning rate of 1e-8 would be zero.
     """
     update = jnp.asarray(update)
     if not jnp.issubdtype(update.dtype, jnp.inexact):

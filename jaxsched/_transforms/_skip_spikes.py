@@ -1,6 +1,7 @@
-"""Skip spikes: a step whose loss or gradient is far from all the latest ones is not made.
+"""Skip spikes: skips a step whose loss or gradient norm is far above the latest values.
 
-Both ways are computed and one is chosen: nothing waits for the host, and nothing branches.
+Both outcomes are computed and one is selected, so the program neither waits for the host nor
+branches.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from jaxsched._transforms._transform import everywhere, transform
 class SkipSpikesState(NamedTuple):
     """The state of `skip_spikes`."""
 
-    mailbox: Mailbox  # what was observed since the last update
-    window: Ring  # the latest values, the spikes among them
-    skipped: jax.Array  # bool: was the last step skipped?
-    skips: jax.Array  # int32: how many were
+    mailbox: Mailbox  # observations since the last update
+    window: Ring  # the latest values, spikes included
+    skipped: jax.Array  # bool: whether the last step was skipped
+    skips: jax.Array  # int32: how many steps were skipped
     inner_state: optax.OptState
 
 
@@ -47,37 +48,38 @@ def skip_spikes(
     advance_on_skip: bool = True,
     axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer that leaves out a step whose loss or gradient norm is a spike.
+    """Skips optimizer steps whose gradient norm or loss is a spike.
 
-        spike: value > mean + sigmas * std     of the last `window_size` values, this one not among
-                                               them; or the value or a gradient is NaN or infinite
+        spike: value > mean + sigmas * std     of the last `window_size` values, without this one;
+                                               or the value or a gradient is NaN or infinite
 
-    In a step that is left out the updates are zero and the state of `tx` stays as it is: moments,
-    mail and factors. What was given to this very update, `tx.update(..., value=loss)`, `tx` never
-    hears; what was observed before waits for the next step, as a validation should. A spike counts
-    among the later values, so that a lasting change of level is accepted in the end; what is not
-    finite never does. To guard loss and gradients, guard twice. `snapshot` stands outside,
-    or misses a cycle whose last step is left out.
+    In a skipped step the updates are zero, and the state of `tx` does not change: moments, waiting
+    metrics and factors. `tx` does not see metrics passed to the skipped update, as in
+    `tx.update(..., value=loss)`. Metrics observed earlier wait for the next step. Finite spikes
+    enter the window, so that a lasting change of level is accepted in the end. Values that are not
+    finite never enter it. To guard both the loss and the gradients, wrap twice. Put `snapshot`
+    outside this wrapper; otherwise it misses a cycle whose last step is skipped.
 
     Args:
       tx: any optimizer.
-      metric: what is watched: `"gradient_norm"` of the gradients that come in, or the name of a
-        metric, as in `observe(opt_state, value=loss)` and `tx.update(..., value=loss)`. An update
-        without it is judged by whether its gradients are finite.
-      sigmas: how many standard deviations are too far, positive.
-      window_size: how many values are remembered, at least 2.
-      min_observations: how many must be remembered before one can be a spike, from 2 to
-        `window_size`; None: half of it.
-      advance_on_skip: do the clocks of this package in `tx` tick in a step that is left out? If
-        not, the schedule is as much later as there were skips. Adam's own count never does.
-      axis_name: mapped axis to take the mean of the metric over, under `pmap` and `shard_map`: all
-        devices skip, or none.
+      metric: the metric to watch: `"gradient_norm"` of the incoming gradients, or a metric name, as
+        in `observe(opt_state, value=loss)` and `tx.update(..., value=loss)`. If an update has no
+        such metric, it is skipped only if its gradients are not finite.
+      sigmas: standard deviations above the mean at which a value is a spike, positive.
+      window_size: number of latest values to store, at least 2.
+      min_observations: number of stored values before one can be a spike, from 2 to `window_size`.
+        None: half of `window_size`.
+      advance_on_skip: whether the step counters of this package in `tx` advance in a skipped step.
+        If False, the schedule is delayed by the number of skips. Adam's own count never advances.
+      axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`. All
+        devices skip a step, or none does.
 
     Returns:
-      A transform; `events(opt_state)["skips"]` counts. Its state has `window_size` numbers more.
+      A transform with `window_size` additional numbers in its state. `events(opt_state)["skips"]`
+      counts the skipped steps.
 
     Raises:
-      ValueError: `tx` is no transform, or an argument is out of its range.
+      ValueError: `tx` is not a transform, or an argument is out of its range.
 
     Example:
       >>> tx = skip_spikes(optax.sgd(1.0), min_observations=2)
@@ -93,7 +95,7 @@ def skip_spikes(
       [-1.] 2
 
     References:
-      OLMo-core's and Levanter's skip-step, whose numbers these are.
+      The skip-step optimizers of OLMo-core and Levanter, which have the same defaults.
     """
     call = "skip_spikes"
     inner = with_extra_args(require_transform(call, tx))
@@ -137,17 +139,17 @@ def skip_spikes(
 
 
 def _any(condition: jax.Array, axis_name: Axis) -> jax.Array:
-    """Does it hold on any device?"""
+    """Return whether the condition holds on any device."""
     if axis_name is None:
         return condition
     return jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
 
 
 def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.OptState:
-    """The state after a step that is left out."""
+    """Return the state after a skipped step."""
 
     def frozen(tree: Any) -> Any:
-        # This step reads no mail, so the mail that waits must be the same on every device.
+        # A skipped step reads no metrics, so those that wait must be made equal on all devices.
         tree = replaced(Mail, tree, lambda _, mail: _mailbox.agreed(mail, axis_name))
         return _ticked(tree) if advances else tree
 
@@ -155,13 +157,13 @@ def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.Opt
 
 
 def _ticked(state: optax.OptState) -> optax.OptState:
-    """The state with its clocks one step later, and nothing else."""
+    """Return the state with its step counters advanced by one, and nothing else changed."""
 
     def tick(_: Any, clock: ScheduledState) -> ScheduledState:
         return clock._replace(count=ticked(clock.count))
 
     def later(x: Any) -> Any:
-        # What is in `MultiSteps` is at the next step when that has all its gradients.
+        # Counters inside `MultiSteps` advance only when it has all gradients of a step.
         return x if isinstance(x, optax.MultiStepsState) else replaced(ScheduledState, x, tick)
 
     kinds = (optax.MultiStepsState, ScheduledState)

@@ -1,4 +1,4 @@
-"""Snapshots: the parameters at the last minima of a schedule, in a ring inside the state."""
+"""Snapshots: the parameters at the last minima of a schedule, in a ring in the state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxsched._transforms._checks import require_params, require_state
 from jaxsched._transforms._scheduled import ScheduledState
 from jaxsched._transforms._transform import transform
 
-# A schedule is within 1e-6 of its formula: a move by less may be none.
+# A schedule is accurate to 1e-6, so a smaller change may be rounding.
 _VISIBLE = 4e-6
 
 
@@ -26,38 +26,39 @@ class SnapshotsState(NamedTuple):
     """The state of `snapshot`."""
 
     clock: ScheduledState
-    params: optax.Params  # (keep, ...): the ring, its oldest entry next to be written
-    steps: jax.Array  # int32[keep]: the step after which each was taken
+    params: optax.Params  # (keep, ...): a ring; its oldest entry is written next
+    steps: jax.Array  # int32[keep]: the step after which each snapshot was taken
     snapshots: jax.Array  # int32: how many were taken
-    high: jax.Array  # float: the highest value since the last one
-    low: jax.Array  # float: the lowest value since that
+    high: jax.Array  # float: the highest value since the last snapshot
+    low: jax.Array  # float: the lowest value since `high`
 
     BESIDE = ("params",)
 
 
 def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationExtraArgs:
-    """Keep the parameters at the last `keep` minima of a schedule. The last link of a chain.
+    """Stores the parameters at the last `keep` minima of a schedule; the last link of a chain.
 
         taken after step t, if schedule(t) has fallen since the last one, and
             schedule(t + 1) > schedule(t), or t is the last step of the schedule
 
-    Of warm restarts that is the end of each cycle. `snapshots(opt_state)` gives them stacked, for
-    an ensemble under `vmap`, and `snapshot_average(opt_state)` their mean.
+    With warm restarts, a snapshot is taken at the end of each cycle. `snapshots(opt_state)` returns
+    them stacked, for an ensemble under `vmap`. `snapshot_average(opt_state)` returns their mean.
 
     The memory is fixed: `keep` copies of the parameters. Each update reads and writes one of them,
     and with donated buffers nothing else.
 
     Args:
-      schedule: what the rate follows; of a product with stateful factors, the schedule alone.
-      keep: how many are kept, at least 1; the oldest goes when there are more.
+      schedule: the schedule of the learning rate. For a product with rules, pass the schedule
+        alone.
+      keep: number of snapshots to keep, at least 1. A new one replaces the oldest.
 
     Returns:
-      A transform that leaves the updates as they are, and needs the parameters. It has a clock, as
-      every transform here; `events(opt_state)["snapshots"]` counts.
+      A transform that does not change the updates, and needs the parameters. It has its own step
+      counter. `events(opt_state)["snapshots"]` counts the snapshots.
 
     Raises:
-      ValueError: `schedule` is not one, `keep` is not an integer of at least 1; or an update has no
-        parameters.
+      ValueError: `schedule` is not a schedule; `keep` is not an integer of at least 1; or an update
+        has no parameters.
 
     Example:
       >>> cycles = cosine(0.5, 0.0, 2).cycle()
@@ -72,8 +73,8 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
        [-1.25]] [-0.875]
 
     References:
-      Huang et al., 2017, https://arxiv.org/abs/1704.00109, section 3; the mean is that of Izmailov
-      et al., 2018, https://arxiv.org/abs/1803.05407.
+      Huang et al., 2017, https://arxiv.org/abs/1704.00109, section 3; the mean is from Izmailov et
+      al., 2018, https://arxiv.org/abs/1803.05407.
     """
     call = "snapshot"
     cycles = as_schedule(call, schedule)._grouped()
@@ -106,24 +107,25 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
 
 
 def _empty(size: int, x: Any) -> jax.Array:
-    """So many zeros like a parameter, which lie on the devices as it does."""
+    """Return `size` zeros like a parameter, placed on the same devices."""
     return jnp.broadcast_to(jnp.zeros_like(x, jnp.result_type(x)), (size, *jnp.shape(x)))
 
 
 def _require_ring(ring: SnapshotsState, size: int) -> None:
-    """Raise unless the ring of a state is as long as the code says."""
+    """Raise unless the ring of a state has the length that the code sets."""
     found = ring.steps.shape[0]
     require(
         found == size,
-        f"the state keeps {found} snapshots, and `snapshot(keep={size})` others: begin anew with "
-        "`graft(tx.init(params), old_state)`, and have the old ones from `snapshots(old_state)`.",
+        f"the state keeps {found} snapshots, but the code has `snapshot(keep={size})`. Start anew "
+        "with `graft(tx.init(params), old_state)`. Read the old snapshots with "
+        "`snapshots(old_state)`.",
     )
 
 
 def _watched(
     ring: SnapshotsState, cycles: Schedule, t: jax.Array
 ) -> tuple[SnapshotsState, jax.Array]:
-    """Is this step a minimum?"""
+    """Return the updated extremes, and whether this step is a minimum."""
     value, after = cycles.at(t), cycles.at(_clock.read(t + 1))
     high = jnp.maximum(ring.high, value)
     low = jnp.where(value >= ring.high, value, jnp.minimum(ring.low, value))
@@ -131,7 +133,7 @@ def _watched(
     rises = after > low + _VISIBLE * jnp.abs(low)
     ends = jnp.zeros((), bool) if cycles.steps is None else t == _clock.read(cycles.steps) - 1
     now = fell & (rises | ends)
-    # From here on it is the next cycle that is watched.
+    # After a snapshot, the next cycle is watched.
     high, low = jnp.where(now, value, high), jnp.where(now, value, low)
     return ring._replace(high=high, low=low), now
 
@@ -139,7 +141,7 @@ def _watched(
 def _with(
     ring: SnapshotsState, params: optax.Params, t: jax.Array, now: jax.Array
 ) -> SnapshotsState:
-    """The ring with these parameters in it, if there is a snapshot now."""
+    """Return the ring with these parameters in it, if `now` holds."""
     at = ring.snapshots % ring.steps.shape[0]
 
     def written(kept: jax.Array, new: Any) -> jax.Array:

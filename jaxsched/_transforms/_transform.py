@@ -1,8 +1,8 @@
-"""A transform that is written on a record of named numbers, and whose state is packed.
+"""Transforms that are written on a record of named numbers, while their state is packed.
 
-Under `shard_map` a vector varies over a mapped axis as soon as one number in it does, and mail does
-that: each device observes its own. What a transform agrees over is the same on every device, and
-its state is so again, by its type too.
+Under `shard_map`, a vector varies over a mapped axis if one of its numbers does. Waiting metrics
+vary, because each device observes its own. If a transform averages over the axis, its state is
+equal on every device after an update, and its type must say so again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def transform(
     update: Callable[..., tuple[optax.Updates, Any]],
     axis_name: Axis = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The transform whose `init` and `update` have a record for a state."""
+    """Return the transform whose `init` and `update` use a record as their state."""
 
-    own: list[Layout] = []  # the last that was made
+    own: list[Layout] = []  # the layout of the last state made
 
     def packed_init(params: optax.Params) -> PackedState:
         state = packed(init(params))
@@ -46,13 +46,13 @@ def transform(
 
 
 def _opened(state: PackedState, axis_name: Axis, own: Layout | None) -> Any:
-    """The record of a state, in which mail alone may differ from device to device."""
+    """Return the record of a state, in which only waiting metrics may differ between devices."""
     record, same = record_of(state, own), _same(state, axis_name)
     if same is state:
         return record
 
     def merged(here: Any, everywhere: Any) -> Any:
-        """What this device has observed, beside what all have heard."""
+        """The metrics waiting on this device, with the counts shared by all devices."""
         if not isinstance(here, Mail):
             return everywhere
         heard, silent, mixed = everywhere.heard, everywhere.silent, everywhere.mixed
@@ -62,7 +62,7 @@ def _opened(state: PackedState, axis_name: Axis, own: Layout | None) -> Any:
 
 
 def everywhere(tree: Any, axis_name: Axis) -> Any:
-    """A tree whose packed numbers are equal on every device, typed as such."""
+    """Return a tree whose packed numbers are equal on every device, and typed as such."""
 
     def one(x: Any) -> Any:
         if not isinstance(x, PackedState):
@@ -73,7 +73,7 @@ def everywhere(tree: Any, axis_name: Axis) -> Any:
 
 
 def _same(state: PackedState, axis_name: Axis) -> PackedState:
-    """A state whose numbers are equal on every device; if its types say so, itself."""
+    """Return the state with numbers typed as equal on every device; unchanged if they are."""
     axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
     vectors = state.floats, state.ints
     vary = set[str]().union(*map(_varying, jax.tree.leaves(vectors)))
@@ -84,7 +84,7 @@ def _same(state: PackedState, axis_name: Axis) -> PackedState:
 
 
 def _varying(x: jax.Array) -> frozenset[str]:
-    """The mapped axes over which the type of an array says that it varies."""
+    """Return the mapped axes over which the type of an array varies."""
     kind: Any = jax.typeof(x)
     manual = getattr(kind, "manual_axis_type", None)  # from jax 0.10 on
     return getattr(kind, "vma", frozenset()) if manual is None else manual.varying

@@ -1,17 +1,17 @@
-"""Twins of other libraries' schedulers: their names, their arguments, their numbers.
+"""Twins of other libraries' schedulers: same names, same arguments, same values.
 
-A recipe moves here by its import, with the base rate in the place of the optimizer:
+To move a recipe here, change its import, and pass the base rate in place of the optimizer:
 
     torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=10, T_mult=2)
     jaxsched.compat.torch.CosineAnnealingWarmRestarts(base_lr, T_0=10, T_mult=2)
 
-What comes back is a schedule, or a stateful schedule for what listens to a metric: data, printed as
-the expression of this library that it is. Lengths count what `step()` of the peer counted, and here
-that is optimizer steps: a recipe in epochs has its lengths multiplied, which `Units` does.
+A twin returns a schedule, or a stateful schedule if it listens to a metric. It prints as the
+expression of this library that is equivalent. Lengths count calls of the peer's `step()`. Here
+these are optimizer steps, so multiply the lengths of a recipe in epochs; `Units` does that.
 
-Conventions of a peer that surprise (a boundary, a rise past the end) are kept, and named in the
-twin's docstring. Outright defects (NaN, a negative rate, a crash, a restart missed by a rounded
-logarithm, negative metrics judged on the wrong side) are not.
+Surprising conventions of a peer (a boundary, a rise after the end) are kept, and described in the
+twin's docstring. Plain defects are not kept: NaN, a negative rate, a crash, a restart missed by a
+rounded logarithm, or negative metrics with a margin of the wrong sign.
 """
 
 from jaxsched.compat import keras as keras

@@ -1,4 +1,4 @@
-"""What several twins need."""
+"""Code that several twins share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def rated(twin: F) -> F:
-    """A twin whose first argument is the base rate: it is checked first, and the twin is a rate."""
+    """Mark a twin whose first argument is the base rate: it is checked first, and recorded."""
 
     @functools.wraps(twin)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -43,21 +43,21 @@ def rated(twin: F) -> F:
 
 
 def concrete(call: str, /, **argument: Any) -> float:
-    """A number that a twin must know while it is built."""
+    """Return a number that a twin must know when it is built."""
     ((name, value),) = argument.items()
     number = finite(call, **argument)
     known = not isinstance(number, Tracer)
-    require(known, refuse(call, name, "be concrete: it decides the structure", value))
+    require(known, refuse(call, name, "be concrete, because it sets the structure", value))
     return float(number)
 
 
 def whole(x: ArrayLike) -> ArrayLike:
-    """A factor such as 2.0, as the int that makes cycles exact."""
+    """Return a factor such as 2.0 as an int, which makes cycles exact."""
     return int(x) if isinstance(x, float) and x.is_integer() else x
 
 
 def wave(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -> Schedule:
-    """A cosine that swings for ever, from `high`, `num_cycles` whole waves in `steps` steps."""
+    """Return an unbounded cosine wave that starts at `high`, with `num_cycles` per `steps`."""
     if isinstance(num_cycles, (int, float)) and num_cycles == 0:
         return constant(high)
     rate, half = _ratio(2 * abs(num_cycles), steps)  # pyright: ignore[reportArgumentType]
@@ -65,14 +65,14 @@ def wave(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -
 
 
 def sawtooth(high: ArrayLike, low: ArrayLike, steps: Whole, num_cycles: ArrayLike) -> Schedule:
-    """A falling half cosine, `num_cycles` times in `steps` steps, for ever."""
+    """Return an unbounded sequence of falling half cosines, `num_cycles` per `steps` steps."""
     rate, one = _ratio(num_cycles, steps)
     return _faster(cosine(high, low, one).cycle(), rate, 1, one)
 
 
 def _faster(schedule: Schedule, rate: ArrayLike, parts: int, part: Whole) -> Schedule:
-    """A schedule of equal cycles, at a rate. The clock of what is faster ends earlier, so that it
-    begins again, after as many steps as one of its cycles has."""
+    """Return a schedule of equal cycles at a rate. A faster schedule reaches the last step of the
+    step counter earlier, so it is restarted after each full set of cycles."""
     rate = whole(rate)
     if isinstance(rate, int) and rate == 1:
         return schedule
@@ -82,7 +82,7 @@ def _faster(schedule: Schedule, rate: ArrayLike, parts: int, part: Whole) -> Sch
 
 
 def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
-    """The rate over the steps in lowest terms, so that the cycles are counted in integers."""
+    """Return the rate over the steps in lowest terms, so that cycles are counted in integers."""
     if not isinstance(rate, (int, float)) or not isinstance(steps, int):
         return rate, steps
     exact = Fraction(str(rate)).limit_denominator(10_000)
@@ -93,13 +93,13 @@ def _ratio(rate: ArrayLike, steps: Whole) -> tuple[ArrayLike, Whole]:
     return float(rate), steps
 
 
-TABULATE = "Give `total_steps=...`: it is then called for each of these steps, once."
+TABULATE = "Give `total_steps=...`; the function is then called once for each of these steps."
 
 
 def tabulated(
     call: str, function: Callable[[Any], Any], total_steps: int | None, **argument: Any
 ) -> Schedule:
-    """A function of the step as a schedule: traced, or looked up in a table of its values."""
+    """Return a function of the step as a schedule: traced, or as a table of its values."""
     if total_steps is None:
         return traced(call, function, TABULATE, **argument)
     steps = length(call, total_steps=total_steps)
@@ -107,11 +107,11 @@ def tabulated(
 
 
 def traced(call: str, function: Callable[[Any], Any], remedy: str, /, **argument: Any) -> Schedule:
-    """A function of the step that JAX can trace, as a schedule."""
+    """Return a function of the step that JAX can trace as a schedule."""
     ((name, value),) = argument.items()
 
     def promoting(t: jax.Array) -> Any:
-        # It was written for a Python number, which takes on any dtype.
+        # The function was written for a Python number, which adapts to any dtype.
         with jax.numpy_dtype_promotion("standard"):
             return function(t)
 
@@ -123,9 +123,9 @@ def traced(call: str, function: Callable[[Any], Any], remedy: str, /, **argument
 
 
 def repeated(function: Callable[[jax.Array, jax.Array], Any], init: ArrayLike) -> Any:
-    """x(t) = function(t, x(t - 1)) with x(0) = init, as a function of the step.
+    """Return x(t) = function(t, x(t - 1)) with x(0) = init, as a function of the step.
 
-    A step t costs t evaluations, and there is no gradient through their number.
+    Step t costs t evaluations, and the number of evaluations has no gradient.
     """
 
     def value(t: jax.Array) -> jax.Array:
@@ -135,19 +135,19 @@ def repeated(function: Callable[[jax.Array, jax.Array], Any], init: ArrayLike) -
 
 
 def is_zero(steps: Any) -> bool:
-    """Is it known to be no step at all?"""
+    """Return whether a number of steps is known to be zero."""
     return isinstance(steps, int) and steps == 0
 
 
 def unless_empty(steps: Whole, value: ArrayLike, otherwise: ArrayLike) -> ArrayLike:
-    """`value`, or for no steps at all the other; of traced ones too."""
+    """Return `value`, or `otherwise` if there are no steps, also for traced steps."""
     if isinstance(steps, int):
         return value if steps > 0 else otherwise
     return jnp.where(steps > 0, real(value), real(otherwise))
 
 
 def scaled(value: ArrayLike, scale: ArrayLike) -> Number:
-    """value * scale, of Python numbers a Python number."""
+    """Return value * scale; for Python numbers a Python number."""
     if isinstance(value, (int, float)) and isinstance(scale, (int, float)):
         return value * scale
     return real(jnp.asarray(value)) * real(jnp.asarray(scale))
@@ -156,9 +156,9 @@ def scaled(value: ArrayLike, scale: ArrayLike) -> Number:
 def lowest_scale(
     call: str, base_lr: ArrayLike, factor: ArrayLike, min_lr: ArrayLike, eps: ArrayLike
 ) -> float:
-    """The scale below which no cut of torch's plateau goes: its floor, or where cuts get too small.
+    """Return the scale below which torch's plateau never cuts: its floor, or the last cut.
 
-    All its cuts are known beforehand, base_lr * factor**k, so the last one is too.
+    All its cuts are known in advance, base_lr * factor**k, and so is the last one larger than eps.
     """
     base = concrete(call, base_lr=base_lr)
     low, least = concrete(call, min_lr=min_lr), concrete(call, eps=eps)

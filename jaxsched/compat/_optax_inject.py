@@ -1,4 +1,4 @@
-"""optax's injector: a state of optax's names, with this library's dtypes and schedules."""
+"""The injector of optax: states with optax's names, with dtypes and schedules of this library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WrappedScheduleState(NamedTuple):
 
 
 class WrappedSchedule:
-    """A schedule by optax's protocol for stateful ones, with a clock of its own.
+    """A schedule with its own step counter, in optax's protocol for stateful schedules.
 
     Example:
       >>> wrapped = WrappedSchedule(linear(1.0, 0.0, 4))
@@ -46,20 +46,20 @@ class WrappedSchedule:
         self.schedule_fn = as_schedule("WrappedSchedule", schedule_fn)
 
     def init(self) -> WrappedScheduleState:
-        """The state before the first update."""
+        """Return the state before the first update."""
         return WrappedScheduleState(jnp.zeros((), jnp.int32))
 
     def update(self, state: WrappedScheduleState, **extra_args: Any) -> WrappedScheduleState:
-        """The state after an update."""
+        """Return the state after an update."""
         return WrappedScheduleState(_clock.ticked(state.count))
 
     def __call__(self, state: WrappedScheduleState, **extra_args: Any) -> jax.Array:
-        """The value at the state's step."""
+        """Return the value at the step of the state."""
         return self.schedule_fn(state.count)
 
 
 class InjectStatefulHyperparamsState(NamedTuple):
-    """The state of `inject_hyperparams`, by optax's names."""
+    """The state of `inject_hyperparams`, with optax's names."""
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     hyperparams: dict[str, jax.Array]
@@ -75,27 +75,27 @@ def inject_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """optax's injector: every number that is not static becomes a hyperparameter of the state.
+    """Turns every number that is not static into a hyperparameter in the state, as optax does.
 
-    `jaxsched.inject` is the one to prefer: it touches what you name and nothing else, and its state
-    is understood by `observe`, `override` and their like. This one is for code that is written for
-    optax's: numbers that are not scheduled may be changed in `state.hyperparams`, scheduled ones
-    not, and foreign stateful schedules are asked for their value before they are updated.
+    Prefer `jaxsched.inject`: it changes only the arguments that you name, and `observe`, `override`
+    and others can use its state. Use this twin for code that is written for optax's injector.
+    Numbers that are not scheduled can be changed in `state.hyperparams`; scheduled ones cannot.
+    Stateful schedules of other libraries are evaluated before they are updated.
 
-    Hyperparameters are float32 (float64 under x64) unless `hyperparam_dtype` says otherwise. optax
-    takes the parameters' dtype, in which Adam's b2 = 0.999 is 1.0 for bfloat16, and the first
-    update NaN.
+    Hyperparameters are float32 (float64 under x64) unless `hyperparam_dtype` is given. optax uses
+    the parameters' dtype instead. With bfloat16, Adam's b2 = 0.999 then becomes 1.0, and the first
+    update is NaN.
 
     Args:
       inner_factory: an optimizer.
-      static_args: arguments to leave alone.
-      hyperparam_dtype: dtype of the floating-point hyperparameters; None is float32.
+      static_args: names of arguments to leave unchanged.
+      hyperparam_dtype: dtype of floating-point hyperparameters; None: float32 (float64 under x64).
 
     Returns:
       A function with the arguments of `inner_factory`, which may now be schedules.
 
     Raises:
-      ValueError: `inner_factory` has no argument of a name in `static_args`.
+      ValueError: `static_args` contains a name that is not an argument of `inner_factory`.
 
     Example:
       >>> tx = inject_hyperparams(optax.adam)(learning_rate=linear(0.1, 0.0, 10))
@@ -127,7 +127,7 @@ def inject_stateful_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """`inject_hyperparams`, by its deprecated name.
+    """The deprecated name of `inject_hyperparams`.
 
     References:
       `optax.inject_stateful_hyperparams`.
@@ -137,7 +137,7 @@ def inject_stateful_hyperparams(
 
 
 class _Slots(NamedTuple):
-    """The arguments of a factory: what is scheduled, what is a number, what is neither."""
+    """The arguments of a factory: scheduled ones, numbers, and others."""
 
     scheduled: dict[str, Any]
     numbers: dict[str, ArrayLike]
@@ -148,7 +148,7 @@ class _Slots(NamedTuple):
     def of(cls, arguments: Mapping[str, Any], static: set[str], dtype: Any) -> _Slots:
         slots = cls({}, {}, {}, dtype)
         for name, value in arguments.items():
-            if name in static or isinstance(value, (bool, type)):  # a dtype maps numbers too
+            if name in static or isinstance(value, (bool, type)):  # a dtype is callable, too
                 slots.others[name] = value
             elif isinstance(value, (Stateful, StatefulSchedule)):
                 slots.scheduled[name] = value
@@ -161,7 +161,7 @@ class _Slots(NamedTuple):
         return slots
 
     def cast(self, value: ArrayLike) -> jax.Array:
-        """A hyperparameter as the state holds it; an array that has a dtype keeps it."""
+        """Return a hyperparameter as the state stores it; an array with a dtype keeps it."""
         if isinstance(value, jax.Array) and not value.weak_type:
             return value
         if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -197,7 +197,7 @@ def _injected(
         count = jnp.zeros((), jnp.int32)
         states = {name: slot.init() for name, slot in slots.scheduled.items()}
         values = {**slots.fixed(), **slots.values(states, count)}
-        # Copies: a donated buffer may stand in one place only, and not be the caller's.
+        # Copies, because a donated buffer must not be used twice or belong to the caller.
         values = {name: jnp.array(value, copy=True) for name, value in values.items()}
         return InjectStatefulHyperparamsState(count, values, states, make(values).init(params))
 
@@ -205,7 +205,7 @@ def _injected(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, InjectStatefulHyperparamsState]:
         new = slots.updated(state.hyperparams_states, state.count, **extra_args)
-        # Our own rules consume, then act; optax's protocol acts, then consumes.
+        # Our rules read metrics, then act; optax's protocol acts, then reads them.
         seen = {**state.hyperparams_states, **{name: new[name] for name in reacting}}
         held = {name: slots.cast(state.hyperparams[name]) for name in slots.numbers}
         values = {**held, **slots.values(seen, state.count, **extra_args)}
@@ -217,7 +217,7 @@ def _injected(
 
 
 def _handed(value: jax.Array) -> jax.Array:
-    """Weakly typed, as the Python number it stands for: it widens nothing."""
+    """Return a weakly typed value, as a Python number would be, so that it widens nothing."""
     return weak(value) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 

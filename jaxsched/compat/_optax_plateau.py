@@ -1,4 +1,4 @@
-"""optax's plateau: a transform with a state of optax's names, whose rule is this library's."""
+"""The plateau transform of optax: a state with optax's names, and the rule of this library."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jaxsched._rules._smoothing import SmoothingState
 
 
 class ReduceLROnPlateauState(NamedTuple):
-    """The state of `reduce_on_plateau`, by optax's names."""
+    """The state of `reduce_on_plateau`, with optax's names."""
 
     scale: jax.Array  # float: the factor
-    best_value: jax.Array  # float: the largest there is, before the first observation
+    best_value: jax.Array  # float: the best value; the largest float before the first one
     plateau_count: jax.Array  # int32: bad observations in a row
-    cooldown_count: jax.Array  # int32: observations still to pass
-    # int32: values averaged so far
+    cooldown_count: jax.Array  # int32: observations still to be skipped
+    # int32: number of values averaged so far
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     avg_value: jax.Array  # float: their mean
 
@@ -37,23 +37,23 @@ def reduce_on_plateau(
     accumulation_size: int = 1,
     min_scale: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """optax's transform, which scales the updates and needs `value=...` in each.
+    """Reduces the updates when a metric stops improving; it needs `value=...` in each update.
 
         updates * scale
 
-    Its rule is `jaxsched.reduce_on_plateau(..., nonfinite="bad")`, the stateful schedule to prefer:
-    that multiplies any schedule, counts observations and not updates, and hears `observe`. The
-    margin is taken from `|best|`, where optax's is on the wrong side of a negative metric; patience
-    0 is as 1, where optax never cuts on a bad value.
+    Its rule is `jaxsched.reduce_on_plateau(..., nonfinite="bad")`. Prefer that stateful schedule:
+    it multiplies any schedule, counts observations instead of updates, and accepts `observe`. The
+    margin uses `|best|`, while optax's margin has the wrong sign for negative metrics. Patience 0
+    is read as 1, while optax then never cuts on a bad value.
 
     Args:
-      factor: of a cut, in (0, 1).
-      patience: bad values in a row that cut.
+      factor: multiplier of the scale at each cut, in (0, 1).
+      patience: number of bad values in a row that trigger a cut.
       rtol: relative margin.
       atol: absolute margin.
-      cooldown: values after a cut in which no bad one counts.
-      accumulation_size: values averaged into one.
-      min_scale: the scale never falls below.
+      cooldown: values after a cut during which bad ones do not count.
+      accumulation_size: number of values that are averaged into one.
+      min_scale: lower limit of the scale.
 
     Example:
       >>> tx = jaxsched.compat.optax.reduce_on_plateau(patience=1, factor=0.5)

@@ -1,8 +1,9 @@
 """Twins of `keras.optimizers.schedules` and of Keras' rate callbacks (compared with Keras 3.15).
 
-The schedules of Keras take their rates themselves; the callbacks read it from the optimizer, so
-their twins take it first. A schedule counts optimizer steps; a callback counts epochs, which are
-observations of the plateau here, and steps of `LearningRateScheduler`'s twin.
+The schedules of Keras take their rates as arguments. The callbacks read the rate from the
+optimizer, so their twins take it as the first argument. A schedule counts optimizer steps; a
+callback counts epochs. Here an epoch is an observation of the plateau rule, or a step of the twin
+of `LearningRateScheduler`.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ def ExponentialDecay(
     staircase: bool = False,
     name: str = "ExponentialDecay",
 ) -> Schedule:
-    """The same factor every `decay_steps` steps.
+    """Exponential decay: multiplies by `decay_rate` every `decay_steps` steps.
 
         value(t) = initial_learning_rate * decay_rate**(t / decay_steps)
 
-    whole multiples only with `staircase`.
+    With `staircase`, only whole multiples of `decay_steps` count.
 
     Example:
       >>> print(ExponentialDecay(0.1, 2, 0.25)(jnp.arange(3)))
@@ -68,11 +69,11 @@ def InverseTimeDecay(
     staircase: bool = False,
     name: str = "InverseTimeDecay",
 ) -> Schedule:
-    """One over time.
+    """Inverse-time decay.
 
         value(t) = initial_learning_rate / (1 + decay_rate * t / decay_steps)
 
-    whole multiples only with `staircase`.
+    With `staircase`, only whole multiples of `decay_steps` count.
 
     Example:
       >>> print(InverseTimeDecay(0.1, 1, 1.0)(jnp.array([0, 1, 3])))
@@ -92,11 +93,11 @@ def InverseTimeDecay(
 def PiecewiseConstantDecay(
     boundaries: Sequence[ArrayLike], values: Sequence[ArrayLike], name: str = "PiecewiseConstant"
 ) -> Schedule:
-    """One value after the other.
+    """A piecewise-constant schedule.
 
         value(t) = values[number of boundaries < t]
 
-    A boundary step still has the old value: one step later than `piecewise_constant`.
+    A boundary step still has the old value, one step longer than in `piecewise_constant`.
 
     Example:
       >>> print(PiecewiseConstantDecay([2], [0.1, 0.05])(jnp.arange(5)))
@@ -117,12 +118,12 @@ def PolynomialDecay(
     cycle: bool = False,
     name: str = "PolynomialDecay",
 ) -> Schedule:
-    """A power of the time that is left.
+    """Polynomial decay.
 
         value(t) = end + (initial_learning_rate - end) * (1 - t / n)**power
 
-    with n = decay_steps, held from there on; with `cycle` n is the next multiple of `decay_steps`:
-    the multiple itself has the end value, and the step after it jumps up.
+    with n = decay_steps, and held after that. With `cycle`, n is the next multiple of
+    `decay_steps`. The multiple itself has the end value, and the value jumps up in the next step.
 
     Example:
       >>> print(PolynomialDecay(0.1, 2, 0.0)(jnp.arange(4)))
@@ -149,13 +150,13 @@ def CosineDecay(
     warmup_target: ArrayLike | None = None,
     warmup_steps: ArrayLike = 0,
 ) -> Schedule:
-    """Half a cosine, after a warmup if there is a target.
+    """Cosine decay, after a linear warmup if there is a target.
 
         linear(initial_learning_rate, warmup_target, warmup_steps)
         >> cosine(warmup_target, alpha * warmup_target, decay_steps)
 
-    `decay_steps` does not count the warmup. Without `warmup_target` the cosine starts at
-    `initial_learning_rate`, and `warmup_steps` is not looked at, as in Keras.
+    `decay_steps` does not include the warmup. Without `warmup_target`, the cosine starts at
+    `initial_learning_rate`, and `warmup_steps` is ignored, as in Keras.
 
     Example:
       >>> print(CosineDecay(0.0, 2, warmup_target=0.1, warmup_steps=2)(jnp.arange(5)))
@@ -182,12 +183,12 @@ def CosineDecayRestarts(
     alpha: ArrayLike = 0.0,
     name: str = "SGDRDecay",
 ) -> Schedule:
-    """Warm restarts (SGDR) over a floor that does not decay.
+    """Cosine decay with warm restarts (SGDR), over a floor that does not decay.
 
         value(t) = initial_learning_rate * ((1 - alpha) * m_mul**i * (1 + cos(pi * p)) / 2 + alpha)
 
-    in cycle i, which is first_decay_steps * t_mul**i long; p the part of it that is done. Every
-    restart is exact, where Keras under `jit` misses some by a rounded logarithm.
+    in cycle i, which is first_decay_steps * t_mul**i long; p is the part of it that is done. Every
+    restart is exact, while Keras under `jit` misses some by a rounded logarithm.
 
     Example:
       >>> print(CosineDecayRestarts(0.1, 2, m_mul=0.5)(jnp.arange(6)))
@@ -212,18 +213,18 @@ def LearningRateScheduler(
     *,
     total_steps: int = 10_000,
 ) -> Schedule:
-    """A Python function of the epoch, and of the rate before if it takes two arguments.
+    """A schedule from a Python function of the epoch, and optionally of the previous rate.
 
         value(0) = schedule(0, base_lr),    value(e) = schedule(e, value(e - 1))
 
-    It is called once for each of `total_steps` epochs, here and now; the last value is held. What
-    Keras counts are epochs: a step of this schedule is one.
+    The function is called once for each of `total_steps` epochs, when the schedule is built. The
+    last value is held. As in Keras, a step of this schedule is an epoch.
 
     Args:
       base_lr: the optimizer's rate before the first epoch; concrete.
       schedule: (epoch) or (epoch, rate) -> rate.
-      verbose: nothing is printed here.
-      total_steps: how many epochs to tabulate.
+      verbose: ignored; nothing is printed.
+      total_steps: number of epochs to tabulate.
 
     Example:
       >>> halve = LearningRateScheduler(0.1, lambda epoch, lr: lr if epoch < 2 else lr * 0.5)
@@ -256,25 +257,26 @@ def ReduceLROnPlateau(
     *,
     metric: str = "value",
 ) -> Stateful:
-    """The rate is cut when a metric has stopped getting better, `patience` times in a row.
+    """Reduces the rate when a metric has not improved `patience` times in a row.
 
         constant(base_lr) * reduce_on_plateau(patience=patience, atol=min_delta, rtol=0, ...)
 
-    The margin is absolute. The last observation of a cooldown counts already, so that n of them
-    are n - 1 quiet ones. A NaN is bad, and so is an infinite metric, which is never the best.
+    The margin is absolute. The last observation of a cooldown already counts, so a cooldown of n
+    skips n - 1 observations. A NaN counts as bad. So does an infinite metric, which is never the
+    best.
 
     Args:
       base_lr: the rate before the first cut; concrete.
-      monitor: what Keras calls the metric; it decides `mode="auto"` and nothing else.
-      factor: in (0, 1).
-      patience: bad observations in a row that cut; 0 is as 1.
-      verbose: nothing is printed here: see `hyperparams(opt_state)`.
-      mode: "min", "max", or "auto" by the name: a loss or an error is better if less, an accuracy
-        and its like if more.
+      monitor: Keras' name of the metric; it is used only for `mode="auto"`.
+      factor: multiplier of the rate at each cut, in (0, 1).
+      patience: number of bad observations in a row that trigger a cut; 0 is read as 1.
+      verbose: ignored; nothing is printed. See `hyperparams(opt_state)`.
+      mode: "min", "max", or "auto", which uses the name: lower is better for a loss or an error,
+        higher is better for an accuracy and similar metrics.
       min_delta: absolute margin.
       cooldown: see above.
-      min_lr: the rate never falls below.
-      metric: the name it listens to: `observe(opt_state, value=...)`.
+      min_lr: lower limit of the rate.
+      metric: name of the metric, as in `observe(opt_state, value=...)`.
 
     Example:
       >>> tx = scale_by_learning_rate(ReduceLROnPlateau(0.1, factor=0.5, patience=1))
@@ -309,7 +311,7 @@ def ReduceLROnPlateau(
 
 
 def to_keras(schedule: Any) -> Any:
-    """A schedule of this library, as a `keras.optimizers.schedules.LearningRateSchedule`.
+    """Converts a schedule to a `keras.optimizers.schedules.LearningRateSchedule`.
 
         keras.optimizers.Adam(to_keras(warmup_cosine(1e-3, ...)))
 
@@ -319,13 +321,13 @@ def to_keras(schedule: Any) -> Any:
       schedule: a schedule, or any function of the step that JAX can trace.
 
     Returns:
-      An instance of a subclass of Keras' own, whose config is `{"schedule": repr(schedule)}`. A
-      schedule without a text, such as `from_function(f)`, trains, but its config, and so saving the
-      model, raises `NoConfigError`, as `get_config` of Keras does where there is none.
+      An instance of a subclass of Keras' class, whose config is `{"schedule": repr(schedule)}`. A
+      schedule without a text, such as `from_function(f)`, can be trained with. But its config, and
+      so saving the model, raises `NoConfigError`, as Keras does for a schedule without a config.
 
     Raises:
       MissingExtraError: Keras is not installed.
-      ValueError: it is not a schedule, or Keras runs on another backend than JAX.
+      ValueError: `schedule` is not a schedule, or Keras runs on another backend than JAX.
 
     Example:
       keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))
@@ -340,7 +342,7 @@ def to_keras(schedule: Any) -> Any:
 
 
 class NoConfigError(ValueError, NotImplementedError):
-    """A schedule whose text cannot be read back, so that Keras could save it but not load it."""
+    """A schedule's text cannot be read back, so Keras could save it but not load it."""
 
 
 @functools.cache
@@ -370,7 +372,7 @@ def _keras_class() -> type:
 
 
 def _called(schedule: Callable[..., Any], epoch: int, rate: float) -> float:
-    """The rate of an epoch: of both, or as Keras tries next, of the epoch alone."""
+    """Return the rate of an epoch: from both arguments, or as in Keras, from the epoch alone."""
     try:
         try:
             new = float(schedule(epoch, rate))
@@ -379,8 +381,8 @@ def _called(schedule: Callable[..., Any], epoch: int, rate: float) -> float:
         known = abs(new) <= float(np.finfo(np.float32).max)
     except Exception as error:
         new, known = repr(error), False
-    remedy = f"It gives {new!r}. Say `total_steps=...`, how many epochs there are."
-    must = f"give a finite rate for epoch {epoch}"
+    remedy = f"It returns {new!r}. Give `total_steps=...`, the number of epochs."
+    must = f"return a finite rate for epoch {epoch}"
     require(known, refuse("LearningRateScheduler", "schedule", must, schedule, remedy))
     return float(new)
 
@@ -389,11 +391,11 @@ _LESS, _MORE = ("loss", "error", "mse", "mae"), ("acc", "auc", "precision", "rec
 
 
 def _mode(call: str, monitor: str) -> str:
-    """What Keras asks of the metric, its name must tell here."""
+    """Return the mode for a name; Keras asks the metric object instead."""
     lowered = str(monitor).lower()
     if any(word in lowered for word in _LESS):
         return "min"
-    remedy = 'Say mode="min" or mode="max".'
+    remedy = 'Give mode="min" or mode="max".'
     known = any(word in lowered for word in _MORE)
-    require(known, refuse(call, "monitor", 'tell what mode="auto" means', monitor, remedy))
+    require(known, refuse(call, "monitor", 'be a name that decides mode="auto"', monitor, remedy))
     return "max"

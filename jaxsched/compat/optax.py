@@ -1,8 +1,9 @@
 """Twins of `optax.schedules` and of `optax.contrib.reduce_on_plateau` (compared with optax 0.2.8).
 
-The names and the arguments are optax's. What is better: every number may be traced and
-is data, powers and ends are exact, restarts cost nothing, hyperparameters are float32 whatever the
-parameters' dtype. What optax answers with a constant (no steps, a decay rate of zero) is one here.
+The names and the arguments are optax's. Improvements: every number may be traced and is data;
+powers and ends are exact; the cost of restarts is constant; hyperparameters are float32 for any
+dtype of the parameters. Where optax returns a constant (no steps, a decay rate of zero), so does
+the twin.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Scales = Mapping[Any, ArrayLike]
 
 
 def constant_schedule(value: ArrayLike) -> Curve:
-    """One value.
+    """A constant schedule.
 
         value(t) = value
 
@@ -66,12 +67,12 @@ def polynomial_schedule(
     transition_steps: ArrayLike,
     transition_begin: ArrayLike = 0,
 ) -> Curve:
-    """A power of the time that is left.
+    """Polynomial decay.
 
         value(t) = end + (init - end) * (1 - (t - begin) / steps)**power
 
-    held at both ends. Without steps it is constant at `init_value`, not at the end value, as in
-    optax. A fractional power has no NaN at the end, which optax's has under `jit`.
+    with the end values held. Without steps, it is constant at `init_value` instead of the end
+    value, as in optax. A fractional power gives no NaN at the end, while optax's does under `jit`.
 
     Example:
       >>> print(polynomial_schedule(1.0, 0.0, 2, 4)(jnp.arange(5)))
@@ -95,12 +96,12 @@ def linear_schedule(
     transition_steps: ArrayLike,
     transition_begin: ArrayLike = 0,
 ) -> Curve:
-    """A straight line.
+    """A linear schedule.
 
         value(t) = init + (end - init) * (t - begin) / steps
 
-    held at both ends. Without steps it is constant at `init_value`, not at the end value, as in
-    optax.
+    with the end values held. Without steps, it is constant at `init_value` instead of the end
+    value, as in optax.
 
     Example:
       >>> print(linear_schedule(1.0, 0.0, 2, transition_begin=1)(jnp.arange(4)))
@@ -115,7 +116,7 @@ def linear_schedule(
 def piecewise_constant_schedule(
     init_value: ArrayLike, boundaries_and_scales: Scales | None = None
 ) -> Curve:
-    """A value that is scaled at each boundary, by factors that multiply up.
+    """A piecewise-constant schedule, scaled at each boundary by cumulative factors.
 
         value(t) = init_value * product of the scales whose boundary <= t
 
@@ -135,7 +136,7 @@ def piecewise_constant_schedule(
 def piecewise_interpolate_schedule(
     interpolate_type: str, init_value: ArrayLike, boundaries_and_scales: Scales | None = None
 ) -> Curve:
-    """Lines or half cosines between values that are scaled from knot to knot.
+    """Linear or cosine interpolation between values that are scaled from knot to knot.
 
         value(0) = init_value,    value(boundary k) = init_value * the first k scales
 
@@ -161,11 +162,11 @@ def exponential_decay(
     staircase: bool = False,
     end_value: ArrayLike | None = None,
 ) -> Curve:
-    """The same factor every `transition_steps` steps.
+    """Exponential decay: multiplies by `decay_rate` every `transition_steps` steps.
 
         value(t) = init_value * decay_rate**((t - begin) / steps)
 
-    never past `end_value`. Without steps, or with a rate of zero, it is constant, as in optax.
+    limited by `end_value`. Without steps, or with a rate of zero, it is constant, as in optax.
 
     Example:
       >>> print(jaxsched.compat.optax.exponential_decay(1.0, 1, 0.5)(jnp.arange(3)))
@@ -194,7 +195,7 @@ def exponential_decay(
 def cosine_decay_schedule(
     init_value: ArrayLike, decay_steps: ArrayLike, alpha: ArrayLike = 0.0, exponent: ArrayLike = 1.0
 ) -> Curve:
-    """Half a cosine.
+    """Cosine decay.
 
         value(t) = init_value * (alpha + (1 - alpha) * half**exponent),
         half = (1 + cos(pi * t / decay_steps)) / 2
@@ -218,13 +219,13 @@ def linear_onecycle_schedule(
     div_factor: ArrayLike = 25.0,
     final_div_factor: ArrayLike = 1e4,
 ) -> Curve:
-    """One cycle in three lines.
+    """The 1cycle schedule with three lines.
 
         step 0: peak / div_factor,    pct_start: peak,    pct_final: peak / div_factor,
         end: peak / (div_factor * final_div_factor)
 
-    The fractions are rounded down to steps. With few steps two knots can be the same step: the
-    later one then replaces the earlier, as it does in optax.
+    The fractions are rounded down to steps. With few steps, two knots can be at the same step. Then
+    the later one replaces the earlier one, as in optax.
 
     Example:
       >>> print(linear_onecycle_schedule(10, 1.0, 0.3, 0.7, 10.0, 100.0)(jnp.array([0, 3, 7, 10])))
@@ -251,7 +252,7 @@ def cosine_onecycle_schedule(
     div_factor: ArrayLike = 25.0,
     final_div_factor: ArrayLike = 1e4,
 ) -> Curve:
-    """One cycle in two half cosines.
+    """The 1cycle schedule with two half cosines.
 
         step 0: peak / div_factor,    pct_start: peak,
         end: peak / (div_factor * final_div_factor)
@@ -278,11 +279,11 @@ def cosine_onecycle_schedule(
 def warmup_constant_schedule(
     init_value: ArrayLike, peak_value: ArrayLike, warmup_steps: ArrayLike
 ) -> Curve:
-    """A line, then constant.
+    """A linear warmup, then a constant.
 
         linear_schedule(init_value, peak_value, warmup_steps)
 
-    Without a warmup it stays at `init_value` for ever, as in optax.
+    Without a warmup, it always stays at `init_value`, as in optax.
 
     Example:
       >>> print(warmup_constant_schedule(0.0, 1.0, 2)(jnp.arange(4)))
@@ -302,14 +303,14 @@ def warmup_cosine_decay_schedule(
     end_value: ArrayLike = 0.0,
     exponent: ArrayLike = 1.0,
 ) -> Curve:
-    """A line, then half a cosine. `decay_steps` counts both.
+    """A linear warmup, then cosine decay. `decay_steps` includes the warmup.
 
         linear(init, peak, warmup_steps) >> cosine(peak, end, decay_steps - warmup_steps)
 
-    With a peak of zero the end is zero too, as in optax.
+    With a peak of zero, the end value is zero too, as in optax.
 
     Raises:
-      ValueError: `decay_steps` is not more than `warmup_steps`.
+      ValueError: `decay_steps` is not greater than `warmup_steps`.
 
     Example:
       >>> print(warmup_cosine_decay_schedule(0.0, 1.0, 1, 3)(jnp.arange(5)))
@@ -339,7 +340,7 @@ def warmup_exponential_decay_schedule(
     staircase: bool = False,
     end_value: ArrayLike | None = None,
 ) -> Curve:
-    """A line, then `exponential_decay`.
+    """A linear warmup, then `exponential_decay`.
 
         linear(init, peak, warmup_steps) >> exponential_decay(peak, ...)
 
@@ -358,11 +359,11 @@ def warmup_exponential_decay_schedule(
 
 
 def sgdr_schedule(cosine_kwargs: Iterable[dict[str, Any]]) -> Curve:
-    """Warmups and cosines, one after the other, each with arguments of its own.
+    """A sequence of warmups and cosine decays, each with its own arguments.
 
         warmup_cosine_decay_schedule(**kwargs) >> warmup_cosine_decay_schedule(**kwargs) >> ...
 
-    Cycles that follow a rule are `warmup_cosine_restarts`, whose cost does not grow with them.
+    For regular cycles, use `warmup_cosine_restarts`, whose cost does not grow with their number.
 
     Example:
       >>> cycle = dict(init_value=0.0, peak_value=1.0, warmup_steps=1, decay_steps=3)
@@ -378,11 +379,11 @@ def sgdr_schedule(cosine_kwargs: Iterable[dict[str, Any]]) -> Curve:
 
 
 def join_schedules(schedules: Sequence[Any], boundaries: Sequence[ArrayLike]) -> Curve:
-    """One schedule after the other, each from its own step 0.
+    """Joins schedules in sequence; each starts from its own step 0.
 
         join(schedules, boundaries)
 
-    The lengths of the two lists must fit, and the boundaries be in order, which optax does not ask.
+    Unlike optax, it checks that the lengths of the lists fit and that the boundaries are in order.
 
     Example:
       >>> print(join_schedules([optax.constant_schedule(1.0), lambda t: 0.5], [2])(jnp.arange(4)))
@@ -395,7 +396,7 @@ def join_schedules(schedules: Sequence[Any], boundaries: Sequence[ArrayLike]) ->
 
 
 def _begun(schedule: Curve, begin: ArrayLike) -> Curve:
-    """Later by `begin` steps; a negative number of them is none."""
+    """Return the schedule delayed by `begin` steps; a negative number means no delay."""
     steps = integer("transition_begin", transition_begin=begin)
     if isinstance(steps, int):
         return schedule.shift(steps) if steps > 0 else schedule

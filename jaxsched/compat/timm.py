@@ -1,12 +1,12 @@
 """Twins of `timm.scheduler` (compared with timm 1.0.31).
 
-The first argument is the base rate that the peer reads from its optimizer. Lengths `..._t` count
-what `step(t)` was called with, epochs by default: here they are optimizer steps, so multiply them
-with the steps of an epoch. timm counts t = 0 for the first one, and so does this.
+The first argument is the base rate, which the peer reads from its optimizer. Lengths `..._t` count
+the values passed to `step(t)`, which are epochs by default. Here they are optimizer steps, so
+multiply them by the steps per epoch. As in timm, t = 0 is the first step.
 
-`warmup_prefix=False` (most defaults): the warmup takes the place of the first steps of the curve,
-and the rate jumps onto it. `True`: the curve starts after the warmup. Noise is drawn from torch's
-generator and is refused; multiply with your own. A group's `lr_scale` is a product too.
+With `warmup_prefix=False` (most defaults), the warmup replaces the first steps of the curve, and
+the rate then jumps onto it. With `True`, the curve starts after the warmup. Noise comes from
+torch's generator, so it is refused; multiply by your own. For a group's `lr_scale`, multiply too.
 """
 
 from __future__ import annotations
@@ -64,29 +64,29 @@ def CosineLRScheduler(
     noise_seed: int = 42,
     k_decay: ArrayLike = 1.0,
 ) -> Schedule:
-    """Half cosines, each cycle longer and lower, over a floor that stays.
+    """Cosine decay with restarts; each cycle can be longer and lower, over a constant floor.
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 + cos(pi * (t_curr / t_i)**k_decay)) / 2
 
     in cycle i < cycle_limit, which is t_i = t_initial * cycle_mul**i long, and then `lr_min`. Every
-    restart is exact, where timm misses some by a rounded logarithm.
+    restart is exact, while timm misses some by a rounded logarithm.
 
     Args:
       base_lr: the first peak.
       t_initial: length of the first cycle, at least 1.
       lr_min: the floor.
-      cycle_mul: each cycle is this many times as long as the one before.
-      cycle_decay: each peak is this many times as high as the one before.
+      cycle_mul: factor from the length of one cycle to the next.
+      cycle_decay: factor from one peak to the next.
       cycle_limit: number of cycles.
       warmup_t: length of the warmup.
-      warmup_lr_init: where the warmup starts.
-      warmup_prefix: does the curve start after the warmup?
-      t_in_epochs: no part of the curve.
-      noise_range_t: must be None, see above.
-      noise_pct: see above.
-      noise_std: see above.
-      noise_seed: see above.
-      k_decay: above 1 keeps the early rates for longer.
+      warmup_lr_init: initial rate of the warmup.
+      warmup_prefix: whether the curve starts after the warmup.
+      t_in_epochs: ignored, because it does not change the curve.
+      noise_range_t: must be None, see the module.
+      noise_pct: see the module.
+      noise_std: see the module.
+      noise_seed: see the module.
+      k_decay: exponent of the k-decay; above 1 keeps the early rates for longer.
 
     Example:
       >>> print(CosineLRScheduler(0.1, t_initial=4, warmup_t=1)(jnp.arange(5)))
@@ -127,16 +127,16 @@ def PolyLRScheduler(
     noise_seed: int = 42,
     k_decay: ArrayLike = 1.0,
 ) -> Schedule:
-    """Polynomials, each cycle longer and lower, over a floor that stays.
+    """Polynomial decay with restarts; each cycle can be longer and lower, over a constant floor.
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - (t_curr / t_i)**k_decay)**power
 
-    Args are those of `CosineLRScheduler`, and
+    The arguments are those of `CosineLRScheduler`, and these:
 
     Args:
       base_lr: the first peak.
       t_initial: length of the first cycle, at least 1.
-      power: the power, > 0. Its default is 1/2; `create_scheduler_v2` passes its `decay_rate`, 0.1.
+      power: exponent, > 0. The default is 1/2; `create_scheduler_v2` passes its `decay_rate`, 0.1.
 
     Example:
       >>> print(PolyLRScheduler(0.1, t_initial=4, power=1.0)(jnp.arange(5)))
@@ -177,20 +177,20 @@ def TanhLRScheduler(
     noise_std: float = 1.0,
     noise_seed: int = 42,
 ) -> Schedule:
-    """Hyperbolic tangents, each cycle longer and lower, over a floor that stays.
+    """Hyperbolic-tangent decay with restarts, over a constant floor.
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - tanh(lb * (1 - p) + ub * p)) / 2
 
-    with p = t_curr / t_i. Without `warmup_prefix` the warmup aims at the value of the curve at
-    `warmup_t`, so that nothing jumps (the cosine's and the polynomial's aim at `base_lr`).
+    with p = t_curr / t_i. Without `warmup_prefix`, the warmup ends at the value of the curve at
+    `warmup_t`, so that nothing jumps. (For the cosine and the polynomial it ends at `base_lr`.)
 
-    Args are those of `CosineLRScheduler`, and
+    The arguments are those of `CosineLRScheduler`, and these:
 
     Args:
       base_lr: the first peak.
       t_initial: length of the first cycle, at least 1.
-      lb: where on the tangent a cycle begins.
-      ub: where it ends.
+      lb: argument of the tangent at the start of a cycle.
+      ub: argument of the tangent at its end.
 
     Example:
       >>> print(TanhLRScheduler(0.1, t_initial=4)(jnp.arange(5)))
@@ -227,16 +227,16 @@ def StepLRScheduler(
     noise_std: float = 1.0,
     noise_seed: int = 42,
 ) -> Schedule:
-    """A cut every `decay_t` steps, which need not be whole.
+    """Step decay every `decay_t` steps, which may be a real number.
 
         base_lr * decay_rate**floor(t / decay_t)
 
-    Args are those of `CosineLRScheduler`, and
+    The arguments are those of `CosineLRScheduler`, and these:
 
     Args:
       base_lr: the base rate.
       decay_t: steps between two cuts, real, > 0; concrete.
-      decay_rate: the factor, > 0.
+      decay_rate: factor per cut, > 0.
 
     Example:
       >>> print(StepLRScheduler(0.1, decay_t=1.5, decay_rate=0.5)(jnp.arange(5)))
@@ -249,7 +249,7 @@ def StepLRScheduler(
     _checked(call, noise_range_t, t_in_epochs)
     period = concrete(call, decay_t=decay_t)
     require(period > 0, refuse(call, "decay_t", "be positive", decay_t))
-    # floor(t / (n / d)) = floor(t * d / n): whole numbers, exact at every step.
+    # floor(t / (n / d)) = floor(t * d / n): integers, exact at every step.
     exact = Fraction(str(period)).limit_denominator(100)
     rate = positive(call, decay_rate=decay_rate)
     if abs(float(exact) - period) <= 1e-9 * period:
@@ -278,14 +278,14 @@ def MultiStepLRScheduler(
 
         base_lr * decay_rate**(number of milestones <= t + 1)
 
-    One step before: that is timm's convention, and torch's `MultiStepLR` cuts at the milestone.
+    timm cuts one step before the milestone, while torch's `MultiStepLR` cuts at the milestone.
 
-    Args are those of `CosineLRScheduler`, and
+    The arguments are those of `CosineLRScheduler`, and these:
 
     Args:
       base_lr: the base rate.
       decay_t: the milestones, in order.
-      decay_rate: the factor.
+      decay_rate: factor per cut.
 
     Example:
       >>> print(MultiStepLRScheduler(0.1, decay_t=[2, 3], decay_rate=0.5)(jnp.arange(4)))
@@ -322,11 +322,11 @@ def WSDLRScheduler(
     noise_std: float = 1.0,
     noise_seed: int = 42,
 ) -> Schedule:
-    """A warmup, a stable phase that may itself fall, a decay.
+    """Warmup-stable-decay (WSD), where the stable phase may itself fall.
 
         lr_min + (max(base_lr * stable(s), lr_min) - lr_min) * decay(f)
 
-    s the steps since the warmup, f the part of the last `decay_t` steps that is done.
+    where s is the steps since the warmup, and f is the part of the last `decay_t` steps done.
 
         stable_fn  stable(s)                          decay_fn  decay(f)
         constant   1                                  linear    1 - f
@@ -337,18 +337,18 @@ def WSDLRScheduler(
 
     Args:
       base_lr: the rate of the stable phase.
-      t_initial: length of the stable phase and the decay together; the warmup comes before.
+      t_initial: length of the stable phase and the decay together, without the warmup.
       decay_t: length of the decay.
-      lr_min: the floor of both.
+      lr_min: the floor of both phases.
       stable_fn: see above.
-      stable_timescale: None is `warmup_t`; for "power" an int.
-      stable_power: the power above.
+      stable_timescale: see above; None: `warmup_t`. For "power" it must be an int.
+      stable_power: see above.
       decay_fn: see above; or a function of f that JAX can trace.
-      decay_power: the power above.
+      decay_power: see above.
       decay_ratio: r above, in (0, 1).
       warmup_t: length of the warmup.
-      warmup_lr_init: where the warmup starts.
-      t_in_epochs: no part of the curve.
+      warmup_lr_init: initial rate of the warmup.
+      t_in_epochs: ignored, because it does not change the curve.
       noise_range_t: must be None.
       noise_pct: see the module.
       noise_std: see the module.
@@ -375,7 +375,7 @@ def WSDLRScheduler(
         span = _at_least_zero(finite(call, base_lr=base_lr) - low)
         return up >> constant(span + low, until_decay) >> span * fall + low
     timescale = warmup if stable_timescale is None else stable_timescale
-    remedy = "It is `warmup_t` unless given."
+    remedy = "Its default is `warmup_t`."
     timescale = positive(call, stable_timescale=timescale, remedy=remedy)
     stable = _stable(call, base_lr, stable_fn, timescale, stable_power)
     height = (maximum(stable, lr_min) - lr_min) * (constant(1.0, until_decay) >> fall)
@@ -406,25 +406,25 @@ def PlateauLRScheduler(
         (linear(warmup_lr_init, base_lr, warmup_t) >> constant(base_lr))
         * reduce_on_plateau(patience=patience_t + 1, start_after=warmup_t + 1, ...)
 
-    timm steps with a metric after epoch e as `step(e + 1, metric)`; here that is the update at step
-    e + 1, which sees what was observed after step e. Metrics are not looked at during the warmup.
+    timm passes the metric of epoch e as `step(e + 1, metric)`. Here that is the update at step
+    e + 1, which reads the observation after step e. Metrics during the warmup are ignored.
 
     Args:
       base_lr: the rate before the first cut; concrete.
-      decay_rate: the factor of a cut, in (0, 1); concrete.
-      patience_t: bad observations that are forgiven.
+      decay_rate: factor per cut, in (0, 1); concrete.
+      patience_t: number of bad observations in a row without a cut.
       threshold: relative margin.
-      cooldown_t: observations after a cut in which no bad one counts.
+      cooldown_t: observations after a cut during which bad ones do not count.
       warmup_t: length of the warmup, in steps.
-      warmup_lr_init: where the warmup starts.
-      lr_min: the rate never falls below; concrete.
+      warmup_lr_init: initial rate of the warmup.
+      lr_min: lower limit of the rate; concrete.
       mode: "max" or "min".
       noise_range_t: must be None.
       noise_type: see the module.
       noise_pct: see the module.
       noise_std: see the module.
       noise_seed: see the module.
-      metric: the name it listens to.
+      metric: name of the metric.
 
     Example:
       >>> print(PlateauLRScheduler(0.1, patience_t=1, warmup_t=5))
@@ -479,45 +479,45 @@ def create_scheduler_v2(
     step_on_epochs: bool = True,
     updates_per_epoch: int = 0,
 ) -> tuple[Schedule | Stateful, int]:
-    """The schedule that timm's command line means, and the number of epochs to train.
+    """Returns the schedule of timm's command-line options, and the number of epochs to train.
 
-    Give `step_on_epochs=False` and `updates_per_epoch`: lengths are then multiplied into optimizer
-    steps. Otherwise a step of the schedule is an epoch, as in timm, and so it must be called.
+    With `step_on_epochs=False` and `updates_per_epoch`, lengths are converted to optimizer steps.
+    Otherwise a step of the schedule is an epoch, as in timm, and it must be called that way.
 
     Args:
       base_lr: the base rate.
-      sched: "cosine", "tanh", "step", "constant", "multistep", "plateau", "poly", "wsd", "rsqrt"
-        or "none", which is the base rate.
+      sched: "cosine", "tanh", "step", "constant", "multistep", "plateau", "poly", "wsd", "rsqrt",
+        or "none" for a constant base rate.
       num_epochs: epochs of the first cycle.
-      decay_epochs: between two steps, by default 90; of the decay of "wsd" and "rsqrt", or a
-        fraction, by default 1/5.
-      decay_milestones: of "multistep".
-      cooldown_epochs: at the end, at `min_lr`.
-      patience_epochs: of "plateau".
-      decay_rate: the factor of a cut; of "poly" the power.
+      decay_epochs: epochs between two cuts of "step", by default 90. For "wsd" and "rsqrt", epochs
+        of the decay, or a fraction, by default 1/5.
+      decay_milestones: milestones of "multistep".
+      cooldown_epochs: epochs at the end, at `min_lr`.
+      patience_epochs: patience of "plateau".
+      decay_rate: factor per cut; for "poly", the power.
       min_lr: the floor.
-      warmup_lr: where the warmup starts.
+      warmup_lr: initial rate of the warmup.
       warmup_epochs: length of the warmup.
-      warmup_prefix: does the curve start after it?
+      warmup_prefix: whether the curve starts after the warmup.
       noise: must be None.
       noise_pct: see the module.
       noise_std: see the module.
       noise_seed: see the module.
-      cycle_mul: each cycle is this many times as long.
-      cycle_decay: each cycle is this many times as high.
+      cycle_mul: factor from the length of one cycle to the next.
+      cycle_decay: factor from the height of one cycle to the next.
       cycle_limit: number of cycles.
-      k_decay: of "cosine" and "poly".
-      decay_fn: of "wsd" and "rsqrt".
-      stable_timescale: of "rsqrt".
+      k_decay: k-decay of "cosine" and "poly".
+      decay_fn: decay function of "wsd" and "rsqrt".
+      stable_timescale: timescale of "rsqrt".
       plateau_mode: "max" or "min".
-      step_on_epochs: is a step of the schedule an epoch?
-      updates_per_epoch: optimizer steps in an epoch.
+      step_on_epochs: whether a step of the schedule is an epoch.
+      updates_per_epoch: optimizer steps per epoch.
 
     Returns:
-      The schedule, stateful for "plateau", and the epochs, with all cycles and the cooldown.
+      The schedule, stateful for "plateau", and the epochs, including all cycles and the cooldown.
 
     Raises:
-      ValueError: there is no such `sched`, or its lengths do not fit.
+      ValueError: there is no such `sched`, or its lengths do not fit together.
 
     Example:
       >>> schedule, epochs = create_scheduler_v2(0.1, num_epochs=10, cooldown_epochs=2)
@@ -594,7 +594,7 @@ def _cycles(
     ends: tuple[ArrayLike, ArrayLike],
     cycles: tuple[ArrayLike, ArrayLike, ArrayLike],
 ) -> Schedule:
-    """A curve cycled over its floor: the peaks decay, the floor does not."""
+    """Return a curve cycled over its floor: the peaks decay, but the floor does not."""
     (base_lr, lr_min), (mult, decay, limit) = ends, cycles
     low = finite(call, lr_min=lr_min)
     decay, limit = positive(call, cycle_decay=decay), length(call, cycle_limit=limit)
@@ -616,7 +616,7 @@ def _warmed(
     warmup_lr_init: ArrayLike,
     warmup_prefix: bool,
 ) -> Schedule:
-    """A warmup before the curve, or in the place of its first steps."""
+    """Return the curve with a warmup before it, or in place of its first steps."""
     steps = length(call, warmup_t=warmup_t)
     if is_zero(steps):
         return shape
@@ -627,13 +627,13 @@ def _warmed(
 def _decay(
     call: str, decay_fn: Any, steps: Whole, decay_power: ArrayLike, decay_ratio: ArrayLike
 ) -> Schedule:
-    """From 1 to 0."""
+    """Return the decay from 1 to 0."""
     if callable(decay_fn):
 
         def part(t: jax.Array) -> Any:
             return decay_fn(jnp.minimum(real(t) / real(steps), 1))
 
-        return traced(call, part, "Give one of the names.", decay_fn=decay_fn)
+        return traced(call, part, "Or pass one of the names.", decay_fn=decay_fn)
     one_of(call, ("linear", "1-sqrt", "cosine", "power", "exp"), decay_fn=decay_fn)
     if decay_fn == "power":
         return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, decay_power=decay_power))
@@ -674,5 +674,5 @@ def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:
 
 
 def _no_noise(call: str, argument: str, value: Any) -> str:
-    remedy = "The peer's noise is torch's; multiply with your own: `* from_function(noise)`."
+    remedy = "timm's noise comes from torch. Multiply by your own: `* from_function(noise)`."
     return refuse(call, argument, "be None", value, remedy)

@@ -1,8 +1,8 @@
 """Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
 
-The first argument is the base rate that the peer reads from its optimizer's group. A twin is a
-function of the step, t = 0 for the first update, where torch has a recursion: it can start
-anywhere. For several parameter groups, make several.
+The first argument is the base rate, which the peer reads from its optimizer's group. A twin is a
+function of the step, where t = 0 is the first update. torch computes a recursion instead, so only a
+twin can start at any step. For several parameter groups, build several twins.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ from jaxsched.compat._common import (
 def LambdaLR(
     base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
 ) -> Schedule:
-    """A function of the step times the base rate.
+    """A schedule from a function of the step, multiplied by the base rate.
 
         value(t) = base_lr * lr_lambda(t)
 
     Args:
       base_lr: the base rate.
-      lr_lambda: the factor; a function that JAX can trace, or with `total_steps` any function.
-      total_steps: call it once for each step up to here, and hold the last; None traces it.
+      lr_lambda: the factor: a function that JAX can trace, or with `total_steps` any function.
+      total_steps: last step of a table of its values, held after that. None: the function is
+        traced.
 
     Example:
       >>> print(LambdaLR(0.1, lambda t: 0.5**t)(jnp.arange(3)))
@@ -80,15 +81,15 @@ def LambdaLR(
 def MultiplicativeLR(
     base_lr: ArrayLike, lr_lambda: Callable[[Any], Any], *, total_steps: int | None = None
 ) -> Schedule:
-    """A product of a factor for each step.
+    """A schedule that is multiplied by another factor at each step.
 
         value(t) = base_lr * lr_lambda(1) * lr_lambda(2) * ... * lr_lambda(t)
 
     Args:
       base_lr: the base rate.
-      lr_lambda: the factor; a function that JAX can trace, or with `total_steps` any function.
-      total_steps: call it once for each step up to here, and hold the last. None traces it: then
-        step t costs t multiplications.
+      lr_lambda: the factor: a function that JAX can trace, or with `total_steps` any function.
+      total_steps: last step of a table of its values, held after that. None: the function is
+        traced, and step t costs t multiplications.
 
     Example:
       >>> print(MultiplicativeLR(0.8, lambda t: 0.5, total_steps=10)(jnp.arange(4)))
@@ -108,7 +109,7 @@ def MultiplicativeLR(
 
 @rated
 def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> Schedule:
-    """A cut every `step_size` steps.
+    """Step decay: multiplies by `gamma` every `step_size` steps.
 
         value(t) = base_lr * gamma**floor(t / step_size)
 
@@ -130,11 +131,11 @@ def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> 
 def MultiStepLR(
     base_lr: ArrayLike, milestones: Sequence[ArrayLike], gamma: ArrayLike = 0.1
 ) -> Schedule:
-    """A cut at each milestone.
+    """Multiplies by `gamma` at each milestone.
 
         value(t) = base_lr * gamma**(number of milestones <= t)
 
-    A milestone that is there twice cuts twice; milestone 0 cuts from the start.
+    A milestone that occurs twice cuts twice; milestone 0 cuts from the start.
 
     Example:
       >>> print(MultiStepLR(0.1, [2, 3], gamma=0.5)(jnp.arange(5)))
@@ -155,12 +156,12 @@ def MultiStepLR(
 def ConstantLR(
     base_lr: ArrayLike, factor: ArrayLike = 1 / 3, total_iters: ArrayLike = 5
 ) -> Schedule:
-    """A factor for the first steps.
+    """Multiplies the base rate by a factor for the first steps.
 
         value(t) = base_lr * factor    for t < total_iters, then base_lr
 
-    With `total_iters=0` the factor stays for ever, as it does in torch when it is stepped. Where
-    torch divides by zero (`factor=0`), this goes on to the base rate.
+    With `total_iters=0`, the factor stays forever, as in torch when it is stepped. For `factor=0`,
+    torch divides by zero; the twin continues with the base rate.
 
     Example:
       >>> print(ConstantLR(0.1, factor=0.5, total_iters=2)(jnp.arange(4)))
@@ -181,17 +182,18 @@ def LinearLR(
     end_factor: ArrayLike = 1.0,
     total_iters: ArrayLike = 5,
 ) -> Schedule:
-    """A factor that moves in a straight line.
+    """A linear schedule between two factors of the base rate.
 
         value(t) = base_lr * (start_factor + (end_factor - start_factor) * t / total_iters)
 
-    up to `total_iters`, then held. With `total_iters=0` it stays at `start_factor`, as in torch.
+    up to `total_iters`, then held. With `total_iters=0`, it stays at `start_factor`, as in torch.
 
     Args:
       base_lr: the base rate.
-      start_factor: in (0, 1], as in torch: a warmup from 0 is `linear(0.0, base_lr, total_iters)`.
-      end_factor: in [0, 1].
-      total_iters: the steps from one factor to the other.
+      start_factor: initial factor, in (0, 1], as in torch. For a warmup from 0, use `linear(0.0,
+        base_lr, total_iters)`.
+      end_factor: final factor, in [0, 1].
+      total_iters: number of steps from one factor to the other.
 
     Example:
       >>> print(LinearLR(0.1, start_factor=0.5, total_iters=2)(jnp.arange(4)))
@@ -200,7 +202,7 @@ def LinearLR(
     References:
       `torch.optim.lr_scheduler.LinearLR`.
     """
-    remedy = "A warmup from 0 is `linear(0.0, base_lr, total_iters)`."
+    remedy = "For a warmup from 0, use `linear(0.0, base_lr, total_iters)`."
     part = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1), remedy)
     above_zero = within("LinearLR", part, start_factor=start_factor)
     start = scaled(base_lr, above_zero)
@@ -211,7 +213,7 @@ def LinearLR(
 
 @rated
 def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
-    """The same factor at every step.
+    """Exponential decay: multiplies by `gamma` at every step.
 
         value(t) = base_lr * gamma**t
 
@@ -230,11 +232,11 @@ def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
 def PolynomialLR(
     base_lr: ArrayLike, total_iters: ArrayLike = 5, power: ArrayLike = 1.0
 ) -> Schedule:
-    """A power of the time that is left, down to zero.
+    """Polynomial decay to zero.
 
         value(t) = base_lr * (1 - t / total_iters)**power    up to total_iters, then 0
 
-    With `total_iters=0` nothing decays, as in torch when it is stepped.
+    With `total_iters=0`, nothing decays, as in torch when it is stepped.
 
     Example:
       >>> print(PolynomialLR(0.1, total_iters=2)(jnp.arange(4)))
@@ -250,12 +252,12 @@ def PolynomialLR(
 
 @rated
 def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike = 0.0) -> Schedule:
-    """A cosine that swings for ever.
+    """Cosine annealing: an unbounded cosine wave, as in torch.
 
         value(t) = eta_min + (base_lr - eta_min) * (1 + cos(pi * t / T_max)) / 2
 
-    It does not stop at `T_max`: it rises to the base rate again by 2 * T_max. To hold the end, use
-    `cosine(base_lr, eta_min, T_max)`.
+    It does not stop at `T_max`: by step 2 * T_max it has risen to the base rate again. To hold the
+    end value, use `cosine(base_lr, eta_min, T_max)`.
 
     Example:
       >>> print(CosineAnnealingLR(0.1, T_max=2)(jnp.arange(5)))
@@ -272,18 +274,18 @@ def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike =
 def CosineAnnealingWarmRestarts(
     base_lr: ArrayLike, T_0: ArrayLike, T_mult: ArrayLike = 1, eta_min: ArrayLike = 0.0
 ) -> Schedule:
-    """Warm restarts (SGDR).
+    """Cosine decay with warm restarts (SGDR).
 
         value(t) = eta_min + (base_lr - eta_min) * (1 + cos(pi * T_cur / T_i)) / 2
 
     with T_i = T_0 * T_mult**i and T_cur the steps since the i-th restart. Every restart is exact,
-    where `step(epoch)` of torch misses some by a rounded logarithm.
+    while `step(epoch)` of torch misses some by a rounded logarithm.
 
     Args:
       base_lr: value after each restart.
       T_0: length of the first cycle, at least 1.
-      T_mult: an int of at least 1.
-      eta_min: the value that each cycle tends to.
+      T_mult: factor from the length of one cycle to the next, an int of at least 1.
+      eta_min: the value at the end of each cycle, which is never reached exactly.
 
     Example:
       >>> print(CosineAnnealingWarmRestarts(0.1, T_0=1, T_mult=2)(jnp.arange(4)))
@@ -312,7 +314,7 @@ def CyclicLR(
     base_momentum: ArrayLike = 0.8,
     max_momentum: ArrayLike = 0.9,
 ) -> Schedule:
-    """Triangles between two rates (CLR).
+    """Cyclical learning rates (CLR): triangles between two rates.
 
         value(t) = base_lr + (max_lr - base_lr) * triangle(t) * scale
 
@@ -324,14 +326,14 @@ def CyclicLR(
     Args:
       base_lr: value at the foot. torch overwrites the optimizer's own rate with it.
       max_lr: value at the top of the first triangle.
-      step_size_up: length of the way up, in steps.
-      step_size_down: length of the way down; None is `step_size_up`.
-      mode: which scale.
-      gamma: of "exp_range": per step, not per cycle.
-      scale_fn: instead of `mode`: the scale, of the number of the cycle, which is 1 at first, or of
-        the step. JAX must be able to trace it.
-      scale_mode: "cycle" or "iterations": what `scale_fn` is a function of.
-      cycle_momentum: no part of the rate: the momentum is `CyclicMomentum` of the same arguments.
+      step_size_up: length of the rise, in steps.
+      step_size_down: length of the fall; None: `step_size_up`.
+      mode: the scale, see above.
+      gamma: factor of "exp_range", per step, not per cycle.
+      scale_fn: the scale, instead of `mode`: a function of the cycle, counted from 1, or of the
+        step. JAX must be able to trace it.
+      scale_mode: "cycle" or "iterations", the argument of `scale_fn`.
+      cycle_momentum: ignored; for the momentum, use `CyclicMomentum` with the same arguments.
       base_momentum: see `CyclicMomentum`.
       max_momentum: see `CyclicMomentum`.
 
@@ -357,7 +359,7 @@ def CyclicMomentum(
     scale_fn: Callable[[Any], Any] | None = None,
     scale_mode: str = "cycle",
 ) -> Schedule:
-    """The momentum, or Adam's b1, that `CyclicLR` moves against the rate.
+    """The momentum (or Adam's b1) that goes with `CyclicLR`: it falls while the rate rises.
 
         value(t) = max_momentum - (max_momentum - base_momentum) * triangle(t) * scale
 
@@ -386,29 +388,29 @@ def OneCycleLR(
     final_div_factor: ArrayLike = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
-    """One cycle: up, then all the way down.
+    """The 1cycle schedule: up to the peak, then down to the end.
 
         step 0                        max_lr / div_factor
         step pct_start * N - 1        max_lr                  (a real number: between two steps)
         step 2 * pct_start * N - 2    max_lr / div_factor     (three_phase)
         step N - 1                    max_lr / div_factor / final_div_factor, and held
 
-    The end is at the last step, N - 1, not at N as in `one_cycle`. torch goes on at step N by
-    extrapolating, up again or below zero, and fails at N + 1; this holds the end.
+    The end is at the last step, N - 1, not at N as in `one_cycle`. At step N torch extrapolates,
+    upwards or below zero, and at N + 1 it fails. The twin holds the end value.
 
     Args:
       max_lr: the peak. torch overwrites the optimizer's own rate.
-      total_steps: N; or else
-      epochs: with
-      steps_per_epoch: N = epochs * steps_per_epoch.
-      pct_start: part of the steps on the way up, in [0, 1].
+      total_steps: N. Or give `epochs` and `steps_per_epoch`.
+      epochs: number of epochs, with N = epochs * steps_per_epoch.
+      steps_per_epoch: optimizer steps per epoch.
+      pct_start: fraction of the steps for the rise, in [0, 1].
       anneal_strategy: "cos" or "linear".
-      cycle_momentum: no part of the rate: the momentum is `OneCycleMomentum`.
+      cycle_momentum: ignored; for the momentum, use `OneCycleMomentum`.
       base_momentum: see `OneCycleMomentum`.
       max_momentum: see `OneCycleMomentum`.
-      div_factor: the peak over the first value.
-      final_div_factor: the first value over the last.
-      three_phase: down to the first value as fast as up, before the end.
+      div_factor: ratio of the peak to the first value.
+      final_div_factor: ratio of the first value to the last.
+      three_phase: whether to fall to the first value as fast as it rose, before the final decay.
 
     Example:
       >>> print(OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")(jnp.array([0, 2, 9, 10])))
@@ -437,7 +439,7 @@ def OneCycleMomentum(
     max_momentum: ArrayLike = 0.95,
     three_phase: bool = False,
 ) -> Schedule:
-    """The momentum, or Adam's b1, that `OneCycleLR` moves against the rate.
+    """The momentum (or Adam's b1) that goes with `OneCycleLR`: it falls while the rate rises.
 
         max_momentum at step 0, base_momentum at the peak of the rate, max_momentum at the end
 
@@ -456,15 +458,15 @@ def OneCycleMomentum(
 
 
 def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> Schedule:
-    """One schedule after the other, each from its own step 0.
+    """Joins schedules in sequence; each starts from its own step 0.
 
         join(schedulers, milestones)
 
-    A warmup that is cut off by its milestone jumps to the next schedule's first value.
+    If a milestone cuts a warmup off, the rate jumps to the first value of the next schedule.
 
     Args:
-      schedulers: schedules, each made with the base rate.
-      milestones: the steps at which the next one takes over, one fewer than schedules.
+      schedulers: schedules, each built with the base rate.
+      milestones: the steps at which the next schedule begins, one fewer than schedules.
 
     Example:
       >>> warmup, decay = LinearLR(0.1, start_factor=0.5, total_iters=2), ExponentialLR(0.1, 0.5)
@@ -484,18 +486,18 @@ def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> 
 
 @rated
 def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
-    """The product of several schedules that share a base rate.
+    """Multiplies several schedules that share a base rate.
 
         value(t) = base_lr * product of schedulers[i](t) / base_lr
 
-    It is what torch computes of schedulers that multiply. Of others torch's recursion makes
-    something else: after the trough of a `CosineAnnealingLR` it forgets what the others had done,
-    with an `eta_min` above 0 it is no product at all, and `LambdaLR` or warm restarts overwrite
-    whatever stands before them. This stays the product.
+    torch computes the same for schedulers that multiply. For others, torch's recursion computes
+    something else. After the trough of a `CosineAnnealingLR` it forgets the other factors; with an
+    `eta_min` above 0 it is not a product at all; and `LambdaLR` or warm restarts overwrite all
+    schedulers before them. The twin is always the product.
 
     Args:
       base_lr: the base rate of all of them, not zero.
-      schedulers: schedules, each made with that base rate.
+      schedulers: schedules, each built with that base rate.
 
     Example:
       >>> both = ChainedScheduler(0.1, [ExponentialLR(0.1, 0.5), ConstantLR(0.1, 0.5, 1)])
@@ -526,25 +528,25 @@ def ReduceLROnPlateau(
     *,
     metric: str = "value",
 ) -> Stateful:
-    """The rate is cut when a metric has stopped getting better, for longer than `patience`.
+    """Reduces the rate when a metric has not improved for more than `patience` observations.
 
         constant(base_lr) * reduce_on_plateau(patience=patience + 1, nonfinite="bad", ...)
 
-    The cut comes with bad observation number patience + 1. A relative threshold is taken from
-    `|best|`: torch's is on the wrong side of a negative metric, and counts worse as better. An
+    The cut comes with bad observation number patience + 1. A relative threshold uses `|best|`,
+    while torch's has the wrong sign for negative metrics, so that a worse one counts as better. An
     infinite metric is bad, and never the best.
 
     Args:
       base_lr: the rate before the first cut; concrete.
       mode: "min" or "max".
-      factor: in (0, 1); concrete.
-      patience: bad observations that are forgiven.
+      factor: multiplier of the rate at each cut, in (0, 1); concrete.
+      patience: number of bad observations in a row without a cut.
       threshold: margin.
-      threshold_mode: "rel" of the best, or "abs".
-      cooldown: observations after a cut in which no bad one counts.
-      min_lr: the rate never falls below; concrete.
-      eps: a cut by this or less is not made; concrete.
-      metric: the name it listens to.
+      threshold_mode: "rel", relative to the best, or "abs".
+      cooldown: observations after a cut during which bad ones do not count.
+      min_lr: lower limit of the rate; concrete.
+      eps: smallest change. A cut by this amount or less is not made; concrete.
+      metric: name of the metric.
 
     Example:
       >>> tx = scale_by_learning_rate(ReduceLROnPlateau(0.1, factor=0.5, patience=1))
@@ -578,12 +580,12 @@ def ReduceLROnPlateau(
 
 
 def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
-    """A schedule of this library, as a scheduler that steps a torch optimizer.
+    """Converts a schedule to a scheduler that steps a torch optimizer.
 
         group["lr"] = schedule(t)    after t calls of its step()
 
-    The schedule is the rate itself: like `OneCycleLR` it overwrites what the optimizer was made
-    with. Its `state_dict` is that of a `LambdaLR`, and holds no configuration.
+    The schedule is the rate itself. Like `OneCycleLR`, it overwrites the rate of the optimizer. Its
+    `state_dict` is that of a `LambdaLR`, and contains no configuration.
 
     Args:
       optimizer: a `torch.optim.Optimizer`.
@@ -594,7 +596,7 @@ def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
 
     Raises:
       MissingExtraError: torch is not installed.
-      ValueError: something is not a schedule, or the list does not fit the groups.
+      ValueError: an entry is not a schedule, or the list does not fit the groups.
 
     Example:
       to_lambda_lr(torch.optim.SGD(model.parameters(), lr=0.1), warmup_cosine(0.1, ...)).step()
@@ -612,7 +614,7 @@ def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
     )
     schedules = [as_stateless("to_lambda_lr", one) for one in given]
     for group in groups:
-        group["initial_lr"] = 1.0  # the factor of a base rate of one is the rate
+        group["initial_lr"] = 1.0  # with a base rate of one, the factor is the rate
     lambdas = [functools.partial(_value, one) for one in schedules]
     return scheduler.LambdaLR(optimizer, lambdas)
 
@@ -673,13 +675,13 @@ def _phases(
     one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
     share = concrete(call, pct_start=pct_start)
     fits = 0 <= share <= 1 and not isinstance(pct_start, int)
-    must, remedy = "be a float in [0, 1]", "It is a part of the steps, as in torch, not a number."
+    must, remedy = "be a float in [0, 1]", "As in torch, it is a fraction, not a number of steps."
     require(fits, refuse(call, "pct_start", must, pct_start, remedy))
     through = piecewise_cosine if anneal_strategy == "cos" else piecewise_linear
     top, end = share * steps - 1, steps - 1
     turns = [top, 2 * top] if len(values) == 4 else [top]
     if top < 0:
-        # Everything but the last phase lies before step 0.
+        # All phases except the last lie before step 0.
         return through(values[-2:], [turns[-1] + 2, end + 2]).shift(-2)
     if turns[-1] >= end:
         # The end comes before the second phase is over.

@@ -1,7 +1,7 @@
 """Twins of the schedulers of `transformers` (compared with transformers 5.23).
 
-The first argument is the base rate that the peer reads from its optimizer. A warmup starts at zero
-here, as it does there: the first update moves nothing.
+The first argument is the base rate, which the peer reads from its optimizer. As in the peer, a
+warmup starts at zero, so the first update changes nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from jaxsched.compat._common import (
 
 @rated
 def get_constant_schedule(base_lr: ArrayLike) -> Schedule:
-    """The base rate.
+    """A constant schedule at the base rate.
 
         value(t) = base_lr
 
@@ -78,7 +78,7 @@ def get_constant_schedule_with_warmup(base_lr: ArrayLike, num_warmup_steps: Arra
 def get_linear_schedule_with_warmup(
     base_lr: ArrayLike, num_warmup_steps: ArrayLike, num_training_steps: ArrayLike
 ) -> Schedule:
-    """A warmup from zero, then a line to zero at `num_training_steps`.
+    """A warmup from zero, then linear decay to zero at `num_training_steps`.
 
         linear(0, base_lr, num_warmup_steps) >> linear(base_lr, 0, the rest)
 
@@ -100,12 +100,12 @@ def get_cosine_schedule_with_warmup(
     num_training_steps: ArrayLike,
     num_cycles: ArrayLike = 0.5,
 ) -> Schedule:
-    """A warmup from zero, then waves of a cosine.
+    """A warmup from zero, then an unbounded cosine wave.
 
         value(t) = base_lr * (1 + cos(2 * pi * num_cycles * p)) / 2,    p the part of the rest done
 
-    It does not stop at `num_training_steps`: it rises again. For a schedule that holds its end, use
-    `warmup_cosine`.
+    It does not stop at `num_training_steps`; after that it rises again. For a schedule that holds
+    its end value, use `warmup_cosine`.
 
     Example:
       >>> print(get_cosine_schedule_with_warmup(0.1, 1, 5)(jnp.arange(7)))
@@ -151,11 +151,11 @@ def get_polynomial_decay_schedule_with_warmup(
     lr_end: ArrayLike = 1e-7,
     power: ArrayLike = 1.0,
 ) -> Schedule:
-    """A warmup from zero, then a power of the time that is left.
+    """A warmup from zero, then polynomial decay.
 
         linear(0, base_lr, num_warmup_steps) >> polynomial(base_lr, lr_end, the rest, power=power)
 
-    With `num_training_steps == num_warmup_steps`, where the peer divides by zero, it goes on to
+    If `num_training_steps == num_warmup_steps`, the peer divides by zero; the twin continues at
     `lr_end`.
 
     Raises:
@@ -179,11 +179,11 @@ def get_polynomial_decay_schedule_with_warmup(
 def get_inverse_sqrt_schedule(
     base_lr: ArrayLike, num_warmup_steps: ArrayLike, timescale: ArrayLike | None = None
 ) -> Schedule:
-    """A warmup from zero, then one over the square root of time.
+    """A warmup from zero, then inverse-square-root decay.
 
         value(t) = base_lr / sqrt((t + timescale - num_warmup_steps) / timescale)
 
-    `timescale=None` is `num_warmup_steps`, or 10_000 without a warmup.
+    `timescale=None` means `num_warmup_steps`, or 10_000 without a warmup.
 
     Example:
       >>> print(get_inverse_sqrt_schedule(0.1, 1)(jnp.array([0, 1, 4])))
@@ -208,14 +208,14 @@ def get_cosine_with_min_lr_schedule_with_warmup(
     min_lr: ArrayLike | None = None,
     min_lr_rate: ArrayLike | None = None,
 ) -> Schedule:
-    """A warmup from zero, then waves of a cosine between the base rate and a minimum.
+    """A warmup from zero, then a cosine wave between the base rate and a minimum.
 
         value(t) = low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    with low = min_lr, or min_lr_rate * base_lr. Past `num_training_steps` it rises again.
+    with low = min_lr, or min_lr_rate * base_lr. After `num_training_steps` it rises again.
 
     Raises:
-      ValueError: not exactly one of `min_lr` and `min_lr_rate` is given.
+      ValueError: both or none of `min_lr` and `min_lr_rate` are given.
 
     Example:
       >>> cosine_to_min = get_cosine_with_min_lr_schedule_with_warmup(0.1, 0, 2, min_lr=0.02)
@@ -240,17 +240,17 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     min_lr_rate: ArrayLike | None = None,
     warmup_lr_rate: ArrayLike | None = None,
 ) -> Schedule:
-    """A warmup that does not start at zero, then waves of a cosine; all one step early.
+    """A warmup that does not start at zero, then a cosine wave; everything is one step early.
 
         warmup: base_lr * (t + 1) / num_warmup_steps, or with `warmup_lr_rate` a line from
                 warmup_lr_rate * base_lr; either reaches base_lr at step num_warmup_steps - 1
         then:   low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2,
                 p = (t - num_warmup_steps + 1) / (num_training_steps - num_warmup_steps)
 
-    So the minimum is at step num_training_steps - 1. After it the rate rises again.
+    So the minimum is at step num_training_steps - 1. After that the rate rises again.
 
     Raises:
-      ValueError: not exactly one of `min_lr` and `min_lr_rate` is given.
+      ValueError: both or none of `min_lr` and `min_lr_rate` are given.
 
     Example:
       >>> early = get_cosine_with_min_lr_schedule_with_warmup_lr_rate(0.1, 2, 4, min_lr_rate=0.0)
@@ -286,24 +286,25 @@ def get_wsd_schedule(
     min_lr_ratio: ArrayLike = 0.0,
     num_cycles: ArrayLike = 0.5,
 ) -> Schedule:
-    """A warmup, a stable phase, a decay.
+    """Warmup-stable-decay (WSD).
 
         warmup(low, base_lr, num_warmup_steps)
         >> constant(base_lr, num_stable_steps)
         >> decay(base_lr, low, num_decay_steps),    low = min_lr_ratio * base_lr
 
-    The minimum lifts the start of the warmup too. A warmup of type "1-sqrt" is slow first, a decay
-    of that type fast. Without room for a stable phase the decay begins in its middle, as there.
+    The minimum also applies to the start of the warmup. A warmup of type "1-sqrt" is slow at first,
+    and a decay of that type is fast at first. As in the peer, if there is no room for a stable
+    phase, the decay begins in its middle.
 
     Args:
       base_lr: the rate of the stable phase.
       num_warmup_steps: length of the warmup.
       num_decay_steps: length of the decay.
-      num_training_steps: of everything; or else
-      num_stable_steps: length of the stable phase, which wins if both are given.
+      num_training_steps: length of everything. Or give `num_stable_steps`.
+      num_stable_steps: length of the stable phase, which has priority if both are given.
       warmup_type: "linear", "cosine" or "1-sqrt".
       decay_type: "linear", "cosine" or "1-sqrt".
-      min_lr_ratio: the minimum over the base rate.
+      min_lr_ratio: ratio of the minimum to the base rate.
       num_cycles: waves of a cosine decay.
 
     Raises:
@@ -334,7 +335,7 @@ TYPES = ("linear", "cosine", "1-sqrt")
 
 @rated
 def get_reduce_on_plateau_schedule(base_lr: ArrayLike, **kwargs: Any) -> Stateful:
-    """`compat.torch.ReduceLROnPlateau`.
+    """Reduces the rate when a metric stops improving; see `compat.torch.ReduceLROnPlateau`.
 
     Example:
       >>> get_reduce_on_plateau_schedule(0.1, patience=1)
@@ -366,31 +367,32 @@ def GreedyLR(
     *,
     metric: str = "value",
 ) -> Stateful:
-    """The rate rises while a metric gets better, and falls while it does not.
+    """Raises the rate while a metric improves, and lowers it while it does not (GreedyLR).
 
         constant(base_lr) * greedy(patience=patience + 1, nonfinite="bad", ...)
 
-    It moves with observation number patience + 1. The bounds are absolute rates: with the default
-    `min_lr` a base rate below 1e-3 never falls. A relative threshold is taken from `|best|`, so
-    that negative metrics are judged on the right side.
+    The rate changes with observation number patience + 1. The bounds are absolute rates: with the
+    default `min_lr`, a base rate below 1e-3 never falls. A relative threshold uses `|best|`, so
+    that it has the right sign for negative metrics.
 
     Args:
-      base_lr: the rate at first; concrete.
+      base_lr: the initial rate; concrete.
       mode: "min" or "max".
-      factor: in (0, 1).
-      patience: observations in a row that are passed over.
+      factor: multiplier of the rate at a cut and divisor at a raise, in (0, 1).
+      patience: observations in a row without a change.
       threshold: margin.
-      threshold_mode: "rel" of the best, or "abs".
-      cooldown: observations after a fall that are not looked at.
-      warmup: observations after a rise that are not looked at.
-      min_lr: lowest rate.
-      max_lr: highest rate.
-      eps: a change by this or less is not made.
-      verbose: nothing is printed here: see `hyperparams(opt_state)`.
-      smooth: judge the mean of the latest observations.
-      window_size: how many, at most.
-      reset_start: falls at the lowest rate after which all starts anew from the base rate.
-      metric: the name it listens to.
+      threshold_mode: "rel", relative to the best, or "abs".
+      cooldown: observations to skip after a cut.
+      warmup: observations to skip after a raise.
+      min_lr: lower limit of the rate.
+      max_lr: upper limit of the rate.
+      eps: smallest change. A change by this amount or less is not made.
+      verbose: ignored; nothing is printed. See `hyperparams(opt_state)`.
+      smooth: whether to compare the mean of the latest observations.
+      window_size: largest number of observations in that mean.
+      reset_start: number of cuts at the lowest rate, after which the rule starts anew from the
+        base rate.
+      metric: name of the metric.
 
     Example:
       >>> tx = scale_by_learning_rate(GreedyLR(0.1, patience=0, factor=0.5))
@@ -429,7 +431,7 @@ def GreedyLR(
 
 @rated
 def get_greedy_schedule(base_lr: ArrayLike, **kwargs: Any) -> Stateful:
-    """`GreedyLR`.
+    """Returns `GreedyLR(base_lr, **kwargs)`.
 
     Example:
       >>> print(get_greedy_schedule(0.1, patience=1).rules[0].reset_after)
@@ -466,20 +468,20 @@ def get_scheduler(
     num_training_steps: ArrayLike | None = None,
     scheduler_specific_kwargs: dict[str, Any] | None = None,
 ) -> Schedule | Stateful:
-    """A schedule by the name that `TrainingArguments(lr_scheduler_type=...)` has for it.
+    """Returns a schedule by its name in `TrainingArguments(lr_scheduler_type=...)`.
 
     Args:
       name: one of `SCHEDULES`.
       base_lr: the base rate.
-      num_warmup_steps: length of the warmup, where there is one.
-      num_training_steps: length of everything, where there is an end.
-      scheduler_specific_kwargs: more arguments.
+      num_warmup_steps: length of the warmup, if the schedule has one.
+      num_training_steps: length of everything, if the schedule has an end.
+      scheduler_specific_kwargs: other arguments of the schedule.
 
     Returns:
       A schedule; for "reduce_lr_on_plateau" and "greedy" a stateful one.
 
     Raises:
-      ValueError: there is no such name, or it needs a length that is not given.
+      ValueError: there is no such name, or a required length is not given.
 
     Example:
       >>> print(get_scheduler("linear", 0.1, num_warmup_steps=1, num_training_steps=3))
@@ -524,7 +526,7 @@ def _decay(decay_type: str, num_cycles: ArrayLike) -> Callable[..., Schedule]:
 def _stable(
     call: str, taken: Whole, num_training_steps: Any, num_stable_steps: Any
 ) -> tuple[Whole, Whole]:
-    """The steps of the stable phase, and those of the decay that there is no room for."""
+    """Return the steps of the stable phase, and the steps of the decay that do not fit."""
     if num_stable_steps is not None:
         return length(call, num_stable_steps=num_stable_steps), 0
     remedy = "Or give `num_stable_steps`."
@@ -539,7 +541,7 @@ def _warmup(base_lr: ArrayLike, num_warmup_steps: ArrayLike) -> Schedule:
 
 
 def _rest(num_warmup_steps: ArrayLike, num_training_steps: ArrayLike, least: int = 1) -> Whole:
-    """The steps after the warmup."""
+    """Return the number of steps after the warmup."""
     warmup = length("get_scheduler", num_warmup_steps=num_warmup_steps)
     total = length("get_scheduler", num_training_steps=num_training_steps)
     if isinstance(warmup, int) and isinstance(total, int):

@@ -67,9 +67,9 @@ def test_describe_takes_units(capsys):
     ("words", "said"),
     [
         (["linear(1, 0, 4) >> cosin(1)"], "describe: there is no schedule `cosin`. Did you mean"),
-        (["0.1"], "write `constant(0.1)`"),
+        (["0.1"], "Write `constant(0.1)`"),
         (["linear(1, 0, 3ep)"], "`epochs` needs `Units(dataset_size=..., batch_size=...)`"),
-        (["linear(1, 0, 3%)"], "`3%` of what?"),
+        (["linear(1, 0, 3%)"], "`3%` needs a total"),
         (["linear", "3"], "describe: arguments are written key=value, got '3'"),
         (["linear(1, 0, 4)", "--total-steps", "0"], "--total-steps: must be an integer from 1"),
         (["linear(1, 0, 4)", "--steps", "3"], "unrecognized arguments: --steps"),
@@ -86,10 +86,10 @@ def test_list_has_every_name(capsys):
         assert f"{name}(" in out, name
     for unit in ("ep", "ex", "tok", "%"):
         assert f"1{unit}\n" in out
-    assert "linear(init_value, end_value, steps)\n    A straight line.\n" in out
+    assert "linear(init_value, end_value, steps)\n    A linear schedule: a straight line" in out
     assert "one_cycle(peak_value, *, total_steps, warmup_steps=None," in out
     assert "curve=cosine)" in out
-    assert ".clip(low=None, high=None)\n    The value, held between" in out
+    assert ".clip(low=None, high=None)\n    Limits the value to" in out
     assert max(map(len, out.splitlines())) < 300
 
 
@@ -234,7 +234,7 @@ def test_a_file_may_have_a_byte_order_mark(config, tmp_path):
         ("stop_after = false", "--stop-after: must be an integer"),
         ("checkpoint-every = ''", "--checkpoint-every: must be an integer"),
         ("batch_size = 32\nbatch-size = 64", "'batch-size' is not allowed with 'batch_size'"),
-        ("force = true", "there is no option 'force'. Say --force on the command line."),
+        ("force = true", "there is no option 'force'. Set --force on the command line."),
         ("h = true", "there is no option 'h'"),
         ("out = 3", "--out: must be the name of a folder, got 3"),
         ("out = ''", "--out: must be the name of a folder"),
@@ -242,7 +242,7 @@ def test_a_file_may_have_a_byte_order_mark(config, tmp_path):
         ("out = false", "--out: must be the name of a folder, got false"),
         ("plateau = []", "--plateau: must be true, false, a text or a list of texts, got []"),
         ("plateau = 3", "--plateau: must be true, false, a text or a list of texts, got 3"),
-        ("plateau = ['patience=3', 'patience=4']", "'patience' is there twice"),
+        ("plateau = ['patience=3', 'patience=4']", "'patience' is given twice"),
         ("plateau = ['patience=3', '--force']", "key=value, got '--force'"),
         ("[plateau]\npatience = 3", "--plateau: must not be a table"),
         ("no_plateau = false", "--no-plateau: must be true, or be left out, got false"),
@@ -279,8 +279,8 @@ def test_a_bad_file_is_one_clear_line(capsys, tmp_path, text, said):
 
 
 LONG = {
-    "brackets": (f"epochs = {'[' * 100_000}", "run.toml: it is too deep to be read"),
-    "tables": (f"x = {'{a=' * 100_000}", "run.toml: it is too deep to be read"),
+    "brackets": (f"epochs = {'[' * 100_000}", "run.toml: it is nested too deeply to be read"),
+    "tables": (f"x = {'{a=' * 100_000}", "run.toml: it is nested too deeply to be read"),
     "401 digits": (f"epochs = 1{'0' * 400}", "must be an integer from 1"),
     "5001 digits": (f"epochs = 1{'0' * 5000}", "run.toml: "),
     "5000 hexadecimal digits": (f"epochs = 0x{'f' * 5000}", "run.toml: --epochs: "),

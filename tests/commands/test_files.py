@@ -319,7 +319,7 @@ def test_a_summary_that_is_broken_is_begun_anew(what, tmp_path, capsys):
     folder = Folder(tmp_path)
     folder.summary.write_bytes(BROKEN[what])
     assert _summary._before(folder) == {"sessions": []}
-    assert "summary.json is damaged, and begun anew" in capsys.readouterr().err
+    assert "summary.json is damaged, and is started anew" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_beside_broken_files(tmp_path, done):
@@ -376,11 +376,11 @@ REPORTED = {  # the files of a folder, and what is said of them
     ),
     "deep settings": (
         {"metrics.csv": TWO, "settings.json": DEEP},
-        "settings.json is damaged, and left out: its brackets are more than 100 deep",
+        "settings.json is damaged, and left out: its brackets are nested more than 100 deep",
     ),
     "a deep summary": (
         {"metrics.csv": TWO, "summary.json": '{"results": ' + "[" * 900 + "]" * 900 + "}"},
-        "summary.json is damaged, and left out: its brackets are more than 100 deep",
+        "summary.json is damaged, and left out: its brackets are nested more than 100 deep",
     ),
     "a stacked schedule": (
         {"metrics.csv": TWO, "settings.json": {"learning_rate": "table([[1, 2], [3, 4]])"}},
@@ -398,7 +398,7 @@ REPORTED = {  # the files of a folder, and what is said of them
     "a long header": ({"metrics.csv": f"step,{'x' * 200_000}\n0,1\n"}, ""),
     "an open quote": (
         {"metrics.csv": 'step,note,loss\n0,a,1\n1,"b,0.5\n2,c,0.25\n3,d,0.2\n'},
-        "A quote in metrics.csv is not closed: 3 lines behind it are one cell.",
+        "A quote in metrics.csv is not closed: 3 lines after it are one cell.",
     ),
     "NaN alone": (
         {"metrics.csv": "step,loss,lr,epoch\n0,nan,nan,nan\n"},

@@ -148,7 +148,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--low 0", "--low: must be above 0; from 0 on it is --mode linear, got 0"),
+        ("--low 0", "--low: must be above 0; to start at 0, use --mode linear, got 0"),
         ("--low -1 --mode linear", "--low: must be 0 or above, got -1"),
         ("--low 1 --high 0.1", "--high: must be above --low, which is 1, got 0.1"),
         ("--low nan", "--low: must be a finite number, got nan"),
@@ -157,10 +157,10 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--seeds 0", "--seeds: must be an integer from 1"),
         ("--mode exp", "--mode: invalid choice: 'exp'"),
         ("--optimizer adm", "--optimizer: there is no optimizer `adm`. Did you mean adam"),
-        ("--optimizer adam learning_rate=1", "learning_rate is what is tried"),
+        ("--optimizer adam learning_rate=1", "learning_rate is varied"),
         ("--optimizer adam b1=abc", "--optimizer"),
         ("--optimizer adamw --hyperparameter weight_decay", "`adamw` needs learning_rate=..."),
-        ("--hyperparameter lr", "--hyperparameter: adam has no 'lr', but learning_rate, b1"),
+        ("--hyperparameter lr", "--hyperparameter: adam has no 'lr', but has learning_rate, b1"),
         ("--optimizer adam learning_rate=1 --hyperparameter nesterov", "branches on nesterov"),
         ("--batch-size 1438", "--batch-size: there are 1437 images, got 1438"),
         ("--out .", "is a directory"),
@@ -175,9 +175,9 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--task some_tasks:keyless", "is called with a random key: too many positional arguments"),
         ("--task some_tasks:objects", "must be trees of numbers, got batches=object"),
         ("--task some_tasks:step", "must be called as `function(params, batch)`"),
-        ("--task some_tasks:ragged", "Batch 1 is another than the first"),
-        ("--task some_tasks:vector", "must give one real loss"),
-        ("--task some_tasks:arrays --batch-size 3", "--batch-size: the batches of --task some_"),
+        ("--task some_tasks:ragged", "Batch 1 differs from the first"),
+        ("--task some_tasks:vector", "must return one real loss"),
+        ("--task some_tasks:arrays --batch-size 3", "--batch-size: --task some_"),
     ],
 )
 def test_what_cannot_be_is_one_line(capsys, words, said):

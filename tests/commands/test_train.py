@@ -277,7 +277,7 @@ BAD = {
     "--schedule constant(0.1)*greedy(metric='l')": "kl, gradient_norm, got 'l'",
     "--with skip_spike()": "there is no wrapper `skip_spike`. Did you mean skip_spikes?",
     "--with skip_spikes(sigmas=0)": "got sigmas=0",
-    "--with skip_spikes(tx=3)": "the tx is the run's own",
+    "--with skip_spikes(tx=3)": "the run provides the tx",
     "--with keep_best(metric='loss2')": "got 'loss2'",
     "--with keep_best(backtrack=True) --no-plateau": "nothing in `tx` cuts it",
     "--with snapshot()": "needs keep=...",

@@ -106,7 +106,7 @@ def test_what_keras_could_not_load_it_is_not_given_to_save(keras, not_strict, tm
     for schedule in (halved, 2.0 * halved, js.table(np.linspace(1.0, 0.0, 300_000))):
         rate = compat.keras.to_keras(schedule)
         assert float(rate(1)) == float(schedule(1))
-        with pytest.raises(ValueError, match="this one cannot be read back: `<"):
+        with pytest.raises(ValueError, match="this text cannot be read back: `<"):
             rate.get_config()
         with pytest.raises(NotImplementedError):
             keras.optimizers.schedules.serialize(rate)

@@ -82,7 +82,7 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
     ("kind", "says"),
     [
         ("healthy", "healthy: the loss is 0.03"),
-        ("divergence", "times the first; lower the rate about 10x"),
+        ("divergence", "times the first loss; lower the rate about 10x"),
         ("overshoot", "its mean from step to step"),
         ("stagnation", "the rate has decayed too early"),
         ("slow", "cos 0.40, and the loss is still 0.7"),
@@ -109,7 +109,7 @@ def test_full_batches_that_oscillate_overshoot():
     against = js.diagnose(watched(np.ones(STEPS), cosine=-0.5))
     assert against.verdict == "overshoot"
     assert str(against).startswith(
-        "overshooting: consecutive gradients point against each other, cos -0.50; lower the rate"
+        "overshooting: consecutive gradients point in opposite directions, cos -0.50; lower"
     )
 
 
@@ -161,7 +161,7 @@ def test_of_a_short_run_nothing_is_said():
     for _ in range(5):
         _, state = tx.update(jnp.ones(2), state, jnp.ones(2), value=1.0)
     diagnosis = js.diagnose(state)
-    assert "5 losses were seen, and it takes 128" in str(diagnosis)
+    assert "5 losses were seen, but 128 are needed" in str(diagnosis)
     assert not any(getattr(diagnosis, name) for name in WORDS)
 
 

@@ -204,7 +204,7 @@ def test_observe_finds_it_in_a_chain_and_in_flax():
     # Observations between two updates are one, their mean.
     state = js.observe(js.observe(state, loss=0.0), loss=2.0).apply_gradients(grads=PARAMS)
     assert float(state.opt_state[0].loss.latest) == 1.0
-    with pytest.raises(ValueError, match="Listened to: loss, validation"):
+    with pytest.raises(ValueError, match="Names in use: loss, validation"):
         js.observe(state, value=1.0)
 
 

@@ -365,7 +365,7 @@ class TestReading:
         [
             (
                 lambda: js.noise_scale(optax.sgd(0.1), batch_size=2).init(PARAMS),
-                "There is no `axis_name`, and in `tx` no `MultiSteps`.",
+                "`axis_name` is None, and `tx` has no `MultiSteps`.",
             ),
             (lambda: js.noise_scale(0.1, batch_size=2), "`noise_scale(tx=...)`"),
             (

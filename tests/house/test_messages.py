@@ -308,7 +308,10 @@ SAYS = {
     "a boundary in join": (lambda: js.join([LINE, LINE], [2.5]), "got boundaries=2.5"),
     "too few boundaries": (lambda: js.join([LINE, LINE], []), "2 schedules and 0 boundaries"),
     "too few values": (lambda: js.piecewise_linear([1.0], [1, 2]), "1 values and 2 boundaries"),
-    "one more value": (lambda: js.piecewise_constant([1.0], [1]), "needs one more than boundaries"),
+    "one more value": (
+        lambda: js.piecewise_constant([1.0], [1]),
+        "one more value than boundaries",
+    ),
     "nan among values": (lambda: js.piecewise_linear([NAN], [1]), "`piecewise_linear(values=...)`"),
     "nan among boundaries": (lambda: js.piecewise_linear([1.0], [NAN]), "got boundaries=nan"),
     "an empty clip": (lambda: LINE.clip(1.0, 0.5), "is empty: low=1.0 > high=0.5"),
@@ -344,12 +347,12 @@ SAYS = {
     ),
     "a stacked schedule": (
         lambda: jax.tree.map(lambda x: jnp.stack([x, x]), LINE)(3),
-        "a stacked schedule is called under `jax.vmap`: `init_value` of `Linear` has shape (2,)",
+        "a stacked schedule must be called under `jax.vmap`: `init_value`",
     ),
     "a stacked factor": (lambda: (LINE * jnp.ones(2))(3), "`factors` of `Product` has shape (2,)"),
     "a stacked list": (
         lambda: jax.tree.map(lambda x: jnp.stack([x, x]), js.piecewise_linear([1.0], [3]))(3),
-        "has shape (2, 1), one schedule has a list there",
+        "has shape (2, 1), but a single schedule has a list there",
     ),
 }
 
@@ -472,11 +475,14 @@ def test_lengths_that_are_none(call, said):
     [
         (
             "piecewise_constant(0.1, [0.1, 0.01], [30])",
-            r"boundaries\)` takes no argument",
+            r"boundaries\)` takes no more arg",
         ),
-        ("StepLR(0.1, 30)", "is the twin `jaxsched.compat.torch.StepLR`, and twins .* are not in"),
-        ("compat.torch.StepLR(0.1, 30)", "twins of other libraries are not in texts"),
-        ("js.cosine(0.1, 0.0, 30)", "without their module"),
+        (
+            "StepLR(0.1, 30)",
+            "is the twin `jaxsched.compat.torch.StepLR`, and twins .* cannot be used",
+        ),
+        ("compat.torch.StepLR(0.1, 30)", "twins of other libraries cannot be used"),
+        ("js.cosine(0.1, 0.0, 30)", "without a module"),
         ("cosine_schedule(0.1, 0.0, 30)", "Did you mean cosine"),
         ("cosine(500, 0.1, 0.0)", "The order is"),
     ],

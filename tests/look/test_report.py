@@ -432,7 +432,7 @@ ODD = {
     "step,loss\n0,1\n1,2\n2,3": ([0, 1, 2], "its last number may be cut"),
     "step,loss\n0,9\n1,9\n2,9\n1,2\n2,3\n": ([0, 1, 2], "The steps go back from 2 to 1"),
     "step,loss\n0,9\n1,8\n1,2\n2,3\n": ([0, 1, 2], None),
-    "step,loss\n0,1\nstep,loss\n1,2\n": ([0, 1], "is in it twice"),
+    "step,loss\n0,1\nstep,loss\n1,2\n": ([0, 1], "occurs twice"),
     "step,loss\n0,1\n,7\nx,7\n1,2\n": ([0, 1], "Rows without a step, which are left out: 2"),
     "step,loss,who\n0,1,me\n1,2,you\n": ([0, 1], "who is text"),
     "step,loss\n0,1\n1,oops\n2,3\n": ([0, 2], "loss is text in 1 rows"),
@@ -587,7 +587,7 @@ def test_a_run_that_was_killed_says_so(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps(told(ended=None)))
     text, notes = page_of(tmp_path)
     assert notes == [
-        "The run has not ended, or was killed: this is as far as it had written.",
-        "The diagnosis is that after 3 steps; the log ends at step 4.",
+        "The run has not ended, or was killed; this is the part that it has written.",
+        "The diagnosis is from 3 steps; the log ends at step 4.",
     ]
     assert all(note in text for note in notes) and "not ended</td>" in text

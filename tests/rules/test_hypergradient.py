@@ -180,7 +180,7 @@ def test_complex_gradients():
         (lambda: js.hypergradient(init_value=100.0, max_scale=2.0), "between the bounds"),
         (
             lambda: js.hypergradient().update(js.hypergradient().init(), step=0),
-            "compares gradients, and was given none: it works in an optimizer",
+            "compares gradients, but the update has none. Use the rule in an optimizer",
         ),
     ],
 )

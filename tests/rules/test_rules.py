@@ -291,7 +291,9 @@ def test_a_name_nobody_listens_to_is_an_error_that_lists_the_names(name):
         js.scale_by_learning_rate(0.1 * js.kl_adaptive(0.01)),
     )
     state = tx.init(PARAMS)
-    with pytest.raises(ValueError, match=r"loss=\.\.\.\)` reaches nothing. Listened to: kl, mine"):
+    with pytest.raises(
+        ValueError, match=r"loss=\.\.\.\)`: no rule listens to `loss`. Names in use: kl, mine"
+    ):
         js.observe(state, loss=1.0)
     js.observe(state, mine=1.0, kl=0.1)
 
@@ -432,7 +434,7 @@ class TestWhatAReaderFound:
         old = record(tx.init(PARAMS))._asdict()
         del old["warm"]
         js.graft(tx.init(PARAMS), old)
-        assert caplog.messages == ["graft: the old state does not have: warm"]
+        assert caplog.messages == ["graft: missing in the old state: warm"]
 
     def test_a_constant_beside_a_warmup_does_not_end_it(self):
         rate = js.warmup_cosine(0.1, total_steps=100, warmup_steps=50)

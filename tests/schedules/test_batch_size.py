@@ -312,7 +312,7 @@ SAYS = {
     "an eps": (lambda: js.scale_adam_with_batch(0.1, 1, 2, eps=-1.0), "got eps=-1.0"),
     "endless": (
         lambda: js.seesaw(js.constant(1.0)),
-        "`seesaw(total_steps=...)` must be an int, got total_steps=None. The schedule never ends",
+        "`seesaw(total_steps=...)` must be an int, got total_steps=None. The schedule is unbounded",
     ),
     "restarts": (
         lambda: js.seesaw(LINE.cycle(cycles=2)),
@@ -330,7 +330,7 @@ SAYS = {
     ),
     "traced steps": (
         lambda: jax.jit(lambda n: js.seesaw(js.linear(1.0, 0.0, n))[0](0))(8),
-        "where the batch grows is structure",
+        "the steps where the batch grows are static",
     ),
     "no optimizer": (lambda: js.accumulate(0.1, 2), "`accumulate(tx=...)`"),
     "no batches": (lambda: js.accumulate(optax.sgd(0.1), 0), "be at least 1, got multiplier=0"),

@@ -46,7 +46,7 @@ PLATEAU = js.wrap(optax.sgd(0.1), js.reduce_on_plateau())
 
 @pytest.mark.parametrize("value", [1j, jnp.complex64(1), jnp.ones((), jnp.complex64)])
 def test_a_complex_metric_is_named(value):
-    said = r"a metric is a real number, got value of type complex\d+. .* `value=abs\(x\)`"
+    said = r"a metric must be a real number, got value of type complex\d+. .* `value=abs\(x\)`"
     state = PLATEAU.init(jnp.ones(2))
     with pytest.raises(ValueError, match=said):
         js.observe(state, value=value)

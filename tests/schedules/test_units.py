@@ -155,9 +155,9 @@ def test_it_is_frozen_data():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: js.linear(1.0, 0.0, 90.5), "got steps=90.5. Lengths are optimizer steps; `Units("),
+        (lambda: js.linear(1.0, 0.0, 90.5), "got steps=90.5. Lengths are optimizer steps; convert"),
         (lambda: js.linear(1.0, 0.0, 1e5), "Write steps=100_000. Lengths are optimizer steps;"),
-        (lambda: js.join([js.constant(1.0)] * 2, [0.5]), "; `Units(...).epochs(...)` makes them"),
+        (lambda: js.join([js.constant(1.0)] * 2, [0.5]), "; convert other units with"),
         (lambda: js.constant(1.0).take(np.float32(0.5)), "Lengths are optimizer steps"),
     ],
 )

@@ -744,7 +744,7 @@ def test_rates_that_hardly_differ():
 
 
 def test_words_are_for_outside_jit():
-    with pytest.raises(ValueError, match=r"outside `jit`; under it, use `suggestions\("):
+    with pytest.raises(ValueError, match=r"outside `jit`. Under `jit`, use `suggestions\("):
         jax.jit(lambda x: sgd(x).rate)(jnp.float32(0.0))
 
 
@@ -756,7 +756,7 @@ def test_words_are_for_outside_jit():
     [
         ({"low": 1.0, "high": 0.1}, r"\(high=...\)` must be above low=1.0, got high=0.1"),
         ({"low": 1.0, "high": 1.0}, "must be above low=1.0"),
-        ({"low": 0.0}, r"\(low=...\)` must be positive, got low=0.0. From 0 on it is mode=\"line"),
+        ({"low": 0.0}, r"\(low=...\)` must be positive, got low=0.0. To start at 0, use"),
         ({"low": -1.0, "mode": "linear"}, "must not be negative, got low=-1.0"),
         ({"low": NAN}, "must be a finite number, got low=nan"),
         ({"high": "10"}, "must be a finite number, got high='10'"),
@@ -772,31 +772,31 @@ def test_words_are_for_outside_jit():
         ({"optimizer": optax.sgd(0.1)}, "`optax.adam`, not"),
         ({"optimizer": 3}, r"\(optimizer=...\)` must be a function, got optimizer=3"),
         ({"function": 3}, r"\(function=...\)` must be a function, got function=3"),
-        ({"function": lambda x, b: b + x}, "must give one real loss"),
-        ({"function": lambda x, b: None}, "must give one real loss, got function=None"),
-        ({"function": lambda x, b: "low"}, "must give one real loss, got function='low'"),
+        ({"function": lambda x, b: b + x}, "must return one real loss"),
+        ({"function": lambda x, b: None}, "must return one real loss, got function=None"),
+        ({"function": lambda x, b: "low"}, "must return one real loss, got function='low'"),
         ({"optimizer": None}, r"as `function\(state, batch, value\)`, got .* A loss needs an opt"),
         ({"function": lambda s, b, v: (s, v)}, r"as `function\(params, batch\)`, .* no optimizer"),
         (
             {"function": lambda s, b, v: (jnp.stack([s, s]), v), "optimizer": None},
-            "return the state as it was given",
+            "return the state with its structure",
         ),
         ({"function": lambda s, b, v: s, "optimizer": None}, r"must return `\(state, loss\)`"),
-        ({"function": lambda s, b, v: ((s, 0), 0.0), "optimizer": None}, "state as it was given"),
-        ({"params": {"w": jnp.ones(2, int)}}, r"must be floats, and \['w'\] is int32"),
+        ({"function": lambda s, b, v: ((s, 0), 0.0), "optimizer": None}, "with its structure"),
+        ({"params": {"w": jnp.ones(2, int)}}, r"must be floats, but \['w'\] is int32"),
         ({"batches": []}, "must not be empty, got batches=none"),
         ({"batches": iter([])}, "must not be empty"),
-        ({"batches": ()}, "one leading axis, that of the batches, got batches=leading axes of"),
+        ({"batches": ()}, "one leading axis for the batches, got batches=leading axes of"),
         ({"batches": (NOISE, NOISE[:3])}, "leading axes of 3, 100"),
         ({"batches": jnp.zeros((0, 4))}, "leading axes of 0"),
         ({"batches": jnp.zeros(())}, "leading axes of no"),
         ({"batches": 3}, "must be arrays or iterable, got batches=3"),
         ({"batches": "digits"}, "must be arrays or iterable"),
-        ({"batches": [NOISE[0], NOISE[1, :2]]}, r"Batch 1 is another than the first"),
+        ({"batches": [NOISE[0], NOISE[1, :2]]}, r"Batch 1 differs from the first"),
         ({"batches": [object()]}, "must be trees of numbers, got batches=object"),
         ({"batches": [(NOISE[0], "a")]}, "must be trees of numbers, got batches=str"),
         ({"batches": (NOISE, np.full(100, "a"))}, "must be trees of numbers"),
-        ({"params": 3}, "must be floats, and this is int32, got params=3"),
+        ({"params": 3}, "must be floats, but this is int32, got params=3"),
     ],
 )
 def test_wrong_calls_name_themselves(options, said):

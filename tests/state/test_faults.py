@@ -99,7 +99,7 @@ def test_damage_to_every_kind_of_file_costs_one_checkpoint(patient):
         for how in ("one bit", [*DAMAGES][1 + seed % (len(DAMAGES) - 1)]):  # all of them below
             found = damaged(patient, file, how, seed)
             assert (found.epochs, found.right, len(found.lines)) == (patient.before, True, 1), how
-            assert f"/{patient.newest} cannot be used (its files are not what" in found.lines[0]
+            assert f"/{patient.newest} cannot be used (its files have changed" in found.lines[0]
 
 
 @pytest.mark.slow
@@ -123,8 +123,8 @@ REASONS = {
     "of other shapes": "is 'float32[64, 2]', here 'float32[64]'",
     "of other dtypes": "is 'bfloat16[64]', here 'float32[64]'",
     "of another epoch": "it is of epoch 3",
-    "of another program": "it is not of `jaxsched train`",
-    "of no program": "it is not of `jaxsched train`",
+    "of another program": "it was not written by `jaxsched train`",
+    "of no program": "it was not written by `jaxsched train`",
 }
 
 
@@ -152,7 +152,7 @@ def test_what_else_lies_about_is_left_alone(patient):
 def test_if_none_is_good_all_are_named(patient):
     found = none_good(patient)
     assert found.epochs == 0
-    assert found.lines[0].count("its files are not what was written") == 2
+    assert found.lines[0].count("its files have changed since they were written") == 2
     assert "--force" in found.lines[0]
 
 
@@ -165,5 +165,5 @@ def test_a_run_goes_on_from_the_one_before_to_the_same_end(zygote, whole, folder
                 file.write_bytes(b"")
     ended = run.start().wait()
     assert ended.code == 0
-    assert len(ended.lines) == 1 and f"goes on from epoch {EPOCHS - 6}" in ended.lines[0]
+    assert len(ended.lines) == 1 and f"continues from epoch {EPOCHS - 6}" in ended.lines[0]
     assert differences(run.folder, whole) == []

@@ -206,7 +206,7 @@ def test_a_record_is_read_as_fields_of_the_state():
 
 def test_a_state_of_no_optimizer_here_says_so():
     state = PackedState({"a": jnp.zeros(1)}, {"Mine/b": jnp.zeros(1, jnp.int32)}, {}, ())
-    with pytest.raises(ValueError, match=r"has a state of these numbers: a Mine b.*graft"):
+    with pytest.raises(ValueError, match=r"has a state with these numbers: a Mine b.*graft"):
         js.hyperparams(state)
     assert repr(state).startswith("PackedState(")
 

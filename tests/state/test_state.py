@@ -110,7 +110,7 @@ def test_observations_between_two_updates_are_one():
     state = tx.init(PARAMS)
     for value in (1.0, float("nan"), 3.0, float("inf")):
         state = js.observe(state, value=value)
-    with pytest.warns(UserWarning, match="observed by"):
+    with pytest.warns(UserWarning, match="the mean of both"):
         _, state = tx.update(PARAMS, state, value=5.0)
     (factor,) = js.factors(state)["learning_rate"]
     assert factor.best == 3 and factor.judged == 1
@@ -147,7 +147,7 @@ def test_an_override_of_stacked_states():
     for value in (0.25, jnp.array([0.25, 0.5, 1.0])):
         used = js.hyperparams(js.override(states, learning_rate=value))["learning_rate"]
         np.testing.assert_array_equal(used, jnp.broadcast_to(value, 3))
-    with pytest.raises(ValueError, match=r"a number or \(3,\) of them"):
+    with pytest.raises(ValueError, match=r"a number or have shape \(3,\)"):
         js.override(states, learning_rate=jnp.ones(2))
 
 
@@ -218,8 +218,8 @@ def test_names_that_are_not_there():
         (lambda: js.set_step(plain, 3), ["set_step", "no jaxsched transform"]),
         (lambda: js.set_step(state, -3), ["set_step", "k=-3"]),
         (lambda: js.set_step(state, 1.5), ["set_step", "k=1.5"]),
-        (lambda: js.observe(state, value=1.0), ["observe", "value=", "Listened to: loss"]),
-        (lambda: js.observe(plain, value=1.0), ["observe", "Nothing listens"]),
+        (lambda: js.observe(state, value=1.0), ["observe", "value=", "Names in use: loss"]),
+        (lambda: js.observe(plain, value=1.0), ["observe", "No rule listens"]),
         (lambda: js.observe(state, loss=jnp.ones(2)), ["scalar", "loss", "(2,)"]),
         (lambda: js.override(state, lr=0.1), ["override", "lr=", "learning_rate, momentum"]),
         (lambda: js.override(state, learning_rate="x"), ["override", "learning_rate='x'"]),
@@ -252,7 +252,7 @@ class TestGraft:
         tx, _ = self.trained(RATE * plateau(), 0)
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), old)
-        assert "does not have: PlateauState of learning_rate" in caplog.text
+        assert "missing in the old state: PlateauState of learning_rate" in caplog.text
         assert js.step(new) == 4
         testing.assert_same(new[0], old[0])
         assert js.factors(new)["learning_rate"][0].judged == 0
@@ -278,7 +278,7 @@ class TestGraft:
 
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), raw(old))
-        assert "not used of the old state" in caplog.text and "best" in caplog.text
+        assert "unused parts of the old state" in caplog.text and "best" in caplog.text
         assert js.step(new) == 4
         jax.tree.map(np.testing.assert_array_equal, new[0], old[0])
 
@@ -294,8 +294,8 @@ class TestGraft:
         two = self.injected(learning_rate=rate, b1=js.linear(0.8, 0.9, 9))
         with jax.numpy_dtype_promotion("standard"), caplog.at_level(logging.WARNING, "jaxsched"):
             for before, after, said in (
-                (one, two, "does not have: b1"),
-                (two, one, "not used of the old state: b1"),
+                (one, two, "missing in the old state: b1"),
+                (two, one, "unused parts of the old state: b1"),
             ):
                 old = js.override(before.init(PARAMS), learning_rate=0.25)
                 for value in (1.0, 2.0, 3.0):
@@ -343,7 +343,7 @@ class TestGraft:
             return js.observe(js.set_step(optax.chain(*transforms).init(PARAMS), 7), value=3.0)
 
         new = self.injected(learning_rate=rate).init(PARAMS)
-        with pytest.raises(ValueError, match="cannot tell which is which of ScaleByAdamState"):
+        with pytest.raises(ValueError, match="cannot match several records of ScaleByAdamState"):
             js.graft(new, old(b1, eps))
         state = jax.jit(js.graft)(new, old(b1, eps))
         assert self.heard(state) == {"learning_rate": 0.0} and js.step(state) == 7
@@ -359,8 +359,8 @@ class TestGraft:
             state = js.graft(belief.init(PARAMS), old)
         testing.assert_same(state[0], belief.init(PARAMS)[0])
         assert js.step(state) == 1
-        assert "does not have: ScaleByBeliefState" in caplog.text
-        assert "not used of the old state: ScaleByAdamState" in caplog.text
+        assert "missing in the old state: ScaleByBeliefState" in caplog.text
+        assert "unused parts of the old state: ScaleByAdamState" in caplog.text
 
     def test_a_plateau_that_begins_or_ceases_to_smooth(self, caplog):
         plain, smooth = (js.scale_by_plateau(**FAST, **x) for x in ({}, {"ema_decay": 0.5}))
@@ -370,7 +370,7 @@ class TestGraft:
             with caplog.at_level(logging.WARNING, "jaxsched"):
                 (factor,) = js.factors(js.graft(after.init({}), old))["scale"]
             assert factor.scale == 0.5 and factor.best == 1.0
-        assert caplog.messages == ["graft: the old state does not have: SmoothingState of scale"]
+        assert caplog.messages == ["graft: missing in the old state: SmoothingState of scale"]
 
     def test_a_rule_that_has_learnt_to_count_more(self, caplog):
         tx, old = self.trained(RATE * plateau())
@@ -387,7 +387,7 @@ class TestGraft:
         )
         with caplog.at_level(logging.WARNING, "jaxsched"):
             new = js.graft(tx.init(PARAMS), old)
-        assert "does not have: cuts of PlateauState of learning_rate" in caplog.text
+        assert "missing in the old state: cuts of PlateauState of learning_rate" in caplog.text
         (state,) = js.factors(new)["learning_rate"]
         assert (state.scale, state.bad, state.cuts) == (then.scale, then.bad, 0)
 

@@ -198,8 +198,8 @@ def test_a_stateful_schedule_is_described_as_it_is_before_anything_happens():
     assert shown.rows == js.describe((LINE * WAVE).clip(0.1)).rows
     assert str(shown).splitlines()[-2:] == [
         "times until(linear(1.0, 0.0, 4), cosine(0.5, 0.1, 10)), "
-        "the first until `trigger(opt_state)`",
-        "times tunable(cosine(0.5, 0.1, 10)), as it is until `retune(opt_state, ...)`",
+        "the first part until `trigger(opt_state)`",
+        "times tunable(cosine(0.5, 0.1, 10)), unchanged until `retune(opt_state, ...)`",
     ]
     assert [row.value for row in js.describe(plateau).rows] == [1.0]
 
@@ -225,7 +225,7 @@ def test_a_stacked_schedule_is_refused():
     stack = jax.vmap(lambda x: js.linear(x, 0.0, 3))(jnp.ones(2))
     with pytest.raises(ValueError, match=r"a stacked schedule"):
         js.describe(LINE * rule)
-    with pytest.raises(ValueError, match=r"a stacked schedule is called under `jax.vmap`"):
+    with pytest.raises(ValueError, match=r"a stacked schedule must be called under `jax.vmap`"):
         js.describe(stack)
 
 

@@ -233,7 +233,7 @@ REFUSED = {
     "linear(1, 0, foo=4)": ("no argument 'foo'. All of them: end_value, init_value, steps", "foo"),
     "linear(1)": ("`linear` needs end_value=..., steps=...", "linear"),
     "warmup_cosine(1)": ("`warmup_cosine` needs total_steps=..., warmup_steps=...", "warmup"),
-    "linear(1, 0, 4, 5)": ("`linear(init_value, end_value, steps)` takes no argument more", "5"),
+    "linear(1, 0, 4, 5)": ("`linear(init_value, end_value, steps)` takes no more arguments", "5"),
     "noam(model_size=3, 4)": ("an argument of `noam` needs its name here: factor, ", "4"),
     "linear(1, 0, 4, steps=5)": ("`linear` has 'steps' twice", "steps=5"),
     "linear(1, 0, 4) * noam(model_size=-3, warmup_steps=4)": (
@@ -243,28 +243,28 @@ REFUSED = {
     "constant(1) >> linear(1, 0, 4)": ("`constant(1.0)` never ends; say how long", "constant"),
     "linear(1, 0, 4) >> 0.5 + 1": ("`>>` takes schedules, got 1.5", "0.5 + 1"),
     "linear(1, 0, 4) >> greedy()": ("got the stateful `greedy()`", "greedy"),
-    "greedy().take(3)": ("is stateful, and only multiplies", "take"),
-    "greedy() + 1": ("is stateful, and only multiplies", "+"),
+    "greedy().take(3)": ("is stateful and supports multiplication only", "take"),
+    "greedy() + 1": ("is stateful and supports multiplication only", "+"),
     "linear(1, 0, 1e5)": ("Write steps=100_000. Lengths are optimizer steps", "linear"),
-    "0.1": ("a text is a schedule, and this is a number: write `constant(0.1)`", "0.1"),
-    "[0.1, 0.2]": ("a text is a schedule, and this is a list", "["),
-    "'linear'": ("a text is a schedule, and this is `'linear'`", "'"),
-    "linear": ("`linear` alone is no schedule: `linear(init_value, end_value, steps)`", "linear"),
-    "minimum([linear], 1)": ("The curves that an argument may be are cosine, geometric", "linear"),
-    "reduce_on_plateau(mode=min)": ("there is no `min`. A word is in quotes: 'min'", "min"),
-    "bert(1, total_steps=9, decay=noam)": ("`noam` alone is no schedule", "noam"),
-    "(3).take(4)": ("`.take(...)` is of a schedule, and this is a number", "take"),
-    "1 / linear(1, 0, 4)": ("`/` has no meaning for a number and a schedule", "/"),
-    "linear(1, 0, 4) * 'a'": ("`*` has no meaning for a schedule and `'a'`", "*"),
-    "+linear(1, 0, 4)": ("`+` has no meaning for a schedule", "+"),
-    "[1] + [2]": ("`+` has no meaning for a list and a list", "+"),
+    "0.1": ("the text must be a schedule, got a number. Write `constant(0.1)`", "0.1"),
+    "[0.1, 0.2]": ("the text must be a schedule, got a list", "["),
+    "'linear'": ("the text must be a schedule, got `'linear'`", "'"),
+    "linear": ("`linear` alone is not a schedule; `linear(init_value, end_value", "linear"),
+    "minimum([linear], 1)": ("An argument may be one of the curves cosine, geometric", "linear"),
+    "reduce_on_plateau(mode=min)": ("there is no `min`. Put a word in quotes: 'min'", "min"),
+    "bert(1, total_steps=9, decay=noam)": ("`noam` alone is not a schedule", "noam"),
+    "(3).take(4)": ("`.take(...)` needs a schedule before it, got a number", "take"),
+    "1 / linear(1, 0, 4)": ("`/` cannot be applied to a number and a schedule", "/"),
+    "linear(1, 0, 4) * 'a'": ("`*` cannot be applied to a schedule and `'a'`", "*"),
+    "+linear(1, 0, 4)": ("`+` cannot be applied to a schedule", "+"),
+    "[1] + [2]": ("`+` cannot be applied to a list and a list", "+"),
     "1 / 0": ("division by zero", "/"),
     "1e308 * 10": ("too large", "*"),
     "linear(1e999, 0, 4)": ("`1e999` is too large for a number", "1e999"),
-    "linear(1__0, 0, 4)": ("`1__0` is no number", "1__0"),
+    "linear(1__0, 0, 4)": ("`1__0` is not a number", "1__0"),
     "linear(1, 0, 4steps)": ("no unit `steps`. All of them: %, ep, ex, tok", "4steps"),
     "linear(1, 0, 4ep)": ("`4ep` needs `parse(..., units=Units(...))`", "4ep"),
-    "linear(1, 0, 4%)": ("`4%` of what? Give `total_steps=...` beside it, or `parse", "4%"),
+    "linear(1, 0, 4%)": ("`4%` needs a total. Give `total_steps=...` in the same call, or", "4%"),
     "warmup_linear(1, total_steps=9, warmup_steps=4, end_value=1%)": ("no", "1%"),
     "one_cycle(1, total_steps=9, warmup_steps=140%)": ("must be in [0, 1], got x=1.4", "140%"),
     "one_cycle(1, total_steps=[8, 9], warmup_steps=10%)": ("`Units.fraction(of=...)`", "10%"),
@@ -310,7 +310,7 @@ def test_what_prints_as_no_text_is_refused_by_name():
     jax.vmap(lambda x: refusal(repr(js.linear(x, 0.0, 4))) and x)(jnp.ones(2))
     said = []
     jax.jit(lambda x: said.append(refusal(repr(js.linear(x, 0.0, 4)))))(1.0)
-    assert "`<float32[]>` has no text: it is a function, or a number under `jit`" in said[0]
+    assert "`<float32[]>` has no text: it is a function, a number under `jit`" in said[0]
 
 
 def test_the_line_of_a_long_text_is_shown_around_the_place():

@@ -178,8 +178,8 @@ def test_messages(slots, said):
 
 def test_an_argument_that_is_branched_on_in_python_is_told_to_be_bound():
     says = (
-        r"`sgd` branches on nesterov in Python, so that it can follow no schedule. Bind it first: "
-        r"`inject\(partial\(sgd, nesterov=...\), learning_rate=...\)`"
+        r"`sgd` branches on nesterov in Python, so nesterov cannot follow a schedule. "
+        r"Bind it first: `inject\(partial\(sgd, nesterov=...\), learning_rate=...\)`"
     )
     with pytest.raises(ValueError, match=says):
         js.inject(optax.sgd, learning_rate=0.1, momentum=0.9, nesterov=0.0)

@@ -234,7 +234,7 @@ def test_before_there_is_a_best_nothing_is_gone_back_to():
         params = optax.apply_updates(params, updates)
     assert js.events(state)["cuts"] == 3 and js.events(state)["restores"] == 0
     assert jnp.all(params < 10.0)
-    with pytest.raises(ValueError, match="no update has seen a metric 'value' yet"):
+    with pytest.raises(ValueError, match="no update has received a metric 'value' yet"):
         js.best_params(state)
 
 

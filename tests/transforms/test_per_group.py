@@ -89,7 +89,9 @@ def test_override_of_one_group_and_of_all():
     )
     _, state = tx.update(PARAMS, js.override(state, learning_rate=0.25))
     assert {float(x) for x in js.hyperparams(state).values()} == {0.25}
-    with pytest.raises(ValueError, match="there is only fast/learning_rate, slow/learning_rate"):
+    with pytest.raises(
+        ValueError, match="the state has only fast/learning_rate, slow/learning_rate"
+    ):
         js.override(state, rate=0.1)
     tx = js.per_group(LABELS, {k: js.tunable(js.constant(1.0)) for k in ("slow", "fast")})
     state = js.retune(tx.init(PARAMS), learning_rate=js.constant(0.5))
@@ -179,7 +181,7 @@ def test_low_precision():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: js.per_group(LABELS, {}), "has no schedules: name one per group"),
+        (lambda: js.per_group(LABELS, {}), "has no schedules. Give one per group"),
         (lambda: js.per_group(LABELS, {"slow": "x"}), r"per_group\(slow=\.\.\.\)"),
         (
             lambda: js.per_group(LABELS, {"slow": 0.1}).init(PARAMS),
@@ -198,7 +200,7 @@ def test_low_precision():
         ),
         (
             lambda: js.layerwise(decay=0.5, depth=["embed", "body", "head", "w"]).init(PARAMS),
-            "`embed/w` is in embed and w: name more of its path",
+            "`embed/w` is in embed and w. Name more of its path",
         ),
         (
             lambda: js.layerwise(decay=0.5, depth=["embed", "body", "neck", "head"]).init(PARAMS),
@@ -216,7 +218,7 @@ def test_low_precision():
         (lambda: js.layerwise(decay=0.5, depth=[("a", "b"), "b"]), "each name once"),
         (lambda: js.layerwise(decay=0.5, depth=12), "must be a list of names, got depth=12"),
         (lambda: js.layerwise(decay=0.5, depth=[0, 1]), "must be a list of names"),
-        (lambda: js.per_group(LABELS, [0.1]), "must be a dict, a schedule by group"),
+        (lambda: js.per_group(LABELS, [0.1]), "must be a dict of schedules by group"),
         (lambda: js.by_path("head"), "must be a function of a path, got name='head'"),
     ],
 )

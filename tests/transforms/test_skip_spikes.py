@@ -322,8 +322,8 @@ def test_the_window_of_another_metric_is_not_taken_over():
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        (lambda: optax.sgd(0.1).init(PARAMS), r"`skip_spikes` got the state of tuple. Restore"),
-        (lambda: js.skip_spikes(MOMENTUM(0.1), metric="loss").init(PARAMS), "of loss. Restore"),
+        (lambda: optax.sgd(0.1).init(PARAMS), r"`skip_spikes` got the state of tuple. To restore"),
+        (lambda: js.skip_spikes(MOMENTUM(0.1), metric="loss").init(PARAMS), "of loss. To restore"),
         (lambda: jax.vmap(js.skip_spikes(MOMENTUM(0.1)).init)({"w": jnp.ones((2, 3))}), "stacked"),
     ],
 )

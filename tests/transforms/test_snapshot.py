@@ -172,7 +172,7 @@ def test_an_nnx_ensemble():
         (lambda: js.snapshots(optax.sgd(0.1).init(0.0)), r"finds no `snapshot\(schedule, keep"),
         (
             lambda: js.snapshots([js.snapshot(CYCLES, keep=1).init(0.0)] * 2),
-            r"finds 2 `snapshot\(schedule, keep=\.\.\.\)` in a list, and needs one",
+            r"finds 2 `snapshot\(schedule, keep=\.\.\.\)` in a list, but needs exactly",
         ),
         (
             lambda: js.snapshot(CYCLES, keep=1).update(0.0, js.snapshot(CYCLES, keep=1).init(0.0)),
@@ -187,7 +187,7 @@ def test_a_wrong_call_is_told_what_to_write(call, says):
 
 def test_a_ring_of_another_length_is_refused():
     _, state = trained(js.snapshot(CYCLES, keep=2), 12)
-    with pytest.raises(ValueError, match=r"keeps 2 snapshots, and `snapshot\(keep=5\)` others"):
+    with pytest.raises(ValueError, match=r"but the code has `snapshot\(keep=5\)`"):
         js.snapshot(CYCLES, keep=5).update(0.0, state, 0.0)
 
 

@@ -543,7 +543,7 @@ class TestFaults:
         tx = js.scale_by_plateau(patience=100, **options)
         state = tx.init({})
         for value in (3e38, 3e38, 1.0, 1.0, 0.5):
-            with pytest.warns(UserWarning, match="observed by"):
+            with pytest.warns(UserWarning, match="the mean of both"):
                 _, state = tx.update({}, js.observe(state, value=value), value=value)
         assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(state))
 

@@ -1,1 +1,1 @@
-"""`jaxsched find`: a range test of the digits or of a task of the user."""
+"""`jaxsched find`: a range test on the digits, or on a user's task."""

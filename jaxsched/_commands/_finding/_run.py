@@ -1,4 +1,4 @@
-"""From the options to the table and the picture."""
+"""Runs `jaxsched find`, from the options to the table and the picture."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def run(options: Mapping[str, Any]) -> int:
-    """Find, print and draw.
+    """Run the range test, print the result, and draw the picture.
 
     Returns:
-      The exit code: 0, or 1 if the test found nothing.
+      The exit code: 0, or 1 if there is no suggestion.
     """
     for module in ("rich", "matplotlib"):
         extra(module)
@@ -49,14 +49,14 @@ def run(options: Mapping[str, Any]) -> int:
 
 
 def _band(options: Mapping[str, Any], optimizer: Optimizer, **more: Any) -> RangeTest:
-    """All seeds as one program."""
+    """Run all seeds as one program."""
     said = options["task"]
     try:
         found = task(said, options["seeds"], more["steps"], options["batch_size"])
         one = functools.partial(_one, found.loss, optimizer, more)
         return jax.jit(jax.vmap(one))(found.params, found.batches)
     except ValueError as error:
-        # What is the task's own mistake has a traceback.
+        # An error in the task itself keeps its traceback.
         if not str(error).startswith("`lr_range_test("):
             raise
         raise RefusedError(f"--task {said}: {str(error).partition(chr(10))[0]}") from error
@@ -67,15 +67,15 @@ def _one(loss: Any, optimizer: Optimizer, more: dict[str, Any], params: Any, bat
 
 
 def _optimizer(text: str, hyperparameter: str) -> Optimizer:
-    """The optimizer that a text says, with what is tried left open."""
+    """Return the optimizer of a text, without the hyperparameter that is varied."""
 
     def own(name: str) -> dict[str, str]:
         known = inspect.signature(optimizers()[name]).parameters
         if hyperparameter not in known:
             raise RefusedError(
-                f"--hyperparameter: {name} has no {hyperparameter!r}, but {', '.join(known)}"
+                f"--hyperparameter: {name} has no {hyperparameter!r}, but has {', '.join(known)}"
             )
-        return {hyperparameter: f"{hyperparameter} is what is tried: from --low to --high."}
+        return {hyperparameter: f"{hyperparameter} is varied, from --low to --high."}
 
     name, constants = _calls.read("--optimizer", text, "optimizer", optimizers(), own)
     factory = functools.partial(optimizers()[name], **constants)
@@ -86,16 +86,16 @@ def _optimizer(text: str, hyperparameter: str) -> Optimizer:
 
 def _require_limits(low: float, high: float, steps: int, mode: str) -> None:
     if low < 0 or (low == 0 and mode == "geometric"):
-        least = "above 0; from 0 on it is --mode linear" if mode == "geometric" else "0 or above"
+        least = "above 0; to start at 0, use --mode linear" if mode == "geometric" else "0 or above"
         raise RefusedError(f"--low: must be {least}, got {low:g}")
     if not low < high:
         raise RefusedError(f"--high: must be above --low, which is {low:g}, got {high:g}")
 
 
 def _file(path: Path) -> Path:
-    """Where the picture will be, known to be possible before there is one."""
+    """Return the file of the picture, checked before the test is run."""
     if path.is_dir():
-        raise RefusedError(f"--out {path} is a directory: name the picture in it")
+        raise RefusedError(f"--out {path} is a directory. Name a file in it")
     if path.suffix not in SUFFIXES:
         raise RefusedError(f"--out: must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer) -
 
 
 def _next(options: Mapping[str, Any], optimizer: Optimizer, value: str) -> str:
-    """What to type now."""
+    """Return the next command to run, or the code to write."""
     name, words = options["hyperparameter"], shlex.join(options["optimizer"])
     if name != RATE:
         bound = "".join(f", {key}={x!r}" for key, x in optimizer.keywords.items())

@@ -1,4 +1,4 @@
-"""What is trained: a loss, and the parameters and batches of each seed, stacked."""
+"""The tasks of `jaxsched find`: a loss, and the parameters and batches of each seed, stacked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGITS = "digits"
 
 
 class Task(NamedTuple):
-    """What a range test needs, of several seeds."""
+    """The arguments of a range test, for several seeds."""
 
     loss: Callable[[Any, Any], Any]
     params: Any  # stacked by seed
@@ -30,12 +30,12 @@ class Task(NamedTuple):
 
 
 def task(said: str, seeds: int, steps: int, batch_size: int | None) -> Task:
-    """The task of this name: the digits, or `module:function`."""
+    """Return the task of this name: the digits, or `module:function`."""
     keys = jax.random.split(jax.random.key(0), seeds)
     if said == DIGITS:
         return _digits(keys, batch_size or 32)
     if batch_size is not None:
-        raise RefusedError(f"--batch-size: the batches of --task {said} are its own")
+        raise RefusedError(f"--batch-size: --task {said} sets its own batches")
     return _together(said, [_seeded(said, _imported(said), key, steps) for key in keys])
 
 
@@ -53,7 +53,7 @@ def _digits(keys: jax.Array, batch_size: int) -> Task:
 
 
 def _imported(said: str) -> Callable[..., Any]:
-    """A function of a module, which may be in the current directory."""
+    """Return a function of a module, which may be in the current directory."""
     module, colon, name = said.partition(":")
     if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
         raise RefusedError(f"--task: write {DIGITS} or module:function, got {said!r}")
@@ -69,7 +69,7 @@ def _imported(said: str) -> Callable[..., Any]:
 
 
 def _seeded(said: str, function: Callable[..., Any], key: jax.Array, steps: int) -> Task:
-    with contextlib.suppress(ValueError):  # not to be inspected
+    with contextlib.suppress(ValueError):  # the function cannot be inspected
         try:
             inspect.signature(function).bind(key)
         except TypeError as error:
@@ -82,12 +82,12 @@ def _seeded(said: str, function: Callable[..., Any], key: jax.Array, steps: int)
     drawn = stacked(batches, steps)
     if not isinstance(drawn, list):
         return Task(loss, params, drawn)
-    # A list would be drawn from once more.
+    # A list would be read as a sequence of batches once more.
     return Task(lambda params, batch: loss(params, list(batch)), params, tuple(drawn))
 
 
 def _together(said: str, seeded: Sequence[Task]) -> Task:
-    """All seeds stacked, the loss that of the first."""
+    """Return all seeds stacked, with the loss of the first."""
     trees = [(task.params, task.batches) for task in seeded]
     shapes = {str(jax.tree.map(jnp.shape, tree)) for tree in trees}
     if len(shapes) > 1:

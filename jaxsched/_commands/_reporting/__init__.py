@@ -1,1 +1,1 @@
-"""`jaxsched report`: what a log holds, and the page that shows it."""
+"""`jaxsched report`: reads a log, and makes a page that shows it."""

@@ -1,4 +1,4 @@
-"""A file of a logger as rows of cells: CSV or JSON lines, however it ends."""
+"""Reads the file of a logger as rows of cells: CSV or JSON lines, even if it ends abruptly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jaxsched._core._files import loads
 
 Rows = Iterator[dict[str, str]]
 
-LONGEST = 2**31 - 1  # characters of a cell: all that there are
+LONGEST = 2**31 - 1  # characters of a cell: the largest limit
 CHUNK = 2**10  # rows parsed at once
-MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # how a file begins, and what it is then
+MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # first bytes of a file, and its encoding
 
 
 def rows(file: Path, notes: list[str]) -> Rows:
-    """The rows of a file by the names of its columns; what is odd about it goes into the notes."""
+    """Yield the rows of a file by column name, and add notes on its oddities."""
     with file.open(newline="", encoding=_encoding(file), errors="replace") as stream:
         yield from (_json if file.suffix == ".jsonl" else _csv)(file, stream, notes)
     if _has_no_end(file):
-        notes.append(f"{file.name} ends in the middle of a line: its last number may be cut.")
+        notes.append(f"{file.name} ends in the middle of a line: its last number may be cut off.")
 
 
 def _csv(file: Path, stream: Iterable[str], notes: list[str]) -> Rows:
@@ -32,22 +32,22 @@ def _csv(file: Path, stream: Iterable[str], notes: list[str]) -> Rows:
     names, found = _different([name.strip() for name in header]), {"again": 0, "other": 0}
     row: list[str] = []
     for row in reader:
-        if row and row == header:  # whoever resumed has written it once more
+        if row and row == header:  # a resumed run has written the header again
             found["again"] += 1
         elif row:
             found["other"] += len(row) != len(names)
             yield dict(zip(names, row, strict=False))
     if found["again"]:
-        notes.append(f"The header of {file.name} is in it {_times(found['again'] + 1)}.")
+        notes.append(f"The header of {file.name} occurs {_times(found['again'] + 1)}.")
     if found["other"]:
         notes.append(f"{_of(found['other'], 'row')} of {file.name} with too few or too many cells.")
     if row and "\n" in row[-1] and not lines.last.rstrip().endswith('"'):
         swallowed = _of(row[-1].count("\n"), "line")
-        notes.append(f"A quote in {file.name} is not closed: {swallowed} behind it are one cell.")
+        notes.append(f"A quote in {file.name} is not closed: {swallowed} after it are one cell.")
 
 
 class _Lines:
-    """The lines of a file without the NUL bytes that a crash leaves; remembers the last."""
+    """The lines of a file without the NUL bytes that a crash leaves; it remembers the last line."""
 
     def __init__(self, stream: Iterable[str]) -> None:
         self._stream, self.last = stream, ""
@@ -59,13 +59,13 @@ class _Lines:
 
 
 def _parsed(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The rows of a reader, however long a cell is."""
+    """Yield the rows of a reader, with cells of any length."""
     while some := _some(reader):
         yield from some
 
 
 def _some(reader: Iterator[list[str]]) -> list[list[str]]:
-    # The limit is one of the whole process, so it is as it was whenever others run.
+    # The limit is global to the process, so it is restored whenever other code runs.
     before = csv.field_size_limit(LONGEST)
     try:
         return list(itertools.islice(reader, CHUNK))
@@ -74,7 +74,7 @@ def _some(reader: Iterator[list[str]]) -> list[list[str]]:
 
 
 def _different(names: list[str]) -> list[str]:
-    """The names of columns: none is empty, and none is there twice."""
+    """Return distinct, nonempty names of columns."""
     taken: dict[str, None] = {}
     for n, name in enumerate(names):
         tried = (f"{name} ({k})" for k in itertools.count(2))

@@ -1,4 +1,4 @@
-"""The log of a run as columns over increasing steps, whatever its logger has been through."""
+"""Reads the log of a run as columns over increasing steps, however it was written."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NOTHING = {"", "none", "null", "na", "n/a"}
 
 
 class Column(NamedTuple):
-    """A number that was written now and then."""
+    """A number that was logged at some of the steps."""
 
     steps: np.ndarray  # float64, increasing
-    values: np.ndarray  # float64; NaN and infinities as they were written
+    values: np.ndarray  # float64; NaN and infinities are kept
 
 
 class Log(NamedTuple):
-    """What was written, and what is odd about it."""
+    """The content of a log, and notes on its oddities."""
 
     file: Path
-    steps: np.ndarray  # float64, increasing: those of all rows
-    columns: dict[str, Column]  # in the order of the file, but for the steps
+    steps: np.ndarray  # float64, increasing: the steps of all rows
+    columns: dict[str, Column]  # in the order of the file, without the steps
     notes: list[str]
 
 
@@ -37,15 +37,15 @@ class _Cells(NamedTuple):
     """A column as it was written, with a place for every row."""
 
     values: np.ndarray  # float64; NaN where there is no number
-    there: np.ndarray  # bool: is it a number?
-    texts: int  # how many are neither a number nor nothing
+    there: np.ndarray  # bool: whether there is a number
+    texts: int  # number of cells that are neither a number nor empty
 
 
 def log(folder: Path) -> Log:
-    """The log in a folder.
+    """Return the log in a folder.
 
     Raises:
-      ValueError: there is none, or it has no steps.
+      ValueError: there is no log, or it has no steps.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
@@ -56,7 +56,7 @@ def log(folder: Path) -> Log:
 
 
 def read(file: Path) -> Log:
-    """The log in a file.
+    """Return the log in a file.
 
     Raises:
       ValueError: it has no steps.
@@ -64,20 +64,20 @@ def read(file: Path) -> Log:
     notes: list[str] = []
     table, count = _table(rows(file, notes))
     if count and "step" not in table:
-        raise ValueError(f"{file} has no column `step`, but {_named(table)}")
+        raise ValueError(f"{file} has no column `step`, but has {_named(table)}")
     if not count:
         return Log(file, np.zeros(0), {}, [*notes, f"{file.name} has no rows yet."])
     return _ordered(file, table, notes)
 
 
 def _named(columns: Iterable[str]) -> str:
-    """The names of columns, which may be as long and as strange as a file that is no table."""
+    """Return the names of columns, shortened and printable even if the file is not a table."""
     names = "".join(c if c.isprintable() else "?" for c in ", ".join(columns))
     return names if len(names) <= 200 else f"{names[:200]}..."
 
 
 def _table(rows: Iterable[dict[str, str]]) -> tuple[dict[str, _Cells], int]:
-    """The columns of rows, and how many rows there are."""
+    """Return the columns of rows, and the number of rows."""
     rows, count, parts = iter(rows), 0, dict[str, list[_Cells]]()
     while some := list(itertools.islice(rows, CHUNK)):
         for name in dict.fromkeys(itertools.chain(*some)):
@@ -92,7 +92,7 @@ def _numbers(cells: list[str]) -> _Cells:
     try:
         values = np.array([float(cell) if cell else math.nan for cell in cells])
         return _Cells(values, np.array([*map(bool, cells)]), 0)
-    except ValueError:  # there is some text among them
+    except ValueError:  # some cells are text
         read = [*map(_number, cells)]
         there = np.array([x is not None for x in read])
         texts = sum(cell.strip().lower() not in NOTHING for cell in cells) - int(there.sum())
@@ -117,12 +117,12 @@ def _joined(parts: list[_Cells], count: int) -> _Cells:
 
 
 def _ordered(file: Path, table: dict[str, _Cells], notes: list[str]) -> Log:
-    """The columns over their steps, the later of what is there twice."""
+    """Return the columns over their steps; of repeated steps the later one is used."""
     step, notes = table.pop("step"), [*notes]
     placed = step.there & np.isfinite(step.values)
     if not placed.all():
         notes.append(f"Rows without a step, which are left out: {(~placed).sum()}.")
-    # What was written before somebody went back behind it, such as to a checkpoint, is void.
+    # Rows are void if the run was later resumed from an earlier step, such as a checkpoint.
     back = np.minimum.accumulate(np.where(placed, step.values, np.inf)[::-1])[::-1]
     kept = placed & (step.values <= back)
     if (void := int((placed & ~kept).sum())) > 0:
@@ -140,14 +140,14 @@ def _ordered(file: Path, table: dict[str, _Cells], notes: list[str]) -> Log:
 
 
 def _whence(steps: np.ndarray) -> str:
-    """Where steps go back: that of a run that was resumed, or was it more often?"""
+    """Return where the steps go back, and how often."""
     at = np.flatnonzero(np.diff(steps) < 0)
     first = f" from {steps[at[0]]:.15g} to {steps[at[0] + 1]:.15g}"
     return first if len(at) == 1 else f" {len(at)} times, first{first}"
 
 
 def _last_of_each(steps: np.ndarray, values: np.ndarray) -> Column:
-    """One value a step: a logger may write several rows of it."""
+    """Return one value per step; a logger may write several rows per step."""
     last = np.append(np.diff(steps) > 0, True)
     return Column(steps[last], values[last])
 

@@ -1,4 +1,4 @@
-"""A run in numbers: a few that matter, and a row for each column."""
+"""The numbers of a run: the most important ones, and a row for each column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADS = "curve", "first", "lowest", "highest", "last"
 
 
 def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
-    """What one wants to know first."""
+    """Return the most important facts of a run."""
     columns, steps = run.log.columns, run.log.steps
     found: dict[str, str] = {}
     if len(steps):
@@ -52,7 +52,7 @@ def _highest(column: Column, shown: Callable[[Any], str]) -> str:
 
 
 def _of(what: str, columns: Mapping[str, Column]) -> str | None:
-    """Of what kind there is several, the one of the validation, or else the first."""
+    """Return the validation column of a kind, or else its first column."""
     names = [name for name in columns if kind(name) == what]
     return min(names, key=lambda name: not {"val", "valid"} & {*_words(name)}, default=None)
 
@@ -62,7 +62,7 @@ def _words(name: str) -> list[str]:
 
 
 def rows(columns: Mapping[str, Column]) -> list[tuple[str, ...]]:
-    """The ends and the extremes of each curve."""
+    """Return the ends and the extremes of each curve."""
     return [
         (name, number(x.values[0]), _extreme(x, np.argmin), _extreme(x, np.argmax),
          number(x.values[-1]))
@@ -82,7 +82,7 @@ def _extreme(
 
 
 def number(x: float) -> str:
-    """A number to be read: six digits, or all of an integer."""
+    """Return a readable number: six digits, or all digits of an integer."""
     return f"{x:.15g}" if float(x).is_integer() and abs(x) < 1e15 else f"{x:.6g}"
 
 

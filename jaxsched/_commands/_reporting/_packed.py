@@ -1,4 +1,4 @@
-"""Arrays as text of a page: evenly spaced numbers in three, others as the bytes of floats."""
+"""Arrays as text in a page: evenly spaced numbers as three, others as bytes of floats."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def packed(x: np.ndarray) -> dict[str, Any]:
-    """An array for `numbers` in axis.js; what is not finite is NaN there."""
+    """Return an array for `numbers` in axis.js; values that are not finite become NaN."""
     x = np.where(np.isfinite(x), x, np.nan).astype("<f8")
     first = x[0] if len(x) else 0.0
-    with np.errstate(over="ignore", invalid="ignore"):  # then they are not evenly spaced
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow means not evenly spaced
         every = x[1] - x[0] if len(x) > 1 else 0.0
         even = np.array_equal(x, first + every * np.arange(len(x)))
     if even:
@@ -22,7 +22,7 @@ def packed(x: np.ndarray) -> dict[str, Any]:
 
 
 def _is_wide(x: np.ndarray) -> bool:
-    """Would float32 tell another number? Of seven digits none is missed."""
+    """Return whether float32 would change the first seven digits."""
     x = x[np.isfinite(x)]
     size = np.abs(x[x != 0])
     integers = np.floor(x) == x

@@ -1,4 +1,4 @@
-"""The page: one file of HTML that needs no other, and whose script is the only one that may run."""
+"""The page: one HTML file that needs no other file, and allows only its own script."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from jaxsched._commands._reporting._table import listed, table
 from jaxsched._look._colours import EVENTS
 
 SCRIPTS = "axis.js", "draw.js", "hand.js"
-GUIDES = {RESTARTS, "cuts", "raises"}  # what the rate itself does: seen in all panels
+GUIDES = {RESTARTS, "cuts", "raises"}  # changes of the rate itself, shown in all panels
 HINT = """\
-Drag over steps to zoom, double click for the whole run. With the keyboard: arrows move the cursor,
-with Shift further, + and - zoom around it, Home and End are the ends of the view, Esc resets. A
-number in brackets is the step of a value that is older than the cursor's."""
+Drag over steps to zoom, double click for the whole run. With the keyboard: the arrows move the
+cursor, and with Shift further; + and - zoom around it; Home and End go to the ends of the view; Esc
+resets. A number in brackets is the step of a value that is older than the cursor."""
 
 
 def page(folder: Path) -> tuple[str, list[str]]:
-    """The page of the run in a folder, and what is odd about that run.
+    """Return the page of the run in a folder, and notes on oddities of the run.
 
     Raises:
-      ValueError: there is no log in it.
+      ValueError: the folder has no log.
     """
     found = run(folder)
     events = happened(found.log.columns, found.restarts)
@@ -78,9 +78,9 @@ def _fact(name: str, value: str) -> str:
 
 
 def _curves(panels: list[Panel], events: list[Happened]) -> str:
-    """The places of the curves: the script draws into them."""
+    """Return the figures that the script draws into."""
     figures = [_figure(n, panel) for n, panel in enumerate(panels)]
-    if events:  # behind the rate
+    if events:  # after the rate
         figures.insert(bool(panels), _lane(len(panels), events))
     if not figures:
         return ""
@@ -125,12 +125,12 @@ def _lane(n: int, events: list[Happened]) -> str:
 
 def _numbers(run: Run) -> str:
     found = rows(run.log.columns)
-    caption = "A number behind “at” is a step."
+    caption = "The number after “at” is a step."
     return f"<section><h2>Numbers</h2>{table(found, HEADS, caption)}</section>" if found else ""
 
 
 def _data(run: Run, panels: list[Panel], events: list[Happened]) -> str:
-    """What the script draws, in the order of the figures; nothing in it can end the element."""
+    """Return the data of the script, in the order of the figures; it cannot end its element."""
     drawn: list[Any] = [[_series(x, run) for x in panel.series] for panel in panels]
     if events:
         drawn.insert(bool(panels), [])

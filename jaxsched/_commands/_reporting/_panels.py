@@ -1,4 +1,4 @@
-"""What a column is, by its name, and which of them share a panel."""
+"""The kind of a column, by its name, and the columns that share a panel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxsched._look._colours import BLUE, EVENTS, GREEN, GREY, ORANGE, PURPLE, S
 RESTARTS = "restarts"
 RATE, LOSS, ACCURACY = "learning rate", "loss", "accuracy"
 LINES = BLUE, SKY, VERMILION, GREEN, PURPLE, ORANGE, GREY
-UNSEEN = {"epoch"}  # of which a curve says nothing
+UNSEEN = {"epoch"}  # columns whose curve is not informative
 OTHER_RATES = {"error", "dropout", "success", "decay"}
 PLACES = re.compile(r"^(train|training|val|valid|validation|eval|test)(?=[_.\- ])[_.\- ]")
 
@@ -32,12 +32,12 @@ class Panel(NamedTuple):
     """Curves over one vertical axis."""
 
     name: str
-    log: bool  # are its values in equal ratios at first?
+    log: bool  # whether its axis is initially logarithmic
     series: list[Series]
 
 
 class Happened(NamedTuple):
-    """What happened, and how often at each step."""
+    """An event, and its count at each step."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class Happened(NamedTuple):
 
 
 def kind(name: str) -> str:
-    """What a column is: one of `EVENTS`, the three panels that are known, or its own group."""
+    """Return the kind of a column: one of `EVENTS`, a known panel, or its own group."""
     last = name.rpartition("/")[2]
     words = re.split(r"[^a-z0-9]+", name.lower())
     if last in EVENTS:
@@ -61,7 +61,7 @@ def kind(name: str) -> str:
 
 
 def panels(columns: Mapping[str, Column], schedule: Column | None) -> list[Panel]:
-    """The panels, with the schedule alone beside the rate; the known ones first."""
+    """Return the panels, the known ones first, with the schedule alone beside the rate."""
     groups: dict[str, list[str]] = {RATE: [], LOSS: [], ACCURACY: []}
     for name in columns:
         if name not in UNSEEN and kind(name) not in EVENTS:
@@ -75,7 +75,7 @@ def panels(columns: Mapping[str, Column], schedule: Column | None) -> list[Panel
 
 
 def _coloured(names: Iterable[str], columns: Mapping[str, Column]) -> list[Series]:
-    """Curves in their colours; the ones with few points last, which is on top, and in the first."""
+    """Return curves with colours; those with few points are last (on top), in the first colours."""
     order = sorted(names, key=lambda name: len(columns[name].steps))
     coloured = [
         Series(name, columns[name], LINES[n % len(LINES)], dashed=n >= len(LINES))
@@ -85,7 +85,7 @@ def _coloured(names: Iterable[str], columns: Mapping[str, Column]) -> list[Serie
 
 
 def happened(columns: Mapping[str, Column], restarts: np.ndarray) -> list[Happened]:
-    """What has happened at all, in the order of `EVENTS`."""
+    """Return the events that happened, in the order of `EVENTS`."""
     found = [_rises(name, kind(name), x) for name, x in columns.items() if kind(name) in EVENTS]
     found.append(Happened(RESTARTS, RESTARTS, restarts, np.ones(len(restarts))))
     order = [*EVENTS]
@@ -93,8 +93,8 @@ def happened(columns: Mapping[str, Column], restarts: np.ndarray) -> list[Happen
 
 
 def _rises(name: str, kind: str, column: Column) -> Happened:
-    """Where a count rises, and by how much: a count that falls was begun anew."""
+    """Return where a count rises, and by how much; a count that falls was restarted."""
     steps, counts = (x[np.isfinite(column.values)] for x in column)
-    with np.errstate(over="ignore"):  # from the lowest float to the highest: infinitely much
+    with np.errstate(over="ignore"):  # the difference of the extreme floats is infinite
         more = np.diff(counts, prepend=0)
     return Happened(name.removeprefix("events/"), kind, steps[more > 0], more[more > 0])

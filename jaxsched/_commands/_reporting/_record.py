@@ -1,4 +1,4 @@
-"""What a run says of itself, as sections of a page: its diagnosis, settings and surroundings."""
+"""The record of a run as sections of a page: its diagnosis, settings and environment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxsched._commands._reporting._run import Run, diagnosis, sessions
 from jaxsched._commands._reporting._table import listed, table
 from jaxsched._look._describe import describe
 
-UNKNOWN = "<p>Not recorded: it is there for runs of <code>jaxsched train</code>.</p>"
+UNKNOWN = "<p>Not recorded. Runs of <code>jaxsched train</code> record it.</p>"
 
 
 def diagnosed(summary: dict[str, Any]) -> str:
-    """What was wrong with it: sentences, and scores."""
+    """Return the diagnosis: sentences, and scores."""
     found = diagnosis(summary)
     if not found:
         return _section("Diagnosis", UNKNOWN)
@@ -32,7 +32,7 @@ def _bars(scores: dict[str, Any]) -> str:
         f'<td><meter min="0" max="1" high="0.5" optimum="0" value="{x}"></meter> {x:.2f}</td>'
         for x in known.values()
     )
-    caption = "<caption>Scores from 0 to 1; one half and more is an accusation.</caption>"
+    caption = "<caption>Scores from 0 to 1; one half and more is a problem.</caption>"
     head = f"<thead><tr>{heads}</tr></thead>"
     return (
         f'<div class="scroll"><table>{caption}{head}<tbody><tr>{cells}</tr></tbody></table></div>'
@@ -40,7 +40,7 @@ def _bars(scores: dict[str, Any]) -> str:
 
 
 def configuration(run: Run) -> str:
-    """What was asked for: the schedule, as a table too, and all other settings."""
+    """Return the settings: the schedule, also as a table, and all others."""
     others = {name: x for name, x in run.settings.items() if name != run.rate}
     parts = [table((name, _text(x)) for name, x in others.items())] if others else []
     if run.rate is not None and run.schedule is not None:
@@ -59,14 +59,14 @@ def _schedule(run: Run, text: str) -> str:
     return (
         f'<h3>{escape(run.rate or "")} <button id="copy" type="button">Copy</button></h3>'
         f'<pre><code id="learning-rate">{escape(text)}</code></pre>'
-        f"<details open><summary>What it is worth, and where that changes</summary>"
+        f"<details open><summary>Values of the schedule, and where they change</summary>"
         f"{table(rows, ('step', 'value'))}{listed('advice', [', '.join(ends), *found.rules])}"
         "</details>"
     )
 
 
 def environment(summary: dict[str, Any]) -> str:
-    """When and where it ran, and what came of what it kept."""
+    """Return when and where the run was computed, and its results."""
     found, rows = sessions(summary), dict[str, list[str]]()
     for session in found:
         place = session.get("environment")

@@ -1,4 +1,4 @@
-"""What there is of a run in its folder: the log, what was asked for, and what it says of itself."""
+"""The content of a run's folder: the log, the settings, and the summary."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ RATES = "learning_rate", "schedule", "rate", "lr"  # settings that may be the te
 
 
 class Run(NamedTuple):
-    """A run, as far as it has written itself down."""
+    """A run, as far as it has been written."""
 
     name: str
     log: Log
     settings: dict[str, Any]
     rate: str | None  # the setting that is a schedule
     schedule: Schedule | Stateful | None
-    alone: Column | None  # what the schedule is worth at the steps of the log
-    restarts: np.ndarray  # the steps at which it starts again
+    alone: Column | None  # the values of the schedule alone at the steps of the log
+    restarts: np.ndarray  # the steps at which it restarts
     summary: dict[str, Any]  # of `jaxsched train`
     notes: list[str]
 
 
 def run(folder: Path) -> Run:
-    """The run in a folder.
+    """Return the run in a folder.
 
     Raises:
-      ValueError: there is no log in it.
+      ValueError: the folder has no log.
     """
     found, notes = log(folder), list[str]()
     settings, summary = (_read(folder / f"{name}.json", notes) for name in ("settings", "summary"))
@@ -45,7 +45,7 @@ def run(folder: Path) -> Run:
     schedule = None if rate is None else read[rate]
     try:
         alone, restarts = _alone(schedule, found.steps)
-    except ValueError as error:  # such as a stacked one
+    except ValueError as error:  # for example a stacked schedule
         notes.append(f"The {rate} of settings.json cannot be drawn: {first_line(error)}")
         rate, schedule, alone, restarts = None, None, None, np.zeros(0)
     notes = [*_staleness(summary, found), *found.notes, *notes]
@@ -54,7 +54,7 @@ def run(folder: Path) -> Run:
 
 
 def _read(file: Path, notes: list[str]) -> dict[str, Any]:
-    """The object in a file; nothing if there is none."""
+    """Return the object in a file; an empty one if there is no file."""
     try:
         found = read_json(file)
         if not isinstance(found, dict):
@@ -70,14 +70,14 @@ def _read(file: Path, notes: list[str]) -> dict[str, Any]:
 def _schedule(text: Any) -> Schedule | Stateful | None:
     try:
         return parse(text) if isinstance(text, str) else None
-    except ValueError:  # it is something else
+    except ValueError:  # it is not the text of a schedule
         return None
 
 
 def _alone(
     schedule: Schedule | Stateful | None, steps: np.ndarray
 ) -> tuple[Column | None, np.ndarray]:
-    """The values of a schedule that nothing acts on, and where it starts again."""
+    """Return the values of a schedule before rules act, and its restarts."""
     if schedule is None or not len(steps) or not 0 <= steps[-1] < 2**31 - 1:
         return None, np.zeros(0)
     [[curve]] = drawn([{"": schedule}], total_steps=int(steps[-1]) + 1)
@@ -87,13 +87,13 @@ def _alone(
 
 
 def sessions(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The times that somebody has started or resumed it."""
+    """Return the sessions: the times that the run was started or resumed."""
     found = summary.get("sessions")
     return [x for x in found if isinstance(x, dict)] if isinstance(found, list) else []
 
 
 def diagnosis(summary: dict[str, Any]) -> dict[str, Any]:
-    """What was wrong with it when it last looked."""
+    """Return the last recorded diagnosis."""
     found = summary.get("diagnosis")
     return found if isinstance(found, dict) else {}
 
@@ -102,8 +102,8 @@ def _staleness(summary: dict[str, Any], log: Log) -> list[str]:
     said: list[str] = []
     now = sessions(summary)
     if now and not now[-1].get("ended"):
-        said.append("The run has not ended, or was killed: this is as far as it had written.")
+        said.append("The run has not ended, or was killed; this is the part that it has written.")
     steps, last = diagnosis(summary).get("steps"), log.steps[-1] if len(log.steps) else -1
     if isinstance(steps, int) and steps != last + 1:
-        said.append(f"The diagnosis is that after {steps} steps; the log ends at step {last:.15g}.")
+        said.append(f"The diagnosis is from {steps} steps; the log ends at step {last:.15g}.")
     return said

@@ -1,4 +1,4 @@
-"""Tables and lists of a page; what comes from files is text in them, and nothing else."""
+"""Tables and lists of a page. Content from files is escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def table(rows: Iterable[Sequence[str]], heads: Sequence[str] = (), caption: str = "") -> str:
-    """A table; the first cell of a row says what it is about."""
+    """Return a table; the first cell of a row is its header."""
     head = "".join(f'<th scope="col"{_side(n)}>{escape(x)}</th>' for n, x in enumerate(heads))
     body = "".join(f"<tr>{''.join(_cells(row, bool(heads)))}</tr>" for row in rows)
     return (
@@ -29,6 +29,6 @@ def _side(n: int) -> str:
 
 
 def listed(kind: str, lines: Iterable[str]) -> str:
-    """A list; nothing of no lines."""
+    """Return a list; an empty string without lines."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<ul class="{kind}">{items}</ul>' if items else ""

@@ -1,7 +1,7 @@
-// Numbers, and where they lie: nothing here knows of the page.
+// Numbers and their positions, independent of the page.
 "use strict";
 
-// An array of the page: evenly spaced numbers, or the bytes of floats in base 64.
+// Decodes an array of the page: evenly spaced numbers, or bytes of floats in base 64.
 function numbers({ first, every, count, width, text }) {
   if (!width) return Float64Array.from({ length: count }, (_, i) => first + i * every);
   const letters = atob(text), bytes = new Uint8Array(letters.length);
@@ -9,7 +9,7 @@ function numbers({ first, every, count, width, text }) {
   return new (width === 4 ? Float32Array : Float64Array)(bytes.buffer);
 }
 
-// How many of the increasing steps are not beyond one.
+// Counts the increasing steps up to a given one.
 function until(x, step) {
   let [a, b] = [0, x.length];
   while (a < b) {
@@ -24,8 +24,8 @@ function nearest(x, step) {
   return i && (i === x.length || step - x[i - 1] <= x[i] - step) ? i - 1 : i;
 }
 
-// The points in view, and one more at each side: of many, in every column of pixels the first, the
-// lowest, the highest and the last.
+// Returns the points in view, and one more at each side. If there are many, it keeps the first, the
+// lowest, the highest and the last of every column of pixels.
 function seen({ x, y }, [low, high], columns) {
   const start = Math.max(until(x, low) - 1, 0), end = Math.min(until(x, high) + 1, x.length);
   if (end - start <= 4 * columns) return Array.from({ length: end - start }, (_, i) => start + i);
@@ -43,7 +43,7 @@ function seen({ x, y }, [low, high], columns) {
   return kept;
 }
 
-// The ends of a vertical axis: all that is seen, with a little room.
+// Returns the ends of a vertical axis: the visible values, with a small margin.
 function upright(values, log) {
   const there = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
   if (!there.length) return [0.1, 1];
@@ -51,12 +51,12 @@ function upright(values, log) {
   for (const v of there) [low, high] = [Math.min(low, v), Math.max(high, v)];
   const ratio = Math.max(high / low, 1.5) ** 0.05;
   if (log) return [low / ratio, high * ratio];
-  const from = low >= 0 && low < 0.3 * high ? 0 : low; // what comes near zero is seen from there
+  const from = low >= 0 && low < 0.3 * high ? 0 : low; // a curve that comes near zero is shown from zero
   const room = 0.05 * (high - from || Math.abs(high) || 1);
   return [from && from - room, high + room];
 }
 
-// Round numbers on an axis, at most about so many.
+// Returns round numbers on an axis, about `most` of them at most.
 function ticks([low, high], most, log, least = 0) {
   if (log && high / low >= 5) {
     const first = Math.floor(Math.log10(low)), powers = Math.ceil(Math.log10(high)) - first;

@@ -1,8 +1,8 @@
-// The panels of a run, all over the steps in view.
+// Draws the panels of a run, all over the steps in view.
 "use strict";
 
 const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT, ROW] = [78, 14, 8, 22, 180, 22]; // pixels
-const [DOT, GUIDES] = [12, 30]; // pixels for a dot; events that have a line each
+const [DOT, GUIDES] = [12, 30]; // pixels per dot; largest number of events with a line each
 
 const run = JSON.parse(document.getElementById("data").textContent);
 const steps = numbers(run.steps), end = steps.length - 1;
@@ -68,7 +68,7 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
     for (const i of points[n]) {
       const x = across(s.x[i]).toFixed(2), y = up(s.y[i]), here = `${x} ${y.toFixed(2)}`;
       if (Number.isFinite(y)) [line, dots] = [line + pen + here, `${dots}M${here}h0`];
-      pen = Number.isFinite(y) ? "L" : "M"; // what is not finite is a gap
+      pen = Number.isFinite(y) ? "L" : "M"; // values that are not finite make a gap
     }
     const few = points[n].length * DOT < right - LEFT;
     const look = s.dashed ? "curve dashed" : few ? "curve" : "curve dense";
@@ -78,7 +78,7 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
 }
 
 function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
-  const marks = [], last = until(x, view[1]); // one for each column of pixels
+  const marks = [], last = until(x, view[1]); // one per column of pixels
   for (let i = until(x, view[0] - 1e-9), mark; i < last; i++) {
     const at = Math.round(across(x[i]));
     if (mark?.at !== at) marks.push(mark = { at, count: 0, from: x[i] });

@@ -1,4 +1,4 @@
-// What a hand does: drag to zoom; double click, or Esc, for all of it; arrows move the cursor.
+// Handles input: drag to zoom; double click or Esc to reset; arrows to move the cursor.
 "use strict";
 
 const DRAG = 5; // pixels; less is a click
@@ -6,7 +6,7 @@ const [copy, reset, where, stage] =
   ["copy", "whole", "where", "stage"].map((id) => document.getElementById(id));
 let row = end, drag = null;
 
-// The cursor at a row, and what the curves are worth there: the last value until then.
+// Shows the cursor at a row, and the values of the curves there: the last ones until then.
 function point(to) {
   row = Math.min(Math.max(to, 0), end);
   const step = steps[row];
@@ -36,7 +36,7 @@ function around(step, ratio) {
   zoom(view.map((edge) => step + (edge - step) * ratio));
 }
 
-// The panel under a pointer, its place in it, and the step there.
+// Returns the panel under a pointer, its place in it, and the step there.
 function under(svg, event) {
   const box = svg.getBoundingClientRect(), right = box.width - RIGHT;
   const x = Math.min(Math.max(event.clientX - box.left, LEFT), right);
@@ -72,12 +72,12 @@ function pressed(event) {
   event.preventDefault();
   keys[event.key]();
   const shift = Math.min(steps[row] - view[0], 0) + Math.max(steps[row] - view[1], 0);
-  if (shift) zoom(view.map((edge) => edge + shift)); // the view goes with the cursor
+  if (shift) zoom(view.map((edge) => edge + shift)); // the view follows the cursor
 }
 
 async function copied() {
   const text = document.getElementById("learning-rate");
-  getSelection().selectAllChildren(text); // if it may not be copied, it is at least selected
+  getSelection().selectAllChildren(text); // if copying is not allowed, the text is at least selected
   await navigator.clipboard?.writeText(text.textContent).then(() => (copy.textContent = "Copied"), () => {});
 }
 
@@ -92,7 +92,7 @@ for (const { svg, log } of panels) {
   svg.addEventListener("pointerup", (event) => released(svg, event));
   svg.addEventListener("pointercancel", () => { drag = null; zoom(view); });
   svg.addEventListener("dblclick", () => zoom(whole));
-  svg.addEventListener("wheel", (event) => { // a pinch on a touchpad is a wheel with control
+  svg.addEventListener("wheel", (event) => { // a pinch on a touchpad is a wheel event with the control key
     if (!event.ctrlKey) return;
     event.preventDefault();
     around(under(svg, event).step, 2 ** (event.deltaY / 100));

@@ -1,4 +1,4 @@
-"""The text of a call whose first arguments the run itself gives: `adam(b1=0.8)`, `keep_best`."""
+"""Reads a call whose first arguments the run provides: `adam(b1=0.8)`, `keep_best`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def read(
     known: Mapping[str, Callable[..., Any]],
     own: Callable[[str], Mapping[str, str]],
 ) -> tuple[str, dict[str, Any]]:
-    """The name in a call, and the arguments that are given to it.
+    """Return the name in a call, and its arguments.
 
     Args:
-      option: who said it.
+      option: the option that contains the call, for messages.
       text: a call, or a name alone.
-      kind: what the functions are, in a word.
-      known: the functions there are.
-      own: of a name, the arguments that the run gives, and what to say to who gives them.
+      kind: the kind of the functions, in one word.
+      known: the available functions.
+      own: for a name, the arguments that the run provides, and a message for each.
     """
     with refusing(option), reading(text):
         node = tree(text)
@@ -40,12 +40,12 @@ def read(
         for argument in call.arguments:
             if argument.name is not None and argument.name in given:
                 raise MisreadError(argument.at, given[argument.name])
-        # What the run gives is given, and what is left goes by its name.
+        # The run provides its own arguments, and the rest are named.
         named = functools.partial(factory, **dict.fromkeys(given))
         return call.name, arguments_of(call, named, Scope(None, None))
 
 
 def shown(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call as it is kept: always written the same way."""
+    """Return the text of a call as it is stored, always in the same form."""
     said = ", ".join(f"{key}={text(x)}" for key, x in arguments.items())
     return f"{name}({said})"

@@ -1,8 +1,7 @@
-"""Checkpoints by Orbax, each written whole or not at all: the state, and the metrics so far.
+"""Checkpoints by Orbax: the state, and the metrics so far. Each is written whole or not at all.
 
-One is trusted if its files are those that were written, if it says that it is of this run, of the
-same settings and the same arrays, and if the numbers are those that it says it has. Of several the
-newest that is trusted counts.
+A checkpoint is valid if its files are unchanged, if it is of this run, with the same settings and
+arrays, and if its numbers match its checksum. The newest valid checkpoint is used.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from jaxsched._core._extra import extra
 from jaxsched._core._files import read_json, write_text
 
 KEPT = 3
-HALF = "*.orbax-checkpoint-tmp*"  # what Orbax is writing, or was
+HALF = "*.orbax-checkpoint-tmp*"  # directories that Orbax has not finished
 
 
 class Checkpoints:
-    """The checkpoints of one run, by the number of epochs that it had then."""
+    """The checkpoints of one run, by number of finished epochs."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self._directory, self._settings = directory.resolve(), settings
@@ -51,11 +50,11 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _quiet(), contextlib.suppress(Exception):  # what went wrong has been told
+        with _quiet(), contextlib.suppress(Exception):  # the error was already reported
             self._manager.close()
 
     def save(self, epochs: int, state: Any, history: History) -> None:
-        """Write one; the oldest goes when there are more than a few."""
+        """Write a checkpoint, and remove the oldest if there are more than `KEPT`."""
         args = self._orbax.args
         parts = args.Composite(
             about=args.JsonSave(
@@ -66,7 +65,7 @@ class Checkpoints:
         )
         with _quiet():
             reason = self._failure(epochs, parts)
-            if reason is not None:  # what Orbax has begun in vain speaks when it goes, and later
+            if reason is not None:  # an aborted writer of Orbax prints messages when it is freed
                 gc.collect()
                 time.sleep(0.5)
         if reason is not None:
@@ -74,31 +73,31 @@ class Checkpoints:
                 shutil.rmtree(half, ignore_errors=True)
             raise RefusedError(
                 f"the checkpoint {self._directory / str(epochs)} cannot be written ({reason}). "
-                "When it can, go on by --resume"
+                "Continue later with --resume"
             )
 
     def _failure(self, epochs: int, parts: Any) -> str | None:
-        """Why it could not be written, if so."""
+        """Return why the checkpoint could not be written, or None."""
         try:
-            # It leaves one out that is not after all others.
+            # Orbax skips a checkpoint that is not later than all others.
             _require(self._manager.save(epochs, args=parts), "there is a later one")
-            self._manager.wait_until_finished()  # what is summed is what is there
+            self._manager.wait_until_finished()  # the checksum needs the final files
             self._write_sums()
-        except Exception as error:  # whatever a disk without room makes of a writer
+        except Exception as error:  # for example a full disk, reported in many ways
             return first_line(error)
         return None
 
     def newest(self, like: Any) -> tuple[Any, History] | None:
-        """The newest that can be used: a state like the one given, and the metrics until then.
+        """Return the newest valid checkpoint: a state like the given one, and its metrics.
 
-        Those after it are put aside, and named on stderr. None if there is no checkpoint at all.
+        Invalid ones after it are renamed, and reported on stderr. None without any checkpoint.
         """
         reasons: dict[int, str] = {}
         for epochs in sorted(map(int, self._manager.all_steps()), reverse=True):
             try:
                 with _quiet():
                     found = self._restored(epochs, like)
-            except Exception as error:  # whatever a damaged file makes of a reader
+            except Exception as error:  # for example a damaged file, reported in many ways
                 reasons[epochs] = first_line(error)
                 continue
             for later, reason in reasons.items():
@@ -114,19 +113,19 @@ class Checkpoints:
 
     def _restored(self, epochs: int, like: Any) -> tuple[Any, History]:
         where, args = self._directory / str(epochs), self._orbax.args
-        _require((where / "about").exists(), "it is not of `jaxsched train`")
-        # Before Orbax reads it, which does not notice every damage.
+        _require((where / "about").exists(), "it was not written by `jaxsched train`")
+        # Checked before Orbax reads it, because Orbax does not notice every damage.
         _require(self._known_sums().get(str(epochs)) in (None, _sum(where)), CHANGED)
         about = self._manager.restore(epochs, args=args.Composite(about=args.JsonRestore()))
         about = about["about"]
-        _require_equal(about["of"], _about(self._settings, like))  # it would cast to other dtypes
+        _require_equal(about["of"], _about(self._settings, like))  # Orbax would cast other dtypes
         parts = args.Composite(
             state=args.StandardRestore(jax.eval_shape(lambda: like)), history=args.StandardRestore()
         )
         found = self._manager.restore(epochs, args=parts)
         state, history = found["state"], History(**found["history"]).then(*History.empty())
-        # One that was killed in the instant before its sum was written has none, and Orbax does not
-        # notice a number that has changed.
+        # If the process was killed just before it wrote the checksum, there is none, and Orbax does
+        # not notice a changed number.
         _require(about["numbers"] == _numbers((state, history)), CHANGED)
         _require(history.epochs == epochs, f"it is of epoch {history.epochs}")
         return state, history
@@ -141,17 +140,17 @@ class Checkpoints:
         self._manager.reload()
         warn(
             f"the checkpoint {where} cannot be used ({reason}) and is now {aside.name}: "
-            f"the run goes on from epoch {used}, and what came after is computed again"
+            f"the run continues from epoch {used}, and later epochs are computed again"
         )
 
     def _write_sums(self) -> None:
-        """Of all that there are: one that was killed before it had a sum has it now."""
+        """Write the checksums of all checkpoints, also of those that have none yet."""
         sums, steps = self._known_sums(), map(str, self._manager.all_steps())
         text = json.dumps({step: sums.get(step) or _sum(self._directory / step) for step in steps})
         write_text(self._sums, text)
 
     def _known_sums(self) -> dict[str, str]:
-        """None of a file that is not read: then Orbax alone says what is good."""
+        """Return the known checksums; none if the file cannot be read."""
         try:
             sums: Any = read_json(self._sums)
         except (ValueError, OSError):
@@ -159,12 +158,12 @@ class Checkpoints:
         return sums if isinstance(sums, dict) else {}
 
 
-CHANGED = "its files are not what was written"
+CHANGED = "its files have changed since they were written"
 
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Of an error Orbax prints pages, from all its threads; it is told in a line."""
+    """Silence Orbax, whose threads print pages for an error; it is reported in one line."""
     before = logging.root.manager.disable
     logging.disable()
     try:
@@ -175,7 +174,7 @@ def _quiet() -> Generator[None]:
 
 
 def _sum(directory: Path) -> str:
-    """What changes when any file in it does."""
+    """Return a checksum of all files in a directory."""
     total = hashlib.sha256()
     for file in sorted(file for file in directory.rglob("*") if file.is_file()):
         total.update(f"{file.relative_to(directory)} {file.stat().st_size}\n".encode())
@@ -184,7 +183,7 @@ def _sum(directory: Path) -> str:
 
 
 def _numbers(tree: Any) -> str:
-    """What changes when any number in it does."""
+    """Return a checksum of all numbers in a tree."""
     total = hashlib.sha256()
     for x in jax.tree.leaves(tree):
         is_key = jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
@@ -193,7 +192,7 @@ def _numbers(tree: Any) -> str:
 
 
 def _about(settings: Settings, state: Any) -> dict[str, Any]:
-    """Whose it is: the settings, but for how long the run is, and what arrays there are."""
+    """Return the identity of a run: its settings except its length, and its arrays."""
     said = dataclasses.asdict(dataclasses.replace(settings, epochs=0, last_epoch=None))
     leaves = jax.tree_util.tree_leaves_with_path(state)
     arrays = {

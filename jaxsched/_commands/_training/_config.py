@@ -1,7 +1,7 @@
-"""A file of options in TOML: values, of which none can become another option.
+"""Reads options from a TOML file.
 
-The values are checked as what they are and are never words of a command line, so that a text in
-the file cannot say `--force`.
+Values are checked by their types and never become words of a command line. So a text in the file
+cannot set another option, such as `--force`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, cast
 from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._core._files import read_text, shown
 
-SPOKEN = "--config", "--resume", "--force"  # of one run: said where it is started
+SPOKEN = "--config", "--resume", "--force"  # options of one start, only on the command line
 OWN = "-h", "--help", *SPOKEN
 
 
 def said(file: Path, actions: Iterable[argparse.Action]) -> dict[str, Any]:
-    """The options in a file, by the names that they have among the parsed options.
+    """Return the options in a file, by their names among the parsed options.
 
     Args:
-      file: the file, TOML without tables; its keys are long options, with `-` or `_` in them.
+      file: a TOML file without tables; its keys are long options, with `-` or `_`.
       actions: the options of the command line.
 
     Raises:
-      RefusedError: a key is no option or is there twice, or a value is none of that option.
+      RefusedError: a key is not an option or occurs twice, or a value does not fit its option.
     """
     known = {name: x for x in actions for name in x.option_strings if name not in OWN}
     values: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def said(file: Path, actions: Iterable[argparse.Action]) -> dict[str, Any]:
         if action.dest in keys:
             raise RefusedError(f"{file}: {key!r} is not allowed with {keys[action.dest]!r}.")
         keys[action.dest] = key
-        with refusing(f"{file}: {option}"):  # an integer may be too long to be shown
+        with refusing(f"{file}: {option}"):  # an integer may be too long to be printed
             values[action.dest] = _value(f"{file}: {option}", action, x)
     return values
 
@@ -51,11 +51,11 @@ def _options(file: Path) -> dict[str, Any]:
         try:
             return tomllib.loads(read_text(file))
         except RecursionError:
-            raise ValueError("it is too deep to be read") from None
+            raise ValueError("it is nested too deeply to be read") from None
 
 
 def _value(place: str, action: argparse.Action, x: Any) -> Any:
-    """The value of an option, as the command line would have it."""
+    """Return the value of an option, as the command line would have it."""
     if isinstance(x, Mapping):
         raise RefusedError(f"{place}: must not be a table, got {shown(x)}. Write a list of texts.")
     if action.nargs == 0:
@@ -72,7 +72,7 @@ def _flag(place: str, action: argparse.Action, x: Any) -> Any:
 
 
 def _texts(place: str, action: argparse.Action, x: Any) -> Any:
-    """Texts; what may also be said without any, such as `--plateau`, is also true or false."""
+    """Return texts; an option that may have none, such as `--plateau`, may be true or false."""
     may_be_bare = action.nargs == "*"
     if may_be_bare and isinstance(x, bool):
         return [] if x else False
@@ -90,7 +90,7 @@ def _path(place: str, x: Any) -> Path:
 
 
 def _number(place: str, action: argparse.Action, x: Any) -> Any:
-    """A number within the limits that the command line has for it."""
+    """Return a number within the limits of the command line."""
     parse = cast(Any, action.type)
     try:
         return parse(str(x) if isinstance(x, int) and not isinstance(x, bool) else _toml(x))
@@ -99,7 +99,7 @@ def _number(place: str, action: argparse.Action, x: Any) -> Any:
 
 
 def _unquoted(parse: Any, x: Any) -> str:
-    """The remedy for a number that is written as a text."""
+    """Return the remedy for a number that is written as a text."""
     try:
         return f" Write {parse(x)} without quotes." if isinstance(x, str) else ""
     except argparse.ArgumentTypeError:
@@ -107,7 +107,7 @@ def _unquoted(parse: Any, x: Any) -> str:
 
 
 def _toml(x: Any) -> str:
-    """A value about as it is written in the file."""
+    """Return a value approximately as written in the file."""
     if isinstance(x, str | list):
         return shown(x)
     return str(x).lower() if isinstance(x, bool) else str(x)
@@ -115,7 +115,7 @@ def _toml(x: Any) -> str:
 
 def _meant(option: str, known: Iterable[str]) -> str:
     if option in SPOKEN:
-        return f"Say {option} on the command line."
+        return f"Set {option} on the command line."
     near = difflib.get_close_matches(option, known, n=3)
     names = [name.removeprefix("--") for name in near or known]
     return f"Did you mean {' or '.join(names)}?" if near else f"All of them: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""The folder of a run, and its files, each replaced whole or not at all."""
+"""The folder of a run. Each of its files is replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxsched._core._files import read_json, remove_partial, write_text, written
 
 
 class Folder:
-    """Where a run writes."""
+    """The files that a run writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,21 +30,21 @@ class Folder:
         self.report = path / "report.html"
 
     def begin(self, settings: Settings, *, force: bool) -> None:
-        """Make it this run's, unless there is another run in it."""
+        """Take over the folder, unless it contains another run."""
         if self.settings.exists() and not force:
             raise RefusedError(
-                f"there is a run in {self.path}: go on with it by --resume, replace it by --force, "
-                "or give another --out"
+                f"there is a run in {self.path}: continue it with --resume, replace it with "
+                "--force, or choose another --out"
             )
         if self.path.exists() and not self.path.is_dir():
             raise RefusedError(f"--out {self.path} is not a directory")
         if self.checkpoints.is_symlink():
             raise RefusedError(
-                f"{self.checkpoints} is a link, and what it points to is not replaced: remove the "
-                "link, or give another --out"
+                f"{self.checkpoints} is a link, whose target is not replaced: remove the link, or "
+                "choose another --out"
             )
         ours = self.settings, self.metrics, self.picture, self.summary, self.report
-        # Nothing else here is ours. The settings go first: half a run is none.
+        # Other files here are kept. The settings go first, so that half a run is not a run.
         for file in ours:
             file.unlink(missing_ok=True)
         if self.checkpoints.exists():
@@ -53,27 +53,27 @@ class Folder:
         self.write_settings(settings)
 
     def write_settings(self, settings: Settings) -> None:
-        """What a later `--resume` goes by."""
+        """Write the settings for a later `--resume`."""
         write_text(self.settings, json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
 
     def remove_partial(self) -> None:
-        """Remove what a killed process has left half written."""
+        """Remove files that a killed process has left unfinished."""
         for folder in (self.path, self.checkpoints):
             remove_partial(folder)
 
     def read_settings(self) -> Settings:
-        """The settings that the run was started with."""
+        """Return the settings that the run was started with."""
         if not self.settings.exists():
             raise RefusedError(f"there is no run in {self.path}: nothing to resume")
         try:
             return saved(read_json(self.settings))
         except ValueError as error:
             raise RefusedError(
-                f"{self.settings} is damaged: {error}. Mend it, or start the run again with --force"
+                f"{self.settings} is damaged: {error}. Fix it, or start the run again with --force"
             ) from error
 
     def write_metrics(self, rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> None:
-        """One row a step."""
+        """Write the metrics, one row per step."""
 
         def write(binary: BinaryIO) -> None:
             stream = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)

@@ -1,4 +1,4 @@
-"""What has been measured so far, and what can be read from it."""
+"""The measurements of a run so far."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COLUMNS = ("step", "epoch", *BY_STEP, "val_loss", "val_accuracy", *EVENTS)
 
 
 class History(NamedTuple):
-    """Measurements; the last two by epoch, the others by step."""
+    """Measurements, the last two by epoch, the others by step."""
 
     learning_rate: np.ndarray
     scale: np.ndarray
     train_loss: np.ndarray
-    cuts: np.ndarray  # how many there have been, as of all events
+    cuts: np.ndarray  # running counts, as for all events
     raises: np.ndarray
     spikes: np.ndarray
     skips: np.ndarray
@@ -31,22 +31,22 @@ class History(NamedTuple):
 
     @classmethod
     def empty(cls) -> History:
-        """Nothing yet."""
+        """Return an empty history."""
         return cls(*(np.zeros(0, np.float32) for _ in cls._fields))
 
     def then(self, *measured: Any) -> History:
-        """With those of another epoch behind."""
+        """Return the history with the measurements of another epoch appended."""
         pairs = zip(self, measured, strict=True)
         return History(*(np.append(a, np.asarray(b, np.float32)) for a, b in pairs))
 
     @property
     def epochs(self) -> int:
-        """How many epochs there have been."""
+        """The number of epochs."""
         return len(self.val_loss)
 
     @property
     def steps(self) -> int:
-        """How many steps there have been."""
+        """The number of steps."""
         return len(self.learning_rate)
 
     @property
@@ -55,11 +55,11 @@ class History(NamedTuple):
         return (np.arange(self.epochs) + 1) * (self.steps // max(self.epochs, 1)) - 1
 
     def when(self, event: str) -> np.ndarray:
-        """The steps at which an event happened."""
+        """Return the steps at which an event happened."""
         return np.flatnonzero(np.diff(getattr(self, event), prepend=0) > 0)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row a step; the validation is in the row of the last step of its epoch."""
+        """Yield one row per step; validations are in the row of the last step of an epoch."""
         epoch_of = {int(step): epoch for epoch, step in enumerate(self.last_steps)}
         length = self.steps // max(self.epochs, 1)
         for step in range(self.steps):

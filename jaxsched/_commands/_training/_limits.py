@@ -1,4 +1,4 @@
-"""The least and the most that a number may be, on the command line and in a file."""
+"""The limits of numbers, on the command line and in files."""
 
 POSITIVE = 1, 10**6
 EPOCHS = POSITIVE

@@ -1,8 +1,8 @@
-"""One epoch is one compiled program: shuffle, a scan over the batches, judge, tell the rules.
+"""One epoch as one compiled program: shuffle, scan over the batches, validate, observe.
 
-Nothing of the schedule is outside. The rate is read from the state after each update, so what is
-recorded is what was used; the loss of the batch goes into its update, and the validation loss, with
-`observe`, after the last one, for the first update of the following epoch to act on.
+The schedule is entirely inside. The rate is read from the state after each update, so the recorded
+rate is the one that was used. The loss of the batch is passed to its update. The validation loss is
+observed after the last update, and is received by the first update of the next epoch.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from jaxsched._state._readers import step as clock
 from jaxsched._state._writers import observe
 from jaxsched._transforms._scheduled import with_extra_args
 
-# What a step can tell, and what an epoch can; the norm of its gradients a rule hears by itself.
+# Metrics of a step and of an epoch. The gradient norm reaches a rule without observation.
 BY_STEP, BY_EPOCH = ("loss", "kl"), ("value", "accuracy")
 
 
 class Steps(NamedTuple):
-    """What each step was like: arrays over the steps."""
+    """Measurements of each step: arrays over the steps."""
 
-    learning_rate: jax.Array  # float32: the one really used
-    scale: jax.Array  # float32: what the rules have made of the schedule
+    learning_rate: jax.Array  # float32: the learning rate used
+    scale: jax.Array  # float32: the product of the rules
     train_loss: jax.Array  # float32: of the batch, before the update
-    counts: tuple[jax.Array, ...]  # int32: how often each of `EVENTS` has happened
+    counts: tuple[jax.Array, ...]  # int32: running counts of each of `EVENTS`
 
 
 class Judged(NamedTuple):
-    """What the validation images say of an epoch."""
+    """Measurements on the validation images after an epoch."""
 
     loss: jax.Array
     accuracy: jax.Array
 
 
 def start(tx: optax.GradientTransformation, data: Digits, key: jax.Array) -> TrainState:
-    """The state before the first step."""
+    """Return the state before the first step."""
     network = Network()
     params = network.init(key, data.train.pixels[:1])["params"]
     state = TrainState.create(apply_fn=network.apply, params=params, tx=tx)
-    return state.replace(step=jnp.zeros((), jnp.int32))  # an array, as it comes back from a file
+    return state.replace(step=jnp.zeros((), jnp.int32))  # an array, as when restored from a file
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
@@ -64,23 +64,23 @@ def epoch(
     *,
     batch_size: int,
 ) -> tuple[TrainState, Steps, Judged]:
-    """One pass over the data.
+    """Train for one pass over the data.
 
     Args:
       state: the state; its step is where the epoch begins.
-      data: images to learn from and to judge by.
-      key: the run's random key; the epoch's own is folded from it and the step.
-      rate: the learning rate that is in the state, to read what its rules are worth.
-      batch_size: images per step; those left over sit this epoch out.
+      data: training and validation images.
+      key: the run's random key; the key of the epoch is folded from it and the step.
+      rate: the learning rate in the state, to read the values of its rules.
+      batch_size: images per step; the remainder is left out in this epoch.
 
     Returns:
-      The state after it, what each step was like, and how good the model is now.
+      The state after the epoch, the measurements of each step, and those of the validation.
     """
 
     def step(state: TrainState, batch: Images) -> tuple[TrainState, Steps]:
         value_and_grad = jax.value_and_grad(loss_and_logits, has_aux=True)
         (loss, before), gradients = value_and_grad(state.params, batch)
-        # Not observed but given to the update: of a step that is skipped no rule is to hear.
+        # Passed to the update instead of observed: rules must not see metrics of a skipped step.
         tx = with_extra_args(state.tx)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, loss=loss)
         params = optax.apply_updates(state.params, updates)
@@ -98,7 +98,7 @@ def epoch(
 
 
 def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
-    """What the rules in a learning rate made of it in the last step: 1 if there are none."""
+    """Return the product of the rules in a learning rate in the last step; 1 without rules."""
     rules = rate.rules if isinstance(rate, Stateful) else ()
     pairs = zip(rules, factors(state)["learning_rate"], strict=True)
     values = [rule.value(own, last_step(state)) for rule, own in pairs if not rule._is_curve]
@@ -106,34 +106,34 @@ def scale(rate: Schedule | Stateful, state: Any) -> jax.Array:
 
 
 def last_step(state: Any) -> jax.Array:
-    """The step of the last update, on the clock of the schedule."""
+    """Return the step of the last update, on the step counter of the schedule."""
     return jnp.maximum(clock(state) - 1, 0)
 
 
 @jax.jit
 def judge(params: Any, data: Digits) -> Judged:
-    """How good a model is with these parameters."""
+    """Return the validation loss and accuracy of parameters."""
     loss, logits = loss_and_logits(params, data.valid)
     return Judged(loss, _accuracy(logits, data.valid))
 
 
 @jax.jit
 def judge_together(stacked: Any, data: Digits) -> jax.Array:
-    """The accuracy of the mean of what several models say."""
+    """Return the accuracy of the mean prediction of several models."""
     logits = jax.vmap(lambda params: logits_of(params, data.valid))(stacked)
     return _accuracy(jax.nn.softmax(logits).mean(axis=0), data.valid)
 
 
 def _told(state: TrainState, **metrics: jax.Array) -> TrainState:
-    """The state, with those of the metrics in it that somebody listens to."""
+    """Return the state with the metrics observed that something in it listens to."""
     names = listened(state)
     return observe(state, **{name: x for name, x in metrics.items() if name in names})
 
 
 def _divergence(before: jax.Array, after: jax.Array) -> jax.Array:
-    """The KL divergence of what a model said from what it says now, of the same images."""
+    """Return the KL divergence between the predictions before and after, on the same images."""
     said, says = map(jax.nn.log_softmax, (before, after))
-    # Of logarithms: of a network that has not changed it is exactly zero.
+    # From logarithms, so that it is exactly zero for an unchanged network.
     return optax.losses.kl_divergence_with_log_targets(says, said).mean()
 
 

@@ -25,18 +25,18 @@ class Network(linen.Module):
 
 
 def logits_of(params: Any, images: Images) -> jax.Array:
-    """What the network says of images: (n, 10)."""
+    """Return the logits of the network for images: (n, 10)."""
     logits: Any = Network().apply({"params": params}, images.pixels)
     return logits
 
 
 def loss_and_logits(params: Any, images: Images) -> tuple[jax.Array, jax.Array]:
-    """The mean cross-entropy, and the logits."""
+    """Return the mean cross-entropy, and the logits."""
     logits = logits_of(params, images)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
     return losses.mean(), logits
 
 
 def loss_of(params: Any, images: Images) -> jax.Array:
-    """The mean cross-entropy."""
+    """Return the mean cross-entropy."""
     return loss_and_logits(params, images)[0]

@@ -1,4 +1,4 @@
-"""Optax's optimizers, by their text: `adam`, `adamw(weight_decay=0.01)`."""
+"""Optax optimizers from text: `adam`, `adamw(weight_decay=0.01)`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from jaxsched._transforms._inject import inject
 
 Factory = Callable[..., Any]
 
-OWN = {"learning_rate": "the learning rate is the schedule's: --schedule constant value=..."}
+OWN = {"learning_rate": "the learning rate is the schedule: use --schedule constant value=..."}
 
 
 def optimizers() -> dict[str, Factory]:
-    """Those that have a learning rate."""
+    """Return the optax optimizers that have a learning rate."""
     found = {
         name: getattr(optax, name) for name in dir(optax) if not name.startswith(("_", "scale_"))
     }
-    # The line search of the one asks for the loss as a function; the other is deprecated.
+    # The line search of lbfgs needs the loss as a function; optimistic_adam is deprecated.
     found = {name: x for name, x in found.items() if name not in ("lbfgs", "optimistic_adam")}
     return {
         name: x
@@ -40,7 +40,7 @@ def optimizers() -> dict[str, Factory]:
 
 
 def spoken(text: str) -> str:
-    """The text of an optimizer as it is kept: checked, and always written the same way."""
+    """Return the text of an optimizer as it is stored: checked, always in the same form."""
     name, constants = _read(text)
     kept = _calls.shown(name, constants) if constants else name
     _read(kept)  # a resumed run reads it
@@ -50,7 +50,7 @@ def spoken(text: str) -> str:
 def transform(
     text: str, learning_rate: Schedule | Stateful, wrappers: Sequence[str] = ()
 ) -> optax.GradientTransformation:
-    """The optimizer, its learning rate on the schedule, what is around it, and who watches it."""
+    """Return the optimizer with the scheduled learning rate, its wrappers, and the monitor."""
     name, constants = _read(text)
     tx = inject(functools.partial(optimizers()[name], **constants), learning_rate=learning_rate)
     with refusing(f"--optimizer {name}", TypeError, NameError):
@@ -63,7 +63,7 @@ def transform(
 
 
 def rehearsed(tx: optax.GradientTransformation) -> Any:
-    """The state after one update, of which only the shapes are asked: a bad constant fails here."""
+    """Trace one update and return the shapes of the state, so that a bad constant fails here."""
 
     def update() -> Any:
         params = Network().init(jax.random.key(0), jnp.zeros((1, PIXELS)))["params"]
@@ -73,5 +73,5 @@ def rehearsed(tx: optax.GradientTransformation) -> Any:
 
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:
-    """Its name, and its arguments but for the learning rate."""
+    """Return the name of an optimizer, and its arguments without the learning rate."""
     return _calls.read("--optimizer", text, "optimizer", optimizers(), lambda _: OWN)

@@ -1,4 +1,4 @@
-"""The run as a picture: rate, losses, accuracy, with what happened to the rate marked."""
+"""The picture of a run: learning rate, losses, accuracy, and marked events."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
     """Write the picture.
 
     Args:
-      file: where to, a PNG.
-      history: what was measured.
-      scheduled: the schedule alone, by step, as if nothing had acted.
-      restarts: the steps at which it started again.
+      file: file to write, a PNG.
+      history: measurements of the run.
+      scheduled: values of the schedule alone, by step, as if no rule had acted.
+      restarts: the steps at which the schedule restarted.
     """
     extra("matplotlib").use("Agg")
     plt: Any = extra("matplotlib.pyplot")
@@ -78,7 +78,7 @@ def _accuracy(panel: Any, history: History) -> None:
 
 
 def _events(panel: Any, found: dict[str, np.ndarray]) -> None:
-    """What happened when, one row for each kind."""
+    """Draw the events, one row for each kind."""
     panel.tick_params(axis="y", length=0)
     panel.set_yticks([])
     if not found:
@@ -97,7 +97,7 @@ def _events(panel: Any, found: dict[str, np.ndarray]) -> None:
 
 
 def _lines(panel: Any, found: dict[str, np.ndarray]) -> None:
-    """Where the rate itself started again, fell or rose, unless that is everywhere."""
+    """Mark restarts, cuts and raises of the rate, unless there are too many."""
     for event, style in (("restarts", "--"), ("cuts", ":"), ("raises", ":")):
         steps = found.get(event, ())
         for n, step in enumerate(steps if len(steps) <= MANY else ()):
@@ -106,5 +106,5 @@ def _lines(panel: Any, found: dict[str, np.ndarray]) -> None:
 
 
 def _legend(panel: Any) -> None:
-    """In a row above the panel, where no curve can be."""
+    """Put the legend in a row above the panel, where there are no curves."""
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, borderaxespad=0.2)

@@ -1,4 +1,4 @@
-"""What the person at the keyboard can put right: one line, no traceback."""
+"""Errors that the user can fix: one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 
 class RefusedError(Exception):
-    """A run that cannot be, and what to do about it."""
+    """An error in the options or files of a run, with a remedy."""
 
 
 class StoppedError(Exception):
-    """A run that was asked to end, and did: it can be resumed."""
+    """A run was asked to end, and did. It can be resumed."""
 
 
 @contextmanager
 def refusing(said: str, *more: type[Exception]) -> Generator[None]:
-    """What is wrong with what somebody said, in the line that says it."""
+    """Turn an error into one line that names the option or file."""
     try:
         yield
     except (ValueError, *more) as error:
@@ -25,12 +25,12 @@ def refusing(said: str, *more: type[Exception]) -> Generator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error is, without the pages behind it; of a long line its two ends."""
+    """Return the first line of an error; a long line is shortened in the middle."""
     line, kind = str(error).strip().partition("\n")[0], type(error).__name__
     line = line if len(line) <= 240 else f"{line[:120]} ... {line[-115:]}"
     return line if isinstance(error, RefusedError) or kind == "ValueError" else f"{kind}: {line}"
 
 
 def warn(line: str) -> None:
-    """Say something that the run goes on in spite of."""
+    """Print a warning to stderr."""
     print(f"jaxsched: {line}", file=sys.stderr)

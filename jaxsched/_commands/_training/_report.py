@@ -1,4 +1,4 @@
-"""What is shown on the terminal: a bar while it runs, a table when it is done."""
+"""Terminal output: a progress bar while the run lasts, and a table at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Show = Callable[[History], None]
 
 @contextmanager
 def progress(done: int, epochs: int) -> Generator[Show]:
-    """A bar on stderr; call what it gives with the history after every epoch."""
+    """Show a bar on stderr; call the yielded function with the history after every epoch."""
     rich: Any = extra("rich.progress")
     console = extra("rich.console").Console(stderr=True)
     columns = (
@@ -49,18 +49,18 @@ def _now(history: History) -> str:
 
 
 def summary(rows: dict[str, str]) -> None:
-    """A table of two columns on stdout."""
+    """Print a table of two columns."""
     table = extra("rich.table").Table(show_header=False, box=extra("rich.box").SIMPLE_HEAVY)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    text = extra("rich.text").Text  # as it is: square brackets are no markup
+    text = extra("rich.text").Text  # verbatim, because square brackets would be markup
     for name, value in rows.items():
         table.add_row(name, text(value))
     extra("rich.console").Console().print(table)
 
 
 def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
-    """The rows of the table that say how it went."""
+    """Return the rows of the table with the measurements of the run."""
     best = int(np.nanargmin(history.val_loss)) if not np.isnan(history.val_loss).all() else 0
     rate = history.learning_rate
     return {
@@ -77,12 +77,12 @@ def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
 
 
 def kept(state: TrainState, data: Digits) -> dict[str, str]:
-    """The rows that say what the parameters are worth which the optimizer has kept."""
+    """Return the rows for parameters that the optimizer has stored."""
     rows: dict[str, str] = {}
     happened = events(state)
     if "restores" in happened:
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        # One update more, which is not applied: it judges the last validation.
+        # One more update, which is not applied, judges the last validation.
         settled = state.tx.update(zeros, state.opt_state, state.params)[1]
         best = judge(best_params(settled), data)
         rows["best kept"] = f"val loss {best.loss:.4f}, accuracy {best.accuracy:.2%}"

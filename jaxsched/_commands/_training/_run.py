@@ -32,7 +32,7 @@ EXTRAS = ("sklearn", "matplotlib", "orbax.checkpoint", "rich")
 
 
 def require_extras() -> None:
-    """Fail before the training, not after it."""
+    """Raise before the training if an extra is missing."""
     for module in EXTRAS:
         extra(module)
 
@@ -46,18 +46,18 @@ def run(
     until: int | None = None,
     checkpoint_every: int = 5,
 ) -> None:
-    """Train, and write down what happened.
+    """Train, and write the results.
 
     Args:
-      settings: what to compute; the text of the learning rate in it is not read.
-      learning_rate: the schedule, stateful or not, used as it is.
-      folder: where to write.
-      resume: continue from the newest checkpoint that can be used; if there is none yet, begin.
-      until: stop after this many epochs, of the settings' own at most; None is all of them.
-      checkpoint_every: epochs from one checkpoint to the next; there is always one at the end.
+      settings: settings of the run; the text of the learning rate in it is not used.
+      learning_rate: the schedule, stateful or not.
+      folder: folder to write to.
+      resume: whether to continue from the newest valid checkpoint; without one, the run starts.
+      until: number of epochs after which to stop; None: all epochs of the settings.
+      checkpoint_every: epochs between checkpoints; there is always one at the end.
 
     Raises:
-      StoppedError: SIGTERM has come; the epoch that was under way is saved.
+      StoppedError: SIGTERM was received; the current epoch is saved.
     """
     folder.remove_partial()
     data = digits()
@@ -83,7 +83,7 @@ def run(
                     folder.write_metrics(history.rows(), COLUMNS)
                     summary.note(state, history.steps)
                 if ending:
-                    raise StoppedError(f"ended by SIGTERM at epoch {done}: go on by --resume")
+                    raise StoppedError(f"ended by SIGTERM at epoch {done}: continue with --resume")
     folder.write_metrics(history.rows(), COLUMNS)
     kept = _report.kept(state, data)
     summary.end(kept)
@@ -103,7 +103,7 @@ def run(
 
 
 def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: History) -> np.ndarray:
-    """Draw the run; the steps at which its schedule started again."""
+    """Draw the run, and return the steps at which its schedule restarted."""
     [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
     restarts = curve.restarts[curve.restarts < history.steps]
     scheduled = values_at(still(learning_rate), np.arange(history.steps))
@@ -112,11 +112,11 @@ def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: Histo
 
 
 def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, History]:
-    """What to resume of a run that ended before its first checkpoint."""
+    """Return the initial state for a run that ended before its first checkpoint."""
     if folder.metrics.exists():
         raise RefusedError(
-            f"there is no checkpoint in {folder.checkpoints} any more: nothing to resume. "
+            f"the checkpoints in {folder.checkpoints} are gone: nothing to resume. "
             "Start the run again with --force"
         )
-    warn(f"there is no checkpoint in {folder.checkpoints} yet: the run begins")
+    warn(f"there is no checkpoint in {folder.checkpoints} yet: the run starts from the beginning")
     return state, History.empty()

@@ -1,4 +1,4 @@
-"""The settings of a run as its `settings.json` has them, which anybody may have edited."""
+"""Reads the settings of a run from `settings.json`, which may have been edited."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jaxsched._text._names import meant
 
 
 class Must(NamedTuple):
-    """What a field must be, in words and as a test."""
+    """The condition on a field, in words and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 def saved(found: Any) -> Settings:
-    """The settings in the object of a file.
+    """Return the settings in the object of a file.
 
     Raises:
-      ValueError: it is no object, a field is missing or unknown, or a value is not possible.
+      ValueError: it is not an object, a field is missing or unknown, or a value is not allowed.
     """
     if not isinstance(found, dict):
         raise ValueError(f"it must be an object, got {shown(found)}")

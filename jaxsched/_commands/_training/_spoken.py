@@ -1,4 +1,4 @@
-"""From the options of the command line to settings, and from settings to an optimizer."""
+"""Converts command-line options to settings, and settings to an optimizer."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from jaxsched._text._parse import parse
 from jaxsched._text._readable import readable
 
 EPOCHS, BATCH_SIZE, OPTIMIZER = 40, 32, "adam"
-# Observations are epochs here; less than a hundredth better is no better.
+# Observations are epochs here; an improvement by less than 1% does not count.
 PLATEAU = {"factor": "0.5", "patience": "4", "rtol": "0.01", "min_scale": "0.01"}
 METRICS = (*BY_EPOCH, *BY_STEP, GRADIENT_NORM)
 
-# The field of the settings for each option that has another name.
+# The field of the settings for each option with another name.
 FIELDS = {"schedule": "learning_rate", "plateau": "learning_rate", "with": "wrappers"}
 
 Words = Sequence[str]
 
 
 def spoken(options: Mapping[str, Any]) -> Settings:
-    """The settings that the options of the command line mean; what is None was left to the run."""
+    """Return the settings for command-line options; None means the default."""
     epochs, batch_size = options["epochs"] or EPOCHS, options["batch_size"] or BATCH_SIZE
     if batch_size > TRAIN:
         raise RefusedError(f"--batch-size: there are {TRAIN} images, got {batch_size}")
@@ -54,12 +54,12 @@ def spoken(options: Mapping[str, Any]) -> Settings:
 def transform(
     settings: Settings, learning_rate: Schedule | Stateful
 ) -> optax.GradientTransformation:
-    """The optimizer that the settings say."""
+    """Return the optimizer of the settings."""
     return _optimizer.transform(settings.optimizer, learning_rate, settings.wrappers)
 
 
 def resumed(saved: Settings, options: Mapping[str, Any]) -> Settings:
-    """The settings of a run that goes on: as it was started, but for the number of epochs."""
+    """Return the settings of a resumed run: unchanged, except for the number of epochs."""
     names = ("batch_size", "seed", "optimizer", "schedule", "plateau", "with")
     said = [option for option in names if options[option] is not None]
     if said:
@@ -74,13 +74,13 @@ def _require_as_before(option: str, field: str, now: Settings, saved: Settings) 
     before = getattr(saved, field)
     if getattr(now, field) != before:
         raise RefusedError(
-            f"--{option.replace('_', '-')} differs from what the run was started with, "
-            f"{before!r}. Resume without it, or start another run in another --out"
+            f"--{option.replace('_', '-')} differs from the value at the start of the run, "
+            f"{before!r}. Resume without it, or start another run with another --out"
         )
 
 
 def run_units(epochs: int, batch_size: int) -> Units:
-    """What an optimizer step of a run consumes."""
+    """Return what an optimizer step of a run consumes."""
     return Units(
         batch_size=batch_size,
         dataset_size=TRAIN,
@@ -90,14 +90,14 @@ def run_units(epochs: int, batch_size: int) -> Units:
 
 
 def learning_rate(settings: Settings) -> Schedule | Stateful:
-    """The schedule that the settings say."""
+    """Return the schedule of the settings."""
     return _parsed("the learning rate", settings.learning_rate)
 
 
 def _spoken_rate(
     words: Words | None, plateau: Words | Literal[False] | None, units: Units
 ) -> Schedule | Stateful:
-    """A schedule by its name times the plateau; a text is all that it says."""
+    """Return a named schedule times the plateau rule; a text is the whole learning rate."""
     text = text_of("--schedule", words) if words else _restarts(units)
     rate = _parsed("--schedule", text, units)
     if plateau is None:
@@ -119,7 +119,7 @@ def _parsed(said: str, text: str, units: Units | None = None) -> Schedule | Stat
 
 
 def _restarts(units: Units) -> str:
-    """Three cycles, each twice as long as the one before, that end with the run."""
+    """Return three cycles, each twice as long as the previous one, that end with the run."""
     cycle_steps = max(-(-(units.total_steps or 0) // 7), 1)
     return (
         f"warmup_cosine_restarts(0.01, cycle_steps={cycle_steps}, "
@@ -128,9 +128,11 @@ def _restarts(units: Units) -> str:
 
 
 def require_possible(settings: Settings, rate: Schedule | Stateful) -> None:
-    """Raise if there is no such optimizer, or if a run cannot feed what listens."""
+    """Raise if the optimizer does not exist, or if a rule listens to an unavailable metric."""
     tx = transform(settings, rate)
     strange = sorted(listened(_optimizer.rehearsed(tx)) - {*METRICS})
     if strange:
         names = ", ".join(METRICS)
-        raise RefusedError(f"the learning rate: a metric is one of {names}, got {strange[0]!r}")
+        raise RefusedError(
+            f"the learning rate: a metric must be one of {names}, got {strange[0]!r}"
+        )

@@ -1,4 +1,4 @@
-"""What a machine says before it goes, SIGTERM, is heard now and answered when it suits."""
+"""Handles SIGTERM: it is recorded at once, and answered after the current epoch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def heard() -> Generator[Callable[[], bool]]:
-    """Give a function that says whether this process has been asked to end."""
+    """Yield a function that returns whether this process was asked to end."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # only the main thread may hear signals
+        yield asked.is_set  # only the main thread can receive signals
         return
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:

@@ -1,4 +1,4 @@
-"""What a run says of itself: when, where and how it went, renewed with every checkpoint."""
+"""The summary of a run: times, environment and results, updated with every checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Summary:
     """The summary of a run, with a session for each time that it was started or resumed."""
 
     def __init__(self, folder: Folder, steps: int) -> None:
-        """Begin a session, that goes on after so many steps."""
+        """Begin a session that continues after `steps` steps."""
         self._folder, self._began = folder, time.perf_counter()
         self._all: dict[str, Any] = _before(folder) if steps else {"sessions": []}
         self._session: dict[str, Any] = {
@@ -41,13 +41,13 @@ class Summary:
         self._write()
 
     def note(self, state: Any, steps: int) -> None:
-        """Write down how it is after so many steps."""
+        """Record the state after `steps` steps."""
         self._session.update(steps=steps, seconds=self._seconds())
         self._all["diagnosis"] = {"steps": steps, **_words(diagnose(state))}
         self._write()
 
     def end(self, results: Mapping[str, str]) -> None:
-        """Write down that the session has ended, and what came of it."""
+        """Record that the session has ended, and its results."""
         self._session.update(ended=_now(), seconds=self._seconds())
         self._all["results"] = dict(results)
         self._write()
@@ -60,7 +60,7 @@ class Summary:
 
 
 def environment() -> dict[str, Any]:
-    """What a run is computed by."""
+    """Return the versions and devices that compute the run."""
     devices = jax.devices()
     return {
         "python": platform.python_version(),
@@ -74,19 +74,19 @@ def environment() -> dict[str, Any]:
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # it runs from its sources
+    except importlib.metadata.PackageNotFoundError:  # run from the source tree
         return "not installed"
 
 
 def _before(folder: Folder) -> dict[str, Any]:
-    """The sessions before; none where they cannot be read, which is no reason not to go on."""
+    """Return the earlier sessions; none if they cannot be read, which does not stop the run."""
     try:
         found = read_json(folder.summary)
         return {**found, "sessions": [x for x in found["sessions"] if isinstance(x, dict)]}
     except FileNotFoundError:
         return {"sessions": []}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        warn(f"{folder.summary} is damaged, and begun anew ({first_line(error)})")
+        warn(f"{folder.summary} is damaged, and is started anew ({first_line(error)})")
         return {"sessions": []}
 
 

@@ -1,8 +1,8 @@
-"""The words of the command line as the text that they mean.
+"""Converts words of the command line to the text of a schedule.
 
     warmup_cosine peak_value=3e-3 warmup=cosine  ->  warmup_cosine(peak_value=3e-3, warmup=cosine)
 
-What is not of this form is text already.
+Words of another form are already text.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ CONSTANTS = {"true": "True", "false": "False", "none": "None"}
 
 
 def is_call(words: Sequence[str]) -> bool:
-    """Do the words name a function, and perhaps its arguments?"""
+    """Return whether the words are a function name with optional arguments."""
     return words[0].isidentifier()
 
 
 def text_of(option: str, words: Sequence[str]) -> str:
-    """The text of a name with `key=value` behind it, or of a text whatever its spaces."""
+    """Return the text of a name with `key=value` arguments, or of a text with any spaces."""
     if not is_call(words):
         return " ".join(words)
     return call(words[0], pairs(option, words[1:]))
 
 
 def call(name: str, arguments: dict[str, str]) -> str:
-    """The text of a call."""
+    """Return the text of a call."""
     return f"{name}({', '.join(f'{key}={value(word)}' for key, word in arguments.items())})"
 
 
 def pairs(option: str, words: Iterable[str]) -> dict[str, str]:
-    """The words `key=value`, by key."""
+    """Return the words `key=value`, by key."""
     arguments: dict[str, str] = {}
     for word in words:
         key, equals, given = word.partition("=")
         if not (equals and key.isidentifier()):
             raise RefusedError(f"{option}: arguments are written key=value, got {word!r}")
         if key in arguments:
-            raise RefusedError(f"{option}: {key!r} is there twice, got {word!r} too")
+            raise RefusedError(f"{option}: {key!r} is given twice, got {word!r} too")
         _require_one_value(option, word, value(given))
         arguments[key] = given
     return arguments
 
 
 def _require_one_value(option: str, word: str, text: str) -> None:
-    """Raise if what is behind the `=` is more than one value, which would be other arguments."""
+    """Raise if there is more than one value after the `=`, which could be other arguments."""
     try:
         tree(text)
     except MisreadError as error:
@@ -57,7 +57,7 @@ def _require_one_value(option: str, word: str, text: str) -> None:
 
 
 def value(word: str) -> str:
-    """The text of a value: a list has commas, and a name that is no curve is in quotes."""
+    """Return the text of a value: commas make a list, and names that are no curve are quoted."""
     if "," in word and not set("([") & set(word):
         return f"[{', '.join(value(part) for part in word.split(',') if part)}]"
     if word.lower() in CONSTANTS:

@@ -1,4 +1,4 @@
-"""What can be around an optimizer, by its text: `skip_spikes(sigmas=4)`, `snapshot(keep=5)`."""
+"""Wrappers of an optimizer from text: `skip_spikes(sigmas=4)`, `snapshot(keep=5)`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ WRAPPERS: dict[str, Callable[..., Any]] = AROUND | BEHIND
 
 
 def spoken(texts: Sequence[str]) -> list[str]:
-    """The texts of wrappers as they are kept: checked, and always written the same way."""
+    """Return the texts of wrappers as they are stored: checked, always in the same form."""
     read = [_read(text) for text in texts]
     for name in ONCE:
         if [name for name, _ in read].count(name) > 1:
-            raise RefusedError(f"--with: {name} once: what it keeps is reported by its name")
+            raise RefusedError(f"--with: use {name} only once, because its result has one name")
     kept = [_calls.shown(name, arguments) for name, arguments in read]
     for text in kept:
         _read(text)  # a resumed run reads it
@@ -38,7 +38,7 @@ def spoken(texts: Sequence[str]) -> list[str]:
 
 
 def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Transform:
-    """An optimizer with one more around it, or behind it."""
+    """Return an optimizer with one more wrapper around it, or link after it."""
     name, arguments = _read(text)
     with refusing(f"--with {name}", TypeError):
         if name in AROUND:
@@ -48,11 +48,11 @@ def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Tra
 
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:
-    """Its name, and its arguments but for the optimizer and the schedule."""
+    """Return the name of a wrapper, and its arguments without the optimizer and the schedule."""
     return _calls.read("--with", text, "wrapper", WRAPPERS, _own)
 
 
 def _own(name: str) -> dict[str, str]:
-    """What the run gives to a wrapper."""
+    """Return the arguments that the run provides to a wrapper."""
     given = ("tx",) if name in AROUND else ("schedule",) if name == "snapshot" else ()
-    return {argument: f"the {argument} is the run's own." for argument in given}
+    return {argument: f"the run provides the {argument}." for argument in given}

@@ -1,4 +1,4 @@
-"""The batches of a range test: stacked arrays, or anything that can be drawn from."""
+"""The batches of a range test: stacked arrays, or any iterable of batches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from jaxsched._core._require import refuse, require
 
 _CALL = "lr_range_test"
-_STACKED = "Stacked batches are arrays, or a tuple, dict or other tree of them."
+_STACKED = "Stacked batches are arrays, or a tuple, dict or other tree of arrays."
 
 
 def stacked(batches: Any, steps: int) -> Any:
-    """A tree of arrays whose leading axis is the batches; None is a loss that needs none.
+    """Return a tree of arrays whose leading axis is the batches; None for a loss without batches.
 
-    A list is a sequence of batches and no tree: of `[(x, y), (x, y)]` nobody means the other.
+    A list is always a sequence of batches, not a tree: `[(x, y), (x, y)]` has two batches.
     """
     if batches is None:
         return None
@@ -30,13 +30,13 @@ def stacked(batches: Any, steps: int) -> Any:
     found = f"leading axes of {', '.join(str(*count) or 'no' for count in sorted(counts))}"
     require(
         len(counts) == 1 and counts.isdisjoint({(), (0,)}),
-        refuse(_CALL, "batches", "have one leading axis, that of the batches", _Text(found)),
+        refuse(_CALL, "batches", "have one leading axis for the batches", _Text(found)),
     )
     return tree
 
 
 def picked(tree: Any) -> Callable[[jax.Array], Any]:
-    """The batch of a step: those that there are, over and over."""
+    """Return a function from a step to its batch; the batches repeat."""
 
     def of(step: jax.Array) -> Any:
         return jax.tree.map(lambda x: _row(jnp.asarray(x), step), tree)
@@ -49,7 +49,7 @@ def _row(x: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def _drawn(batches: Any, steps: int) -> Any:
-    """As many as there are steps, or fewer if it ends."""
+    """Return as many batches as there are steps, or fewer if the iterable ends."""
     iterable = isinstance(batches, Iterable) and not isinstance(batches, (str, bytes))
     require(iterable, refuse(_CALL, "batches", "be arrays or iterable", batches, _STACKED))
     found = list(itertools.islice(batches, steps))
@@ -58,7 +58,7 @@ def _drawn(batches: Any, steps: int) -> Any:
         _require_numbers(batch)
     shapes = [_shapes(batch) for batch in found]
     for number, shape in enumerate(shapes):
-        remedy = f"Batch {number} is another than the first: leave out a last one that is smaller."
+        remedy = f"Batch {number} differs from the first. Leave out a smaller last batch."
         same = shape == shapes[0]
         require(same, refuse(_CALL, "batches", f"all be {shapes[0]}", _Text(shape), remedy))
     return jax.tree.map(lambda *leaves: _stack(leaves), *found)
@@ -66,16 +66,16 @@ def _drawn(batches: Any, steps: int) -> Any:
 
 def _require_numbers(tree: Any) -> None:
     for leaf in jax.tree.leaves(tree):
-        # What is an array already is not looked into: it may be on a device.
+        # An array is not inspected: it may be on a device.
         known = hasattr(leaf, "dtype") and leaf.dtype.kind not in "OSU"
         numbers = known or (not hasattr(leaf, "dtype") and np.asarray(leaf).dtype.kind in "biufc")
-        remedy = "A class of batches is registered: `jax.tree_util.register_dataclass`."
+        remedy = "Register a class of batches with `jax.tree_util.register_dataclass`."
         found = _Text(type(leaf).__name__)
         require(numbers, refuse(_CALL, "batches", "be trees of numbers", found, remedy))
 
 
 def _stack(leaves: tuple[Any, ...]) -> Any:
-    """On the host, unless they are on a device already."""
+    """Stack on the host, unless the batches are already on a device."""
     on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
     return jnp.stack(leaves) if on_device else np.stack([np.asarray(leaf) for leaf in leaves])
 
@@ -89,7 +89,7 @@ def _is_leaf(tree: Any) -> bool:
 
 
 class _Text(str):
-    """What an error shows as it is, without quotes."""
+    """Text that an error shows without quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__

@@ -1,13 +1,13 @@
-"""The LR range test, as one compiled scan: rising rates, a loss for each, until it diverges.
+"""The LR range test as one compiled loop: rising rates, a loss for each, until divergence.
 
     rate(i), i = 0 ... steps - 1     from low to high, both included
     loss(i)                          of batch i, before the update with rate(i)
-    untrained(i)                     of batch i at the first parameters: what the batch alone does
+    untrained(i)                     of batch i at the initial parameters: the effect of the batch
     smoothed(i)                      the mean of loss(0) ... loss(i) with weights smoothing**(i - j)
     stop                             smoothed > diverged * lowest smoothed so far, or not finite
 
-The updates from the stop on are computed and not kept: nothing waits for the host, and of many
-seeds under `vmap` each stops for itself.
+After the stop, updates are computed but discarded, so nothing waits for the host. Under `vmap` each
+seed stops by itself.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from jaxsched._search._range_test._verdict import LEAST
 from jaxsched._transforms._inject import inject
 
 _CALL = "lr_range_test"
-_SETTLED = 5  # losses before which a high one is an accident of its batch
+_SETTLED = 5  # losses before which a high loss may be due to its batch alone
 
 
 def lr_range_test(
@@ -73,53 +73,55 @@ def lr_range_test(
     smoothing: ArrayLike = 0.98,
     diverged: ArrayLike = 4.0,
 ) -> RangeTest:
-    """Train a little at rising rates, and see at which the loss falls and at which it explodes.
+    """Trains briefly at rising learning rates, to find where the loss falls and where it diverges.
 
-    One compiled loop. Nothing of the caller's is changed: what was learnt is thrown away.
-    Losses are taken before the update of their step. The test stops at the first loss that is NaN
-    or infinite, or, from the sixth on, once
+    It is one compiled loop, and changes none of the caller's state; the trained parameters are
+    discarded. Losses are taken before the update of their step. The test stops at the first loss
+    that is NaN or infinite, or, from the sixth on, once
 
         smoothed > diverged * best                                        if best > 0
         smoothed > best + (diverged - 1) * max(-best, first - best)       else
 
-    where best is the lowest smoothed loss so far. From then on nothing is learnt any more.
+    where best is the lowest smoothed loss so far. After the stop nothing is trained any more.
 
-    A suggestion needs a loss that falls by more than its noise, which may be autocorrelated, and
-    that falls by training. The loss of each batch at the first parameters is computed too, which
-    costs one more forward pass per step. If that falls by half as much, the batches get easier by
-    themselves, and there is no suggestion: shuffle them. A loss that does not depend on the
-    parameters never gets one.
+    A suggestion requires a loss that falls by more than its noise, which may be autocorrelated, and
+    a fall that is due to training. For this, the loss of each batch at the initial parameters is
+    also computed, which costs one more forward pass per step. If that loss falls by half as much,
+    the batches get easier by themselves, and there is no suggestion: shuffle them. A loss that does
+    not depend on the parameters never gets a suggestion.
 
-    A band of seeds, which says more than one noisy curve, is a `vmap`:
+    For a band of seeds, which says more than one noisy curve, use `vmap`:
 
         jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
 
     A second call with other numbers, parameters or batches of the same shapes compiles nothing, if
-    `function` is the same object. Arrays in a `jax.tree_util.Partial` are no part of the program.
+    `function` is the same object. Arrays in a `jax.tree_util.Partial` are not part of the program.
 
     Args:
-      function: `loss(params, batch)`, a scalar or a tuple that begins with it. Without an
-        optimizer your own step, `step(state, batch, value)` -> `(state, loss)`, of any state.
-      params: the parameters, or the state of your own step.
-      batches: an array, a tuple, a dict or another tree of arrays whose leading axis is the
-        batches; or a list of batches, or anything else iterable, of which `steps` are drawn. They
-        are taken in turn, and again if there are fewer than `steps`. None for a loss without.
-      optimizer: what makes the optimizer, `optax.adam` or `partial(optax.adamw, b1=0.8)`.
-      low: the first value, > 0, or >= 0 if linear.
-      high: the last value, > low.
-      steps: how many values, at least 10; of fewer than 30 only a large fall is told from noise.
-      mode: "geometric", equal ratios, or "linear", equal differences.
-      hyperparameter: the argument of `optimizer` that is tried; the others are bound, as in
+      function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.
+        Without an optimizer, your own step: `step(state, batch, value)` -> `(state, loss)`, for any
+        state.
+      params: parameters, or the state of your own step.
+      batches: an array, a tuple, a dict or another tree of arrays with the batches on the leading
+        axis; or a list of batches, or any iterable, from which `steps` are taken. If there are
+        fewer than `steps`, they repeat. None for a loss that needs no batch.
+      optimizer: function that makes the optimizer, such as `optax.adam` or `partial(optax.adamw,
+        b1=0.8)`.
+      low: first value, > 0, or >= 0 if linear.
+      high: last value, > low.
+      steps: number of values, at least 10. With fewer than 30, the test may miss a small decrease.
+      mode: "geometric" for equal ratios, or "linear" for equal differences.
+      hyperparameter: argument of `optimizer` to vary; bind the others, as in
         `partial(optax.adamw, learning_rate=1e-3)` for "weight_decay".
-      smoothing: the decay of the mean of the losses per step, in [0, 1).
-      diverged: how many times the lowest loss is too much, > 1.
+      smoothing: decay per step of the mean of the losses, in [0, 1).
+      diverged: factor over the lowest loss at which the test stops, > 1.
 
     Returns:
-      A `RangeTest`: the curve, and on it the suggestions.
+      A `RangeTest`: the curve, and the suggestions from it.
 
     Raises:
-      ValueError: a number is out of its range, `optimizer` has not that hyperparameter or needs
-        more arguments, or the batches do not fit together. Traced numbers are not checked.
+      ValueError: a number is out of its range; `optimizer` does not have that hyperparameter or
+        needs more arguments; or the batches do not fit together. Traced numbers are not checked.
 
     Example:
       >>> def loss(x, batch):
@@ -131,8 +133,8 @@ def lr_range_test(
       >>> schedule = one_cycle(test.rate, total_steps=1000)
 
     References:
-      Smith, 2017, https://arxiv.org/abs/1506.01186, section 3.3; fastai's `lr_find`; `LRFinder` of
-      torch-lr-finder, whose last value is `high` too.
+      Smith, 2017, https://arxiv.org/abs/1506.01186, section 3.3; `lr_find` of fastai; `LRFinder` of
+      torch-lr-finder, whose last value is also `high`.
     """
     require(callable(function), refuse(_CALL, "function", "be a function", function))
     require_arguments(function, optimizer)
@@ -162,10 +164,10 @@ def lr_range_test(
 
 
 class _Seen(NamedTuple):
-    """What the test remembers of the losses."""
+    """The state of the test with respect to the losses."""
 
-    loss: jax.Array  # float: the last one that counts
-    smoothed: jax.Array  # float: the mean of those that count
+    loss: jax.Array  # float: the last loss that counts
+    smoothed: jax.Array  # float: the mean of the losses that count
     weight: jax.Array  # float: the sum of its weights
     best: jax.Array  # float: the lowest mean
     first: jax.Array  # float
@@ -197,7 +199,7 @@ def _run(
     def untrained(batch: Any) -> jax.Array:
         if optimizer.call is not None:
             return scalar_of(function)(params, batch)
-        # Some steps tell the loss behind their update: at the lowest value that is no other.
+        # Some steps return the loss after their update; at the lowest value it hardly differs.
         return step(begin, batch, ramp(0))[1]
 
     rates, steps = ramp(jnp.arange(most, dtype=jnp.int32)), jnp.asarray(steps, jnp.int32)
@@ -212,7 +214,7 @@ def _run(
         written = losses.at[i].set(seen.loss), smoothed.at[i].set(seen.smoothed)
         return kept, *written, first.at[i].set(own)
 
-    # The number of steps is no shape here: a loop to it, over arrays that have room for more.
+    # The number of steps is not a shape here: the loop ends there, and the arrays are padded.
     room = (jnp.zeros_like(rates) for _ in range(3))
     (_, seen), losses, smoothed, first = jax.lax.fori_loop(
         jnp.zeros_like(steps), steps, body, ((state, _nothing()), *room)
@@ -226,9 +228,9 @@ def _nothing() -> _Seen:
 
 
 def _heard(seen: _Seen, loss: jax.Array, smoothing: jax.Array, diverged: jax.Array) -> _Seen:
-    """With a loss more; from the stop on nothing changes."""
+    """Add a loss; after the stop nothing changes."""
     weight = smoothing * seen.weight + (1 - smoothing)
-    # What is added is a part of the difference: of equal losses the mean is exactly that loss.
+    # A fraction of the difference is added, so that the mean of equal losses is exactly that loss.
     mean = seen.smoothed + (loss - seen.smoothed) * ((1 - smoothing) / above_zero(weight))
     fresh = seen.heard == 0
     mean = jnp.where(fresh, loss, mean)
@@ -246,7 +248,7 @@ def _ramp(low: ArrayLike, high: ArrayLike, steps: int, mode: str) -> Schedule:
     if mode == "linear":
         start = within(_CALL, NOT_NEGATIVE, low=low)
     else:
-        start = positive(_CALL, low=low, remedy='From 0 on it is mode="linear".')
+        start = positive(_CALL, low=low, remedy='To start at 0, use mode="linear".')
     end = finite(_CALL, high=high)
     require(end > start, refuse(_CALL, "high", f"be above low={low!r}", high))
     return (linear if mode == "linear" else geometric)(start, end, steps - 1)

@@ -18,13 +18,13 @@ _RULES = {
     "valley": (BLACK, "s"),
     "slide": (VERMILION, "D"),
 }
-_ROOM = 0.12  # above and below the smoothed curve, of its height
+_ROOM = 0.12  # margin above and below the smoothed curve, as a fraction of its height
 
 
 def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
-    """See `RangeTest.plot`."""
+    """Draw a range test, see `RangeTest.plot`."""
     if axes is None:
-        # Not `pyplot`: no window, no backend, nothing to close.
+        # Not `pyplot`, which would open a window and need a backend.
         figure = extra("matplotlib.figure").Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
     rates, losses, smoothed, counts = _rows(test)
@@ -39,7 +39,7 @@ def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
 
 
 def _rows(test: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The rates, and by seed the losses; what does not count is NaN, which is not drawn."""
+    """Return the rates, and the losses by seed; points that do not count are NaN."""
     size = test.rates.shape[-1]
     counts = np.asarray(test.count).reshape(-1)
     counted = np.arange(size) < counts[:, None]
@@ -69,7 +69,7 @@ def _curves(
 
 
 def _suggested(axes: Any, test: Any, rates: np.ndarray, smoothed: np.ndarray) -> None:
-    """The rules on the curve, and the range behind it; nothing on a curve that says nothing."""
+    """Draw the rules on the curve and the range behind it, if the curve has a suggestion."""
     if not test.ok:
         axes.set_title(f"no suggestion: {test.reason}", fontsize=9, loc="left")
         return
@@ -89,7 +89,7 @@ def _suggested(axes: Any, test: Any, rates: np.ndarray, smoothed: np.ndarray) ->
 def _framed(axes: Any, rates: np.ndarray) -> None:
     if not np.allclose(rates, np.linspace(rates[0], rates[-1], len(rates)), rtol=1e-3):
         axes.set_xscale("log")
-    if rates[0] * 10 <= rates[-1]:  # with less there is no power of ten to be labelled
+    if rates[0] * 10 <= rates[-1]:  # otherwise there is no power of ten to label
         axes.xaxis.set_minor_formatter(extra("matplotlib.ticker").NullFormatter())
     axes.set_xlim(rates[0], rates[-1])
     axes.set_xlabel("rate")
@@ -100,10 +100,10 @@ def _framed(axes: Any, rates: np.ndarray) -> None:
 
 
 def _heightened(axes: Any, losses: np.ndarray, smoothed: np.ndarray) -> None:
-    """So that the fall is seen, however high the loss has exploded behind it."""
+    """Set the height so that the fall is visible, however high the loss is after divergence."""
     middle = _band(smoothed)[0]
     before = int(np.nanargmin(middle)) + 1
-    # Not the highest, which in a band is of a seed that has exploded already.
+    # Not the maximum, which in a band may belong to a seed that has already diverged.
     most = np.nanpercentile(losses[:, :before], 95)
     bottom, top = np.nanmin(losses), max(np.nanmax(middle[:before]), most)
     room = _ROOM * (top - bottom)
@@ -111,7 +111,7 @@ def _heightened(axes: Any, losses: np.ndarray, smoothed: np.ndarray) -> None:
 
 
 def _band(smoothed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median, lowest and highest of the seeds that have got so far; NaN where none has."""
+    """Return the median, lowest and highest over the seeds at each point; NaN without seeds."""
     there = np.isfinite(smoothed).any(axis=0)
     some = np.where(there, smoothed, 0)
     ends = np.nanmedian(some, axis=0), np.nanmin(some, axis=0), np.nanmax(some, axis=0)

@@ -1,4 +1,4 @@
-"""What a range test has found: the curve, and on the host what it means."""
+"""The result of a range test: the curve, and its interpretation on the host."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from jaxsched._search._range_test._verdict import (
     verdict,
 )
 
-# Smith, 2017, section 3.3: the lower bound is a third or a fourth of the upper one.
+# Smith, 2017, section 3.3: the lower bound is a third or a fourth of the upper bound.
 _SMALLER = 4
-_FALLEN = 0.1  # of the whole fall: from there on the loss is falling
+_FALLEN = 0.1  # fraction of the whole fall at which the loss is said to fall
 
 _REASONS = {
-    BROKEN: "the loss is NaN or infinite before the first update: look at it, no rate changes that",
+    BROKEN: "the loss is NaN or infinite before the first update: check the loss function",
     SHORT: f"the loss diverges within {LEAST} points: start lower, or take more steps",
-    RISING: "the loss rises, and never fell before: start lower",
+    RISING: "the loss rises and never fell before: start lower",
     FLAT: "the loss falls by no more than its noise: go higher, or take more steps",
-    UNLEARNED: "the loss changes with the batches, and not by training: shuffle the batches",
+    UNLEARNED: "the loss changes with the batches, not by training: shuffle the batches",
 }
 
 
 class RangeTest(NamedTuple):
-    """The curve of a range test, or of a band of them with the seeds in front.
+    """The curve of a learning-rate range test, or of a band of seeds on a leading axis.
 
-    What follows from it, `suggestions`, `range`, `rate`, `ok`, `reason`, is for the host. In
-    compiled code use the function `suggestions(test.rates, test.smoothed, test.count)`.
+    Its interpretation is for the host: `suggestions`, `range`, `rate`, `ok` and `reason`. In
+    compiled code, use the function `suggestions(test.rates, test.smoothed, test.count)`.
 
     Example:
       >>> def run(key):
@@ -55,50 +55,51 @@ class RangeTest(NamedTuple):
       0.0013 0.0028 0.0102
     """
 
-    rates: jax.Array  # float[..., N]: what was tried
-    losses: jax.Array  # float[..., N]: of each batch; past `count` the last one is repeated
-    smoothed: jax.Array  # float[..., N]: their mean, bias-corrected; repeated likewise
-    # int32[...]: how many points there are before the stop, with that at which it was seen
+    rates: jax.Array  # float[..., N]: the rates tried
+    losses: jax.Array  # float[..., N]: of each batch; after `count` the last one is repeated
+    smoothed: jax.Array  # float[..., N]: bias-corrected mean of the losses; repeated likewise
+    # int32[...]: the number of points before the stop, including the one that triggered it
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    untrained: jax.Array  # float[..., N]: the losses of the same batches at the first parameters
+    untrained: jax.Array  # float[..., N]: the losses of the same batches at the initial parameters
 
     @property
     def suggestions(self) -> Suggestions:
-        """The rate by each rule, never outside of what was tried; of a band the median.
+        """The rate by each rule, within the range tried; for a band, the median over the seeds.
 
-        The seeds without a suggestion have no say, unless they are the greater part.
+        Seeds without a suggestion are ignored, unless they are the majority.
         """
         return Suggestions(*(float(np.median(x)) for x in self._read.found))
 
     @property
     def spread(self) -> tuple[Suggestions, Suggestions]:
-        """The lowest and the highest suggestion of the seeds, rule by rule."""
+        """The lowest and the highest suggestion over the seeds, rule by rule."""
         found = self._read.found
         return Suggestions(*map(_least, found)), Suggestions(*map(_most, found))
 
     @property
     def rate(self) -> float:
-        """The peak of a schedule that decays to zero: `suggestions.minimum`.
+        """The peak rate for a schedule that decays to zero: `suggestions.minimum`.
 
-        On digits, with Adam and SGD, 300 and 1500 steps, it ended at worst at twice the loss of the
-        best of many peaks, the other rules at 4 to 34 times (`benchmarks/range_test.py`). The best
-        rate falls with the length of a run: for a long one, or a constant rate, take
-        `suggestions.valley`.
+        On digits, with Adam and SGD, 300 and 1500 steps, the final loss was at worst twice that of
+        the best of many peaks; with the other rules it was 4 to 34 times that
+        (`benchmarks/range_test.py`). The best rate falls with the length of a run. For a long run,
+        or a constant rate, use `suggestions.valley`.
         """
         return self.suggestions.minimum  # pyright: ignore[reportReturnType]
 
     @property
     def range(self) -> tuple[float, float]:
-        """Between which values to cycle: `cyclic(low, high, ...)`, or `one_cycle(high, ...)`.
+        """The lower and upper rate for `cyclic(low, high, ...)` or `one_cycle(high, ...)`.
 
-        High is `rate`. Low is where the loss has fallen by a tenth of its fall, at most high / 4.
+        The upper one is `rate`. The lower one is the rate at which the loss has fallen by a tenth
+        of its whole fall, at most high / 4.
         """
         high, low = self.rate, float(np.median(self._read.begins))
         return max(min(low, high / _SMALLER), float(np.min(self.rates))), high
 
     @property
     def ok(self) -> bool:
-        """Does the curve say anything? Of a band: do more than half of the curves?"""
+        """Whether the curve gives a suggestion; for a band, whether more than half of them do."""
         return not self.reason
 
     @property
@@ -116,12 +117,12 @@ class RangeTest(NamedTuple):
     def _read(self) -> _Reading:
         known = not any(isinstance(x, Tracer) for x in self)
         call = "`suggestions(test.rates, test.smoothed, test.count)`"
-        require(known, f"what a range test means is for outside `jit`; under it, use {call}.")
+        require(known, f"a range test is interpreted outside `jit`. Under `jit`, use {call}.")
         size = self.rates.shape[-1]
         curves = (self.rates, self.losses, self.smoothed, self.untrained)
         rows = [np.asarray(x).reshape(-1, size) for x in curves]
-        # One after the other: so a band of any width is the same program as one curve.
-        # And the points are extended, so that another number of them is the same one too.
+        # One curve at a time, so that a band of any width uses the program of one curve. The points
+        # are padded, so that another number of points uses the same program too.
         read = [
             _reading(*map(lengthened, row), count, size)
             for *row, count in zip(*rows, np.ravel(self.count), strict=True)
@@ -133,16 +134,16 @@ class RangeTest(NamedTuple):
         return _Reading(found, begins, whole.codes)
 
     def plot(self, path: str | Path | None = None, axes: Any = None) -> Any:
-        """Draw the curve, the suggestions, the range, and where it stopped.
+        """Plots the curve, the suggestions, the range, and the stop.
 
-        Of a band the median of the seeds, and all of them shaded.
+        For a band, the median over the seeds is drawn, with all seeds as a shaded area.
 
         Args:
-          path: the file to write, a PNG by its name or what else matplotlib knows.
-          axes: where to draw instead of in a figure of its own.
+          path: file to write, in a format that matplotlib infers from its name; None: no file.
+          axes: matplotlib axes to draw into; None: a new figure.
 
         Returns:
-          The axes of matplotlib, which the extra `train` installs.
+          The matplotlib axes. The extra `train` installs matplotlib.
         """
         from jaxsched._search._range_test._picture import draw
 
@@ -164,10 +165,10 @@ class RangeTest(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """What a curve means; or many, stacked."""
+    """The interpretation of one curve, or of many, stacked."""
 
-    found: Suggestions  # never outside of what was tried
-    begins: Any  # float: the rate from which on the loss falls
+    found: Suggestions  # within the range tried
+    begins: Any  # float: the rate at which the loss starts to fall
     codes: Any  # int32: the verdict
 
 
@@ -188,9 +189,10 @@ def _reading(
 
 
 def _begins(rates: jax.Array, smoothed: jax.Array, count: jax.Array) -> jax.Array:
-    """The last rate before the lowest loss at which it had not fallen yet.
+    """Return the last rate before the lowest loss at which the loss had not fallen yet.
 
-    From the upper quartile, since the first means are of few losses: their highest is noise.
+    The fall is measured from the upper quartile: the first means have few losses, so their maximum
+    is noise.
     """
     index = jnp.arange(rates.size, dtype=jnp.int32)
     lowest = jax.lax.argmin(jnp.where(index < count, smoothed, jnp.inf), 0, jnp.int32)

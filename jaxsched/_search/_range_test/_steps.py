@@ -1,4 +1,4 @@
-"""What a range test runs: the step of an optimizer on a loss, or one of the caller's own."""
+"""The step of a range test: an optimizer step on a loss, or the caller's own step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
 def scalar_of(loss: Callable[..., Any]) -> Callable[[Any, Any], jax.Array]:
-    """The loss alone, without what is behind it in a tuple."""
+    """Return the loss alone, without other values of a tuple."""
 
     def scalar(params: Any, batch: Any) -> jax.Array:
         out = loss(params, batch)
@@ -30,14 +30,14 @@ def scalar_of(loss: Callable[..., Any]) -> Callable[[Any, Any], jax.Array]:
 
 
 def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs) -> Step:
-    """A step of an optimizer, whose rates are on its own clock: an update that counts, a tick."""
+    """Return a step of an optimizer, whose rates follow its own step counter."""
 
     scalar = scalar_of(loss)
 
     def step(state: Any, batch: Any, _: jax.Array) -> tuple[Any, jax.Array]:
         params, opt_state = state
         value, gradients = jax.value_and_grad(scalar)(params, batch)
-        # What some need besides the gradients: Polyak's rate the loss, a line search all three.
+        # Some optimizers need more: Polyak's rate needs the loss, a line search all three.
         more = {"value": value, "grad": gradients, "value_fn": lambda x: scalar(x, batch)}
         updates, opt_state = tx.update(gradients, opt_state, params, **more)
         return (optax.apply_updates(params, updates), opt_state), value
@@ -46,7 +46,7 @@ def trained(loss: Callable[..., Any], tx: optax.GradientTransformationExtraArgs)
 
 
 def own(function: Callable[..., Any]) -> Step:
-    """The caller's step, of which it is said what is wrong with it."""
+    """Return the caller's step, with checks of its results."""
 
     def step(state: Any, batch: Any, value: jax.Array) -> tuple[Any, jax.Array]:
         out: Any = function(state, batch, value)
@@ -54,7 +54,7 @@ def own(function: Callable[..., Any]) -> Step:
         require(isinstance(out, tuple) and len(out) == 2, refuse(_CALL, "function", must, out))
         new, loss = out
         before, after = _shapes(state), _shapes(new)
-        must = f"return the state as it was given, {before}"
+        must = f"return the state with its structure and shapes, {before}"
         require(before == after, refuse(_CALL, "function", must, after))
         return new, _scalar(loss)
 
@@ -66,7 +66,7 @@ def _shapes(state: Any) -> Any:
 
 
 def _scalar(loss: Any) -> jax.Array:
-    must = "give one real loss"
+    must = "return one real loss"
     try:
         value = jnp.asarray(loss)
     except (TypeError, ValueError):
@@ -78,28 +78,28 @@ def _scalar(loss: Any) -> jax.Array:
 
 
 def require_arguments(function: Any, optimizer: Any) -> None:
-    """Raise unless it can be called: a loss with an optimizer, a step without."""
-    arguments, remedy = ("params", "batch"), "A step of your own needs no optimizer."
+    """Raise unless the function can be called as a loss, or without an optimizer as a step."""
+    arguments, remedy = ("params", "batch"), "For a step of your own, pass no optimizer."
     if optimizer is None:
         arguments, remedy = ("state", "batch", "value"), "A loss needs an optimizer: `optax.adam`."
     try:
         inspect.signature(function).bind(*arguments)
     except ValueError:
-        return  # not to be inspected
+        return  # the function cannot be inspected
     except TypeError:
         must = f"be called as `function({', '.join(arguments)})`"
         raise ValueError(refuse(_CALL, "function", must, function, remedy)) from None
 
 
 def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
-    """Raise unless it makes an optimizer from this one argument."""
-    made = "Give what makes it: `optax.adam`, not `optax.adam(1e-3)`."
+    """Raise unless the function makes an optimizer from this one argument."""
+    made = "Pass the function that makes it: `optax.adam`, not `optax.adam(1e-3)`."
     factory = callable(optimizer) and not hasattr(optimizer, "update")
     require(factory, refuse(_CALL, "optimizer", "be a function", optimizer, made))
     try:
         signature = inspect.signature(optimizer)
     except (TypeError, ValueError):
-        return  # not to be inspected: the factory itself will tell
+        return  # the function cannot be inspected; calling it will show the error
     known = [*signature.parameters]
     try:
         signature.bind_partial(**{hyperparameter: 0.0})
@@ -116,17 +116,17 @@ def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
 
 
 def require_floats(params: Any) -> None:
-    """Raise unless there is a gradient in everything."""
+    """Raise unless every leaf has a gradient."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         kind = jnp.result_type(leaf)
-        if not jnp.issubdtype(kind, jnp.inexact):  # to show an array waits for its device
-            must = f"be floats, and {jax.tree_util.keystr(path) or 'this'} is {kind}"
-            remedy = "With other state give your own step and no optimizer."
+        if not jnp.issubdtype(kind, jnp.inexact):  # showing an array waits for its device
+            must = f"be floats, but {jax.tree_util.keystr(path) or 'this'} is {kind}"
+            remedy = "For other state, pass your own step and no optimizer."
             raise ValueError(refuse(_CALL, "params", must, leaf, remedy))
 
 
 class Key(NamedTuple):
-    """An optimizer as `jit` compares it: two equal partials of one function are the same."""
+    """An optimizer in the form that `jit` compares: equal partials of one function are equal."""
 
     call: Any
     args: tuple[Any, ...] = ()
@@ -142,13 +142,13 @@ class Key(NamedTuple):
 def key_of(function: Any) -> Key:
     key = Key(function)
     if isinstance(function, functools.partial):
-        # With their types: True is equal to 1.
+        # With their types, because True equals 1.
         args = tuple((type(x), x) for x in function.args)
         keywords = tuple((key, type(x), x) for key, x in sorted(function.keywords.items()))
         key = Key(function.func, args, keywords)
     try:
         hash(key)
-    except TypeError:  # an array is bound, say: it is the same if it is this very object
+    except TypeError:  # for example a bound array: then the key is the identity of the object
         partial = isinstance(function, functools.partial)
         return Key(function if partial else functools.partial(function))
     return key

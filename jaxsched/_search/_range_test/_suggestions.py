@@ -1,7 +1,7 @@
-"""Where on the curve of a range test the rate is: the known rules, as pure functions.
+"""Learning rates suggested by the curve of a range test: five known rules, as pure functions.
 
-All see the points [begin, end) of the curve, and answer with one of its rates. What a Python loop
-would leave is masked here, so that a rule is one program for every length of what counts.
+Each rule reads the points [begin, end) of the curve, and returns one of its rates. Other points are
+masked, so that a rule is one program for any number of points.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from jax.typing import ArrayLike
 from jaxsched._core._numerics import above_zero, real
 from jaxsched._core._require import refuse, require
 
-# What the peers leave out: torch-lr-finder the first ten points, fastai the first tenth; both the
-# last five.
+# Points that other libraries ignore: torch-lr-finder the first ten, fastai the first tenth, and
+# both the last five.
 _FIRST, _TENTH, _LAST = 10, 10, 5
 _REACH, _CALM = 15, 0.005  # fastai's `lr_diff` and `thresh`
 
 
 class Suggestions(NamedTuple):
-    """A rate by each of the rules, see `suggestions`."""
+    """A rate from each of the five rules, see `suggestions`."""
 
     steepest: float | jax.Array  # where the loss falls most from one point to the next
-    steep: float | jax.Array  # where it falls most by the logarithm of the rate
-    minimum: float | jax.Array  # a tenth of the rate at which it is lowest
-    valley: float | jax.Array  # in the middle of the longest way down
-    slide: float | jax.Array  # from the right, before the slope changes no more
+    steep: float | jax.Array  # where the loss falls most per logarithm of the rate
+    minimum: float | jax.Array  # a tenth of the rate with the lowest loss
+    valley: float | jax.Array  # in the middle of the longest decrease
+    slide: float | jax.Array  # from the right, before the slope stops changing
 
 
 class Curve(NamedTuple):
-    """What a rule sees."""
+    """The part of a curve that a rule reads."""
 
     rates: jax.Array  # float[N]
     losses: jax.Array  # float[N], finite
     at: jax.Array  # int32[N]: 0, 1, 2, ...
-    begin: jax.Array  # int32: the first point that it sees
-    end: jax.Array  # int32: the point behind the last; there is one at least
+    begin: jax.Array  # int32: the first point to read
+    end: jax.Array  # int32: the point after the last one to read, at least begin + 1
 
 
 def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = None) -> Suggestions:
-    """Which rate a curve of losses speaks for, by each of the five known rules.
+    """Returns the learning rates that a loss curve suggests, by each of five known rules.
 
         steepest = rates[argmin of the central difference of losses]        points [10:-5]
         steep    = rates[argmin of diff(losses) / diff(log(rates))]         points [N // 10:-5]
@@ -52,25 +52,24 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
         slide    = rates[r - 15], from the right, as long as the slopes at
                    r and r - 15 differ by more than 0.005                   points [N // 10:-5]
 
-    Losses are meant to be smoothed. Points from the first NaN or infinity on are not seen. Where
-    that leaves fewer than two, a rule sees all that count.
+    Losses should be smoothed. Points from the first NaN or infinity on are ignored. If fewer than
+    two points remain, a rule reads all points that count.
 
-    `steepest` is the suggestion of torch-lr-finder, and that of ignite too, but ignite raises on a
-    curve that does not fall. The others are fastai's. Lightning divides by differences of the rate
-    itself, not of its logarithm, which favours the lowest rates by orders of magnitude; it has no
-    rule here.
+    `steepest` is the suggestion of torch-lr-finder and of ignite, but ignite raises for a curve
+    that does not fall. The others are fastai's. Lightning divides by differences of the rate, not
+    of its logarithm, which favours the lowest rates by orders of magnitude. Its rule is left out.
 
     Args:
-      rates: what was tried, rising, of shape (N,).
-      losses: what came of it, of shape (N,).
-      count: how many points count, as when the test was stopped; None is all.
+      rates: rates tried, rising, of shape (N,).
+      losses: losses at these rates, of shape (N,).
+      count: number of points that count, if the test stopped early; None: all.
 
     Returns:
-      Five rates, float32 scalars (float64 under x64); all but `minimum` are among `rates`. It is
-      pure: to be jitted and mapped.
+      Five rates, float32 scalars (float64 under x64); all but `minimum` are among `rates`. The
+      function can be used under `jit` and `vmap`.
 
     Raises:
-      ValueError: the shapes differ, or are not those of one curve.
+      ValueError: the shapes differ, or are not one-dimensional.
 
     Example:
       >>> rates = jnp.geomspace(1e-5, 1.0, 101)
@@ -79,7 +78,7 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
       0.00003 0.00100 0.00050
 
     References:
-      fastai's `lr_find`, of Howard and Gugger, 2020, https://arxiv.org/abs/2002.04688;
+      `lr_find` of fastai, from Howard and Gugger, 2020, https://arxiv.org/abs/2002.04688;
       `torch_lr_finder.LRFinder`.
     """
     x, y = real(rates), real(losses)
@@ -90,7 +89,7 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
             "losses",
             f"be one curve, of the shape {x.shape} of the rates",
             y.shape,
-            "A band is mapped: `jax.vmap(suggestions)(rates, losses)`.",
+            "For a band, use `jax.vmap(suggestions)(rates, losses)`.",
         ),
     )
     return suggested(x, y, jnp.asarray(x.size if count is None else count, jnp.int32), x.size)
@@ -100,7 +99,7 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
 def suggested(
     rates: jax.Array, losses: jax.Array, count: jax.Array, size: ArrayLike
 ) -> Suggestions:
-    """The same of a curve of `size` points, behind which there may be more, that do not count."""
+    """Return the suggestions for a curve of `size` points, which may be padded."""
     late = _seen(rates, losses, count, _FIRST)
     curve = _seen(rates, losses, count, jnp.asarray(size, jnp.int32) // _TENTH)
     return Suggestions(
@@ -109,7 +108,7 @@ def suggested(
 
 
 def _seen(rates: jax.Array, losses: jax.Array, count: jax.Array, skipped: ArrayLike) -> Curve:
-    """The points behind those that are skipped, before the last five and before the first NaN."""
+    """Return the points after the skipped ones, before the last five and the first NaN."""
     index = jnp.arange(rates.size, dtype=jnp.int32)
     broken = ~jnp.isfinite(losses) | (index >= count)
     known = jnp.where(broken.any(), _earliest(broken), rates.size).astype(jnp.int32)
@@ -120,7 +119,7 @@ def _seen(rates: jax.Array, losses: jax.Array, count: jax.Array, skipped: ArrayL
 
 
 def _steepest(curve: Curve) -> jax.Array:
-    """The differences of `np.gradient`: central, and at both ends to the one side there is."""
+    """Use the differences of `np.gradient`: central, and one-sided at both ends."""
     return _lowest(curve, _slopes(curve), curve.end)
 
 
@@ -128,7 +127,7 @@ def _steep(curve: Curve) -> jax.Array:
     later = jnp.minimum(curve.at + 1, curve.at[-1])
     logs = jnp.log(above_zero(curve.rates))
     slopes = (curve.losses[later] - curve.losses) / above_zero(logs[later] - logs)
-    # The last point has none behind it.
+    # The last point has no next point.
     return _lowest(curve, slopes, jnp.maximum(curve.end - 1, curve.begin + 1))
 
 
@@ -140,19 +139,19 @@ def _valley(curve: Curve) -> jax.Array:
     lengths = _ways_down(curve)
     last = _earliest(lengths == lengths.max())
     length = lengths[last]
-    # Two thirds of the way are the valley, and its middle is taken.
+    # Two thirds of the decrease are the valley, and its middle is used.
     at = last - length + length // 3 + length // 6
     return curve.rates[jnp.maximum(at, curve.begin)]
 
 
 def _ways_down(curve: Curve) -> jax.Array:
-    """How long the longest decreasing subsequence is that ends at each point; 0 if not seen."""
+    """Return the length of the longest decreasing subsequence that ends at each point."""
 
     def extended(i: jax.Array, lengths: jax.Array) -> jax.Array:
         above = (curve.at < i) & (curve.losses > curve.losses[i])
         return lengths.at[i].set(1 + jnp.where(above, lengths, 0).max())
 
-    # What is not seen stays at 0, so that nothing extends it.
+    # Points that are not read stay at 0, so that nothing extends them.
     return jax.lax.fori_loop(curve.begin, curve.end, extended, jnp.zeros_like(curve.at))
 
 
@@ -177,11 +176,11 @@ def _at(x: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def _earliest(condition: jax.Array) -> jax.Array:
-    """The first index at which it holds: int32, under x64 too."""
+    """Return the first index at which the condition holds: int32, also under x64."""
     return jax.lax.argmax(condition, 0, jnp.int32)
 
 
 def _lowest(curve: Curve, x: jax.Array, end: jax.Array) -> jax.Array:
-    """The rate at which `x` is lowest, among the points before `end`."""
+    """Return the rate at which `x` is lowest, among the points before `end`."""
     inside = (curve.at >= curve.begin) & (curve.at < end)
     return curve.rates[jnp.where(inside, x, jnp.inf).argmin()]

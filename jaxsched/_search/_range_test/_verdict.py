@@ -1,28 +1,30 @@
-"""Does the curve of a range test say anything? The fall of the loss against its noise.
+"""Decides whether the curve of a range test is conclusive: the fall of the loss against its noise.
 
-The points that count are cut into ten blocks of equal length. The loss falls if it does so between
-two blocks of n and m points by more than noise alone would:
+The points that count are divided into ten blocks of equal length. The loss falls if it does so
+between two blocks of n and m points by more than noise alone would:
 
     fall > 5 * noise * sqrt(1 / n + 1 / m),    noise = sqrt(mean(diff(losses)**2) / 2)
 
-Differences tell independent noise without a fit: a trend is small in them. But the noise may be
-autocorrelated, and the batches may get easier. Therefore the loss of each batch at the first
-parameters is known too. The gain, the loss less that one, has to fall between the same blocks by
+Differences measure independent noise without a fit, because a trend is small in them. But the noise
+may be autocorrelated, and the batches may get easier. Therefore the loss of each batch at the
+initial parameters is also used. The gain, the loss minus that loss, must fall between the same
+blocks by
 
     gained >= fall / 2
 
-and the loss or the gain, in which what the batches have in common cancels, by
+and the loss or the gain, in which the common part of the batches cancels, must fall by
 
     fall > 5 * noise * sqrt(v(n) + v(m)),    v(n) = variance of a mean of n points of noise 1
 
-This noise is that of an AR(1) process. Its autocorrelation is that of what a falling curve leaves
-over (an isotonic regression), so that of a steady fall nothing is left that looks like wandering.
-A short curve says little about its autocorrelation: of 30 points, noise with 0.9 is taken for a
-fall in one curve of six, of 100 points in one of 150 (`benchmarks/range_test.py`).
+This noise is modelled as an AR(1) process. Its autocorrelation is estimated from the residuals of a
+falling curve (an isotonic regression), so that a steady fall leaves nothing that looks like
+wandering. A short curve says little about its autocorrelation. With 30 points, noise with 0.9 is
+taken for a fall in one curve of six; with 100 points, in one of 150 (`benchmarks/range_test.py`).
 
-It is short curves that pay for it. Of ten points a fall of ten times the noise, which takes some
-of them, is seen in half of the tries, of 15 in nearly all; and one from a point to the next, of
-any height, not before 20 to 30: of fewer points it is no different from noise that is rare.
+The price is paid by short curves. With ten points, a fall of ten times the noise that takes several
+of them is detected in half of the cases, and with 15 points in nearly all. A fall from one point to
+the next, of any height, is detected only with 20 to 30 points: with fewer points it cannot be told
+from rare noise.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ FINE, BROKEN, SHORT, RISING, FLAT, UNLEARNED = range(6)
 
 LEAST = 10  # points
 _BLOCKS, _SIGMAS = 10, 5.0
-_BINS = 50  # a falling curve has so many values at most: enough for its shape
+_BINS = 50  # the largest number of values of a falling curve, enough for its shape
 # A regression on n points finds an autocorrelation r that is (1 + 4 r) / n too small (Marriott and
-# Pope, 1954). One on a curve that is itself fitted loses more: this many times that, by simulation.
+# Pope, 1954). A fitted curve loses more: this many times that, by simulation.
 _LOST, _FEW, _MOST = 14.0, 50, 0.98
 _ROUNDING = 8
 
 
 class _Fall(NamedTuple):
-    seen: jax.Array  # bool: do the losses fall by more than independent noise
-    learned: jax.Array  # bool: do the gains fall by half as much
-    lasting: jax.Array  # bool: does one of them fall by more than autocorrelated noise
+    seen: jax.Array  # bool: whether the losses fall by more than independent noise
+    learned: jax.Array  # bool: whether the gains fall by half as much
+    lasting: jax.Array  # bool: whether one of the two falls by more than autocorrelated noise
 
 
 def verdict(
@@ -58,9 +60,9 @@ def verdict(
     untrained: jax.Array | None = None,
     size: ArrayLike | None = None,
 ) -> jax.Array:
-    """One of `FINE`, `BROKEN`, ... of the first `count` raw losses of `size`: int32.
+    """Return one of `FINE`, `BROKEN`, ... for the first `count` raw losses of `size`: int32.
 
-    `untrained` are the losses of the same batches at the first parameters; None: all are the same.
+    `untrained` are the losses of the same batches at the initial parameters; None: all are equal.
     """
     stopped = count < (losses.size if size is None else size)
     gains = losses if untrained is None else saturated(losses - untrained)
@@ -76,7 +78,7 @@ def verdict(
 
 
 def _idle(losses: jax.Array, gains: jax.Array, count: jax.Array) -> jax.Array:
-    """Did the batches alone stop the test, since no step, of any size, has changed a loss?"""
+    """Return whether the batches alone stopped the test, while no step changed a loss."""
     index = jnp.arange(losses.size, dtype=jnp.int32)
     still = ~((index < count) & (gains != gains[0])).any()
     last = jnp.maximum(count - 1, 0)
@@ -84,9 +86,9 @@ def _idle(losses: jax.Array, gains: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _fall(losses: jax.Array, gains: jax.Array, count: jax.Array) -> _Fall:
-    """Is a block lower than one before it, by more than noise and by what was learned?"""
+    """Return whether a block is lower than an earlier one, by noise and by training."""
     index = jnp.arange(losses.size, dtype=jnp.int32)
-    # From the first, so that losses far from zero keep their digits.
+    # Relative to the first, so that losses far from zero keep their digits.
     y, gained = saturated(losses - losses[0]), saturated(gains - gains[0])
     block = jnp.where(index < count, index * _BLOCKS // jnp.maximum(count, 1), _BLOCKS)
     blocks = jnp.arange(_BLOCKS, dtype=jnp.int32)
@@ -94,13 +96,13 @@ def _fall(losses: jax.Array, gains: jax.Array, count: jax.Array) -> _Fall:
     falls = saturated(jax.lax.cummax(means) - means)
     low = jax.lax.argmax(falls, 0, jnp.int32)
     top = jax.lax.argmax(jnp.where(blocks <= low, means, -jnp.inf), 0, jnp.int32)
-    # Not of the divergence behind it; but not of less than half of the points.
+    # Without the divergence after it, but with at least half of the points.
     early = block <= jnp.maximum(low, _BLOCKS // 2 - 1)
     level = jnp.where(early, jnp.abs(losses), 0).max()
     rounding = _ROUNDING * jnp.finfo(losses.dtype).eps * level
     sizes, (learned, _) = sizes[jnp.stack([low, top])], _means(gained, block, _BLOCKS)
     drop = saturated(learned[top] - learned[low])
-    # Where the loss becomes small the gain has the noise of the first parameters instead.
+    # Where the loss becomes small, the gain has the noise of the initial parameters instead.
     wandering = jax.vmap(_wandering, (0, None, None))(jnp.stack([y, gained]), early, sizes)
     return _Fall(
         falls[low] > jnp.maximum(_SIGMAS * _independent(y, early, sizes), rounding),
@@ -110,53 +112,53 @@ def _fall(losses: jax.Array, gains: jax.Array, count: jax.Array) -> _Fall:
 
 
 def _independent(y: jax.Array, seen: jax.Array, sizes: jax.Array) -> jax.Array:
-    """The standard deviation of the difference of two means, of so many points of such noise."""
+    """Return the standard deviation of the difference of two means with independent noise."""
     y, largest = _scaled(y, seen)
     return largest * jnp.sqrt(_differences(y, seen) * (1 / sizes).sum())
 
 
 def _scaled(y: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What is seen, and a factor: of huge and of tiny numbers there is no square."""
+    """Return the points in use, scaled, and the scale, because huge or tiny squares fail."""
     largest = above_zero(jnp.where(seen, jnp.abs(y), 0).max())
     return jnp.where(seen, y / largest, 0), largest
 
 
 def _means(y: jax.Array, part: jax.Array, parts: int) -> tuple[jax.Array, jax.Array]:
-    """The mean of each part, and how many are in it, at least one."""
+    """Return the mean of each part, and its number of points, at least one."""
     members = part[None, :] == jnp.arange(parts, dtype=jnp.int32)[:, None]
     sizes = jnp.maximum(real(members.sum(axis=1)), 1)
     return jnp.where(members, y[None, :] / sizes[:, None], 0).sum(axis=1), sizes
 
 
 def _wandering(y: jax.Array, seen: jax.Array, sizes: jax.Array) -> jax.Array:
-    """The same, of noise that may be autocorrelated."""
+    """Return the same standard deviation for noise that may be autocorrelated."""
     (y, largest), points = _scaled(y, seen), real(seen.sum())
     left = jnp.where(seen, y - _falling(y, seen), 0)
     square = (left**2).sum()
     found = (left[1:] * left[:-1]).sum() / jnp.where(square > 0, square, 1)
     lost = _LOST * (1 + 4 * found) / jnp.maximum(points, _FEW)
     rho = jnp.clip(found + lost, 0, _MOST)
-    # A falling curve takes some of a slow noise with it, so that its differences are asked too.
+    # A falling curve absorbs some slow noise, so its differences are used too.
     one = jnp.maximum(square / points, _differences(left, seen) / (1 - rho))
     one = jnp.maximum(one, _differences(y, seen))
     return largest * jnp.sqrt(one * _of_a_mean(rho, sizes).sum())
 
 
 def _differences(y: jax.Array, seen: jax.Array) -> jax.Array:
-    """Half of the mean square of the differences: the variance of independent noise on a curve."""
+    """Return half the mean square of the differences: the variance of independent noise."""
     steps = jnp.where(seen[1:], y[1:] - y[:-1], 0)
     return (steps**2).sum() / jnp.maximum(real(seen[1:].sum()), 1) / 2
 
 
 def _of_a_mean(rho: jax.Array, n: jax.Array) -> jax.Array:
-    """The variance of a mean of n points of an AR(1) process of variance 1; 1 / n for rho = 0."""
+    """Return the variance of a mean of n points of an AR(1) process of variance 1."""
     return ((1 + rho) / (1 - rho) - 2 * rho * (1 - rho**n) / (n * (1 - rho) ** 2)) / n
 
 
 def _falling(y: jax.Array, seen: jax.Array) -> jax.Array:
-    """The falling curve that is nearest to the first points: their isotonic regression.
+    """Return the falling curve nearest to the first points: their isotonic regression.
 
-    fit(i) = min over a <= i of max over b >= i of the mean of y[a] ... y[b], of at most 50 bins.
+    fit(i) = min over a <= i of max over b >= i of the mean of y[a] ... y[b], in at most 50 bins.
     """
     index = jnp.arange(y.size, dtype=jnp.int32)
     points = seen.sum().astype(jnp.int32)
