@@ -838,6 +838,17 @@ def test_the_picture_says_what_was_found(figure, tmp_path):
     assert f"rate {test.rate:.2g}" in axes.get_title(loc="left")
 
 
+def test_the_line_of_the_picture_runs_through_the_points(figure):
+    test = sgd(low=1e-4)
+    (line,) = [line for line in test.plot(axes=figure()).lines if line.get_label()[:4] == "mean"]
+    falling = slice(int(np.argmin(test.losses)))
+    away = [
+        np.abs(np.asarray(x) - test.losses)[falling].mean()
+        for x in (line.get_ydata(), test.smoothed)
+    ]
+    assert away[0] < away[1] / 2
+
+
 def test_the_picture_of_a_band_and_of_nothing(figure):
     keys = jax.random.split(KEY, 4)
     run = lambda key, **options: sgd(batches=jax.random.normal(key, (9, 4)), **options)
