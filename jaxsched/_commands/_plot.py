@@ -141,8 +141,19 @@ def _drawn(options: argparse.Namespace, schedules: Mapping[str, Any]) -> str:
 
     width = shutil.get_terminal_size().columns
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    curves = _curves(options, schedules)
-    return draw(curves, width=width, height=options.height, log=options.log, colour=colour)
+    curves, plain = _curves(options, schedules), not _encodes("┤⣿")
+    return draw(
+        curves, width=width, height=options.height, log=options.log, colour=colour, plain=plain
+    )
+
+
+def _encodes(text: str) -> bool:
+    """Whether the encoding of the output has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _curves(options: argparse.Namespace, schedules: Mapping[str, Any]) -> list[Any]:

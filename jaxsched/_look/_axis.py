@@ -47,8 +47,13 @@ class Axis:
         return [n * each for n in range(first, last + 1)]
 
 
+def starts_at_zero(low: float, high: float) -> bool:
+    """Whether an axis of these values shows zero: they are positive, and vary by half of it."""
+    return 0 <= low <= high / 2 or low == high >= 0
+
+
 def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
-    """Return the axis of values, with a small margin; it starts at 0 if none is negative."""
+    """Return the axis of values, with a small margin; see `starts_at_zero`."""
     found = np.concatenate([np.ravel(x) for x in values])
     found = found[np.isfinite(found)]
     if log:
@@ -61,9 +66,10 @@ def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
         low, high = found.min(), found.max()
         room = max(high / low, 1.5) ** ROOM
         return Axis(float(low / room), float(high * room), log=True)
-    low, high = (min(found.min(), 0.0), found.max()) if len(found) else (0.0, 1.0)
+    low, high = (float(found.min()), float(found.max())) if len(found) else (0.0, 1.0)
+    low = 0.0 if starts_at_zero(low, high) else low
     room = ROOM * ((high - low) or 1.0)
-    return Axis(float(low - room * (low < 0)), float(high + room))
+    return Axis(low - room * (low != 0), high + room)
 
 
 def along(total: int) -> Axis:

@@ -43,6 +43,8 @@ MANY = 40  # largest number of marks of one kind to draw, because more do not fi
 # An unbounded schedule is drawn for so many cycles or boundaries, or down to this part of its peak.
 CYCLES, EDGES, SETTLED = 3, 4, 0.25
 FIRST_LOOK, LAST_LOOK = 100, 2**20
+FEW = 40  # steps of a curve so short that each is a dot
+LEAP = 0.05  # part of the range of a schedule by which it jumps up when it starts again
 
 
 _LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
@@ -120,8 +122,16 @@ def _plain(x: Any) -> Any:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text shortened to at most `most` characters."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    """Return a text shortened to at most `most` characters, with its beginning and its end."""
+    last = most // 3
+    return text if len(text) <= most else f"{text[: most - last - 5]} ... {text[-last:]}"
+
+
+def some(steps: np.ndarray) -> np.ndarray:
+    """Return at most `MANY` of the marked steps, evenly chosen."""
+    if len(steps) <= MANY:
+        return steps
+    return steps[np.linspace(0, len(steps) - 1, MANY).round().astype(int)]
 
 
 def brief(text: str) -> str:
@@ -229,7 +239,11 @@ def _simulated(schedule: Any, total: int, metrics: Metrics, trigger_at: int | No
 
 
 def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
-    """Return the boundaries at which the schedule rises after a fall."""
+    """Return the boundaries at which the schedule starts again.
+
+    There it jumps up, or turns from a fall to a rise and had risen before the fall. A momentum that
+    falls and then rises to its first value has not started again.
+    """
     if not len(edges):
         return edges
     steps = np.unique(np.concatenate([[0], edges - 1, edges, np.minimum(edges + 1, LAST)]))
@@ -239,4 +253,7 @@ def _restarts(schedule: Schedule, edges: np.ndarray) -> np.ndarray:
     before = np.searchsorted(steps, edges - 1)
     # The first step of a warmup may be lower than the last step of the previous decay.
     at, after = (np.minimum(before + n, len(steps) - 1) for n in (1, 2))
-    return edges[(moves[moved[before]] < 0) & ((moves[at] > 0) | (moves[after] > 0))]
+    fell = moves[moved[before]] < 0
+    rose = np.maximum.accumulate(moves > 0)[before]
+    leaps = values[at] - values[before] > LEAP * (values.max() - values.min())
+    return edges[fell & (leaps | (rose & ((moves[at] > 0) | (moves[after] > 0))))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from jaxsched._core._extra import extra
 from jaxsched._core._require import refuse
-from jaxsched._look._colours import EVENTS, GREEN, GREY, SERIES, SKY
-from jaxsched._look._curve import MANY, Curve, cut, drawn, labelled
+from jaxsched._look._axis import starts_at_zero
+from jaxsched._look._colours import EVENTS, GREEN, GREY, SKY, line
+from jaxsched._look._curve import FEW, MANY, Curve, cut, drawn, labelled, some
 from jaxsched._look._saved import saved
 from jaxsched._look._simulate import Metrics, pair
 
@@ -76,6 +76,7 @@ def plot(
     for panel, (label, trace) in zip(panels[len(rows) :], (metrics or {}).items(), strict=True):
         _trace(panel, label, trace)
     panels[-1].set_xlabel("optimizer step")
+    panels[-1].xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     last = max(int(c.steps[-1]) for curves in found for c in curves)
     low, high = panels[0].get_xlim() if axes is not None else (0, 0)
     panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
@@ -103,18 +104,26 @@ def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
     if len(curves) == 1:
         _phases(panel, curves[0])
     drawn_before = len(panel.get_legend_handles_labels()[0])
-    colours = itertools.islice(itertools.cycle(SERIES), drawn_before, None)
-    for c, colour in zip(curves, colours, strict=False):
+    for n, c in enumerate(curves, drawn_before):
         values = np.where(c.values > 0, c.values, np.nan) if log else c.values
-        panel.plot(c.steps, values, color=colour, lw=1.8, label=c.label)
+        colour, dashes = line(n)
+        style: dict[str, Any] = {"color": colour, "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
+        dots = {"marker": ".", "ms": 5} if len(c.steps) <= FEW else {}
+        panel.plot(c.steps, values, label=c.label, **style, **dots)
         _marks(panel, c, colour, alone=len(curves) == 1)
-    panel.set_ylabel(label)
+    hidden = log and any((c.values <= 0).any() for c in curves)
+    panel.set_ylabel(f"{label}, where positive" if hidden else label)
     panel.margins(y=0.1)
     if log:
         panel.set_yscale("log")
-    elif min(c.values.min() for c in curves) >= 0:
+    elif starts_at_zero(*_range(curves)):
         panel.set_ylim(bottom=0)
     _framed(panel)
+
+
+def _range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the lowest and the highest value."""
+    return min(float(c.values.min()) for c in curves), max(float(c.values.max()) for c in curves)
 
 
 def _phases(panel: Any, curve: Curve) -> None:
@@ -142,7 +151,8 @@ def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
         panel.plot([], [], " ", label=curve.happened["restarts"])
     for name, steps in curve.events.items():
         style = {"color": EVENTS[name] if alone else colour, "ls": "", "marker": 7, "ms": 7}
-        panel.plot(steps, curve.at(steps), label=curve.happened[name], **style)
+        shown = some(steps)
+        panel.plot(shown, curve.at(shown), label=curve.happened[name], **style)
 
 
 def _trace(panel: Any, label: str, trace: Any) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxsched._look._axis import Axis, along, number, thinned, upright
-from jaxsched._look._colours import EVENTS, GREEN, SERIES
-from jaxsched._look._curve import MANY, Curve, cut
+from jaxsched._look._colours import EVENTS, GREEN, line
+from jaxsched._look._curve import FEW, MANY, Curve, cut, some
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
 LINE, LETTER = 18, 6.2  # pixels: the height of a legend line, the approximate width of a letter
@@ -54,14 +53,14 @@ def svg(
     """
     total = max(int(c.steps[-1]) for c in curves)
     box = Box(along(total), upright([c.values for c in curves], log), width, height)
-    colours = [*itertools.islice(itertools.cycle(SERIES), len(curves))]
+    colours = [line(n)[0] for n in range(len(curves))]
     many = len(curves) > 1
     legend = many or not page
     whole = height + LINE * len(curves) * legend
     parts = [
         *_grid(box),
         *(_phases(box, curves[0]) if len(curves) == 1 else ()),
-        *(part for pair in zip(curves, colours, strict=True) for part in _curve(box, *pair, many)),
+        *(part for n, curve in enumerate(curves) for part in _curve(box, curve, n, many)),
         *(_legend(box, curves, colours) if legend else ()),
     ]
     back = "" if page else ";color:#222;background:#fff"
@@ -104,7 +103,8 @@ def _phases(box: Box, curve: Curve) -> Iterator[str]:
             yield _text((left + right) / 2, top - 6, name, "middle", "opacity:.7")
 
 
-def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
+def _curve(box: Box, curve: Curve, n: int, many: bool) -> Iterator[str]:
+    colour, dashes = line(n)
     across, up = thinned(curve.steps, curve.values, box.x, box.y, box.width)
     x, y = np.asarray(box.across(across)), np.asarray(box.down(up))
     title = html.escape(cut(curve.label, LONGEST))
@@ -112,8 +112,11 @@ def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
         points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run)
         yield (
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8" '
-            f'stroke-linejoin="round"><title>{title}</title></polyline>'
+            f'stroke-linejoin="round"{_dashed(dashes)}><title>{title}</title></polyline>'
         )
+    if len(curve.steps) <= FEW:
+        for i in np.flatnonzero(np.isfinite(y)):
+            yield f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="1.8" fill="{colour}"/>'
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)
@@ -121,8 +124,12 @@ def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
         where = box.at(step) + 6, float(box.down(box.y(np.asarray(after)))) - 6
         yield _text(*where, f"{number(before)} → {number(after)}", "start", f"fill:{colour}")
     for name, when in curve.events.items():
-        for step in when if len(when) <= MANY else ():
+        for step in some(when):
             yield _event(box, int(step), name, curve, colour if many else EVENTS[name])
+
+
+def _dashed(dashes: Sequence[int]) -> str:
+    return f' stroke-dasharray="{",".join(map(str, dashes))}"' if dashes else ""
 
 
 def _runs(there: np.ndarray) -> list[np.ndarray]:
@@ -159,7 +166,9 @@ def _legend(box: Box, curves: Sequence[Curve], colours: Sequence[str]) -> Iterat
     room = int((box.width - LEFT - RIGHT - 28) / LETTER)
     for n, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
         y = box.height + LINE * n + 8
-        yield _line(LEFT, y - 4, LEFT + 20, y - 4, f"stroke:{colour};stroke-width:2.4")
+        dashes = ",".join(map(str, line(n)[1])) or "none"
+        style = f"stroke:{colour};stroke-width:2.4;stroke-dasharray:{dashes}"
+        yield _line(LEFT, y - 4, LEFT + 20, y - 4, style)
         title = cut(curve.label, LONGEST)
         yield _text(LEFT + 28, y, cut(curve.label, room), "start", title=title)
 

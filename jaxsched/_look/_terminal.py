@@ -13,13 +13,21 @@ from jaxsched._look._axis import Axis, along, number, thinned, upright
 from jaxsched._look._curve import Curve
 
 BLANK = 0x2800
+SHARED = "*"  # a cell that two curves drawn as letters pass
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # by row and column
 # The colours of `_colours.py` among the 256 terminal colours.
 ANSI = (32, 166, 35, 175, 214, 74, 244)
+_ASCII = str.maketrans("┤│└─┬", "||+-+")
 
 
 def draw(
-    curves: Sequence[Curve], *, width: int, height: int, log: bool = False, colour: bool = False
+    curves: Sequence[Curve],
+    *,
+    width: int,
+    height: int,
+    log: bool = False,
+    colour: bool = False,
+    plain: bool = False,
 ) -> str:
     """Return curves over the steps as lines of text.
 
@@ -29,6 +37,7 @@ def draw(
       height: height of the panel in lines.
       log: whether the axis of values is logarithmic.
       colour: whether to write colour codes. Without them, several curves are drawn as letters.
+      plain: whether to write ASCII alone, for a terminal without Unicode.
 
     Returns:
       The panel, the tick labels beside and below it, and the legend.
@@ -41,11 +50,18 @@ def draw(
     cells = [[(" ", -1)] * columns for _ in range(height)]
     for n, c in enumerate(curves):
         for row, column, mark in _marks(c, x, y, columns, height):
-            one = chr(mark) if colour or len(curves) == 1 else _letter(n)
-            cells[row][column] = one, n if colour else -1
+            one = chr(mark) if not plain and (colour or len(curves) == 1) else _letter(n)
+            shared = one in string.ascii_uppercase and cells[row][column][0] not in (" ", one)
+            cells[row][column] = SHARED if shared else one, n if colour else -1
     rows = zip(labels, map(_line, cells), strict=True)
     panel = [f"{label:>{margin}} {'┤' if label else '│'}{line}" for label, line in rows]
-    return "\n".join([*panel, *_below(x, y, margin, columns), *_legend(curves, colour)])
+    lines = [*panel, *_below(x, y, margin, columns), *_legend(curves, colour, plain)]
+    if any(SHARED in line for line in panel):
+        lines.append(f"{SHARED} several curves")
+    if log and any((c.values <= 0).any() for c in curves):
+        lines.append("Values at or below zero are not drawn: the axis is logarithmic.")
+    text = "\n".join(lines)
+    return text.translate(_ASCII) if plain else text
 
 
 def _marks(curve: Curve, x: Axis, y: Axis, columns: int, height: int) -> list[tuple[int, int, int]]:
@@ -85,10 +101,11 @@ def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
     return [f"{'step':>{margin}} └{''.join(line)}", "".join(words).rstrip()]
 
 
-def _legend(curves: Sequence[Curve], colour: bool) -> list[str]:
+def _legend(curves: Sequence[Curve], colour: bool, plain: bool) -> list[str]:
     if len(curves) == 1:
         return [_what(curves[0])]
-    keys = (_coloured("━━", n) if colour else _letter(n) for n in range(len(curves)))
+    letters = plain or not colour
+    keys = (_letter(n) if letters else _coloured("━━", n) for n in range(len(curves)))
     return [f"{key} {_what(c)}" for key, c in zip(keys, curves, strict=True)]
 
 

@@ -98,7 +98,7 @@ def test_list_has_a_new_factory_at_once(capsys, monkeypatch):
         """Up and down."""
         return js.linear(0.0, high, steps) >> js.linear(high, 0.0, steps)
 
-    monkeypatch.setattr(js, "triangle", triangle, raising=False)
+    monkeypatch.setattr(js._public, "triangle", triangle, raising=False)
     assert "\ntriangle(high, *, steps=3)\n    Up and down.\n" in shown(capsys, "list", "triangle")
 
 

@@ -71,8 +71,10 @@ def test_a_long_curve_has_both_sides_of_every_boundary():
         (js.cosine(0.1, 0.0, 100).clip(0.01).cycle(cycles=3), [100, 200]),
         (js.cosine(0.1, 0.0, 10).cycle(cycles=3).hold(10), [100, 200]),
         ((js.cosine(0.1, 0.0, 50) >> js.constant(0.0, 50)).cycle(cycles=3), [100, 200]),
-        (js.cosine(0.1, 0.0, 100) >> js.linear(0.0, 0.1, 100), [100]),
-        (js.linear(1.0, 0.1, 5) >> js.constant(0.1, 5) >> js.linear(0.1, 1.0, 5), [10]),
+        # A first fall that turns is no restart, as in the momentum of one cycle.
+        (js.cosine(0.1, 0.0, 100) >> js.linear(0.0, 0.1, 100), []),
+        (js.linear(1.0, 0.1, 5) >> js.constant(0.1, 5) >> js.linear(0.1, 1.0, 5), []),
+        (js.one_cycle_momentum(total_steps=400), []),
     ],
 )
 def test_a_restart_is_a_boundary_where_a_fall_becomes_a_rise(schedule, restarts):
@@ -311,7 +313,9 @@ def test_the_terminal_draws_in_braille():
 def test_several_are_letters_or_colours():
     curves = drawn([labelled("plot", [js.linear(0.0, 1.0, 100), js.linear(1.0, 0.0, 100)])])[0]
     plain = draw(curves, width=60, height=10)
-    assert plain.splitlines()[-2:] == ["A linear(0.0, 1.0, 100)", "B linear(1.0, 0.0, 100)"]
+    *_, first, second, shared = plain.splitlines()
+    assert [first, second] == ["A linear(0.0, 1.0, 100)", "B linear(1.0, 0.0, 100)"]
+    assert shared == "* several curves" and plain.count("*") > 1  # where the two cross
     assert "A" in plain.splitlines()[1] and "\x1b" not in plain
     coloured = draw(curves, width=60, height=10, colour=True)
     assert coloured.count("\x1b[38;5;32m") > 5 < coloured.count("\x1b[38;5;166m")
@@ -396,3 +400,38 @@ def test_a_wrong_command_is_one_line(words, message, tmp_path, capsys, monkeypat
     assert main(said) == 2
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1
+
+
+def test_a_terminal_without_unicode_gets_ascii_and_a_log_axis_says_what_it_hides():
+    [curves] = drawn([labelled("plot", js.linear(1.0, -1.0, 100))])
+    text = draw(curves, width=60, height=10, log=True, plain=True)
+    assert text.isascii() and "A" in text
+    assert "at or below zero are not drawn" in text.splitlines()[-1]
+    figure = js.plot(js.linear(1.0, -1.0, 100), log=True)
+    assert figure.axes[0].get_ylabel() == "learning rate, where positive"
+
+
+def test_more_than_seven_curves_are_told_apart():
+    many = [js.constant(0.1 * n, 100) for n in range(1, 20)]
+    [panel] = js.plot(many).axes
+    looks = {(x.get_color(), x.get_linestyle(), x._unscaled_dash_pattern) for x in panel.lines}
+    assert len({look[0] for look in looks}) == 7 and len(looks) >= len(many)
+    [curves] = drawn([labelled("plot", many)])
+    assert svg(curves).count("stroke-dasharray=") == len(many) - 7
+
+
+def test_an_axis_starts_where_the_values_are():
+    [top, bottom] = js.plot(
+        js.one_cycle(0.1, total_steps=30),
+        beside={"momentum": js.one_cycle_momentum(total_steps=30)},
+    ).axes
+    assert top.get_ylim()[0] == 0 and bottom.get_ylim()[0] > 0.8
+    assert top.lines[0].get_marker() == "."  # so few steps that each is a dot
+
+
+def test_marks_of_events_are_at_most_a_few_dozen():
+    losses = np.r_[1.0, np.full(2000, 2.0)]
+    rate = js.constant(0.1) * js.reduce_on_plateau(patience=1, factor=0.999)
+    figure = js.plot(rate, metrics={"value": losses})
+    marks = [x for x in figure.axes[0].lines if "cuts" in x.get_label()]
+    assert len(marks[0].get_xdata()) <= 40 and "2000 cuts" in marks[0].get_label()
