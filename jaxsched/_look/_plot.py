@@ -76,7 +76,9 @@ def plot(
     for panel, (label, trace) in zip(panels[len(rows) :], (metrics or {}).items(), strict=True):
         _trace(panel, label, trace)
     panels[-1].set_xlabel("optimizer step")
-    panels[-1].xaxis.set_major_locator(extra("matplotlib.ticker").MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    panels[-1].xaxis.set_major_locator(
+        extra("matplotlib.ticker").MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+    )
     last = max(int(c.steps[-1]) for curves in found for c in curves)
     low, high = panels[0].get_xlim() if axes is not None else (0, 0)
     panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))

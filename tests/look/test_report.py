@@ -14,7 +14,7 @@ import jaxsched as js
 from jaxsched._commands._reporting._log import log
 from jaxsched._commands._reporting._packed import packed
 from jaxsched._commands._reporting._page import page as page_of
-from jaxsched._commands._reporting._panels import happened, kind, panels
+from jaxsched._commands._reporting._panels import LINES, happened, kind, panels
 from jaxsched._look._colours import EVENTS
 from jaxsched._rules._events import EVENTS as COUNTED
 from jaxsched.cli import main
@@ -357,11 +357,51 @@ def test_everything_has_a_name(opened, file):
     assert page.locator("html").get_attribute("lang") == "en"
     assert all(page.locator("svg.plot").evaluate_all("all => all.map(x => x.ariaLabel)"))
     assert page.locator("svg:not([aria-label]):not([aria-hidden])").count() == 0
-    assert page.get_by_role("checkbox", name="log").count() == len(PANELS) - 1
+    boxes = page.locator("input[type=checkbox]").evaluate_all(
+        "all => all.map(x => x.ariaLabel || x.parentElement.textContent.trim())"
+    )
+    assert len(boxes) == len({*boxes}) == len(PANELS)  # all but events, and the smoothing
     levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(x => +x.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1 and np.diff(levels).max() == 1
     ids = page.locator("[id]").evaluate_all("all => all.map(x => x.id)")
     assert len(ids) == len({*ids})
+
+
+def test_a_tap_moves_the_cursor_and_its_values_are_spoken(opened, file):
+    page = opened(file)
+    page.mouse.click(*place(panel(page, "loss"), 1234))
+    page.locator("#said").filter(has_text="step 1234:").wait_for(state="attached")
+    spoken = page.locator("#said").text_content()
+    assert "train_loss " in spoken and "learning_rate " in spoken
+
+
+def test_dense_curves_can_be_smoothed(opened, file):
+    page = opened(file)
+    assert page.locator("path.smooth").count() == 0
+    page.get_by_label("Smooth").check()
+    loss = panel(page, "loss")
+    assert loss.locator("path.smooth").count() == 1  # the validation has few points
+    rough, smooth = (
+        np.abs(np.diff(np.array(re.findall(r" ([\d.]+)", d), float))).sum()
+        for d in (loss.locator(f"path.{name}").get_attribute("d") for name in ("behind", "smooth"))
+    )
+    assert smooth < rough / 3
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14171c"])
+def test_every_curve_can_be_seen_on_light_and_dark(page):
+    def light(colour):
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        parts = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return parts @ [0.2126, 0.7152, 0.0722] + 0.05
+
+    for colour in LINES:  # WCAG 2.1, 1.4.11
+        low, high = sorted([light(colour), light(page)])
+        assert high / low >= 3, colour
+
+
+def test_a_speed_is_known_by_its_name_and_not_by_its_unit():
+    assert kind("tokens/s") == "tokens/s" and kind("train/tokens/s") == "tokens/s"
 
 
 def test_it_fits_on_a_phone(opened, file):
@@ -533,7 +573,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
     assert "there is no folder" in refusal(capsys, tmp_path / "no")
     assert "no metrics.csv or metrics.jsonl in" in refusal(capsys, tmp_path)
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n")
-    assert "no column `step`, but epoch, loss" in refusal(capsys, tmp_path)
+    assert "no column `step`, but has epoch, loss" in refusal(capsys, tmp_path)
     assert "RUN_DIR" in refusal(capsys)
     assert not (tmp_path / "report.html").exists()
 

@@ -16,6 +16,7 @@ from typing import Any
 from jaxsched._commands._reporting._numbers import HEADS, facts, rows
 from jaxsched._commands._reporting._packed import packed
 from jaxsched._commands._reporting._panels import (
+    DARKER,
     RESTARTS,
     Happened,
     Panel,
@@ -85,8 +86,10 @@ def _curves(panels: list[Panel], events: list[Happened]) -> str:
     if not figures:
         return ""
     return (
-        '<section><h2>Curves</h2><p class="bar"><output id="where" aria-live="polite"></output>'
+        '<section><h2>Curves</h2><p class="bar"><output id="where" aria-live="off"></output>'
+        '<label><input id="smooth" type="checkbox"> Smooth</label>'
         '<button id="whole" type="button" disabled>Whole run</button></p>'
+        '<p id="said" class="heard" role="status"></p>'
         '<div id="stage" tabindex="0" role="group" aria-label="Curves over the optimizer steps">'
         f'{"".join(figures)}</div><p class="hint">{HINT}</p>'
         "<noscript><p>The curves are drawn by a script.</p></noscript></section>"
@@ -99,7 +102,8 @@ def _figure(n: int, panel: Panel) -> str:
     log = " checked" * panel.log
     return (
         f'<figure id="panel-{n}"><figcaption><h3>{escape(panel.name)}</h3>'
-        f'<ul class="legend">{legend}</ul><label><input type="checkbox"{log}> log</label>'
+        f'<ul class="legend">{legend}</ul><label><input type="checkbox" class="log"{log} '
+        f'aria-label="logarithmic axis of {escape(panel.name)}"> log</label>'
         "</figcaption>"
         f'<svg class="plot" height="180" role="img" aria-label="{label}"></svg></figure>'
     )
@@ -141,10 +145,17 @@ def _data(run: Run, panels: list[Panel], events: list[Happened]) -> str:
 def _series(x: Series, run: Run) -> dict[str, Any]:
     shared = len(x.column.steps) == len(run.log.steps) and x.column is not run.alone
     where = {} if shared else {"x": packed(x.column.steps)}
-    return {"colour": x.colour, "dashed": x.dashed, "y": packed(x.column.values), **where}
+    return {
+        "name": x.name,
+        "colour": x.colour,
+        "dashed": x.dashed,
+        "y": packed(x.column.values),
+        **where,
+    }
 
 
 def _marks(events: list[Happened]) -> Iterable[dict[str, Any]]:
     for x in events:
-        said = {"name": x.name, "kind": x.kind, "colour": EVENTS[x.kind], "guide": x.kind in GUIDES}
+        colour = DARKER.get(EVENTS[x.kind], EVENTS[x.kind])
+        said = {"name": x.name, "kind": x.kind, "colour": colour, "guide": x.kind in GUIDES}
         yield {**said, "x": packed(x.steps), "y": packed(x.counts)}

@@ -13,7 +13,11 @@ from jaxsched._look._colours import BLUE, EVENTS, GREEN, GREY, ORANGE, PURPLE, S
 
 RESTARTS = "restarts"
 RATE, LOSS, ACCURACY = "learning rate", "loss", "accuracy"
-LINES = BLUE, SKY, VERMILION, GREEN, PURPLE, ORANGE, GREY
+# Two of the colours are too light for a white page. All of these have a contrast of at least 3 to 1
+# with a white and with a dark page.
+DARKER = {ORANGE: "#B57B00", SKY: "#2585BD"}
+LINES = BLUE, VERMILION, GREEN, PURPLE, DARKER[ORANGE], DARKER[SKY], GREY
+PER = re.compile(r"/(s|sec|second|min|h|hour|step|epoch)$")  # the unit of a speed, not a name
 UNSEEN = {"epoch"}  # columns whose curve is not informative
 OTHER_RATES = {"error", "dropout", "success", "decay"}
 PLACES = re.compile(r"^(train|training|val|valid|validation|eval|test)(?=[_.\- ])[_.\- ]")
@@ -47,7 +51,8 @@ class Happened(NamedTuple):
 
 def kind(name: str) -> str:
     """Return the kind of a column: one of `EVENTS`, a known panel, or its own group."""
-    last = name.rpartition("/")[2]
+    unit = PER.search(name)
+    last = name[: unit.start() if unit else None].rpartition("/")[2] + (unit[0] if unit else "")
     words = re.split(r"[^a-z0-9]+", name.lower())
     if last in EVENTS:
         return last

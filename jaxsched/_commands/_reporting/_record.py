@@ -11,14 +11,12 @@ from jaxsched._commands._reporting._run import Run, diagnosis, sessions
 from jaxsched._commands._reporting._table import listed, table
 from jaxsched._look._describe import describe
 
-UNKNOWN = "<p>Not recorded. Runs of <code>jaxsched train</code> record it.</p>"
-
 
 def diagnosed(summary: dict[str, Any]) -> str:
-    """Return the diagnosis: sentences, and scores."""
+    """Return the diagnosis: sentences, and scores; nothing if none was recorded."""
     found = diagnosis(summary)
     if not found:
-        return _section("Diagnosis", UNKNOWN)
+        return ""
     advice, scores = found.get("advice"), found.get("scores")
     said = listed("advice", map(str, advice)) if isinstance(advice, list) else ""
     bars = _bars(scores) if isinstance(scores, dict) else ""
@@ -45,7 +43,7 @@ def configuration(run: Run) -> str:
     parts = [table((name, _text(x)) for name, x in others.items())] if others else []
     if run.rate is not None and run.schedule is not None:
         parts.insert(0, _schedule(run, str(run.settings[run.rate])))
-    return _section("Configuration", "".join(parts) or "<p>There is no settings.json.</p>")
+    return _section("Configuration", "".join(parts)) if parts else ""
 
 
 def _schedule(run: Run, text: str) -> str:
@@ -78,8 +76,9 @@ def environment(summary: dict[str, Any]) -> str:
     results = summary.get("results")
     kept = results.items() if isinstance(results, dict) else ()
     came = _section("Results", table((str(name), _text(x)) for name, x in kept)) if kept else ""
-    where = table(changed.items()) + table(times, heads) if found else UNKNOWN
-    return came + _section("Environment", where)
+    if not found:
+        return came
+    return came + _section("Environment", table(changed.items()) + table(times, heads))
 
 
 def _session(session: dict[str, Any]) -> tuple[str, ...]:

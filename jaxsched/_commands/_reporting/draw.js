@@ -9,9 +9,10 @@ const steps = numbers(run.steps), end = steps.length - 1;
 const unpack = (s) => ({ ...s, x: s.x ? numbers(s.x) : steps, y: numbers(s.y) });
 const happened = run.happened.map(unpack), guides = happened.filter((h) => h.guide && h.x.length <= GUIDES);
 const panels = [...document.querySelectorAll("figure")].map((figure, n) => ({
-  id: figure.id, svg: figure.querySelector("svg.plot"), log: figure.querySelector("input"),
+  id: figure.id, svg: figure.querySelector("svg.plot"), log: figure.querySelector("input.log"),
   outputs: figure.querySelectorAll("output"), series: run.panels[n].map(unpack),
 }));
+const smooth = document.getElementById("smooth");
 const whole = [steps[0], Math.max(steps[end], steps[0] + 1)];
 let view = whole;
 
@@ -72,9 +73,27 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
     }
     const few = points[n].length * DOT < right - LEFT;
     const look = s.dashed ? "curve dashed" : few ? "curve" : "curve dense";
-    add(inside, "path", { class: look, stroke: s.colour, d: line });
+    const behind = smooth.checked && look === "curve dense";
+    add(inside, "path", { class: look + (behind ? " behind" : ""), stroke: s.colour, d: line });
+    if (behind) add(inside, "path", { class: "curve smooth", stroke: s.colour, d: smoothed(s, points[n], across, up) });
     if (few && !s.dashed) add(inside, "path", { class: "dots", stroke: s.colour, d: dots });
   });
+}
+
+// Draws the mean of the neighbours of each point: of a fiftieth of the points in view.
+function smoothed({ x, y }, points, across, up) {
+  const reach = Math.max(Math.floor((points.at(-1) - points[0]) / 100), 1);
+  let pen = "M", line = "";
+  for (const i of points) {
+    let total = 0, count = 0;
+    for (let k = Math.max(i - reach, 0); k <= Math.min(i + reach, y.length - 1); k++) {
+      if (Number.isFinite(y[k])) [total, count] = [total + y[k], count + 1];
+    }
+    const height = up(total / count);
+    if (Number.isFinite(height)) line += `${pen}${across(x[i]).toFixed(2)} ${height.toFixed(2)}`;
+    pen = Number.isFinite(height) ? "L" : "M";
+  }
+  return line;
 }
 
 function lane(svg, inside, { name, kind, colour, x, y }, top, across) {

@@ -2,14 +2,14 @@
 "use strict";
 
 const DRAG = 5; // pixels; less is a click
-const [copy, reset, where, stage] =
-  ["copy", "whole", "where", "stage"].map((id) => document.getElementById(id));
-let row = end, drag = null;
+const [copy, reset, where, stage, said] =
+  ["copy", "whole", "where", "stage", "said"].map((id) => document.getElementById(id));
+let row = end, drag = null, speech = 0;
 
 // Shows the cursor at a row, and the values of the curves there: the last ones until then.
 function point(to) {
   row = Math.min(Math.max(to, 0), end);
-  const step = steps[row];
+  const step = steps[row], spoken = [];
   where.textContent = `step ${step}, in view ${view.map(Math.round).join(" to ")}`;
   for (const { svg, outputs, series } of panels) {
     const line = svg.querySelector(".cursor"), room = svg.viewBox.baseVal.width - RIGHT - LEFT;
@@ -19,8 +19,11 @@ function point(to) {
     series.forEach((s, n) => {
       const i = until(s.x, step) - 1, old = s.x[i] < step ? ` (${s.x[i]})` : "";
       outputs[n].textContent = i < 0 ? "–" : written(s.y[i]) + old;
+      spoken.push(`${s.name} ${outputs[n].textContent}`);
     });
   }
+  clearTimeout(speech); // only the place where the cursor comes to rest is spoken
+  speech = setTimeout(() => { said.textContent = `step ${step}: ${spoken.join(", ")}`; }, 300);
 }
 
 function zoom([a, b]) {
@@ -87,6 +90,7 @@ for (const { svg, log } of panels) {
     if (event.button) return;
     drag = under(svg, event);
     svg.setPointerCapture(event.pointerId);
+    moved(svg, event); // a tap moves the cursor too
   });
   svg.addEventListener("pointermove", (event) => moved(svg, event));
   svg.addEventListener("pointerup", (event) => released(svg, event));
@@ -100,6 +104,7 @@ for (const { svg, log } of panels) {
 }
 stage?.addEventListener("keydown", pressed);
 reset?.addEventListener("click", () => zoom(whole));
+smooth?.addEventListener("change", () => zoom(view));
 copy?.addEventListener("click", copied);
 if (stage) {
   addEventListener("resize", () => zoom(view));
