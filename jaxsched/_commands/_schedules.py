@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jaxsched._commands._options import count
-from jaxsched._commands._training._refused import refusing
+from jaxsched._commands._training._refused import RefusedError, refusing
 
+_NEEDED = re.compile(r"needs `Units\((.*?)\)`")
 UNITS = {
     "batch_size": "examples per batch",
     "dataset_size": "examples per epoch",
@@ -21,8 +23,7 @@ UNITS = {
 def add_units(parser: Any) -> None:
     """Add the options that define `1ep` and `5%`."""
     for name, what in UNITS.items():
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=count, metavar="N", help=what)
+        parser.add_argument(_option(name), type=count, metavar="N", help=what)
 
 
 def spoken(command: str, words: Sequence[str], options: argparse.Namespace) -> Any:
@@ -34,4 +35,17 @@ def spoken(command: str, words: Sequence[str], options: argparse.Namespace) -> A
     given = {name: getattr(options, name) for name in UNITS}
     with refusing(command):
         units = Units(**{name: x for name, x in given.items() if x is not None})
+    try:
         return parse(text_of(command, words), units=units)
+    except ValueError as error:  # with the text and the caret below it
+        raise RefusedError(f"{command}: {_NEEDED.sub(_options, str(error))}") from error
+
+
+def _options(found: re.Match[str]) -> str:
+    """Return the options that define the units of a length."""
+    names = re.findall(r"\w+(?==)", found[1])
+    return f"needs {' and '.join(_option(name) + ' N' for name in names)}"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -27,11 +27,14 @@ def shown(capsys, *words):
 
 
 def refusal(capsys, *words):
-    """The one line on stderr that a command ends with."""
+    """The one line on stderr that a command ends with, and where it can a caret under the text."""
     assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("jaxsched: ") and captured.err.count("\n") == 1
+    line, *text = captured.err.splitlines()
+    assert line.startswith("jaxsched: ")
+    if text:
+        assert len(text) == 2 and text[1].strip() == "^" and len(text[1]) <= len(text[0]) + 1
     return captured.err
 
 
@@ -68,7 +71,7 @@ def test_describe_takes_units(capsys):
     [
         (["linear(1, 0, 4) >> cosin(1)"], "describe: there is no schedule `cosin`. Did you mean"),
         (["0.1"], "Write `constant(0.1)`"),
-        (["linear(1, 0, 3ep)"], "`epochs` needs `Units(dataset_size=..., batch_size=...)`"),
+        (["linear(1, 0, 3ep)"], "`epochs` needs --dataset-size N and --batch-size N"),
         (["linear(1, 0, 3%)"], "`3%` needs a total"),
         (["linear", "3"], "describe: arguments are written key=value, got '3'"),
         (["linear(1, 0, 4)", "--total-steps", "0"], "--total-steps: must be an integer from 1"),
@@ -76,7 +79,7 @@ def test_describe_takes_units(capsys):
         ([], "TEXT"),
     ],
 )
-def test_describe_refuses_in_one_line(capsys, words, said):
+def test_describe_refuses_in_one_line_and_shows_where(capsys, words, said):
     assert said in refusal(capsys, "describe", *words)
 
 
@@ -86,10 +89,10 @@ def test_list_has_every_name(capsys):
         assert f"{name}(" in out, name
     for unit in ("ep", "ex", "tok", "%"):
         assert f"1{unit}\n" in out
-    assert "linear(init_value, end_value, steps)\n    A linear schedule: a straight line" in out
+    assert "  linear(init_value, end_value, steps)\n      A linear schedule: a straight line" in out
     assert "one_cycle(peak_value, *, total_steps, warmup_steps=None," in out
     assert "curve=cosine)" in out
-    assert ".clip(low=None, high=None)\n    Limits the value to" in out
+    assert ".clip(low=None, high=None)\n      Limits the value to" in out
     assert max(map(len, out.splitlines())) < 300
 
 
@@ -99,13 +102,14 @@ def test_list_has_a_new_factory_at_once(capsys, monkeypatch):
         return js.linear(0.0, high, steps) >> js.linear(high, 0.0, steps)
 
     monkeypatch.setattr(js._public, "triangle", triangle, raising=False)
-    assert "\ntriangle(high, *, steps=3)\n    Up and down.\n" in shown(capsys, "list", "triangle")
+    group = "Schedules and rules of your own\n  triangle(high, *, steps=3)\n      Up and down.\n"
+    assert group in shown(capsys, "list", "triangle")
 
 
 def test_list_is_filtered_by_a_word(capsys):
     out = shown(capsys, "list", "RESTART")
-    assert out.startswith("warmup_cosine_restarts(")
-    assert out.count("\n") == 2
+    assert out.startswith("Recipes\n  warmup_cosine_restarts(")
+    assert out.count("\n") == 3
     assert "'zzz'" in refusal(capsys, "list", "zzz")
 
 
@@ -297,3 +301,25 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(capsys, tmp_path):
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
     assert "run.toml" in refusal(capsys, "train", "--config", f"{tmp_path}/run.toml")
     assert "directory" in refusal(capsys, "train", "--config", str(tmp_path))
+
+
+def test_help_and_versions_import_no_jax():
+    """Both are printed at once: what is slow is imported when a command runs."""
+    for words in (["--help"], ["--version"], ["plot", "--help"]):
+        code = f"import sys; sys.argv = ['jaxsched', *{words}]; sys.modules['jax'] = None\n"
+        code += "from jaxsched.cli import main\nmain()"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert found.returncode == 0 and found.stdout, found.stderr
+    import jaxsched
+
+    assert (
+        f"jaxsched {jaxsched.__version__}"
+        in subprocess.run(
+            [sys.executable, "-m", "jaxsched", "--version"], capture_output=True, text=True
+        ).stdout
+    )
+
+
+def test_a_remedy_is_in_the_words_of_the_command(capsys):
+    said = refusal(capsys, "plot", "cosine(0.1, 0.0, 90ep)")
+    assert "needs --dataset-size N and --batch-size N" in said
