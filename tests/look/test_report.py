@@ -533,7 +533,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
     assert "there is no folder" in refusal(capsys, tmp_path / "no")
     assert "no metrics.csv or metrics.jsonl in" in refusal(capsys, tmp_path)
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n")
-    assert "no column `step`, but epoch, loss" in refusal(capsys, tmp_path)
+    assert "no column `step`, but has epoch, loss" in refusal(capsys, tmp_path)
     assert "RUN_DIR" in refusal(capsys)
     assert not (tmp_path / "report.html").exists()
 
