@@ -115,7 +115,7 @@ def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, Hist
     """Return the initial state for a run that ended before its first checkpoint."""
     if folder.metrics.exists():
         raise RefusedError(
-            f"the checkpoints in {folder.checkpoints} are gone: nothing to resume. "
+            f"there is no checkpoint in {folder.checkpoints}, so there is nothing to resume. "
             "Start the run again with --force"
         )
     warn(f"there is no checkpoint in {folder.checkpoints} yet: the run starts from the beginning")
