@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import collections
+import doctest
+import functools
 import html
+import importlib
 import inspect
 import re
+import symtable
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +21,7 @@ import jaxsched as js
 import jaxsched.testing
 from jaxsched._look._curve import drawn
 from jaxsched._look._svg import svg
+from jaxsched._text import _names
 
 # Every public name, grouped by purpose. A test checks that no name is missing.
 REFERENCE = {
@@ -46,6 +53,8 @@ STATES = (
     "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
     "SnapshotsState MonitorState NoiseScaleState LikeParams"
 )
+MODULES = "Modules"  # the group of the names that are not `jaxsched.NAME`
+NO_GUIDES = {"changelog", "index", "portability", "benchmarks"}
 COMPAT = "torch", "transformers", "timm", "keras", "optax"
 
 # The schedules of the gallery, as text for `parse`. The first name is the title of the picture.
@@ -157,11 +166,18 @@ REACTING = """
 
 
 def write(docs: Path) -> None:
-    """Write the generated pages."""
+    """Write the generated pages, and remove those of names that are gone."""
     folder = docs / "generated"
-    folder.mkdir(exist_ok=True)
-    (folder / "gallery.md").write_text("\n".join(gallery(docs)) + "\n")
-    (folder / "reference.md").write_text("\n".join(reference()) + "\n")
+    texts = {"gallery": gallery(docs), "reference": reference()}
+    texts |= {f"reference/{page.stem}": reference_page(page, docs) for page in sheets()}
+    (folder / "reference").mkdir(parents=True, exist_ok=True)
+    for stem, lines in texts.items():
+        file, text = folder / f"{stem}.md", "\n".join(lines) + "\n"
+        if not file.exists() or file.read_text() != text:  # else Sphinx would read it again
+            file.write_text(text)
+    for file in folder.rglob("*.md"):
+        if file.relative_to(folder).with_suffix("").as_posix() not in texts:
+            file.unlink()
 
 
 def listed(text: str) -> list[str]:
@@ -208,27 +224,226 @@ def title(text: str) -> str:
     return found[0] if found else rule[1] if rule else text.partition("(")[0]
 
 
+class Page(NamedTuple):
+    """A page of the reference: one name, or a few that belong together."""
+
+    stem: str
+    title: str
+    group: str
+    intro: str
+    names: tuple[tuple[str, str], ...]  # (module, name)
+
+
+@functools.cache
+def sheets() -> tuple[Page, ...]:
+    """The pages of the reference, in its order.
+
+    Two names that differ only in case share a page, because some file systems cannot tell them
+    apart.
+    """
+    found: dict[str, Page] = {}
+    for group, names in REFERENCE.items():
+        for name in names.split():
+            before = found.get(name.lower())
+            together = (*(before.names if before else ()), ("jaxsched", name))
+            title = " and ".join(name for _, name in together)
+            group_ = before.group if before else group
+            found[name.lower()] = Page(name.lower(), title, group_, "", together)
+    for peer in COMPAT:
+        module = getattr(js.compat, peer)
+        intro = (inspect.getdoc(module) or "").partition("\n")[0]
+        own = own_names(module)
+        found[f"compat_{peer}"] = Page(f"compat_{peer}", f"compat.{peer}", MODULES, intro, own)
+    own = tuple(("jaxsched.states", name) for name in STATES.split())
+    intro = "The classes of rule and transform states, as `jaxsched.states.NAME`."
+    found["states"] = Page("states", "states", MODULES, intro, own)
+    module = js.testing
+    own = own_names(module)
+    intro = "Checks for your own schedules, as `jaxsched.testing.NAME`."
+    found["testing"] = Page("testing", "testing", MODULES, intro, own)
+    return tuple(found.values())
+
+
 def reference() -> Iterator[str]:
-    """Every public name, grouped by purpose."""
+    """The index of the reference: a line for every public name, grouped by purpose."""
     yield "# Reference\n"
     yield "This page lists every public name by purpose. All names are `jaxsched.NAME`. Times are"
     yield "optimizer steps. Values are float32, or float64 if `jax_enable_x64` is set. `help(NAME)`"
     yield "shows the same text."
+    stems = {
+        name: page.stem for page in sheets() for module, name in page.names if module == "jaxsched"
+    }
     for group, names in REFERENCE.items():
         yield f"\n## {group}\n"
-        yield from (directive("jaxsched", name, getattr(js, name)) for name in names.split())
-    for peer in COMPAT:
-        module = getattr(js.compat, peer)
-        yield f"\n## compat.{peer}\n\n{(inspect.getdoc(module) or '').partition(chr(10))[0]}\n"
-        names = [name for name, x in vars(module).items() if is_own(module, name, x)]
-        yield from (directive(module.__name__, name, getattr(module, name)) for name in names)
-    yield "\n## states\n\nThe classes of rule and transform states, as `jaxsched.states.NAME`.\n"
-    yield from (
-        directive("jaxsched.states", name, getattr(js.states, name)) for name in STATES.split()
+        for name in names.split():
+            yield f"- [`{name}`](reference/{stems[name]}.md): {sentence(getattr(js, name))}"
+    yield f"\n## {MODULES}\n"
+    for page in sheets():
+        if page.group == MODULES:
+            yield f"- [`{page.title}`](reference/{page.stem}.md): {page.intro}"
+    yield "\n```{toctree}\n:hidden:\n"
+    yield from (f"reference/{page.stem}" for page in sheets())
+    yield "```"
+
+
+def sentence(x: Any) -> str:
+    """The first sentence of a docstring."""
+    paragraph = (inspect.getdoc(x) or "").partition("\n\n")[0].replace("\n", " ")
+    return re.split(r"(?<=[.?!])\s", paragraph)[0].replace("*", r"\*")
+
+
+def reference_page(page: Page, docs: Path) -> Iterator[str]:
+    """What is said of a name: its picture, its docstring, and where to read on."""
+    yield f"# {page.title}\n"
+    if page.intro:
+        yield f"{page.intro}\n"
+    figures = [*pictures(page, docs)]
+    if len(figures) <= 2:
+        yield from figures
+    for module, name in page.names:
+        yield directive(module, name, getattr(importlib.import_module(module), name))
+    if len(figures) > 2:
+        yield "## In pictures\n\n<div class='gallery'>"
+        yield from (figure.strip() for figure in figures)
+        yield "</div>\n"
+    yield "## See also\n"
+    others = [each for each in sheets() if each.group == page.group and each is not page]
+    links = ", ".join(f"[`{each.title}`]({each.stem}.md)" for each in others)
+    yield f"- {page.group}: {links}"
+    if page.group in GALLERY:
+        yield f"- Pictures: [Gallery](../gallery.md#{slug(page.group)})"
+    if guides := [
+        f"[{heading(file)}](../../{file.relative_to(docs)})" for file in told(page, docs)
+    ]:
+        yield f"- Guides: {', '.join(guides)}"
+
+
+def pictures(page: Page, docs: Path) -> Iterator[str]:
+    """The pictures of the gallery that show a name; of a rule without one, a real run."""
+    names = {name for module, name in page.names if module == "jaxsched"}
+    found = False
+    for group, texts in GALLERY.items():
+        for text in listed(texts):
+            if title(text) in names or ("Schedule" in names and group == "Operators and methods"):
+                found = True
+                yield f"{figure(text, js.parse(text))}\n"
+    for text in listed(REACTING):
+        if title(text) in names:
+            found = True
+            yield f"{figure(text, js.parse(text), LOSSES)}\n"
+    for name in names if not found else ():
+        if (docs / "rules" / f"{name}.png").exists():
+            path, alt = f"../../rules/{name}", heading(docs / "rules" / f"{name}.md")
+            yield f"[![A training run: {alt}]({path}.png)]({path}.md)\n"
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading."""
+    return heading.lower().replace(" ", "-")
+
+
+def heading(file: Path) -> str:
+    """The title of a page."""
+    return file.read_text().partition("\n")[0].removeprefix("# ")
+
+
+@functools.cache
+def mentions(docs: Path) -> dict[str, collections.Counter[Path]]:
+    """How often the guides mention each name in backticks."""
+    found: dict[str, collections.Counter[Path]] = collections.defaultdict(collections.Counter)
+    for file in [*sorted(docs.glob("*.md")), *sorted((docs / "rules").glob("*.md"))]:
+        text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+        if file.stem not in NO_GUIDES:
+            for literal in re.findall(r"`([^`\n]+)`", text):
+                for _, _, target in links(literal):
+                    found[target][file] += 1
+    return found
+
+
+def told(page: Page, docs: Path) -> list[Path]:
+    """The guides that mention a name most often."""
+    counts = sum(
+        (mentions(docs)[f"{module}.{name}"] for module, name in page.names), collections.Counter()
     )
-    yield "\n## testing\n"
-    names = [name for name, x in vars(js.testing).items() if is_own(js.testing, name, x)]
-    yield from (directive("jaxsched.testing", name, getattr(js.testing, name)) for name in names)
+    own = docs / "rules" / f"{page.stem}.md"
+    found = [file for file, _ in counts.most_common(8) if file != own]
+    return [own, *found[:7]] if own.exists() else found
+
+
+@functools.cache
+def targets() -> dict[str, str]:
+    """What a guide may call a name, and where it is documented."""
+    full = [f"{module}.{name}" for page in sheets() for module, name in page.names]
+    return {name.removeprefix("jaxsched."): name for name in full}
+
+
+PREFIX = r"(?<![\w.\"'])(?:(?:jaxsched|js)\.)?"
+CALLED = re.compile(PREFIX + r"((?:\w+\.)*\w+)(?=\()")
+METHOD = re.compile(r"(?:^|(?<=\))|(?<=schedule))\.(\w+)(?=\(|$)")
+# Words that mean something else without their parentheses, and a word that means it only so.
+VAGUE = {"step", "minimum", "maximum", "table", "select", "initially", "testing", "states"}
+STEP = re.compile(r"step\((opt_)?state\)")
+
+
+def links(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where code of a guide or a docstring mentions public names: start, end and target."""
+    whole = re.fullmatch(PREFIX + r"([\w.]+)", text)
+    if whole and whole[1] in targets() and whole[1] not in VAGUE:
+        yield 0, len(text), targets()[whole[1]]
+        return
+    for found in CALLED.finditer(text):
+        name = found[1]
+        if name in targets() and (name != "step" or STEP.match(text, found.start(1))):
+            yield found.start(), found.end(), targets()[name]
+    for found in METHOD.finditer(text):
+        if found[1] in _names.methods():
+            yield found.start(1), found.end(1), f"jaxsched.Schedule.{found[1]}"
+
+
+IMPORTS = {
+    "jax": "import jax",
+    "jnp": "import jax.numpy as jnp",
+    "np": "import numpy as np",
+    "optax": "import optax",
+    "jaxsched": "import jaxsched",
+}
+
+
+def pasteable(lines: list[str], x: Any) -> list[str]:
+    """A docstring whose example imports the names that it uses, so that it runs as it is copied."""
+    code = "\n".join(each.source for each in doctest.DocTestParser().get_examples("\n".join(lines)))
+    if not code:
+        return lines
+    first = next(n for n, line in enumerate(lines) if line.lstrip().startswith(">>> "))
+    indent = lines[first].partition(">>>")[0]
+    told = [f"{indent}>>> {line}" for line in imports(code, x)]
+    return [*lines[:first], *told, *lines[first:]]
+
+
+def imports(code: str, x: Any) -> list[str]:
+    """The imports that a piece of code needs, of the names that doctests may use."""
+    table = symtable.symtable(code, "example", "exec")
+    bound = {
+        each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()
+    }
+    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} - bound
+    home = inspect.getmodule(inspect.unwrap(x))
+    own = {name for name in used if is_own(home, name, getattr(home, name, None))}
+    own &= {
+        name
+        for module, name in (each for page in sheets() for each in page.names)
+        if home and module == home.__name__
+    }
+    public = sorted((used & set(dir(js))) - own)
+    plain = [IMPORTS[name] for name in IMPORTS if name in used]
+    plain += [f"from jaxsched import {', '.join(public)}"] if public else []
+    return plain + ([f"from {home.__name__} import {', '.join(sorted(own))}"] if own else [])
+
+
+def own_names(module: Any) -> tuple[tuple[str, str], ...]:
+    """The public names that a module defines, each with the module."""
+    found = [name for name, x in vars(module).items() if is_own(module, name, x)]
+    return tuple((module.__name__, name) for name in found)
 
 
 def is_own(module: Any, name: str, x: Any) -> bool:
@@ -255,3 +470,8 @@ def literal(lines: list[str]) -> list[str]:
             found += ["::", ""]
         found.append(line)
     return found
+
+
+def public() -> list[str]:
+    """The names of the package itself."""
+    return [name for names in REFERENCE.values() for name in names.split()]

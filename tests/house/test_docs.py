@@ -1,8 +1,14 @@
 """The site is whole: nothing public is left out, and what a page says to type can be typed."""
 
+import ast
+import builtins
+import doctest
 import importlib.util
+import inspect
 import re
 import shlex
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -65,6 +71,76 @@ def test_formulas_of_a_docstring_become_code():
     lines = ["One.", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y", "", "    z"]
     told = ["One.", "", "::", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y"]
     assert pages.literal(lines)[: len(told)] == told
+
+
+def documented():
+    """Every object that the reference documents, and the methods of its classes."""
+    for page in pages.sheets():
+        for module, name in page.names:
+            x = getattr(importlib.import_module(module), name)
+            yield x
+            if inspect.isclass(x):
+                own = {key: inspect.unwrap(each) for key, each in vars(x).items() if key[0] != "_"}
+                yield from filter(inspect.isfunction, own.values())
+
+
+def test_every_name_has_a_page_and_a_line_in_the_index():
+    names = [each for page in pages.sheets() for each in page.names]
+    assert len(set(names)) == len(names)
+    assert {name for module, name in names if module == "jaxsched"} == set(pages.public())
+    stems = [page.stem for page in pages.sheets()]
+    assert len({stem.lower() for stem in stems}) == len(stems)
+    index = "\n".join(pages.reference())
+    for page in pages.sheets():
+        assert f"](reference/{page.stem}.md): " in index
+        assert f"\nreference/{page.stem}\n" in index
+    assert not re.findall(r"^- \S+: \W*$", index, re.MULTILINE)
+
+
+def test_an_example_of_the_reference_imports_what_it_uses():
+    seen = 0
+    for x in documented():
+        lines = pages.pasteable((inspect.getdoc(x) or "").splitlines(), x)
+        found = doctest.DocTestParser().get_examples("\n".join(lines))
+        tree = ast.parse("".join(each.source for each in found))
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | set(
+            dir(builtins)
+        )
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                bound |= {(each.asname or each.name).partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                bound.add(node.name)
+            elif isinstance(node, ast.arg):
+                bound.add(node.arg)
+        assert {node.id for node in names} <= bound, x
+        seen += bool(found)
+    assert seen > 150
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as a reader of the README builds it."""
+    pytest.importorskip("sphinx")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_page_of_the_reference_says_what_it_should(site):
+    for page in pages.sheets():
+        text = (site / "generated" / "reference" / f"{page.stem}.html").read_text()
+        for module, name in page.names:
+            assert f'id="{module}.{name}"' in text
+        assert "See also" in text
+        if page.group != pages.MODULES:
+            assert text.count('class="viewcode-link"') >= len(page.names), page.title
+        assert " at 0x" not in text
+    cosine = (site / "generated" / "reference" / "cosine.html").read_text()
+    assert "<svg" in cosine and 'href="../../which_schedule.html"' in cosine
 
 
 def plain(page):
