@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -24,6 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "myst_parser",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["rules/draw.py"]
 source_suffix = {".md": "markdown"}
@@ -41,13 +44,19 @@ html_theme = "furo"
 html_title = f"jaxsched {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("copy_text.js", {"defer": "defer"})]
+html_favicon = "_static/favicon.svg"
 html_show_sphinx = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 
 def setup(app: Any) -> None:
     """Write the generated pages before they are read, and connect what changes them."""
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", docstring, priority=400)  # before napoleon
+    app.connect("doctree-read", link_names)
+    app.connect("html-page-context", describe_page)
     app.connect("viewcode-follow-imported", home)
     app.connect("viewcode-find-source", source)
 
@@ -55,6 +64,69 @@ def setup(app: Any) -> None:
 def docstring(app: Any, what: str, name: str, of: Any, options: Any, lines: Any) -> None:
     """An indented paragraph is a formula, shown as it stands; an example has its imports."""
     lines[:] = pages.pasteable(pages.literal(lines), of)
+
+
+def link_names(app: Any, doctree: Any) -> None:
+    """Code in the text that mentions public names links to their pages."""
+    from docutils import nodes
+    from sphinx import addnodes
+
+    for literal in [*doctree.findall(nodes.literal)]:
+        above = [*ancestors(literal)]
+        linked = nodes.title, nodes.reference, addnodes.pending_xref, addnodes.download_reference
+        if any(isinstance(node, linked) for node in above) or len(literal.children) != 1:
+            continue
+        known = {name for node in above if isinstance(node, addnodes.desc) for name in own(node)}
+        text, parts, at = literal.astext(), [], 0
+        for start, end, target in pages.links(text):
+            if target in known or text[start:end] in known:
+                continue
+            inside = nodes.inline("", text[start:end])
+            at_ = {"refdomain": "py", "reftype": "obj", "reftarget": target, "refwarn": True}
+            parts += [nodes.Text(text[at:start]), addnodes.pending_xref("", inside, **at_)]
+            parts[-1]["refdoc"] = app.env.docname
+            at = end
+        if parts:
+            literal.children = []
+            literal += [part for part in [*parts, nodes.Text(text[at:])] if part.astext()]
+
+
+def ancestors(node: Any) -> Any:
+    """The nodes around a node."""
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def own(described: Any) -> Any:
+    """What a name is within its own description: the name itself and its arguments."""
+    from sphinx import addnodes
+
+    for signature in described.findall(addnodes.desc_signature):
+        yield f"{signature['module']}.{signature['fullname']}"
+        for argument in signature.findall(addnodes.desc_parameter):
+            yield from (name.astext() for name in argument.findall(addnodes.desc_sig_name))
+
+
+def describe_page(app: Any, name: str, template: str, context: Any, doctree: Any) -> None:
+    """What search engines and previews of links show: a title, and the first words of a page."""
+    from docutils import nodes
+
+    paragraphs = [*doctree.findall(nodes.paragraph)] if doctree else []
+    words = next((node.astext() for node in paragraphs if node.astext()), "").split()
+    text = about["description"] if name == "index" or not words else " ".join(words)
+    text = text if len(text) <= 200 else f"{text[:200].rpartition(' ')[0]} ..."
+    title = re.sub("<.*?>", "", context.get("title", "")) or project
+    title = project if name == "index" else f"{html.unescape(title)} - {project}"
+    tags = {
+        'name="description"': text,
+        'property="og:title"': title,
+        'property="og:description"': text,
+        'property="og:site_name"': project,
+        'property="og:type"': "website",
+    }
+    lines = [f'<meta {key} content="{html.escape(value)}">' for key, value in tags.items()]
+    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
 
 
 def made_of(x: Any) -> Any:
