@@ -19,7 +19,9 @@ import numpy as np
 
 import jaxsched as js
 import jaxsched.testing
-from jaxsched._look._curve import drawn
+from jaxsched._look import _colours
+from jaxsched._look._axis import number
+from jaxsched._look._curve import drawn, horizon
 from jaxsched._look._svg import svg
 from jaxsched._text import _names
 
@@ -57,6 +59,26 @@ MODULES = "Modules"  # the group of the names that are not `jaxsched.NAME`
 NO_GUIDES = {"changelog", "index", "portability", "benchmarks"}
 COMPAT = "torch", "transformers", "timm", "keras", "optax"
 
+# Words that people search for, of which the search finds the page first.
+SYNONYMS = {
+    "warmup_cosine_restarts": "warm restarts, SGDR, CosineAnnealingWarmRestarts",
+    "schedule": "warm restarts, SGDR",
+    "warmup_stable_decay": "WSD, trapezoidal schedule",
+    "one_cycle": "1cycle, OneCycleLR, super-convergence",
+    "cyclic": "CLR, CyclicLR, cyclical learning rate",
+    "warmup_cosine": "cosine annealing, CosineAnnealingLR, linear warmup",
+    "reduce_on_plateau": "ReduceLROnPlateau",
+    "piecewise_constant": "milestones, MultiStepLR",
+    "step_decay": "StepLR",
+    "inject": "weight decay schedule, inject_hyperparams",
+    "per_group": "parameter groups",
+    "layerwise": "discriminative fine-tuning, layer-wise learning rate decay, LLRD",
+    "accumulate": "gradient accumulation",
+    "keep_best": "early stopping, best checkpoint",
+    "gradient_noise_scale": "critical batch size",
+    "hyperparams": "log the learning rate, current learning rate",
+}
+
 # The schedules of the gallery, as text for `parse`. The first name is the title of the picture.
 GALLERY = {
     "Curves": """
@@ -85,7 +107,7 @@ GALLERY = {
     """,
     "Operators and methods": """
         linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900)
-        cosine(0.1, 0.0, 1000) * exponential_decay(1.0, decay_rate=0.5, decay_steps=200)
+        cosine(1.0, 0.0, 1000) * exponential_decay(1.0, decay_rate=0.5, decay_steps=200)
         cosine(0.1, 0.0, 1000) + constant(0.02)
         maximum(cosine(0.1, 0.0, 1000), linear(0.08, 0.0, 1000))
         minimum(linear(0.0, 0.2, 1000), cosine(0.1, 0.0, 1000))
@@ -126,7 +148,7 @@ GALLERY = {
         constant(0.1, 100) >> inverse_sqrt(0.1, timescale=100)
         linear(0.0, 0.1, 50) >> cosine(0.1, 0.03, 450) >> constant(0.03, 500)
         (constant(0.1, 240) >> one_minus_sqrt(0.1, 0.0, 60)).cycle(cycles=3)
-        cosine(0.1, 0.0, 1000) * linear(0.1, 1.0, 200)
+        cosine(1.0, 0.0, 1000) * linear(0.1, 1.0, 200)
     """,
     "Schedules from gradient norms": """
         optimal_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
@@ -139,9 +161,9 @@ TITLES = {  # for texts whose first name is not the title
     "constant(0.1, 100) >>": "T5",
     "linear(0.0, 0.1, 50) >>": "infinite schedule: cool down, then hold until a final anneal",
     "(constant(0.1, 240)": "repeated stable and decay phases (WSD-S)",
-    "cosine(0.1, 0.0, 1000) * linear": "cosine multiplied by a warmup",
+    "cosine(1.0, 0.0, 1000) * linear": "cosine multiplied by a warmup",
     "linear(0.0, 0.1, 100) >> cosine": "a >> b",
-    "cosine(0.1, 0.0, 1000) *": "a * b",
+    "cosine(1.0, 0.0, 1000) *": "a * b",
     "cosine(0.1, 0.0, 1000) +": "a + b",
     "cosine(0.1, 0.0, 1000).clip": "clip",
     "exponential_decay(0.1, decay_rate=0.5, decay_steps=200).take": "take",
@@ -150,6 +172,10 @@ TITLES = {  # for texts whose first name is not the title
     "cosine(0.1, 0.0, 10).hold": "hold",
     "cosine(0.1, 0.0, 1000).stretch": "stretch",
     "cosine(0.1, 0.0, 100).cycle": "cycle: warm restarts",
+}
+
+COLOURS = {  # of the pictures; site.css has others for a dark page
+    name.lower(): colour for name, colour in vars(_colours).items() if str(colour)[0] == "#"
 }
 
 # Rules are drawn with the validation losses of an invented run, one loss every 25 steps.
@@ -161,7 +187,7 @@ HEARD = 25 * np.arange(1, len(LOSSES) + 1)
 REACTING = """
     constant(0.1) * reduce_on_plateau(patience=3, factor=0.5)
     constant(0.1) * greedy(patience=1, factor=0.7)
-    constant(0.1) * spike_guard(min_observations=8, recover_steps=100)
+    constant(0.1) * spike_guard(window_size=8, recover_steps=150)
 """
 
 
@@ -190,17 +216,19 @@ def gallery(docs: Path) -> Iterator[str]:
     yield "# Gallery\n"
     yield "This page shows a picture of every schedule with the expression that builds it. Use the"
     yield "expression as Python code, or read it from a file or a command line with `parse`. A dot"
-    yield "marks a boundary and a triangle marks a restart. Unbounded schedules are drawn up to a"
-    yield "sensible horizon."
+    yield "marks a boundary and a triangle marks a restart. A dashed line is a schedule of which a"
+    yield "combination is made. Unbounded schedules are drawn up to a sensible horizon. Click an"
+    yield "expression to copy it."
     for title, texts in GALLERY.items():
         yield f"\n## {title}\n\n<div class='gallery'>"
-        yield from (figure(text, js.parse(text)) for text in listed(texts))
+        yield from (figure(text, js.parse(text), to="reference/") for text in listed(texts))
         yield "</div>"
     yield "\n## Rules that respond to metrics\n"
     yield f"The first picture shows validation losses, one every {HEARD[0]} steps. The others show"
     yield "what each rule does with them, as `simulate` computes it.\n\n<div class='gallery'>"
     yield figure("validation losses", js.table(LOSSES).hold(int(HEARD[0])))
-    yield from (figure(text, js.parse(text), LOSSES) for text in listed(REACTING))
+    for text in listed(REACTING):
+        yield figure(text, js.parse(text), LOSSES, to="reference/")
     yield "</div>\n\n## Rules and guards in real runs\n"
     yield "Each picture shows a training run on handwritten digits. Click a name for its page."
     for page in sorted((docs / "rules").glob("*.md")):
@@ -208,13 +236,96 @@ def gallery(docs: Path) -> Iterator[str]:
         yield f"\n[{name}](../rules/{page.name}): {sentence}\n\n![{name}](../rules/{page.stem}.png)"
 
 
-def figure(text: str, schedule: Any, losses: Any = None) -> str:
-    """One picture on one line, so that Markdown does not change it."""
+def figure(text: str, schedule: Any, losses: Any = None, to: str = "") -> str:
+    """One picture on one line, so that Markdown does not change it.
+
+    Args:
+      text: the expression, or what the picture is called.
+      schedule: what it shows.
+      losses: what its rules are told.
+      to: the folder of the reference, as seen from the page; else the title is no link.
+    """
     metrics = None if losses is None else {"value": (HEARD, losses)}
-    [curves] = drawn([{text: schedule}], metrics=metrics)
-    picture = svg(curves, width=380, height=190)
-    caption = f"<b>{html.escape(title(text))}</b><br><code>{html.escape(text)}</code>"
+    parts = {f"{part}": js.parse(part) for part in ingredients(text)}
+    total = None if metrics else length(text, schedule, [*parts.values()])
+    [[curve, *behind]] = drawn([{text: schedule, **parts}], metrics=metrics, total_steps=total)
+    picture = svg([curve], width=320, height=170, behind=behind, alt=seen(curve, behind))
+    for name, colour in COLOURS.items():
+        picture = picture.replace(f'"{colour}"', f'"var(--curve-{name}, {colour})"')
+        picture = picture.replace(f"fill:{colour}", f"fill:var(--curve-{name}, {colour})")
+    name, code = html.escape(title(text)), html.escape(text)
+    if to and (target := targets_of(text)):
+        name = f"<a href='{to}{target}'>{name}</a>"
+    button = f"<button type='button' title='Copy'><code>{code}</code></button>"
+    caption = f"<b>{name}</b><br>{button}" if "(" in text else f"<b>{name}</b>"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def targets_of(text: str) -> str:
+    """The page of what a picture shows, and the place on it."""
+    name = title(text).partition(":")[0]
+    for page in sheets():
+        if ("jaxsched", name) in page.names:
+            return f"{page.stem}.html"
+    return f"schedule.html#jaxsched.Schedule.{name}" if name in _names.methods() else ""
+
+
+def ingredients(text: str) -> list[str]:
+    """The schedules of which a combination is made, as text."""
+    if "(" not in text:
+        return []
+    top = ast.parse(text, mode="eval").body
+    if isinstance(top, ast.BinOp) and isinstance(top.op, ast.RShift) and is_method(top.left):
+        top = top.left
+    if isinstance(top, ast.BinOp) and isinstance(top.op, ast.Mult | ast.Add):
+        found = [top.left, top.right]
+    elif is_method(top):
+        while is_method(top):
+            top = top.func.value
+        found = [top]
+    elif isinstance(top, ast.Call) and top.func.id in {"join", "maximum", "minimum", "select"}:
+        found = [x for x in ast.walk(top) if isinstance(x, ast.Call) and x is not top]
+    else:
+        found = []
+    rules = {title(each) for each in listed(REACTING)}
+    return [part for x in found if (part := ast.unparse(x)).partition("(")[0] not in rules]
+
+
+def is_method(x: ast.expr) -> bool:
+    """Whether it is `something.method(...)`."""
+    return isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)
+
+
+def length(text: str, schedule: Any, parts: list[Any]) -> int | None:
+    """How many steps to draw: the whole of a combination and of what it is made of."""
+    if not parts:
+        return None
+    ends = [int(x.steps) for x in parts if x.steps is not None]
+    if is_method(ast.parse(text, mode="eval").body):
+        return max([horizon([schedule]), *ends])
+    return horizon([schedule, *parts])
+
+
+def seen(curve: Any, behind: list[Any]) -> str:
+    """What is seen in a picture, in words."""
+    values, total = curve.values, int(curve.steps[-1])
+    first, last, peak = (number(float(x)) for x in (values[0], values[-1], values.max()))
+    moves = np.sign(np.diff(values))
+    if not moves.any():
+        course = f"stays at {first}"
+    elif (moves <= 0).all() or (moves >= 0).all():
+        verb = "falls" if (moves <= 0).all() else "rises"
+        course = f"{verb} from {first} at step 0 to {last} at step {total}"
+    elif peak == first:
+        low = f"{number(float(values.min()))} at step {curve.steps[values.argmin()]}"
+        course = f"starts at its peak of {first}, is lowest with {low}, ends with {last}"
+    else:
+        when = curve.steps[values.argmax()]
+        course = f"starts at {first}, peaks with {peak} at step {when}, ends with {last}"
+    if curve.happened:
+        course += f", and has {' and '.join(curve.happened.values())}"
+    dashed = f" Dashed: {' and '.join(c.label for c in behind)}." if behind else ""
+    return f"{title(curve.label)}: the value {course}.{dashed}"
 
 
 def title(text: str) -> str:
@@ -295,6 +406,8 @@ def sentence(x: Any) -> str:
 def reference_page(page: Page, docs: Path) -> Iterator[str]:
     """What is said of a name: its picture, its docstring, and where to read on."""
     yield f"# {page.title}\n"
+    if words := SYNONYMS.get(page.stem):
+        yield f"```{{index}} {', '.join(f'! {word}' for word in words.split(', '))}\n```\n"
     if page.intro:
         yield f"{page.intro}\n"
     figures = [*pictures(page, docs)]
@@ -391,13 +504,12 @@ def links(text: str) -> Iterator[tuple[int, int, str]]:
     if whole and whole[1] in targets() and whole[1] not in VAGUE:
         yield 0, len(text), targets()[whole[1]]
         return
-    for found in CALLED.finditer(text):
-        name = found[1]
-        if name in targets() and (name != "step" or STEP.match(text, found.start(1))):
-            yield found.start(), found.end(), targets()[name]
-    for found in METHOD.finditer(text):
-        if found[1] in _names.methods():
-            yield found.start(1), found.end(1), f"jaxsched.Schedule.{found[1]}"
+    names = [x for x in CALLED.finditer(text) if x[1] in targets()]
+    names = [x for x in names if x[1] != "step" or STEP.match(text, x.start(1))]
+    methods = [x for x in METHOD.finditer(text) if x[1] in _names.methods()]
+    found = [(*x.span(), targets()[x[1]]) for x in names]
+    found += [(*x.span(1), f"jaxsched.Schedule.{x[1]}") for x in methods]
+    yield from sorted(found)
 
 
 IMPORTS = {

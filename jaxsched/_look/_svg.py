@@ -16,6 +16,8 @@ from jaxsched._look._curve import MANY, Curve, cut
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
 LINE, LETTER = 18, 6.2  # pixels: the height of a legend's line, the width of a letter, about
 LONGEST = 300  # letters of a label
+SOLID = 'stroke-width="1.8"'
+DASHED = 'stroke-width="1.3" stroke-dasharray="5 4" opacity=".55"'
 FONT = "font-family:system-ui,sans-serif;font-size:11px"
 
 
@@ -42,6 +44,8 @@ def svg(
     height: int = 220,
     log: bool = False,
     page: bool = True,
+    behind: Sequence[Curve] = (),
+    alt: str = "",
 ) -> str:
     """Curves over the steps.
 
@@ -51,9 +55,12 @@ def svg(
       height: in pixels, without the legend.
       log: whether values lie in equal ratios.
       page: whether it stands in a page, whose colours it takes; else on white.
+      behind: curves of which the others are made, dashed and without marks.
+      alt: what a screen reader says; else the labels.
     """
-    total = max(int(c.steps[-1]) for c in curves)
-    box = Box(along(total), upright([c.values for c in curves], log), width, height)
+    everything = [*curves, *behind]
+    total = max(int(c.steps[-1]) for c in everything)
+    box = Box(along(total), upright([c.values for c in everything], log), width, height)
     colours = [*itertools.islice(itertools.cycle(SERIES), len(curves))]
     many = len(curves) > 1
     legend = many or not page
@@ -61,11 +68,12 @@ def svg(
     parts = [
         *_grid(box),
         *(_phases(box, curves[0]) if len(curves) == 1 else ()),
+        *(line for c in behind for line in _lines(box, c, "currentColor", DASHED)),
         *(part for pair in zip(curves, colours, strict=True) for part in _curve(box, *pair, many)),
         *(_legend(box, curves, colours) if legend else ()),
     ]
     back = "" if page else ";color:#222;background:#fff"
-    label = html.escape("; ".join(cut(c.label, LONGEST) for c in curves))
+    label = html.escape(alt or "; ".join(cut(c.label, LONGEST) for c in curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
         f'height="{whole}" role="img" aria-label="{label}" '
@@ -104,16 +112,20 @@ def _phases(box: Box, curve: Curve) -> Iterator[str]:
             yield _text((left + right) / 2, top - 6, name, "middle", "opacity:.7")
 
 
-def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
+def _lines(box: Box, curve: Curve, colour: str, style: str) -> Iterator[str]:
     across, up = thinned(curve.steps, curve.values, box.x, box.y, box.width)
     x, y = np.asarray(box.across(across)), np.asarray(box.down(up))
     title = html.escape(cut(curve.label, LONGEST))
     for run in _runs(np.isfinite(y)):
         points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run)
         yield (
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8" '
+            f'<polyline points="{points}" fill="none" stroke="{colour}" {style} '
             f'stroke-linejoin="round"><title>{title}</title></polyline>'
         )
+
+
+def _curve(box: Box, curve: Curve, colour: str, many: bool) -> Iterator[str]:
+    yield from _lines(box, curve, colour, SOLID)
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)
