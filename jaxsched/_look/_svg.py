@@ -15,6 +15,8 @@ from jaxsched._look._curve import FEW, MANY, Curve, cut, some
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
 LINE, LETTER = 18, 6.2  # pixels: the height of a legend line, the approximate width of a letter
 LONGEST = 300  # characters of a label
+SOLID = 'stroke-width="1.8"'
+DASHED = 'stroke-width="1.3" stroke-dasharray="5 4" opacity=".55"'
 FONT = "font-family:system-ui,sans-serif;font-size:11px"
 
 
@@ -41,6 +43,8 @@ def svg(
     height: int = 220,
     log: bool = False,
     page: bool = True,
+    behind: Sequence[Curve] = (),
+    alt: str = "",
 ) -> str:
     """Return curves over the steps as SVG.
 
@@ -50,9 +54,12 @@ def svg(
       height: height in pixels, without the legend.
       log: whether the axis of values is logarithmic.
       page: whether to use the colours of the surrounding page; otherwise the background is white.
+      behind: ingredients of the curves, drawn dashed and without marks.
+      alt: text for a screen reader; the labels by default.
     """
-    total = max(int(c.steps[-1]) for c in curves)
-    box = Box(along(total), upright([c.values for c in curves], log), width, height)
+    everything = [*curves, *behind]
+    total = max(int(c.steps[-1]) for c in everything)
+    box = Box(along(total), upright([c.values for c in everything], log), width, height)
     colours = [line(n)[0] for n in range(len(curves))]
     many = len(curves) > 1
     legend = many or not page
@@ -60,11 +67,12 @@ def svg(
     parts = [
         *_grid(box),
         *(_phases(box, curves[0]) if len(curves) == 1 else ()),
+        *(part for c in behind for part in _lines(box, c, "currentColor", DASHED)),
         *(part for n, curve in enumerate(curves) for part in _curve(box, curve, n, many)),
         *(_legend(box, curves, colours) if legend else ()),
     ]
     back = "" if page else ";color:#222;background:#fff"
-    label = html.escape("; ".join(cut(c.label, LONGEST) for c in curves))
+    label = html.escape(alt or "; ".join(cut(c.label, LONGEST) for c in curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
         f'height="{whole}" role="img" aria-label="{label}" '
@@ -103,20 +111,24 @@ def _phases(box: Box, curve: Curve) -> Iterator[str]:
             yield _text((left + right) / 2, top - 6, name, "middle", "opacity:.7")
 
 
-def _curve(box: Box, curve: Curve, n: int, many: bool) -> Iterator[str]:
-    colour, dashes = line(n)
+def _lines(box: Box, curve: Curve, colour: str, style: str) -> Iterator[str]:
     across, up = thinned(curve.steps, curve.values, box.x, box.y, box.width)
     x, y = np.asarray(box.across(across)), np.asarray(box.down(up))
     title = html.escape(cut(curve.label, LONGEST))
     for run in _runs(np.isfinite(y)):
         points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in run)
         yield (
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8" '
-            f'stroke-linejoin="round"{_dashed(dashes)}><title>{title}</title></polyline>'
+            f'<polyline points="{points}" fill="none" stroke="{colour}" {style} '
+            f'stroke-linejoin="round"><title>{title}</title></polyline>'
         )
     if len(curve.steps) <= FEW:
         for i in np.flatnonzero(np.isfinite(y)):
             yield f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="1.8" fill="{colour}"/>'
+
+
+def _curve(box: Box, curve: Curve, n: int, many: bool) -> Iterator[str]:
+    colour, dashes = line(n)
+    yield from _lines(box, curve, colour, f"{SOLID}{_dashed(dashes)}")
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)

@@ -1,8 +1,17 @@
 """The site is whole: nothing public is left out, and what a page says to type can be typed."""
 
+import ast
+import builtins
+import doctest
 import importlib.util
+import inspect
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from urllib import parse
 
 import jax
 import pytest
@@ -17,9 +26,15 @@ PAGES = [page for page in PAGES if "generated" not in page.parts]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHOWN = {"plot", "compare", "describe", "list"}  # what a command does in a moment
 
-spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
-pages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pages)
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+pages, sheets = loaded("pages"), loaded("sheets")
 
 
 def blocks(kind):
@@ -65,6 +80,213 @@ def test_formulas_of_a_docstring_become_code():
     lines = ["One.", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y", "", "    z"]
     told = ["One.", "", "::", "", "    a = b**2", "    c", "", "Two:", "", "Args:", "    x: y"]
     assert pages.literal(lines)[: len(told)] == told
+
+
+def documented():
+    """Every object that the reference documents, and the methods of its classes."""
+    for page in pages.sheets():
+        for module, name in page.names:
+            x = getattr(importlib.import_module(module), name)
+            yield x
+            if inspect.isclass(x):
+                own = {key: inspect.unwrap(each) for key, each in vars(x).items() if key[0] != "_"}
+                yield from filter(inspect.isfunction, own.values())
+
+
+def test_every_name_has_a_page_and_a_line_in_the_index():
+    names = [each for page in pages.sheets() for each in page.names]
+    assert len(set(names)) == len(names)
+    assert {name for module, name in names if module == "jaxsched"} == set(pages.public())
+    stems = [page.stem for page in pages.sheets()]
+    assert len({stem.lower() for stem in stems}) == len(stems)
+    index = "\n".join(pages.reference())
+    for page in pages.sheets():
+        assert f"](reference/{page.stem}.md): " in index
+        assert f"\nreference/{page.stem}\n" in index
+    assert not re.findall(r"^- \S+: \W*$", index, re.MULTILINE)
+
+
+def test_an_example_of_the_reference_imports_what_it_uses():
+    seen = 0
+    for x in documented():
+        lines = pages.pasteable((inspect.getdoc(x) or "").splitlines(), x)
+        found = doctest.DocTestParser().get_examples("\n".join(lines))
+        tree = ast.parse("".join(each.source for each in found))
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)} | set(
+            dir(builtins)
+        )
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                bound |= {(each.asname or each.name).partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                bound.add(node.name)
+            elif isinstance(node, ast.arg):
+                bound.add(node.arg)
+        assert {node.id for node in names} <= bound, x
+        seen += bool(found)
+    assert seen > 150
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as a reader of the README builds it."""
+    pytest.importorskip("sphinx")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_page_of_the_reference_says_what_it_should(site):
+    for page in pages.sheets():
+        text = (site / "generated" / "reference" / f"{page.stem}.html").read_text()
+        for module, name in page.names:
+            assert f'id="{module}.{name}"' in text
+        assert "See also" in text
+        if page.group != pages.MODULES:
+            assert text.count('class="viewcode-link"') >= len(page.names), page.title
+        assert " at 0x" not in text
+    cosine = (site / "generated" / "reference" / "cosine.html").read_text()
+    assert "<svg" in cosine and 'href="../../which_schedule.html"' in cosine
+
+
+@pytest.mark.parametrize(
+    ("text", "linked"),
+    [
+        ("cosine", ["cosine"]),
+        ("jaxsched.cosine", ["jaxsched.cosine"]),
+        ("constant(0.1) * reduce_on_plateau(patience=5)", ["constant", "reduce_on_plateau"]),
+        ("cosine(0.1, 0.0, 10).cycle(mult=2)", ["cosine", "cycle"]),
+        ("constant(0.1).take(9) >> linear(0.1, 0.0, 9)", ["constant", "take", "linear"]),
+        ("compat.torch.StepLR(0.1, 30)", ["compat.torch.StepLR"]),
+        ("step(opt_state)", ["step"]),
+        ("step", []),
+        ("step(state, batch, value)", []),
+        ("optax.cosine_decay_schedule(0.1, 10)", []),
+        ("x.clip(0, 1)", []),
+        ("'cosine'", []),
+    ],
+)
+def test_code_that_mentions_public_names_links_to_them(text, linked):
+    assert [text[start:end] for start, end, _ in pages.links(text)] == linked
+
+
+def test_names_in_guides_and_docstrings_are_links(site):
+    guide = (site / "which_schedule.html").read_text()
+    assert 'href="generated/reference/warmup_cosine.html#jaxsched.warmup_cosine"' in guide
+    assert 'href="generated/reference/schedule.html#jaxsched.Schedule.cycle"' in guide
+    docstring = (site / "generated" / "reference" / "inject.html").read_text()
+    assert 'href="override.html#jaxsched.override"' in docstring
+    for file in site.glob("*.html"):
+        assert not re.search(r"<h\d>[^\n]*jaxsched\.\w+\"", file.read_text()), file
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    ids = {}
+    for file in site.rglob("*.html"):
+        for href in re.findall(r'<a [^>]*href=["\']([^"\']*)', file.read_text()):
+            path, _, anchor = href.partition("#")
+            if ":" in path or re.match(r"index-\d+$", anchor):  # a word of the index: its page
+                continue
+            target = (file.parent / path).resolve() if path else file
+            assert target.exists(), (file, href)
+            if anchor and "_modules" not in file.parts and target.suffix == ".html":
+                if target not in ids:
+                    ids[target] = set(re.findall(r'id="([^"]*)"', target.read_text()))
+                assert anchor in ids[target], (file, href)
+
+
+def test_a_page_tells_who_links_to_it_what_it_is(site):
+    for file in [site / "index.html", site / "plateau.html", *site.glob("generated/**/*.html")]:
+        text = file.read_text()
+        for tag in ('name="description"', 'property="og:title"'):
+            assert re.search(rf'<meta {tag} content="[^"]{{5,}}"', text), file
+        assert "favicon.svg" in text
+        assert f"jaxsched {metadata.version('jaxsched')}" in text
+
+
+@pytest.fixture
+def browser():
+    pytest.importorskip("playwright")
+    if not any(map(shutil.which, sheets.BROWSERS)):
+        pytest.skip("no browser")
+
+
+def test_copying_an_example_leaves_out_its_prompts_and_its_output(site, browser):
+    script = (site / "_static" / "copybutton.js").read_text()
+    (call,) = re.findall(r"return (formatCopyText\(text, '.*\))", script)
+    told = ">>> for x in y:\n...     print(x)\n1\n2\n$ a command\n"
+    functions = (site / "_static" / "copybutton_funcs.js").read_text().replace("export ", "")
+    for _, page in sheets.opened([site / "quickstart.html"], 1280):
+        copied = page.evaluate(f"(text) => {{ {functions}\nreturn {call} }}", told)
+    assert copied.rstrip() == "for x in y:\n    print(x)\na command"
+
+
+def test_every_picture_of_the_gallery_says_what_is_seen():
+    gallery = "\n".join(pages.gallery(ROOT / "docs"))
+    labels = re.findall(r'<svg [^>]*aria-label="([^"]*)"', gallery)
+    assert len(labels) == gallery.count("<svg") > 60
+    assert all(re.search("falls|rises|stays|starts", label) for label in labels)
+    figures = re.findall("<figure>.*?</figure>", gallery)
+    made = "stretch faster hold shift take clip maximum minimum join cycle"
+    for name in made.split():
+        (one,) = [x for x in figures if re.search(rf'aria-label="{name}:', x)]
+        assert "stroke-dasharray" in one and "Dashed: " in one
+    for name in ("a * b", "a + b"):
+        (one,) = [x for x in figures if f'aria-label="{name}:' in x]
+        assert one.count("stroke-dasharray") == 2
+    assert not re.search('(stroke|fill)="#', gallery)  # a dark page has its own colours
+
+
+@pytest.mark.parametrize("text", pages.listed(pages.REACTING))
+def test_every_rule_of_the_gallery_acts(text):
+    losses = {"value": (pages.HEARD, pages.LOSSES)}
+    total = int(pages.HEARD[-1]) + 1
+    values, events = jaxsched.simulate(jaxsched.parse(text), losses, total_steps=total)
+    assert sum(int(when[-1]) for when in events.values()) > 0
+    assert values.min() < 0.6 * values[0]
+    assert "<polygon" in pages.figure(text, jaxsched.parse(text), pages.LOSSES)
+
+
+SEARCHED = {
+    "lr finder": "range_test",
+    "SGDR": "which_schedule",
+    "finetuning": "which_schedule",
+    "LLM": "which_schedule",
+    "warm restarts": "which_schedule",
+    "which schedule": "which_schedule",
+    "early stopping": "plateau",
+    "ReduceLROnPlateau": "generated/reference/reduce_on_plateau",
+    "cosine": "generated/reference/cosine",
+}
+FOUND = """async () => {
+  const found = () => [...document.querySelectorAll("#search-results li > a:first-child")];
+  for (let n = 0; n < 200 && found().length < 3; n++) await new Promise((r) => setTimeout(r, 25));
+  return found().slice(0, 3).map((x) => x.getAttribute("href"));
+}"""
+
+
+def test_a_search_finds_a_sensible_page_among_the_first(site, browser):
+    for _, page in sheets.opened([site / "search.html"], 1280):
+        for words, sensible in SEARCHED.items():
+            page.goto(f"{(site / 'search.html').as_uri()}?{parse.urlencode({'q': words})}")
+            found = [href.partition(".html")[0] for href in page.evaluate(FOUND)]
+            assert sensible in found, (words, found)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_the_screen(site, browser, width):
+    files = [x for x in sheets.pages_of(site) if x.parent.name != "reference"]
+    files += [site / "generated" / "reference" / f"{stem}.html" for stem in ("schedule", "states")]
+    files += [
+        *sorted((site / "generated" / "reference").glob("*.html"))[:: 10 if width > 390 else 4]
+    ]
+    opened = sheets.opened(files, width)
+    found = {file.stem: page.evaluate(sheets.WIDE) for file, page in opened}
+    assert not {stem: wide for stem, wide in found.items() if wide}
+    assert len(found) > 50
 
 
 def plain(page):
