@@ -55,6 +55,7 @@ def setup(app: Any) -> None:
     """Write the generated pages before they are read, and connect what changes them."""
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", docstring, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", signature)
     app.connect("doctree-read", link_names)
     app.connect("html-page-context", describe_page)
     app.connect("viewcode-follow-imported", home)
@@ -64,6 +65,17 @@ def setup(app: Any) -> None:
 def docstring(app: Any, what: str, name: str, of: Any, options: Any, lines: Any) -> None:
     """An indented paragraph is a formula, shown as it stands; an example has its imports."""
     lines[:] = pages.pasteable(pages.literal(lines), of)
+
+
+ARRAY_LIKE = re.compile(r"[~\w.]*\bArray \| [~\w.]*ndarray \| [~\w. |]*\bcomplex\b")
+
+
+def signature(app: Any, what: str, name: str, of: Any, options: Any, told: Any, back: Any) -> Any:
+    """Types as the code has them: `ArrayLike`, not all that it stands for."""
+    return tuple(
+        text and ARRAY_LIKE.sub("ArrayLike", re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text))
+        for text in (told, back)
+    )
 
 
 def link_names(app: Any, doctree: Any) -> None:

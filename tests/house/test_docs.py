@@ -147,7 +147,7 @@ def test_a_page_of_the_reference_says_what_it_should(site):
         assert "See also" in text
         if page.group != pages.MODULES:
             assert text.count('class="viewcode-link"') >= len(page.names), page.title
-        assert " at 0x" not in text
+        assert " at 0x" not in text and "ForwardRef" not in text
     cosine = (site / "generated" / "reference" / "cosine.html").read_text()
     assert "<svg" in cosine and 'href="../../which_schedule.html"' in cosine
 
@@ -276,6 +276,10 @@ def test_a_search_finds_a_sensible_page_among_the_first(site, browser):
             assert sensible in found, (words, found)
 
 
+LETTERS = """() => Math.min(...[...document.querySelectorAll("article figure svg")].map((x) =>
+  parseFloat(x.style.fontSize) * x.getBoundingClientRect().width / x.viewBox.baseVal.width))"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_page_is_wider_than_the_screen(site, browser, width):
     files = [x for x in sheets.pages_of(site) if x.parent.name != "reference"]
@@ -287,6 +291,10 @@ def test_no_page_is_wider_than_the_screen(site, browser, width):
     found = {file.stem: page.evaluate(sheets.WIDE) for file, page in opened}
     assert not {stem: wide for stem, wide in found.items() if wide}
     assert len(found) > 50
+    for file, page in sheets.opened([site / "generated" / "gallery.html"], width):
+        assert page.evaluate(LETTERS) >= 11  # pixels, of the text in pictures
+        contents = page.locator(".toc-drawer").bounding_box()
+        assert (contents["x"] < width) == (width == 1280), file
 
 
 def plain(page):
