@@ -123,7 +123,7 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
     if not warm:
         return "too early: the learning rate is still warming up"
     said = f"healthy: the loss is {e.level:.2g} of the first"
-    return f"{said}, and the validation loss {e.gap + e.level:.2g}" if e.gap != 0 else said
+    return f"{said}, and the validation loss is {e.gap + e.level:.2g} of it" if e.gap != 0 else said
 
 
 def _many(x: object) -> str:

@@ -140,10 +140,10 @@ def _phases(panel: Any, curve: Curve) -> None:
 
 def _marks(panel: Any, curve: Curve, colour: str, *, alone: bool) -> None:
     plain = np.setdiff1d(curve.boundaries, curve.restarts)
-    for steps, style in (
-        (plain, {"marker": "o", "ms": 4, "color": colour}),
-        (curve.restarts, {"marker": 6, "ms": 8, "color": GREEN}),  # a caret that points up
-    ):
+    dot = {"marker": "o", "ms": 4, "color": colour}
+    # A caret that points up. It may hang below an axis that begins at its value.
+    caret = {"marker": 6, "ms": 8, "color": GREEN, "clip_on": False, "zorder": 3}
+    for steps, style in ((plain, dot), (curve.restarts, caret)):
         if 0 < len(steps) <= MANY:
             panel.plot(steps, curve.at(steps), ls="", **style)
     for step, before, after in curve.jumps:

@@ -59,7 +59,8 @@ def graft(new_state: S, old_state: Any) -> S:
         taken = _matched(new, old)
         require(
             bool(taken.values) or not jax.tree.leaves(new),
-            f"`graft(new_state, old_state)` finds nothing in common with a {type(old).__name__}.",
+            f"`graft(new_state, old_state)` found nothing to take from old_state, which is of type "
+            f"{type(old).__name__}. Pass an optimizer state, or what a checkpoint made of one.",
         )
         if not any(isinstance(x, Tracer) for x in jax.tree.leaves(old)):
             taken.report()

@@ -57,6 +57,12 @@ def inject(
     name = getattr(factory, "__name__", None) or getattr(
         getattr(factory, "func", None), "__name__", "factory"
     )
+    if isinstance(factory, optax.GradientTransformation):
+        raise ValueError(
+            "`inject(factory=...)` takes the function that makes an optimizer, such as "
+            "`optax.adamw`, and got an optimizer that is made already. Pass the function and its "
+            "arguments, or write `wrap(optimizer, rule)`."
+        )
     require(callable(factory), refuse("inject", "factory", "be a function", factory))
     require(
         bool(slots),

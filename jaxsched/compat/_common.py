@@ -25,6 +25,16 @@ from jaxsched._schedules._table import table
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def own(names: dict[str, Any]) -> list[str]:
+    """Return the public names of a module of twins, without the helpers that it imports."""
+    places = {name: getattr(x, "__module__", None) or "" for name, x in names.items()}
+    return sorted(
+        name
+        for name, place in places.items()
+        if name[0] != "_" and place.startswith(names["__package__"]) and place != __name__
+    )
+
+
 def rated(twin: F) -> F:
     """Mark a twin whose first argument is the base rate: it is checked first, and recorded."""
 

@@ -17,6 +17,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsched._core._extra import extra
+from jaxsched._core._meant import explained
 from jaxsched._core._numerics import ratio
 from jaxsched._core._require import (
     UNIT,
@@ -42,6 +43,7 @@ from jaxsched.compat._common import (
     TABULATE,
     concrete,
     lowest_scale,
+    own,
     rated,
     repeated,
     scaled,
@@ -457,6 +459,7 @@ def OneCycleMomentum(
     return _phases(call, values, steps, pct_start, anneal_strategy)
 
 
+@functools.partial(explained, module=__name__)
 def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> Schedule:
     """Joins schedules in sequence; each starts from its own step 0.
 
@@ -687,3 +690,7 @@ def _phases(
         # The end comes before the second phase is over.
         return through(values[:-1], [0, *turns]).take(end)
     return through(values, [0, *turns, end])
+
+
+def __dir__() -> list[str]:
+    return own(globals())

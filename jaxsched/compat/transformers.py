@@ -33,6 +33,7 @@ from jaxsched.compat import torch
 from jaxsched.compat._common import (
     concrete,
     is_zero,
+    own,
     rated,
     sawtooth,
     scaled,
@@ -555,3 +556,7 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     if min_lr is not None:
         return within(call, NOT_NEGATIVE, min_lr=min_lr)
     return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))
+
+
+def __dir__() -> list[str]:
+    return own(globals())

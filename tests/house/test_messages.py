@@ -553,3 +553,20 @@ def test_a_wrong_keyword_is_guessed_once():
     with pytest.raises(TypeError) as caught:
         js.cosine(0.1, 0.0, stepss=3)
     assert str(caught.value).count("Did you mean") == 1
+
+
+def test_what_a_newcomer_does_wrong_is_answered(tmp_path):
+    with pytest.raises(ValueError, match="an optimizer that is made already"):
+        js.inject(optax.adamw(1e-3), learning_rate=js.constant(0.1))
+    with pytest.raises(TypeError, match=r"It is `SequentialLR\(schedulers, milestones\)`"):
+        js.compat.torch.SequentialLR(3e-4, [js.constant(0.1)], milestones=[500])
+    with pytest.raises(ValueError, match=r"must end in one of .*\.png"):
+        js.plot(js.constant(0.1), tmp_path / "rate.foo")
+
+
+@pytest.mark.parametrize("peer", ["keras", "optax", "timm", "torch", "transformers"])
+def test_a_module_of_twins_lists_twins_alone(peer):
+    twins = getattr(js.compat, peer)
+    listed = dir(twins)
+    assert listed and not {"rated", "require", "refuse", "jax", "Schedule"} & {*listed}
+    assert {name for name in listed if getattr(twins, name).__module__ == twins.__name__}

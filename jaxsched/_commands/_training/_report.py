@@ -67,7 +67,7 @@ def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
         "steps": f"{history.steps} in {history.epochs} epochs",
         "learning rate": f"{rate[0]:.3g} first, {rate.max():.3g} highest, {rate[-1]:.3g} last",
         "restarts": _steps(restarts),
-        "cuts": f"{_steps(history.when('cuts'))}, to {history.scale[-1]:.3g} of the schedule",
+        "cuts": f"{_steps(history.when('cuts'))}, final factor {history.scale[-1]:.3g}",
         **{name: _steps(history.when(name)) for name in EVENTS[1:] if len(history.when(name))},
         "train loss": f"{history.train_loss[-1]:.4f} in the last step",
         "val loss": f"{history.val_loss[-1]:.4f}, "
