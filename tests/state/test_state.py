@@ -562,7 +562,7 @@ def test_trainable():
     assert rebuild({"Linear.init_value": 0.5})(0) == 0.5
     with pytest.raises(ValueError, match="no place") as error:
         rebuild({"Linear.inti_value": 0.5})
-    assert "'Linear.inti_value'. It has Linear.init_value, Linear." in str(error.value)
+    assert "'Linear.inti_value'. Places: Linear.init_value, Linear." in str(error.value)
 
 
 @pytest.mark.parametrize(
