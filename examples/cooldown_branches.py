@@ -249,7 +249,7 @@ def report(runs, budgets, peaks):
         losses = [*whole, *end.reshape(-1, end.shape[-1])]
         print(f"{budget:5} " + "".join(f"{said(x):>17}" for x in losses))
 
-    print("\nThe same seeds: how far 40 % 1-sqrt is behind linear from scratch, as a part of it:")
+    print("\nThe same seeds: relative excess loss of 40 % 1-sqrt over linear from scratch:")
     for budget, whole, end in zip(budgets, scratch, ends, strict=True):
         print(f"{budget:5} {said(end[1, 0] - whole[1], of=whole[1].mean()):>17}")
 

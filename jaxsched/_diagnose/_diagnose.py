@@ -94,9 +94,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
 
     The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
     available outside `jit`. Scores describe the present: a run that has recovered is healthy. One
-    run at one learning rate cannot show everything. An unavoidable loss looks like underfitting
-    unless `floor` gives it, and a run whose rate has just decayed to zero looks like one that has
-    converged badly.
+    run at one learning rate cannot show everything. If the lowest possible loss is not zero, pass
+    it as `floor`; otherwise it looks like underfitting. A run whose rate has just decayed to zero
+    looks like one that has converged badly.
 
     Args:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
@@ -104,10 +104,11 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
         is required for losses that may be negative.
 
     Returns:
-      A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Before 128
-      losses were seen, and while every learning rate still rises from its first value, all scores
-      are 0 except for divergence to NaN and for uphill updates. It also lists rules that have never
-      received their metric, and counts metrics received from both `observe` and `update`.
+      A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Until 128
+      losses have been seen, and during warmup, all scores are 0 except for divergence to NaN and
+      for uphill updates. Warmup lasts while every learning rate still rises from its first value.
+      It also lists rules that have never received their metric, and counts metrics received from
+      both `observe` and `update`.
 
     Raises:
       ValueError: `opt_state` contains no `monitor`, or several; or `floor` is not a finite number.

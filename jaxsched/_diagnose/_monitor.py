@@ -101,9 +101,9 @@ def monitor(
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
     has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
     and the history in 16 to 32 equal blocks. For the gradients, it has the norm and the cosine of
-    consecutive ones. If updates receive the parameters, it also has how far their norm has
-    travelled, and their cosine with the descent direction. These are about 150 numbers, and a
-    sample of the gradients of at most 1 MiB.
+    consecutive ones. If updates receive the parameters, it also records how far their norm has
+    travelled, and their cosine with the descent direction. The state takes about 150 numbers plus
+    at most 1 MiB for a sample of the gradients.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
     a larger array, about 8192 numbers are used, in whole rows that are the same at every step. If
@@ -112,9 +112,9 @@ def monitor(
     seen in the gradients; it appears in the loss of the next step. For the exact norm, use
     `with_gradient_norm`.
 
-    A step without a loss counts no loss. NaN and infinite losses and gradients are counted, and
-    otherwise ignored. Losses beyond 1e18 are read as 1e18. A norm beyond 1e19, whose square
-    overflows, is read as infinite, and a norm below 1e-19 as zero.
+    A step without a loss does not change the statistics of the losses. NaN and infinite losses and
+    gradients are counted, and otherwise ignored. Losses beyond 1e18 are read as 1e18. A norm beyond
+    1e19, whose square overflows, is read as infinite, and a norm below 1e-19 as zero.
 
     Args:
       metric: name of the training loss: `tx.update(..., value=loss)`, or `observe`.

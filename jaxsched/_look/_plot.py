@@ -55,7 +55,7 @@ def plot(
       The matplotlib figure. The extra `train` installs matplotlib.
 
     Raises:
-      ValueError: there is nothing to draw; there is more than one panel for `axes`; or as for
+      ValueError: there is nothing to draw; there is more than one panel for `axes`; or an error of
         `simulate`.
 
     Example:

@@ -52,9 +52,9 @@ class ReduceOnPlateau(Listener):
         bad   :  bad + 1, or 0 after a better one
         cut   :  scale = max(scale * factor, min_scale) when bad >= max(patience, 1)
 
-    Patience counts observations, not updates. An update without a metric changes nothing. A cut
-    takes effect in the update that receives the metric. For an absolute lower limit, add
-    `.clip(low)` to the product.
+    Patience counts observations, not updates. An update without a metric does not count towards the
+    patience. A cut takes effect in the update that receives the metric. For an absolute lower
+    limit, add `.clip(low)` to the product.
 
     Args:
       mode: "min" if lower is better, "max" if higher is better.
@@ -62,7 +62,7 @@ class ReduceOnPlateau(Listener):
       patience: number of bad observations in a row that trigger a cut; 0 is read as 1.
       rtol: relative margin, not negative.
       atol: absolute margin, not negative.
-      cooldown: observations after a cut during which bad ones do not count.
+      cooldown: number of observations after a cut that cannot count as bad.
       min_scale: lower limit of the scale, in [0, 1].
       start_after: number of optimizer steps before which observations are ignored.
       accumulation_size: number of observations whose mean is compared, at least 1. None: each
@@ -95,8 +95,9 @@ class ReduceOnPlateau(Listener):
       0.05
 
     References:
-      `optax.contrib.reduce_on_plateau`, which has the same arguments and counts patience alike;
-      `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits for one more observation.
+      `optax.contrib.reduce_on_plateau`, whose arguments have the same names here, and which counts
+      patience in the same way; `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits for one
+      more observation.
     """
 
     mode: str = choice_field(default="min", among=MODES)

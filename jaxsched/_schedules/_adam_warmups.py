@@ -34,13 +34,14 @@ class ExponentialWarmup(Schedule):
       timescale: steps in which the distance to one shrinks by a factor e; real, > 0.
 
     Returns:
-      An unbounded factor, from integer steps of any shape to float32 of that shape.
+      An unbounded factor. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: `timescale` is not positive.
 
     Example:
-      >>> print(exponential_warmup(timescale=2)(jnp.arange(4)))
+      >>> print(exponential_warmup(timescale=2)(jnp.arange(4)).round(3))
       [0.393 0.632 0.777 0.865]
 
     References:
@@ -70,13 +71,14 @@ class RadamWarmup(Schedule):
       b2: Adam's second-moment decay, in (0.7, 1).
 
     Returns:
-      An unbounded factor, from integer steps of any shape to float32 of that shape.
+      An unbounded factor. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: `b2` is not in (0.7, 1).
 
     Example:
-      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)))
+      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)).round(3))
       [0.156 0.255 0.33  0.392]
 
     References:
@@ -126,7 +128,8 @@ def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
       b2: Adam's second-moment decay, in (0, 1). It must be concrete, because it sets a length.
 
     Returns:
-      A factor that ends at w - 1, from integer steps of any shape to float32 of that shape.
+      A factor that ends at w - 1. Call it with an integer or an integer array; it returns float32
+      of the same shape.
 
     Raises:
       ValueError: `b2` is not in (0, 1).

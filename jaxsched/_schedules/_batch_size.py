@@ -180,7 +180,8 @@ def gradual_warmup(
       rule: "linear", or "sqrt" for k**0.5 instead of k.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: an argument is out of its range; the message names it and its value.

@@ -81,7 +81,8 @@ class Linear(Curve):
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, or `steps` is negative or not an integer.
@@ -119,13 +120,14 @@ class OneMinusSqrt(Curve):
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, or `steps` is negative or not an integer.
 
     Example:
-      >>> print(one_minus_sqrt(1.0, 0.0, 4)(jnp.arange(5)))
+      >>> print(one_minus_sqrt(1.0, 0.0, 4)(jnp.arange(5)).round(3))
       [1.    0.5   0.293 0.134 0.   ]
 
     References:
@@ -156,14 +158,15 @@ class Rex(Curve):
       beta: bend, > 0. 1 is a straight line; a smaller one stays high longer. The paper uses 1/2.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, `steps` is negative or not an integer, or `beta` is not
         positive.
 
     Example:
-      >>> print(rex(1.0, 0.0, 4)(jnp.arange(5)))
+      >>> print(rex(1.0, 0.0, 4)(jnp.arange(5)).round(3))
       [1.    0.857 0.667 0.4   0.   ]
 
     References:
@@ -199,13 +202,14 @@ class Tanh(Curve):
       high: argument of the tangent at step `steps`, above `low`.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, `steps` is negative or not an integer, or low >= high.
 
     Example:
-      >>> print(tanh(1.0, 0.0, 4)(jnp.arange(5)))
+      >>> print(tanh(1.0, 0.0, 4)(jnp.arange(5)).round(3))
       [1.    1.    0.982 0.269 0.   ]
 
     References:
@@ -241,17 +245,18 @@ class Polynomial(Curve):
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
       power: exponent, > 0.
-      k: exponent of the k-decay, > 0. Above 1, early values are kept for longer. None means 1.
+      k: exponent of t / steps, > 0. Above 1, early values are kept for longer. None means 1.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, `steps` is negative or not an integer, or `power` or `k` is
         not positive.
 
     Example:
-      >>> print(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5)))
+      >>> print(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5)).round(3))
       [1.    0.562 0.25  0.062 0.   ]
 
     References:
@@ -283,17 +288,18 @@ class Cosine(Curve):
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
       exponent: power of the whole cosine factor, > 0. None means 1.
-      k: exponent of the k-decay, > 0. Above 1, early values are kept for longer. None means 1.
+      k: exponent of t / steps, > 0. Above 1, early values are kept for longer. None means 1.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is not finite, `steps` is negative or not an integer, or `exponent` or `k`
         is not positive.
 
     Example:
-      >>> print(cosine(1.0, 0.0, 4)(jnp.arange(6)))
+      >>> print(cosine(1.0, 0.0, 4)(jnp.arange(6)).round(3))
       [1.    0.854 0.5   0.146 0.    0.   ]
 
     References:
@@ -335,14 +341,15 @@ class Geometric(Curve):
       steps: length in optimizer steps, not negative.
 
     Returns:
-      A schedule that ends at `steps`, from integer steps of any shape to float32 of that shape.
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
 
     Raises:
       ValueError: a value is zero or not finite, the signs differ, or `steps` is negative or not an
         integer.
 
     Example:
-      >>> print(geometric(1.0, 0.01, 4)(jnp.arange(5)))
+      >>> print(geometric(1.0, 0.01, 4)(jnp.arange(5)).round(3))
       [1.    0.316 0.1   0.032 0.01 ]
 
     References:

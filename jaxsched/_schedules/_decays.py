@@ -49,7 +49,7 @@ class Constant(Schedule):
       steps: length in optimizer steps if another schedule follows; None: unbounded.
 
     Returns:
-      A schedule, from integer steps of any shape to float32 of that shape.
+      A schedule. Call it with an integer or an integer array; it returns float32 of the same shape.
 
     Raises:
       ValueError: `value` is not finite, or `steps` is negative or not an integer.
@@ -87,13 +87,14 @@ class InverseSqrt(Schedule):
       timescale: steps after which the value has fallen to 1/sqrt(2) of the peak; real, > 0.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: `peak_value` is not finite, or `timescale` is not positive.
 
     Example:
-      >>> print(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15])))
+      >>> print(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15])).round(3))
       [1.    0.5   0.333 0.25 ]
 
     References:
@@ -124,14 +125,15 @@ class InverseTimeDecay(Schedule):
       staircase: whether to count only whole multiples of `decay_steps`.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: a number is not finite, `decay_rate` is negative, or `decay_steps` is not a
         positive integer.
 
     Example:
-      >>> print(inverse_time_decay(1.0, decay_rate=1.0, decay_steps=2)(jnp.arange(5)))
+      >>> print(inverse_time_decay(1.0, decay_rate=1.0, decay_steps=2)(jnp.arange(5)).round(3))
       [1.    0.667 0.5   0.4   0.333]
 
     References:
@@ -168,13 +170,14 @@ class PowerLaw(Schedule):
       timescale: step at which the decay begins; real, > 0.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: a number is not finite, `exponent` is positive, or `timescale` is not positive.
 
     Example:
-      >>> print(power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18])))
+      >>> print(power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18])).round(3))
       [1.    1.    0.5   0.333]
 
     References:
@@ -214,7 +217,8 @@ class ExponentialDecay(Schedule):
       staircase: whether to count only whole multiples of `decay_steps`.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: a number is not finite, `decay_rate` is not positive, or `decay_steps` is not a
@@ -222,7 +226,7 @@ class ExponentialDecay(Schedule):
 
     Example:
       >>> decay = exponential_decay(1.0, decay_rate=0.25, decay_steps=2, end_value=0.1)
-      >>> print(decay(jnp.arange(5)))
+      >>> print(decay(jnp.arange(5)).round(3))
       [1.    0.5   0.25  0.125 0.1  ]
 
     References:
@@ -294,14 +298,15 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
       every: optimizer steps between two cuts, at least 1. The first cut is at step `every`.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: a number is not finite, `factor` is not positive, or `every` is not a positive
         integer.
 
     Example:
-      >>> print(step_decay(1.0, factor=0.5, every=2)(jnp.arange(6)))
+      >>> print(step_decay(1.0, factor=0.5, every=2)(jnp.arange(6)).round(3))
       [1.   1.   0.5  0.5  0.25 0.25]
 
     References:
@@ -331,14 +336,15 @@ def sawtooth_polynomial(
       decay_steps: optimizer steps between two ends, at least 1.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: a number is not finite, `power` is not positive, or `decay_steps` is not a
         positive integer.
 
     Example:
-      >>> print(sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6)))
+      >>> print(sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6)).round(3))
       [1.    0.5   0.    0.25  0.    0.167]
 
     References:

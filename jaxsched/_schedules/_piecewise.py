@@ -80,7 +80,8 @@ class PiecewiseConstant(Schedule):
         be real. If two are equal, the value between them is never used.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
@@ -161,13 +162,14 @@ class PiecewiseLinear(Knots):
         real. Two equal ones make a jump.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
 
     Example:
-      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)))
+      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)).round(3))
       [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
 
     References:
@@ -198,13 +200,14 @@ class PiecewiseCosine(Knots):
         real. Two equal ones make a jump.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
 
     Raises:
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
 
     Example:
-      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)))
+      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)).round(3))
       [0.    0.5   1.    0.854 0.5   0.146 0.   ]
 
     References:

@@ -84,11 +84,13 @@ class _Reacting(Protocol[R_co]):
 
 
 class Schedule(Written):
-    """A schedule: a pure, total function from integer steps of any shape to floats of that shape.
+    """A schedule: a function of the training step that is also a pytree.
 
-    `schedule.steps` is the step from which its value is held, or None if it is unbounded. Operators
-    and the methods below join schedules. For a schedule of your own, write a subclass with a
-    formula, see `factory`, or use `from_function(f)` for any function of the step.
+    Call it with an integer or an integer array; it returns floats of the same shape. It has a
+    finite value at every step. `schedule.steps` is the step from which its value is held, or None
+    if it is unbounded. Operators and the methods below join schedules. For a schedule of your own,
+    write a subclass with a formula, see `factory`, or use `from_function(f)` for any function of
+    the step.
 
     Operators bind as everywhere in Python: methods first, then `*` and `/`, then `+` and `-`, and
     `>>` last. So `0.5 * warmup >> decay` halves only the warmup, and `warmup >> decay + 0.01` and
@@ -213,7 +215,7 @@ class Schedule(Written):
 
         Example:
           >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
-          >>> print(decay(jnp.arange(4)))
+          >>> print(decay(jnp.arange(4)).round(3))
           [1.   0.5  0.25 0.2 ]
         """
         return Clip.of(self, low, high)
@@ -280,7 +282,8 @@ class Schedule(Written):
             a.steps * (mult**i - 1) / (mult - 1). Below 1, the end of the last cycle of at least one
             step is held. The number 1 stretches nothing, so any schedule with an end can be cycled;
             its tree differs from that of other values of `mult`.
-          decay: factor from the height of one cycle to the next, > 0.
+          decay: factor from the height of one cycle to the next, > 0. Below 1, it lowers the end
+            value too.
           cycles: number of cycles, after which the end is held; None: unbounded.
 
         Raises:
@@ -288,7 +291,7 @@ class Schedule(Written):
 
         Example:
           >>> saw = linear(1.0, 0.0, 2).cycle(mult=2, decay=0.5)
-          >>> print(saw(jnp.arange(8)))
+          >>> print(saw(jnp.arange(8)).round(3))
           [1.    0.5   0.5   0.375 0.25  0.125 0.25  0.219]
 
         References:
@@ -891,8 +894,8 @@ def from_function(function: Callable[..., Any]) -> Schedule:
       function: jittable, int32 scalar -> number. If it is a pytree, its arrays are leaves.
 
     Returns:
-      An unbounded schedule, from integer steps of any shape to float32 of that shape. If `function`
-      is a schedule, it is returned unchanged.
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape. If `function` is a schedule, it is returned unchanged.
 
     Raises:
       ValueError: `function` is not callable, or does not map an integer scalar to a number.

@@ -27,8 +27,8 @@ class Table(Schedule):
       values: the values, at least one.
 
     Returns:
-      A schedule that ends with its last value, at step `len(values) - 1`, from integer steps of any
-      shape to float32 of that shape.
+      A schedule that ends with its last value, at step `len(values) - 1`. Call it with an integer
+      or an integer array; it returns float32 of the same shape.
 
     Raises:
       ValueError: `values` is empty, or a value is not a finite number.

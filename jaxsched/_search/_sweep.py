@@ -43,8 +43,8 @@ def sweep(
 
         score[i, j] = train(population[i], key j)
 
-    The schedules may differ in structure. Other numbers compile nothing, and neither does another
-    population with the same structures and size.
+    The schedules may differ in structure. New numbers trigger no recompilation. Another population
+    with the same structures and size reuses the program.
 
     Args:
       train: `train(schedule)`, or with a key `train(schedule, key)`: a complete run, traceable. It

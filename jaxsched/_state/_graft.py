@@ -31,9 +31,9 @@ _log = logging.getLogger("jaxsched")
 def graft(new_state: S, old_state: Any) -> S:
     """Restores an old optimizer state into the fresh state of a changed optimizer.
 
-    Use it to resume a run after the optimizer has changed: another hyperparameter or factor, one
-    less, another transform before or around it. Parts that the old state does not have stay fresh,
-    and the logger "jaxsched" lists them. A step counter that is new starts at the old step.
+    Use it to resume a run after the optimizer has changed: a hyperparameter, rule or wrapper was
+    added or removed. Parts that the old state does not have stay fresh, and the logger "jaxsched"
+    lists them. New step counters start at the old step.
 
     Args:
       new_state: `tx.init(params)` of the changed optimizer, a `TrainState` or an `nnx.Optimizer`.
@@ -44,8 +44,8 @@ def graft(new_state: S, old_state: Any) -> S:
       A state with the structure and dtypes of `new_state`, in new buffers.
 
     Raises:
-      ValueError: the two states have nothing in common; or, outside `jit`, several records of one
-        kind cannot be told apart, and their number has changed.
+      ValueError: the two states have nothing in common; or, outside `jit`, the old and new state
+        hold different numbers of a rule, and it is unclear which belong together.
 
     Example:
       >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))

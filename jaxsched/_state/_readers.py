@@ -36,7 +36,8 @@ def hyperparams(opt_state: Any) -> dict[str, jax.Array]:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
 
     Returns:
-      Values by name: float32 (float64 under x64), scalar unless the state is stacked.
+      A new dict of values by name: float32 (float64 under x64), scalar unless the state is stacked.
+      Writing to it has no effect on the state; use `override`.
 
     Raises:
       ValueError: `opt_state` contains no transform of this package.
@@ -115,9 +116,10 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 def exhausted(opt_state: Any) -> jax.Array:
     """Returns whether every plateau rule is at its floor and would have cut again.
 
-    In that case no further cut can help, and the run may stop. A better metric resets it to False.
-    It considers `reduce_on_plateau` and `reduce_when_flat`, whose floor is `min_scale`. Without
-    `min_scale` the scale falls without limit. A floor set by `.clip(low)` is ignored.
+    While it is True, no cut is left, and the run may stop. A better metric resets it to False. It
+    considers all rules of the kinds `reduce_on_plateau` and `reduce_when_flat`. Their floor is
+    `min_scale`, which must be above 0 here: without it the scale falls without limit. A floor set
+    by `.clip(low)` is ignored.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

@@ -127,7 +127,7 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 
 
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
-    """Replaces scheduled values by fixed ones, or returns to the schedule; nothing recompiles.
+    """Replaces scheduled values by fixed ones, or returns to the schedule, without recompilation.
 
     Before the first update, `hyperparams` shows the new value at once, and None takes effect after
     that update.

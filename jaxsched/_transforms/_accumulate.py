@@ -30,9 +30,9 @@ def accumulate(
         step n takes max(1, round(multiplier(n))) batches
 
     It is `optax.MultiSteps` with a schedule of optimizer steps, such as the one from `seesaw`. The
-    train step processes one batch, so a change of the number of batches compiles nothing. The
-    transforms in `tx` count optimizer steps, and the multiplier follows their step counter. So if
-    `set_step` moves the learning rate, the number of batches moves with it. If `tx` has no step
+    train step processes one batch, so a change of the number of batches triggers no recompilation.
+    The transforms in `tx` count optimizer steps, and the multiplier follows their step counter. So
+    if `set_step` moves the learning rate, the number of batches moves with it. If `tx` has no step
     counter, the count of `MultiSteps` is used.
 
     If a metric is passed to `update` with each batch, `tx` receives its mean over the batches of a

@@ -25,12 +25,13 @@ def inject(
 
         factory(name=slot(count), ...) at every step
 
-    Every keyword is such a slot. Bind other arguments first, as in
+    Every keyword argument can be scheduled (a slot). Bind other arguments first, as in
     `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
-    To change a value during a run, use `override(opt_state, learning_rate=x)`. The result of
-    `hyperparams(opt_state)` is a record. Unlike in the state of `optax.inject_hyperparams`, writing
-    to it has no effect.
+    To change a value during a run, use `override(opt_state, learning_rate=x)`.
+    `opt_state.hyperparams` is a record, unlike in `optax.inject_hyperparams`. Writing to it raises
+    an error that names `override`. `hyperparams(opt_state)` returns a new dict, so writing to that
+    has no effect.
 
     Args:
       factory: an optax optimizer, or any function that returns a transform.
@@ -38,8 +39,8 @@ def inject(
         function of the step.
 
     Returns:
-      A transform. The values are float32 for any dtype of the parameters, and are passed as weakly
-      typed, so the inner state is the same as with plain constants.
+      A transform. The values are float32 for any dtype of the parameters. They have weak types, as
+      Python floats do, so they do not change the dtype of the inner state.
 
     Raises:
       ValueError: a slot is none of these; the factory has no such argument; the factory branches on

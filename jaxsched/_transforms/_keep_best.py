@@ -65,9 +65,9 @@ def keep_best(
 
     With `backtrack`, an update in which a rule in `tx` cuts the learning rate also restores the
     best parameters, so training continues from there with a lower rate. The moments of `tx` are
-    kept. The parameters are restored by an update that is added to them, which is exact up to
-    rounding of the larger of the two. An update cannot restore parameters that are not finite; use
-    `skip_spikes` to keep them finite.
+    kept. The parameters are restored by adding an update; the result can differ from the copy by
+    float rounding. An update cannot restore parameters that are not finite; use `skip_spikes` to
+    keep them finite.
 
     The state holds one copy of the parameters, and every update selects between two of them. Both
     cost memory traffic of about the size of the parameters, however rarely the metric improves.
@@ -97,7 +97,7 @@ def keep_best(
       >>> for loss in (0.5, 0.4, 0.9):
       ...     updates, state = tx.update(jnp.ones(1), state, params, value=loss)
       ...     params = optax.apply_updates(params, updates)
-      >>> print(params, best_params(state))
+      >>> print(params.round(3), best_params(state).round(3))
       [0.7] [0.9]
 
     References:

@@ -69,8 +69,8 @@ def skip_spikes(
       window_size: number of latest values to store, at least 2.
       min_observations: number of stored values before one can be a spike, from 2 to `window_size`.
         None: half of `window_size`.
-      advance_on_skip: whether the step counters of this package in `tx` advance in a skipped step.
-        If False, the schedule is delayed by the number of skips. Adam's own count never advances.
+      advance_on_skip: whether jaxsched's step counters inside `tx` advance in a skipped step. If
+        False, the schedule is delayed by the number of skips. Adam's own count never advances.
       axis_name: mapped axis over which the metric is averaged, under `pmap` and `shard_map`. All
         devices skip a step, or none does.
 

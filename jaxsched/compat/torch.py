@@ -415,7 +415,8 @@ def OneCycleLR(
       three_phase: whether to fall to the first value as fast as it rose, before the final decay.
 
     Example:
-      >>> print(OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")(jnp.array([0, 2, 9, 10])))
+      >>> one_cycle = OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")
+      >>> print(one_cycle(jnp.array([0, 2, 9, 10])).round(3))
       [0.04 1.   0.   0.  ]
 
     References:

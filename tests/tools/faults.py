@@ -98,12 +98,14 @@ def corrupted(count: Count, patient: Patient, examples: int) -> None:
         count.say(name, f"{used.total()} damages to {len(files)} kinds of file: {text}", lost)
     found = [foreign(patient, what, summed) for what in FOREIGN for summed in (True, False)]
     wrong = [str(x) for x in found if (x.epochs, x.right) != (patient.before, True)]
-    count.say("foreign", f"{len(found)} checkpoints of others put aside", wrong)
+    text = f"{len(found)} checkpoints of other runs and programs put aside"
+    count.say("others' files", text, wrong)
     found = [sums_damaged(patient, what) for what in SUMS] + [strangers(patient)]
     wrong = [str(x) for x in found if not (x.right and x.epochs)]
-    count.say("beside them", f"{len(found)} damages to what is beside checkpoints", wrong)
+    count.say("checksums", f"{len(found)} damages to checksums.json and its folder", wrong)
     found = none_good(patient)
-    count.say("none good", "1 refused, each named", [] if not found.epochs else [str(found)])
+    text = "1 refused, with a line for each checkpoint"
+    count.say("all damaged", text, [] if not found.epochs else [str(found)])
 
 
 def starved(count: Count, zygote: Zygote, whole: Run, folder: Path) -> None:

@@ -84,18 +84,20 @@ def lr_range_test(
 
     where best is the lowest smoothed loss so far. After the stop nothing is trained any more.
 
-    A suggestion requires a loss that falls by more than its noise, which may be autocorrelated, and
-    a fall that is due to training. For this, the loss of each batch at the initial parameters is
-    also computed, which costs one more forward pass per step. If that loss falls by half as much,
-    the batches get easier by themselves, and there is no suggestion: shuffle them. A loss that does
-    not depend on the parameters never gets a suggestion.
+    A suggestion requires a loss that falls by more than its noise, which may be autocorrelated. The
+    fall must also be due to training. To check this, the loss of each batch at the initial
+    parameters is computed too, which costs one more forward pass per step. If the loss at the
+    initial parameters falls at least half as much as the trained one, the batches themselves get
+    easier. Then there is no suggestion: shuffle the batches. A loss that does not depend on the
+    parameters never gets a suggestion.
 
     For a band of seeds, which says more than one noisy curve, use `vmap`:
 
         jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
 
-    A second call with other numbers, parameters or batches of the same shapes compiles nothing, if
-    `function` is the same object. Arrays in a `jax.tree_util.Partial` are not part of the program.
+    A second call with other numbers, parameters or batches of the same shapes triggers no
+    recompilation, if `function` is the same object. Arrays in a `jax.tree_util.Partial` are not
+    part of the program.
 
     Args:
       function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.
