@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from measure import Ratio, Table
 
 DOCS = Path(__file__).parent.parent / "docs"
+NEEDED = "core", "updates", "growth", "sweep"  # the suites whose figures are in the opening
 SCAN, REST, UPDATE = "Every shape that Optax has", "Restarts, calls, whole steps", "One update"
 GROWTH, SWEEP = "To compile, with the number of pieces", "64 schedules at once"
 
