@@ -57,7 +57,8 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
       >>> logarithmic = factory(Logarithmic)
       >>> logarithmic(0.0, 1.0, 7) >> linear(1.0, 0.0, 8)
       logarithmic(0.0, 1.0, 7) >> linear(1.0, 0.0, 8)
-      >>> print(parse("logarithmic(0.0, 1.0, 7).cycle()")(jnp.array([0, 1, 3, 7])).round(3))
+      >>> values = parse("logarithmic(0.0, 1.0, 7).cycle()")(jnp.array([0, 1, 3, 7]))
+      >>> print(np.asarray(values).round(3))
       [0.    0.333 0.667 0.   ]
 
     References:

@@ -41,7 +41,7 @@ class ExponentialWarmup(Schedule):
       ValueError: `timescale` is not positive.
 
     Example:
-      >>> print(exponential_warmup(timescale=2)(jnp.arange(4)).round(3))
+      >>> print(np.asarray(exponential_warmup(timescale=2)(jnp.arange(4))).round(3))
       [0.393 0.632 0.777 0.865]
 
     References:
@@ -78,7 +78,7 @@ class RadamWarmup(Schedule):
       ValueError: `b2` is not in (0.7, 1).
 
     Example:
-      >>> print(radam_warmup(b2=0.9)(jnp.arange(4)).round(3))
+      >>> print(np.asarray(radam_warmup(b2=0.9)(jnp.arange(4))).round(3))
       [0.156 0.255 0.33  0.392]
 
     References:

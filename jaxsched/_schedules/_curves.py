@@ -127,7 +127,7 @@ class OneMinusSqrt(Curve):
       ValueError: a value is not finite, or `steps` is negative or not an integer.
 
     Example:
-      >>> print(one_minus_sqrt(1.0, 0.0, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(one_minus_sqrt(1.0, 0.0, 4)(jnp.arange(5))).round(3))
       [1.    0.5   0.293 0.134 0.   ]
 
     References:
@@ -166,7 +166,7 @@ class Rex(Curve):
         positive.
 
     Example:
-      >>> print(rex(1.0, 0.0, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(rex(1.0, 0.0, 4)(jnp.arange(5))).round(3))
       [1.    0.857 0.667 0.4   0.   ]
 
     References:
@@ -209,7 +209,7 @@ class Tanh(Curve):
       ValueError: a value is not finite, `steps` is negative or not an integer, or low >= high.
 
     Example:
-      >>> print(tanh(1.0, 0.0, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(tanh(1.0, 0.0, 4)(jnp.arange(5))).round(3))
       [1.    1.    0.982 0.269 0.   ]
 
     References:
@@ -256,7 +256,7 @@ class Polynomial(Curve):
         not positive.
 
     Example:
-      >>> print(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(polynomial(1.0, 0.0, 4, power=2.0)(jnp.arange(5))).round(3))
       [1.    0.562 0.25  0.062 0.   ]
 
     References:
@@ -299,7 +299,7 @@ class Cosine(Curve):
         is not positive.
 
     Example:
-      >>> print(cosine(1.0, 0.0, 4)(jnp.arange(6)).round(3))
+      >>> print(np.asarray(cosine(1.0, 0.0, 4)(jnp.arange(6))).round(3))
       [1.    0.854 0.5   0.146 0.    0.   ]
 
     References:
@@ -349,7 +349,7 @@ class Geometric(Curve):
         integer.
 
     Example:
-      >>> print(geometric(1.0, 0.01, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(geometric(1.0, 0.01, 4)(jnp.arange(5))).round(3))
       [1.    0.316 0.1   0.032 0.01 ]
 
     References:

@@ -94,7 +94,7 @@ class InverseSqrt(Schedule):
       ValueError: `peak_value` is not finite, or `timescale` is not positive.
 
     Example:
-      >>> print(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15])).round(3))
+      >>> print(np.asarray(inverse_sqrt(1.0, timescale=1)(jnp.array([0, 3, 8, 15]))).round(3))
       [1.    0.5   0.333 0.25 ]
 
     References:
@@ -133,7 +133,8 @@ class InverseTimeDecay(Schedule):
         positive integer.
 
     Example:
-      >>> print(inverse_time_decay(1.0, decay_rate=1.0, decay_steps=2)(jnp.arange(5)).round(3))
+      >>> values = inverse_time_decay(1.0, decay_rate=1.0, decay_steps=2)(jnp.arange(5))
+      >>> print(np.asarray(values).round(3))
       [1.    0.667 0.5   0.4   0.333]
 
     References:
@@ -177,7 +178,8 @@ class PowerLaw(Schedule):
       ValueError: a number is not finite, `exponent` is positive, or `timescale` is not positive.
 
     Example:
-      >>> print(power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18])).round(3))
+      >>> values = power_law(1.0, exponent=-0.5, timescale=2)(jnp.array([0, 2, 8, 18]))
+      >>> print(np.asarray(values).round(3))
       [1.    1.    0.5   0.333]
 
     References:
@@ -226,7 +228,7 @@ class ExponentialDecay(Schedule):
 
     Example:
       >>> decay = exponential_decay(1.0, decay_rate=0.25, decay_steps=2, end_value=0.1)
-      >>> print(decay(jnp.arange(5)).round(3))
+      >>> print(np.asarray(decay(jnp.arange(5))).round(3))
       [1.    0.5   0.25  0.125 0.1  ]
 
     References:
@@ -306,7 +308,7 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
         integer.
 
     Example:
-      >>> print(step_decay(1.0, factor=0.5, every=2)(jnp.arange(6)).round(3))
+      >>> print(np.asarray(step_decay(1.0, factor=0.5, every=2)(jnp.arange(6))).round(3))
       [1.   1.   0.5  0.5  0.25 0.25]
 
     References:
@@ -344,7 +346,8 @@ def sawtooth_polynomial(
         positive integer.
 
     Example:
-      >>> print(sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6)).round(3))
+      >>> values = sawtooth_polynomial(1.0, 0.0, power=1.0, decay_steps=2)(jnp.arange(6))
+      >>> print(np.asarray(values).round(3))
       [1.    0.5   0.    0.25  0.    0.167]
 
     References:

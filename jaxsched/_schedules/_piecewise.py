@@ -169,7 +169,7 @@ class PiecewiseLinear(Knots):
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
 
     Example:
-      >>> print(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8)).round(3))
+      >>> print(np.asarray(piecewise_linear([0.0, 1.0, 0.0], [0, 2, 6.5])(jnp.arange(8))).round(3))
       [0.    0.5   1.    0.778 0.556 0.333 0.111 0.   ]
 
     References:
@@ -207,7 +207,7 @@ class PiecewiseCosine(Knots):
       ValueError: the lengths do not fit, a number is not finite, or the boundaries decrease.
 
     Example:
-      >>> print(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7)).round(3))
+      >>> print(np.asarray(piecewise_cosine([0.0, 1.0, 0.0], [0, 2, 6])(jnp.arange(7))).round(3))
       [0.    0.5   1.    0.854 0.5   0.146 0.   ]
 
     References:

@@ -136,7 +136,8 @@ def warmup_cosine(
       ValueError: a number is not finite, or the lengths are not integers in this order.
 
     Example:
-      >>> print(warmup_cosine(1.0, total_steps=5, warmup_steps=1)(jnp.arange(6)).round(3))
+      >>> values = warmup_cosine(1.0, total_steps=5, warmup_steps=1)(jnp.arange(6))
+      >>> print(np.asarray(values).round(3))
       [0.5   1.    0.854 0.5   0.146 0.   ]
 
     References:
@@ -183,7 +184,7 @@ def warmup_polynomial(
 
     Example:
       >>> squared = warmup_polynomial(1.0, total_steps=5, warmup_steps=1, power=2.0)
-      >>> print(squared(jnp.arange(6)).round(3))
+      >>> print(np.asarray(squared(jnp.arange(6))).round(3))
       [0.5   1.    0.562 0.25  0.062 0.   ]
 
     References:
@@ -230,7 +231,7 @@ def warmup_exponential(
 
     Example:
       >>> halved = warmup_exponential(1.0, warmup_steps=1, decay_rate=0.5, decay_steps=1)
-      >>> print(halved(jnp.arange(4)).round(3))
+      >>> print(np.asarray(halved(jnp.arange(4))).round(3))
       [0.5  1.   0.5  0.25]
 
     References:
@@ -277,7 +278,8 @@ def warmup_inverse_sqrt(
         positive.
 
     Example:
-      >>> print(warmup_inverse_sqrt(1.0, warmup_steps=1)(jnp.array([0, 1, 4, 9])).round(3))
+      >>> values = warmup_inverse_sqrt(1.0, warmup_steps=1)(jnp.array([0, 1, 4, 9]))
+      >>> print(np.asarray(values).round(3))
       [0.5   1.    0.5   0.333]
 
     References:
@@ -383,7 +385,7 @@ def warmup_cosine_restarts(
 
     Example:
       >>> restarts = warmup_cosine_restarts(1.0, cycle_steps=4, warmup_steps=2, decay=0.5)
-      >>> print(restarts(jnp.arange(8)).round(3))
+      >>> print(np.asarray(restarts(jnp.arange(8))).round(3))
       [0.333 0.667 1.    0.5   0.167 0.333 0.5   0.25 ]
 
     References:
@@ -432,7 +434,8 @@ def one_cycle(
       ValueError: a number is not finite, the lengths do not fit, or `phases` is neither 2 nor 3.
 
     Example:
-      >>> print(one_cycle(1.0, total_steps=4, warmup_steps=2, curve=linear)(jnp.arange(5)).round(3))
+      >>> values = one_cycle(1.0, total_steps=4, warmup_steps=2, curve=linear)(jnp.arange(5))
+      >>> print(np.asarray(values).round(3))
       [0.04 0.52 1.   0.5  0.  ]
 
     References:
@@ -510,7 +513,7 @@ def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayL
       ValueError: a number is not finite or not positive.
 
     Example:
-      >>> print(noam(model_size=4, warmup_steps=4)(jnp.array([0, 1, 3, 15])).round(3))
+      >>> print(np.asarray(noam(model_size=4, warmup_steps=4)(jnp.array([0, 1, 3, 15]))).round(3))
       [0.062 0.125 0.25  0.125]
 
     References:
@@ -549,7 +552,7 @@ def bert(
       ValueError: a number is not finite, or the lengths do not fit together.
 
     Example:
-      >>> print(bert(1.0, total_steps=10)(jnp.array([0, 1, 4, 10])).round(3))
+      >>> print(np.asarray(bert(1.0, total_steps=10)(jnp.array([0, 1, 4, 10]))).round(3))
       [0.5   1.    0.667 0.   ]
 
     References:

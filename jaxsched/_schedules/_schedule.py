@@ -215,7 +215,7 @@ class Schedule(Written):
 
         Example:
           >>> decay = exponential_decay(1.0, decay_rate=0.5, decay_steps=1).clip(low=0.2)
-          >>> print(decay(jnp.arange(4)).round(3))
+          >>> print(np.asarray(decay(jnp.arange(4))).round(3))
           [1.   0.5  0.25 0.2 ]
         """
         return Clip.of(self, low, high)
@@ -291,7 +291,7 @@ class Schedule(Written):
 
         Example:
           >>> saw = linear(1.0, 0.0, 2).cycle(mult=2, decay=0.5)
-          >>> print(saw(jnp.arange(8)).round(3))
+          >>> print(np.asarray(saw(jnp.arange(8))).round(3))
           [1.    0.5   0.5   0.375 0.25  0.125 0.25  0.219]
 
         References:

@@ -63,7 +63,7 @@ def seesaw(
       >>> print(rate.steps, multiplier(jnp.array([0, 50, 58, 61])))
       64 [1. 2. 2. 4.]
       >>> rate, multiplier = seesaw(step_decay(1.0, factor=0.5, every=4).take(12), rule="linear")
-      >>> print(rate(jnp.arange(7)).round(3), multiplier(jnp.arange(7)))
+      >>> print(np.asarray(rate(jnp.arange(7))).round(3), multiplier(jnp.arange(7)))
       [1. 1. 1. 1. 1. 1. 1.] [1. 1. 1. 1. 2. 2. 4.]
 
     References:

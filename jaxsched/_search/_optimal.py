@@ -47,10 +47,11 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
       ValueError: `grad_norms` is empty, or contains a number that is not positive.
 
     Example:
-      >>> print(optimal_schedule(np.ones(10))(jnp.arange(11)).round(3))
+      >>> print(np.asarray(optimal_schedule(np.ones(10))(jnp.arange(11))).round(3))
       [1.    0.923 0.847 0.771 0.697 0.622 0.549 0.477 0.407 0.338 0.   ]
       >>> loud_at_first = 1 + 9 * np.exp(-np.arange(1000) / 50)
-      >>> print(optimal_schedule(loud_at_first)(jnp.array([0, 250, 500, 750, 1000])).round(3))
+      >>> values = optimal_schedule(loud_at_first)(jnp.array([0, 250, 500, 750, 1000]))
+      >>> print(np.asarray(values).round(3))
       [0.013 0.986 0.744 0.372 0.   ]
 
     References:
@@ -91,7 +92,7 @@ def refined_schedule(
     Example:
       >>> print(refined_schedule([1.0] * 4)(jnp.arange(5)))
       [1.   0.75 0.5  0.25 0.  ]
-      >>> print(refined_schedule([3.0, 2.0, 1.0, 1.0])(jnp.arange(5)).round(3))
+      >>> print(np.asarray(refined_schedule([3.0, 2.0, 1.0, 1.0])(jnp.arange(5))).round(3))
       [0.181 0.375 1.    0.5   0.   ]
 
     References:

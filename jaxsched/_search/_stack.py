@@ -45,7 +45,7 @@ def stack(members: Sequence[Any]) -> Any:
 
     Example:
       >>> several = stack([linear(1.0, 0.0, 4), cosine(1.0, 0.0, 4), constant(0.5)])
-      >>> print(jax.vmap(lambda schedule: schedule(1))(several).round(3))
+      >>> print(np.asarray(jax.vmap(lambda schedule: schedule(1))(several)).round(3))
       [0.75  0.854 0.5  ]
     """
     members = sequence("stack", members=members)

@@ -97,7 +97,7 @@ def keep_best(
       >>> for loss in (0.5, 0.4, 0.9):
       ...     updates, state = tx.update(jnp.ones(1), state, params, value=loss)
       ...     params = optax.apply_updates(params, updates)
-      >>> print(params.round(3), best_params(state).round(3))
+      >>> print(np.asarray(params).round(3), best_params(state))
       [0.7] [0.9]
 
     References:

@@ -191,7 +191,7 @@ def CosineDecayRestarts(
     restart is exact, while Keras under `jit` misses some by a rounded logarithm.
 
     Example:
-      >>> print(CosineDecayRestarts(0.1, 2, m_mul=0.5)(jnp.arange(6)).round(3))
+      >>> print(np.asarray(CosineDecayRestarts(0.1, 2, m_mul=0.5)(jnp.arange(6))).round(3))
       [0.1   0.05  0.05  0.043 0.025 0.007]
 
     References:

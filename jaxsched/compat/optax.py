@@ -75,7 +75,7 @@ def polynomial_schedule(
     value, as in optax. A fractional power gives no NaN at the end, while optax's does under `jit`.
 
     Example:
-      >>> print(polynomial_schedule(1.0, 0.0, 2, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(polynomial_schedule(1.0, 0.0, 2, 4)(jnp.arange(5))).round(3))
       [1.    0.562 0.25  0.062 0.   ]
 
     References:
@@ -169,7 +169,8 @@ def exponential_decay(
     limited by `end_value`. Without steps, or with a rate of zero, it is constant, as in optax.
 
     Example:
-      >>> print(jaxsched.compat.optax.exponential_decay(1.0, 1, 0.5)(jnp.arange(3)).round(3))
+      >>> values = jaxsched.compat.optax.exponential_decay(1.0, 1, 0.5)(jnp.arange(3))
+      >>> print(np.asarray(values).round(3))
       [1.   0.5  0.25]
 
     References:
@@ -201,7 +202,7 @@ def cosine_decay_schedule(
         half = (1 + cos(pi * t / decay_steps)) / 2
 
     Example:
-      >>> print(cosine_decay_schedule(1.0, 4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(cosine_decay_schedule(1.0, 4)(jnp.arange(5))).round(3))
       [1.    0.854 0.5   0.146 0.   ]
 
     References:
@@ -260,7 +261,8 @@ def cosine_onecycle_schedule(
     The fraction is rounded down to a step.
 
     Example:
-      >>> print(cosine_onecycle_schedule(10, 1.0, div_factor=10.0)(jnp.array([0, 3, 10])).round(3))
+      >>> values = cosine_onecycle_schedule(10, 1.0, div_factor=10.0)(jnp.array([0, 3, 10]))
+      >>> print(np.asarray(values).round(3))
       [0.1 1.  0. ]
 
     References:
@@ -313,7 +315,7 @@ def warmup_cosine_decay_schedule(
       ValueError: `decay_steps` is not greater than `warmup_steps`.
 
     Example:
-      >>> print(warmup_cosine_decay_schedule(0.0, 1.0, 1, 3)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(warmup_cosine_decay_schedule(0.0, 1.0, 1, 3)(jnp.arange(5))).round(3))
       [0.  1.  0.5 0.  0. ]
 
     References:
@@ -345,7 +347,8 @@ def warmup_exponential_decay_schedule(
         linear(init, peak, warmup_steps) >> exponential_decay(peak, ...)
 
     Example:
-      >>> print(warmup_exponential_decay_schedule(0.0, 1.0, 1, 1, 0.5)(jnp.arange(4)).round(3))
+      >>> values = warmup_exponential_decay_schedule(0.0, 1.0, 1, 1, 0.5)(jnp.arange(4))
+      >>> print(np.asarray(values).round(3))
       [0.   1.   0.5  0.25]
 
     References:
@@ -367,7 +370,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[dict[str, Any]]) -> Curve:
 
     Example:
       >>> cycle = dict(init_value=0.0, peak_value=1.0, warmup_steps=1, decay_steps=3)
-      >>> print(sgdr_schedule([cycle, cycle])(jnp.arange(7)).round(3))
+      >>> print(np.asarray(sgdr_schedule([cycle, cycle])(jnp.arange(7))).round(3))
       [0.  1.  0.5 0.  1.  0.5 0. ]
 
     References:

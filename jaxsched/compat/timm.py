@@ -89,7 +89,7 @@ def CosineLRScheduler(
       k_decay: exponent of the k-decay; above 1 keeps the early rates for longer.
 
     Example:
-      >>> print(CosineLRScheduler(0.1, t_initial=4, warmup_t=1)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(CosineLRScheduler(0.1, t_initial=4, warmup_t=1)(jnp.arange(5))).round(3))
       [0.    0.085 0.05  0.015 0.   ]
 
     References:
@@ -193,7 +193,7 @@ def TanhLRScheduler(
       ub: argument of the tangent at its end.
 
     Example:
-      >>> print(TanhLRScheduler(0.1, t_initial=4)(jnp.arange(5)).round(3))
+      >>> print(np.asarray(TanhLRScheduler(0.1, t_initial=4)(jnp.arange(5))).round(3))
       [0.1   0.1   0.098 0.027 0.   ]
 
     References:

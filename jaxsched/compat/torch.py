@@ -416,7 +416,7 @@ def OneCycleLR(
 
     Example:
       >>> one_cycle = OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")
-      >>> print(one_cycle(jnp.array([0, 2, 9, 10])).round(3))
+      >>> print(np.asarray(one_cycle(jnp.array([0, 2, 9, 10]))).round(3))
       [0.04 1.   0.   0.  ]
 
     References:

@@ -109,7 +109,7 @@ def get_cosine_schedule_with_warmup(
     its end value, use `warmup_cosine`.
 
     Example:
-      >>> print(get_cosine_schedule_with_warmup(0.1, 1, 5)(jnp.arange(7)).round(3))
+      >>> print(np.asarray(get_cosine_schedule_with_warmup(0.1, 1, 5)(jnp.arange(7))).round(3))
       [0.    0.1   0.085 0.05  0.015 0.    0.015]
 
     References:
