@@ -42,7 +42,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "greedy()": ruled(js.greedy()),
     "kl_adaptive(0.01)": ruled(js.kl_adaptive(0.01, metric="value")),
     "spike_guard()": ruled(js.spike_guard()),
-    "spike_guard(metric='gradient_norm')": ruled(js.spike_guard(metric="gradient_norm")),
+    "spike_guard(metric='gradient_norm')": lambda: js.with_gradient_norm(
+        chained(RATE * js.spike_guard(metric="gradient_norm"))
+    ),
     "reduce_when_flat()": ruled(js.reduce_when_flat()),
     "hypergradient()": ruled(js.hypergradient()),
     "feedback(...)": ruled(js.feedback(lambda s, loss: jnp.where(loss > 1e9, s * 0.5, s))),

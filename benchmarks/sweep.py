@@ -173,9 +173,9 @@ def by_members(member: Any, closure: Any, key: jax.Array, steps: int) -> Table:
     rows: list[tuple[Any, ...]] = []
     for n in MEMBERS:
         peaks = np.geomspace(0.003, 0.3, n)
-        population = js.stack([js.cosine(p, 0.0, steps) for p in peaks])
+        population = [js.cosine(p, 0.0, steps) for p in peaks]
 
-        def whole(population: Any = population) -> Any:
+        def whole(population: list[Any] = population) -> Any:
             return js.sweep(member, population, key=key).scores
 
         jax.clear_caches()

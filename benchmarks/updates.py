@@ -136,7 +136,8 @@ def by_size(turns: int) -> Table:
         f"({each}), by the number of parameters. The next columns count what is "
         "added to the arrays in the optimizer state, and to the fusions and copies of the compiled "
         f"program, which has {base['fusion']} + {base['copy']} at a constant rate. The last column "
-        "is the goal for a GPU, at 10^6 and 124 * 10^6 parameters."
+        "is the goal for a GPU, at 10^6 and 124 * 10^6 parameters. On a CPU, JAX 0.10 also "
+        "copies the parameters for `monitor`; JAX 0.12 does not."
     )
     columns = (
         "AdamW with", *SIZES, "arrays added", "kernels added", "conditionals", "goal on a GPU",
