@@ -133,9 +133,8 @@ class ReduceOnPlateau(Listener):
     def _smoothed(self, state: PlateauState, seen: Observation) -> tuple[PlateauState, Observation]:
         if not isinstance(state.smoothing, SmoothingState):
             return state, seen
-        size = 1 if self.accumulation_size is None else self.accumulation_size
         decay = 0.0 if self.ema_decay is None else self.ema_decay
-        smoothing, seen = smoothed(state.smoothing, seen, size, decay)
+        smoothing, seen = smoothed(state.smoothing, seen, self.accumulation_size, decay)
         return state._replace(smoothing=smoothing), seen
 
     def _judge(self, old: PlateauState, seen: Observation) -> PlateauState:

@@ -24,13 +24,21 @@ class SmoothingState(NamedTuple):
 
 
 def smoothed(
-    state: SmoothingState, seen: Observation, accumulation_size: ArrayLike, ema_decay: ArrayLike
+    state: SmoothingState,
+    seen: Observation,
+    accumulation_size: ArrayLike | None,
+    ema_decay: ArrayLike,
 ) -> tuple[SmoothingState, Observation]:
-    """Add an observation. The smoothed observation is heard only when the window is full."""
+    """Add an observation. The smoothed observation is heard only when the window is full.
+
+    A window of None is full with every observation.
+    """
     total = saturated(state.window_total + jnp.where(seen.heard, seen.value, 0))
     count = state.window_count + seen.heard.astype(jnp.int32)
     # ">=": a count restored from a larger window is full at once.
-    full = seen.heard & (count >= _clock.read(accumulation_size))
+    full = seen.heard
+    if accumulation_size is not None:
+        full &= count >= _clock.read(accumulation_size)
     decay, mean = real(ema_decay), total / real(jnp.maximum(count, 1))
     new = SmoothingState(
         window_total=jnp.where(full, 0, total),

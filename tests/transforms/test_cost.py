@@ -18,6 +18,22 @@ import jaxsched as js
 PARAMS = {"b": jnp.ones((32, 32)), "w": jnp.ones((32, 32))}
 RATE = js.warmup_cosine(1e-3, total_steps=1000, warmup_steps=100)
 SMOOTHED = js.reduce_on_plateau(ema_decay=0.9)
+CURVES = (
+    RATE,
+    js.linear(1.0, 0.0, 10),
+    js.cosine(1.0, 0.0, 10),
+    js.cosine(1.0, 0.0, 10, exponent=2.0),
+    js.polynomial(1.0, 0.0, 10, power=0.9),
+    js.polynomial(1.0, 0.0, 10, power=1.0, k=2.0),
+    js.geometric(1.0, 0.1, 10),
+    js.one_minus_sqrt(1.0, 0.0, 10),
+    js.rex(1.0, 0.0, 10),
+    js.tanh(1.0, 0.0, 10),
+    js.exponential_decay(1.0, decay_rate=0.9, decay_steps=10),
+    js.inverse_time_decay(1.0, decay_rate=1.0, decay_steps=10),
+    js.inverse_sqrt(1.0, timescale=10),
+    js.step_decay(1.0, factor=0.5, every=10),
+)
 
 
 def counted(tx):
@@ -60,10 +76,9 @@ def above(rate):
         (RATE * js.reduce_when_flat(), 20),  # a mean, and a line through the numbers of a ring
         (RATE * js.spike_guard(), 23),  # the least, the greatest, a mean and a deviation
         (RATE * js.reduce_on_plateau() * js.greedy() * js.spike_guard(), 26),
-        (js.linear(1.0, 0.0, 10) * SMOOTHED, 8),
-        (js.exponential_decay(1.0, decay_rate=0.9, decay_steps=10) * SMOOTHED, 9),
-        (js.piecewise_linear([1.0, 0.5, 0.2], [0, 10, 20]) * SMOOTHED, 11),
-        (js.warmup_cosine_restarts(1.0, cycle_steps=10, warmup_steps=2, mult=2) * SMOOTHED, 15),
+        *((schedule * SMOOTHED, 7) for schedule in CURVES),
+        (js.piecewise_linear([1.0, 0.5, 0.2], [0, 10, 20]) * SMOOTHED, 9),
+        (js.warmup_cosine_restarts(1.0, cycle_steps=10, warmup_steps=2, mult=2) * SMOOTHED, 13),
     ],
     ids=str,
 )
