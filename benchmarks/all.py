@@ -25,7 +25,7 @@ from measure import Table, decoded, missed, side_by_side
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-RESULTS, PAGE, PICTURE = HERE / "results.json", DOCS / "benchmarks.md", "pictures/benchmarks.png"
+RESULTS, PAGE = HERE / "results.json", DOCS / "benchmarks.md"
 SUITES = (
     "core", "updates", "rules", "growth", "programs", "sweep", "range_test", "ranking", "monitor",
     "diagnosis",
@@ -64,10 +64,18 @@ def sources(suite: str, found: dict[str, Any]) -> str:
     return f"`python benchmarks/{suite}.py`: {'; '.join(ran)}."
 
 
+def of(backend: str, results: dict[str, Any]) -> dict[str, Table]:
+    """The tables of one device, by title."""
+    found = (found[backend]["tables"] for found in results.values() if backend in found)
+    return {table["title"]: decoded(table) for tables in found for table in tables}
+
+
 def page(results: dict[str, Any]) -> str:
     """All tables, with the command and the machine behind each."""
     tables = {suite: together(results[suite]) for suite in SUITES if suite in results}
-    parts = [opening.page({t.title: t for each in tables.values() for t in each}, PICTURE)]
+    backends = {backend for found in results.values() for backend in found}
+    first = min(backends)  # a CPU, if one has run
+    parts = [opening.page(of(first, results), first, bool(backends - {"CPU"}))]
     for suite, each in tables.items():
         source = sources(suite, results[suite])
         parts += [f"{table.markdown()}\n{source}\n" for table in each]
@@ -91,6 +99,8 @@ def main() -> int:
         print(f"The page is not written: it needs the results of {', '.join(missing)} too.")
     else:
         PAGE.write_text(page(results))
+        first = min(backend for found in results.values() for backend in found)
+        opening.draw(opening.bars(of(first, results)), DOCS / opening.PICTURE)
     tables = (t for found in results.values() for x in found.values() for t in x["tables"])
     return int(any(missed(row) for table in tables for row in decoded(table).rows))
 

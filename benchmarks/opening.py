@@ -12,7 +12,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from measure import Ratio, Table
 
-DOCS = Path(__file__).parent.parent / "docs"
+Tables = dict[str, Table]
+PICTURE = "pictures/benchmarks.png"
+OURS = "a schedule and `reduce_on_plateau()`"
+OPTAX = "an Optax schedule and `optax.contrib.reduce_on_plateau`"
 NEEDED = "core", "updates", "growth", "sweep"  # the suites whose figures are in the opening
 SCAN, REST, UPDATE = "Every shape that Optax has", "Restarts, calls, whole steps", "One update"
 GROWTH, SWEEP = "To compile, with the number of pieces", "64 schedules at once"
@@ -48,47 +51,56 @@ HOW = (
 )
 
 
-def row(tables: dict[str, Table], title: str, name: str) -> tuple[Any, ...]:
-    """The row of a table that begins with a name."""
-    return next(row for row in tables[title].rows if row[0] == name)
+def cell(tables: Tables, title: str, name: str, column: str) -> Any:
+    """The cell of the row that begins with a name."""
+    table = tables[title]
+    row = next(row for row in table.rows if row[0] == name)
+    return row[table.columns.index(column)]
 
 
-def ratio(tables: dict[str, Table], title: str, name: str) -> float:
-    """The first ratio of a row."""
-    cells = row(tables, title, name)[1:]
-    return next(x.median if isinstance(x, Ratio) else x for x in cells if not isinstance(x, str))
+def times(tables: Tables, title: str, name: str) -> float:
+    """How many times as fast as Optax: the first ratio of a row."""
+    row = next(row for row in tables[title].rows if row[0] == name)
+    return next(x.median if isinstance(x, Ratio) else x for x in row if not isinstance(x, str))
 
 
-def page(tables: dict[str, Table], picture: str) -> str:
-    """The head of the page; its picture is drawn anew."""
-    bars = [(label, ratio(tables, title, name)) for title, name, label in BARS]
-    draw(bars, DOCS / picture)
-    scans = sorted(next(x for x in r if isinstance(x, Ratio)).median for r in tables[SCAN].rows)
-    update = row(tables, UPDATE, "a schedule and `reduce_on_plateau()`")
-    optax = row(tables, UPDATE, "an Optax schedule and `optax.contrib.reduce_on_plateau`")
-    columns = tables[UPDATE].columns
-    million, added = (next(i for i, c in enumerate(columns) if c.endswith(x))
-                      for x in ("10^6", "arrays added"))  # fmt: skip
+def bars(tables: Tables) -> list[tuple[str, float]]:
+    """The bars of the picture: a label, and how many times as fast as Optax."""
+    return [(label, times(tables, title, name)) for title, name, label in BARS]
+
+
+def page(tables: Tables, backend: str, others: bool) -> str:
+    """The head of the page, from the tables of one device.
+
+    Args:
+      tables: its tables by title.
+      backend: its name: CPU, GPU or TPU.
+      others: whether there are tables of a GPU or a TPU.
+    """
+    scans = sorted(times(tables, SCAN, row[0]) for row in tables[SCAN].rows)
+    restarts, compiled = (times(tables, *bar[:2]) for bar in BARS[3:5])
+    ours, optax = (cell(tables, UPDATE, name, "10^6").median for name in (OURS, OPTAX))
+    added = cell(tables, UPDATE, OURS, "arrays added")
+    warm = cell(tables, SWEEP, BARS[8][1], "ratio, compiled already")
     points = (
         f"**One step.** Inside a compiled scan, a schedule runs at {scans[0]:.2f} to "
         f"{scans[-1]:.2f} times the speed of the Optax schedule with the same values. The median "
         f"of {len(scans)} shapes is {scans[len(scans) // 2]:.2f}.",
-        f"**Restarts.** A step of 100 warm restarts is {ratio(tables, *BARS[3][:2]):.0f} times as "
-        f"fast as Optax's, and they compile {ratio(tables, *BARS[4][:2]):.0f} times as fast. The "
-        "cost does not grow with the number of cycles.",
+        f"**Restarts.** A step of 100 warm restarts is {restarts:.0f} times as fast as Optax's, "
+        f"and they compile {compiled:.0f} times as fast. The cost does not grow with the number "
+        "of cycles.",
         "**A whole update.** A schedule and a plateau make an AdamW update of 10^6 parameters "
-        f"{update[million].median:.2f} times as long as a constant rate does. Optax's schedule and "
-        f"plateau make it {optax[million].median:.2f} times as long. Ours add {update[added]} "
-        "arrays to the optimizer state.",
-        f"**Many runs.** A sweep of 64 schedules is {ratio(tables, *BARS[8][:2]):.0f} times as "
+        f"{ours:.2f} times as long as a constant rate does. Optax's schedule and plateau make it "
+        f"{optax:.2f} times as long. Ours add {added} arrays to the optimizer state.",
+        f"**Many runs.** A sweep of 64 schedules is {times(tables, *BARS[8][:2]):.0f} times as "
         "fast as 64 Optax closures when both have to be compiled. Once compiled, "
-        f"it runs at {row(tables, SWEEP, 'one sweep of all')[4]:.2f} times their speed on a CPU.",
+        f"it runs at {warm:.2f} times their speed on a {backend}.",
         "**New numbers.** Another peak value needs no compilation. Ten peaks in turn take "
-        f"{ratio(tables, *BARS[7][:2]):.1f} times as long with Optax closures.",
+        f"{times(tables, *BARS[7][:2]):.1f} times as long with Optax closures.",
     )
     lines = ["# Benchmarks", "", *(wrapped(f"- {point}", "  ") for point in points), ""]
-    lines += [f"![How many times as fast as Optax]({picture})", "", wrapped(HOW), ""]
-    if not any("GPU:" in column for column in columns):
+    lines += [f"![How many times as fast as Optax]({PICTURE})", "", wrapped(HOW), ""]
+    if not others:
         lines += [wrapped(BY_HAND), ""]
     return "\n".join(lines)
 

@@ -151,7 +151,7 @@ def tables(turns: int, steps: int = 300) -> list[Table]:
         (name, unit(a), theirs / a, unit(b), warm / b, size(bytes_))
         for (name, (a, b)), bytes_ in zip(rows.items(), memory, strict=True)
     ]
-    columns = "what", "cold", "ratio", "compiled already", "ratio", "memory"
+    columns = "what", "cold", "ratio", "compiled already", "ratio, compiled already", "memory"
     note = (
         f"64 schedules of 8 families train a network on digits for {steps} steps: a sweep, which "
         f"is {programs} program, against 64 compiled optax closures. {close.sum()} of {len(close)} "
@@ -181,7 +181,7 @@ def by_members(member: Any, closure: Any, key: jax.Array, steps: int) -> Table:
         jax.clear_caches()
         cold, warm = timed(whole)[0], min(timed(whole)[0] for _ in range(3))
         rows.append((f"{n:,}", unit(cold), n * first / cold, unit(warm), n * again / warm))
-    columns = "members", "cold", "closures / sweep", "compiled already", "closures / sweep"
+    columns = "members", "cold", "closures / sweep", "compiled already", "ratio, compiled already"
     note = (
         f"A sweep trains every member for {steps} steps on digits. It is compared with as many "
         f"Optax closures, one after the other: one takes {unit(first)} to compile and run, and "

@@ -363,7 +363,7 @@ def sheets() -> tuple[Page, ...]:
     for peer in COMPAT:
         module = getattr(js.compat, peer)
         intro = (inspect.getdoc(module) or "").partition("\n")[0]
-        own = own_names(module)
+        own = tuple((module.__name__, name) for name in dir(module))
         found[f"compat_{peer}"] = Page(f"compat_{peer}", f"compat.{peer}", MODULES, intro, own)
     own = tuple(("jaxsched.states", name) for name in STATES.split())
     intro = "The classes of rule and transform states, as `jaxsched.states.NAME`."

@@ -9,32 +9,32 @@ import sys
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 
+from jaxsched._commands._reporting._panels import happened
+from jaxsched._commands._reporting._run import run
 from jaxsched._look._colours import BLUE, EVENTS, GREY, SKY
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def main(run: Path, file: Path) -> None:
+def main(folder: Path, file: Path) -> None:
     """Draw the learning rate and the losses of a run, with its restarts and cuts."""
-    rows = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
-    steps, rate, scale = rows["step"], rows["learning_rate"], rows["scale"]
-    schedule = rate / scale
-    restarts = steps[1:][(schedule[1:] > schedule[:-1]) & (np.diff(schedule, 2, prepend=0) > 1e-4)]
-    cuts = steps[1:][np.diff(rows["cuts"]) > 0]
-    judged = ~np.isnan(rows["val_loss"])
+    found = run(folder)
+    columns, restarts = found.log.columns, found.restarts
+    cuts = next((x.steps for x in happened(columns, restarts) if x.kind == "cuts"), ())
+    rate, train, valid = (columns[name] for name in ("learning_rate", "train_loss", "val_loss"))
+    assert found.alone is not None, "the run has no schedule in its settings"
 
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(9, 4.6), sharex=True, layout="constrained", height_ratios=(3, 2)
     )
-    top.plot(steps, schedule, color=GREY, lw=1.2, ls=(0, (4, 2)), label="schedule alone")
-    top.plot(steps, rate, color=BLUE, lw=2, label="learning rate used")
+    top.plot(*found.alone, color=GREY, lw=1.2, ls=(0, (4, 2)), label="schedule alone")
+    top.plot(*rate, color=BLUE, lw=2, label="learning rate used")
     top.set(ylabel="learning rate", ylim=(0, None))
-    bottom.plot(steps, rows["train_loss"], color=SKY, lw=0.7, label="training loss")
-    bottom.plot(steps[judged], rows["val_loss"][judged], color=BLUE, lw=2, label="validation loss")
-    bottom.set(ylabel="loss", yscale="log", xlabel="step", xlim=(0, len(steps)))
+    bottom.plot(*train, color=SKY, lw=0.7, label="training loss")
+    bottom.plot(*valid, color=BLUE, lw=2, label="validation loss")
+    bottom.set(ylabel="loss", yscale="log", xlabel="step", xlim=(0, len(rate.steps)))
     for panel in (top, bottom):
         for name, style, found in (("restarts", "--", restarts), ("cuts", ":", cuts)):
             for n, step in enumerate(found):

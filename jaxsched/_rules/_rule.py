@@ -13,7 +13,7 @@ gradients that reach its transform, unless another value was observed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -177,6 +177,12 @@ def heard(mailbox: Mailbox, metric: str, given: dict[str, Any]) -> Mailbox:
         posted = _mailbox.add(metric, mailbox[metric], given[OWN_NORM])
         mailbox = {metric: chosen(unheard, posted, mailbox[metric])}
     return _mailbox.post(mailbox, given)
+
+
+def hears_gradient_norm(slots: Iterable[Any]) -> bool:
+    """Whether a rule in a slot listens to the gradient norm."""
+    rules = (rule for slot in slots if isinstance(slot, Stateful) for rule in slot.rules)
+    return any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules)
 
 
 def memory_of(state: Any) -> Any:

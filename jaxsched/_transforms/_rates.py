@@ -13,7 +13,7 @@ import optax
 from jax.core import Tracer
 
 from jaxsched._core._require import refuse, require
-from jaxsched._rules._rule import GRADIENT_NORM
+from jaxsched._rules._rule import GRADIENT_NORM, hears_gradient_norm
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Function, Schedule
@@ -41,8 +41,7 @@ def behind(
 
     The updates that reach a last link are no longer the gradients.
     """
-    rules = [rule for slot in slots if isinstance(slot, Stateful) for rule in slot.rules]
-    if not any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules):
+    if not hears_gradient_norm(slots):
         return tx
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:

@@ -132,7 +132,7 @@ def scale_by_plateau(**options: Any) -> optax.GradientTransformationExtraArgs:
       {'scale': Array(1., dtype=float32)}
 
     References:
-      `optax.contrib.reduce_on_plateau`, which has the same place in a chain.
+      `optax.contrib.reduce_on_plateau`, which takes the same place in a chain.
     """
     slot = reduce_on_plateau(**options)
     return behind("scale_by_plateau", scale_by_schedule(slot), slot)

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import real, wide, with_norm
 from jaxsched._core._packed import LikeParams
-from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM
+from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM, hears_gradient_norm
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._transform import transform
@@ -59,8 +59,7 @@ def scheduled(
     """Return a transform that is rebuilt at each step from the values of its slots."""
     reacting = {factors_key(name): s for name, s in slots.items() if isinstance(s, Stateful)}
     expected = {key: _structure(jax.eval_shape(s.init)) for key, s in reacting.items()}
-    rules = [rule for slot in reacting.values() for rule in slot.rules]
-    hears_norm = any(getattr(rule, "metric", None) == GRADIENT_NORM for rule in rules)
+    hears_norm = hears_gradient_norm(reacting.values())
 
     def init(params: optax.Params) -> ScheduledState:
         count = jnp.zeros((), jnp.int32)
@@ -95,6 +94,7 @@ def scheduled(
         warm = _is_warm(state, values)
         return updates, ScheduledState(count, values, state.overrides, factors, warm, inner_state)
 
+    rules = [rule for slot in reacting.values() for rule in slot.rules]
     axes = {rule._axes for rule in rules} - {None}
     # If one rule stores per-device numbers, the state differs between devices.
     return transform(init, update, axes.pop() if len(axes) == 1 else None)

@@ -8,30 +8,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from scripts import benchmark
 
 import jaxsched as js
 from jaxsched._diagnose._sample import OF_ALL, OF_ONE, estimated, sampled, weights
 
-# The layers differ in size and scale as much as those of a language model do.
-SHAPES = {
-    "embedding": ((5000, 64), 0.01),
-    "wide": ((64, 3000), 1.0),
-    "kernel": ((3, 3, 128, 96), 0.3),
-    "bias": ((96,), 5.0),
-    "scale": ((), 2.0),
-    "long": ((100_000,), 0.1),
-    "row": ((2, 50_000), 0.2),
-}
-
-
-def gradients(seed):
-    draw = np.random.default_rng(seed)
-    return {k: jnp.asarray(s * draw.normal(size=n), jnp.float32) for k, (n, s) in SHAPES.items()}
-
-
-def exact(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum(float(np.sum(np.asarray(x, float) * np.asarray(y, float))) for x, y in pairs)
+gradients, exact = (getattr(benchmark("monitor"), name) for name in ("gradients", "product"))
 
 
 @pytest.mark.parametrize("seed", range(5))

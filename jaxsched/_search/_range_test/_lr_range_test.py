@@ -91,7 +91,7 @@ def lr_range_test(
     easier. Then there is no suggestion: shuffle the batches. A loss that does not depend on the
     parameters never gets a suggestion.
 
-    For a band of seeds, which says more than one noisy curve, use `vmap`:
+    One curve is noisy. Map over several seeds with `vmap` to get a band:
 
         jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
 
