@@ -540,16 +540,18 @@ def imports(code: str, x: Any) -> list[str]:
     }
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} - bound
     home = inspect.getmodule(inspect.unwrap(x))
-    own = {name for name in used if is_own(home, name, getattr(home, name, None))}
-    own &= {
-        name
+    own = {  # names of the same file, each with the public module that offers it
+        name: module
         for module, name in (each for page in sheets() for each in page.names)
-        if home and module == home.__name__
+        if module != "jaxsched" and name in used and is_own(home, name, getattr(home, name, None))
     }
-    public = sorted((used & set(dir(js))) - own)
+    public = sorted((used & set(dir(js))) - set(own))
     plain = [IMPORTS[name] for name in IMPORTS if name in used]
     plain += [f"from jaxsched import {', '.join(public)}"] if public else []
-    return plain + ([f"from {home.__name__} import {', '.join(sorted(own))}"] if own else [])
+    return plain + [
+        f"from {module} import {', '.join(sorted(name for name in own if own[name] == module))}"
+        for module in sorted(set(own.values()))
+    ]
 
 
 def own_names(module: Any) -> tuple[tuple[str, str], ...]:
