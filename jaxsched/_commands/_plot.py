@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added, count, positive
-from jaxsched._commands._schedules import add_units, spoken
+from jaxsched._commands._schedules import add_units, spoken, units
 from jaxsched._commands._training._refused import RefusedError, refusing
 
 PLOT = """\
@@ -129,10 +129,11 @@ def _written(options: argparse.Namespace, schedules: Mapping[str, Any]) -> None:
         raise RefusedError(f"-o: the file name must end in .svg, .png or .pdf, got {options.out}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix.lower() == ".svg" and not options.metric:  # our SVG has no metric panel
-        text = svg(_curves(options, schedules), log=options.log, page=False)
+        text = svg(_curves(options, schedules), log=options.log, page=False, epoch=_epoch(options))
         write_text(options.out, f"{text}\n")
     else:
-        plot(schedules, options.out, log=options.log, **_said(options))
+        epochs = None if _epoch(options) is None else units(options)
+        plot(schedules, options.out, log=options.log, units=epochs, **_said(options))
     print(options.out)
 
 
@@ -143,8 +144,21 @@ def _drawn(options: argparse.Namespace, schedules: Mapping[str, Any]) -> str:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     curves, plain = _curves(options, schedules), not _encodes("┤⣿")
     return draw(
-        curves, width=width, height=options.height, log=options.log, colour=colour, plain=plain
+        curves,
+        width=width,
+        height=options.height,
+        log=options.log,
+        colour=colour,
+        plain=plain,
+        epoch=_epoch(options),
     )
+
+
+def _epoch(options: argparse.Namespace) -> float | None:
+    """Return the steps of an epoch, if the options tell."""
+    known = units(options)
+    told = known.dataset_size is not None and known.batch_size is not None
+    return known.steps_per_epoch if told else None
 
 
 def _encodes(text: str) -> bool:

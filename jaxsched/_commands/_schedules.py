@@ -29,16 +29,22 @@ def add_units(parser: Any) -> None:
 def spoken(command: str, words: Sequence[str], options: argparse.Namespace) -> Any:
     """Return the schedule that words define, stateful or not."""
     from jaxsched._commands._training._words import text_of
-    from jaxsched._schedules._units import Units
     from jaxsched._text._parse import parse
 
-    given = {name: getattr(options, name) for name in UNITS}
     with refusing(command):
-        units = Units(**{name: x for name, x in given.items() if x is not None})
+        known = units(options)
     try:
-        return parse(text_of(command, words), units=units)
+        return parse(text_of(command, words), units=known)
     except ValueError as error:  # with the text and the caret below it
         raise RefusedError(f"{command}: {_NEEDED.sub(_options, str(error))}") from error
+
+
+def units(options: argparse.Namespace) -> Any:
+    """Return the units that the options define."""
+    from jaxsched._schedules._units import Units
+
+    given = {name: getattr(options, name) for name in UNITS}
+    return Units(**{name: x for name, x in given.items() if x is not None})
 
 
 def _options(found: re.Match[str]) -> str:

@@ -20,6 +20,8 @@ class Axis:
     high: float
     log: bool = False
     least: float = 0.0  # smallest distance between two ticks
+    unit: float = 1.0  # what the tick label 1 stands for; only on a linear axis
+    name: str = ""
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return positions: 0 is the low end, 1 the high end, NaN has no position."""
@@ -40,11 +42,16 @@ class Axis:
             return [
                 x for n in powers for d in digits if self.low <= (x := d * 10.0**n) <= self.high
             ]
-        wide = max((self.high - self.low) / max(most, 1), self.least)
+        low, high = self.low / self.unit, self.high / self.unit
+        wide = max((high - low) / max(most, 1), self.least)
         size = 10.0 ** math.floor(math.log10(wide))
         each = next(size * n for n in (1, 2, 2.5, 5, 10) if size * n >= wide * (1 - 1e-9))
-        first, last = math.ceil(self.low / each - 1e-9), math.floor(self.high / each + 1e-9)
-        return [n * each for n in range(first, last + 1)]
+        first, last = math.ceil(low / each - 1e-9), math.floor(high / each + 1e-9)
+        return [n * each * self.unit for n in range(first, last + 1)]
+
+    def label(self, tick: float) -> str:
+        """Return the label of a tick."""
+        return number(tick / self.unit)
 
 
 def starts_at_zero(low: float, high: float) -> bool:
@@ -72,9 +79,12 @@ def upright(values: Sequence[np.ndarray], log: bool) -> Axis:
     return Axis(low - room * (low != 0), high + room)
 
 
-def along(total: int) -> Axis:
-    """Return the axis of steps."""
-    return Axis(0.0, float(max(total, 1)), least=1.0)
+def along(total: int, epoch: float | None = None) -> Axis:
+    """Return the axis of steps, labelled in epochs if the steps of an epoch are known."""
+    high = float(max(total, 1))
+    if epoch is None:
+        return Axis(0.0, high, least=1.0, name="optimizer step")
+    return Axis(0.0, high, unit=epoch, name="epoch")
 
 
 def number(x: float) -> str:

@@ -44,8 +44,11 @@ MANY = 40  # largest number of marks of one kind to draw, because more do not fi
 CYCLES, EDGES, SETTLED = 3, 4, 0.25
 FIRST_LOOK, LAST_LOOK = 100, 2**20
 FEW = 40  # steps of a curve so short that each is a dot
+CROWDED, COLUMNS = 100, 200  # cycles from which an envelope is drawn, and its largest resolution
 LEAP = 0.05  # part of the range of a schedule by which it jumps up when it starts again
 
+
+Envelope = tuple[np.ndarray, np.ndarray, np.ndarray]  # steps, lowest values, highest values
 
 _LONG = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
 
@@ -74,6 +77,17 @@ class Curve:
             for name, steps in counts
             if len(steps)
         }
+
+    def envelope(self) -> Envelope | None:
+        """Return the lowest and highest values over time if there are too many cycles to draw."""
+        if len(self.restarts) < CROWDED:
+            return None
+        edges = np.linspace(0, self.steps[-1], min(len(self.restarts) // 2, COLUMNS) + 1)
+        parts = np.split(self.values, np.searchsorted(self.steps, edges[1:-1]))
+        low, high = ([f(part) for part in parts] for f in (np.min, np.max))
+        across = (edges[1:] + edges[:-1]) / 2
+        across[0], across[-1] = edges[0], edges[-1]
+        return across, np.asarray(low), np.asarray(high)
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         """Return the values at some of its steps."""
@@ -196,15 +210,16 @@ def drawn(
 def _curve(
     label: str, schedule: Schedule | Stateful, total: int, metrics: Metrics, trigger_at: int | None
 ) -> Curve:
-    quiet = still(schedule)
+    when = trigger_at if has_until(schedule) else None
+    quiet, told = still(schedule), before(heard(schedule, metrics), total)
+    pieces = quiet._phases(total)
+    if when is not None:
+        quiet, pieces = _triggered(schedule, when, total)
     edges = np.asarray([*itertools.islice(boundaries(quiet, total), MARKED)], np.int64)
     steps, values, events = _points(quiet, total, edges)
-    told = before(heard(schedule, metrics), total)
-    when = trigger_at if has_until(schedule) else None
     if told or when is not None:
         steps, values, events = _simulated(schedule, total, told, when)
-        edges = edges[edges < min(total, LAST if when is None else when)]
-    pieces = quiet._phases(total if when is None else min(total, when))  # then another schedule
+        edges = edges[edges < total]
     return Curve(
         label.strip(),
         steps,
@@ -215,6 +230,15 @@ def _curve(
         events,
         tuple(x for x in jumps(quiet) if x.step in edges),
     )
+
+
+def _triggered(schedule: Any, when: int, total: int) -> tuple[Schedule, list[Phase]]:
+    """Return an `until` as the chain that its trigger makes of it, and the pieces of this chain."""
+    quiet = still(schedule)
+    chain = quiet.take(when) >> later(schedule)[0]
+    pieces = chain._phases(total)
+    first = quiet._phases(min(when, total)) or [x for x in pieces if x.start < when]
+    return chain, [*first, *(x for x in pieces if x.start >= when)]
 
 
 Drawn = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]

@@ -10,11 +10,12 @@ import numpy as np
 
 from jaxsched._core._extra import extra
 from jaxsched._core._require import refuse
-from jaxsched._look._axis import starts_at_zero
+from jaxsched._look._axis import Axis, along, starts_at_zero
 from jaxsched._look._colours import EVENTS, GREEN, GREY, SKY, line
 from jaxsched._look._curve import FEW, MANY, Curve, cut, drawn, labelled, some
 from jaxsched._look._saved import saved
 from jaxsched._look._simulate import Metrics, pair
+from jaxsched._schedules._units import Units
 
 Schedules = Any  # a schedule, stateful or not, a function of the step, a list or a dict of them
 
@@ -29,13 +30,15 @@ def plot(
     trigger_at: int | None = None,
     beside: Mapping[str, Schedules] | None = None,
     name: str = "learning rate",
+    units: Units | None = None,
     axes: Any = None,
 ) -> Any:
     """Plots schedules over the steps, with pieces, boundaries, restarts and rule events.
 
     A boundary is a dot. A restart is a triangle that points up, and an event of a rule is a
-    triangle that points down. Without metrics, a stateful schedule is drawn as it is before a rule
-    acts. With metrics, it is simulated, see `simulate`.
+    triangle that points down. A hundred cycles or more are drawn as an area between their lowest
+    and highest values. Without metrics, a stateful schedule is drawn as it is before a rule acts.
+    With metrics, it is simulated, see `simulate`.
 
     Args:
       schedules: a schedule, stateful or not, or a function of the step. A list, or a dict by label,
@@ -49,6 +52,7 @@ def plot(
       trigger_at: step of `trigger(opt_state)`, for an `until`.
       beside: other hyperparameters by name, each in a panel of its own below.
       name: name of the hyperparameter.
+      units: the `Units` of the run, for an axis in epochs.
       axes: matplotlib axes for a single panel; None: a new figure.
 
     Returns:
@@ -75,11 +79,8 @@ def plot(
         _draw(panel, label, curves, log)
     for panel, (label, trace) in zip(panels[len(rows) :], (metrics or {}).items(), strict=True):
         _trace(panel, label, trace)
-    panels[-1].set_xlabel("optimizer step")
-    panels[-1].xaxis.set_major_locator(
-        extra("matplotlib.ticker").MaxNLocator(integer=True, steps=[1, 2, 5, 10])
-    )
     last = max(int(c.steps[-1]) for curves in found for c in curves)
+    _below(panels[-1], along(last, None if units is None else units.steps_per_epoch))
     low, high = panels[0].get_xlim() if axes is not None else (0, 0)
     panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
     figure = panels[0].figure
@@ -102,6 +103,17 @@ def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
     return list(figure.subplots(count, 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
 
 
+def _below(panel: Any, x: Axis) -> None:
+    """Label the axis of the steps."""
+    panel.set_xlabel(x.name)
+    if x.unit == 1:
+        locator = extra("matplotlib.ticker").MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+        panel.xaxis.set_major_locator(locator)
+    else:
+        ticks = x.ticks(10)
+        panel.set_xticks(ticks, [x.label(tick) for tick in ticks])
+
+
 def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
     if len(curves) == 1:
         _phases(panel, curves[0])
@@ -111,7 +123,11 @@ def _draw(panel: Any, label: str, curves: Sequence[Curve], log: bool) -> None:
         colour, dashes = line(n)
         style: dict[str, Any] = {"color": colour, "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
         dots = {"marker": ".", "ms": 5} if len(c.steps) <= FEW else {}
-        panel.plot(c.steps, values, label=c.label, **style, **dots)
+        band = c.envelope()
+        if band is None:
+            panel.plot(c.steps, values, label=c.label, **style, **dots)
+        else:
+            panel.fill_between(*band, label=c.label, fc=(colour, 0.3), ec=colour)
         _marks(panel, c, colour, alone=len(curves) == 1)
     hidden = log and any((c.values <= 0).any() for c in curves)
     panel.set_ylabel(f"{label}, where positive" if hidden else label)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsched._look._axis import Axis, along, number, thinned, upright
 from jaxsched._look._colours import EVENTS, GREEN, line
-from jaxsched._look._curve import FEW, MANY, Curve, cut, some
+from jaxsched._look._curve import FEW, MANY, Curve, Envelope, cut, some
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 32  # pixels around the panel
 LINE, LETTER = 18, 6.2  # pixels: the height of a legend line, the approximate width of a letter
@@ -45,6 +45,7 @@ def svg(
     page: bool = True,
     behind: Sequence[Curve] = (),
     alt: str = "",
+    epoch: float | None = None,
 ) -> str:
     """Return curves over the steps as SVG.
 
@@ -56,10 +57,11 @@ def svg(
       page: whether to use the colours of the surrounding page; otherwise the background is white.
       behind: ingredients of the curves, drawn dashed and without marks.
       alt: text for a screen reader; the labels by default.
+      epoch: steps of an epoch, for an axis in epochs.
     """
     everything = [*curves, *behind]
     total = max(int(c.steps[-1]) for c in everything)
-    box = Box(along(total), upright([c.values for c in everything], log), width, height)
+    box = Box(along(total, epoch), upright([c.values for c in everything], log), width, height)
     colours = [line(n)[0] for n in range(len(curves))]
     many = len(curves) > 1
     legend = many or not page
@@ -91,8 +93,8 @@ def _grid(box: Box) -> Iterator[str]:
     yield _line(left, bottom, right, bottom, "opacity:.6")
     for tick in box.x.ticks(max(int(box.width / 90), 2)):
         yield _line(box.at(tick), bottom, box.at(tick), bottom + 4, "opacity:.6")
-        yield _text(box.at(tick), bottom + 16, number(tick), "middle")
-    yield _text(right, bottom + 28, "optimizer step", "end", "opacity:.7")
+        yield _text(box.at(tick), bottom + 16, box.x.label(tick), "middle")
+    yield _text(right, bottom + 28, box.x.name, "end", "opacity:.7")
 
 
 def _phases(box: Box, curve: Curve) -> Iterator[str]:
@@ -128,7 +130,11 @@ def _lines(box: Box, curve: Curve, colour: str, style: str) -> Iterator[str]:
 
 def _curve(box: Box, curve: Curve, n: int, many: bool) -> Iterator[str]:
     colour, dashes = line(n)
-    yield from _lines(box, curve, colour, f"{SOLID}{_dashed(dashes)}")
+    band = curve.envelope()
+    if band is None:
+        yield from _lines(box, curve, colour, f"{SOLID}{_dashed(dashes)}")
+    else:
+        yield _band(box, band, colour, curve.label)
     if len(curve.boundaries) <= MANY:
         for step, value in zip(curve.boundaries, curve.at(curve.boundaries), strict=True):
             yield _mark(box, step, value, GREEN if step in curve.restarts else colour, curve)
@@ -138,6 +144,19 @@ def _curve(box: Box, curve: Curve, n: int, many: bool) -> Iterator[str]:
     for name, when in curve.events.items():
         for step in some(when):
             yield _event(box, int(step), name, curve, colour if many else EVENTS[name])
+
+
+def _band(box: Box, band: Envelope, colour: str, label: str) -> str:
+    """Return the area between the lowest and the highest values of many cycles."""
+    steps, low, high = band
+    low = np.where(low > 0, low, box.y.low) if box.y.log else low
+    x = box.across(box.x(np.concatenate([steps, steps[::-1]])))
+    y = box.down(box.y(np.concatenate([low, high[::-1]])))
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+    return (
+        f'<polygon points="{points}" fill="{colour}" fill-opacity=".3" stroke="{colour}" '
+        f'stroke-linejoin="round"><title>{html.escape(cut(label, LONGEST))}</title></polygon>'
+    )
 
 
 def _dashed(dashes: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ def draw(
     log: bool = False,
     colour: bool = False,
     plain: bool = False,
+    epoch: float | None = None,
 ) -> str:
     """Return curves over the steps as lines of text.
 
@@ -38,14 +39,15 @@ def draw(
       log: whether the axis of values is logarithmic.
       colour: whether to write colour codes. Without them, several curves are drawn as letters.
       plain: whether to write ASCII alone, for a terminal without Unicode.
+      epoch: steps of an epoch, for an axis in epochs.
 
     Returns:
       The panel, the tick labels beside and below it, and the legend.
     """
     total = max(int(c.steps[-1]) for c in curves)
-    x, y = along(total), upright([c.values for c in curves], log)
+    x, y = along(total, epoch), upright([c.values for c in curves], log)
     labels = _beside(y, height)
-    margin = max(4, *map(len, labels))
+    margin = max(4 if epoch is None else 5, *map(len, labels))
     columns = max(width - margin - 2, 10)
     cells = [[(" ", -1)] * columns for _ in range(height)]
     for n, c in enumerate(curves):
@@ -94,11 +96,14 @@ def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
     for tick in x.ticks(max(columns // 14, 2)):
         at = round(float(x(np.asarray(tick))) * (columns - 1))
         line[at] = "┬"
-        text = number(tick)
+        text = x.label(tick)
         start = min(max(margin + 2 + at - len(text) // 2, 0), len(words) - len(text))
         if not "".join(words[max(start - 1, 0) : start + len(text)]).strip():
             words[start : start + len(text)] = text
-    return [f"{'step':>{margin}} └{''.join(line)}", "".join(words).rstrip()]
+    return [
+        f"{x.name.removeprefix('optimizer '):>{margin}} └{''.join(line)}",
+        "".join(words).rstrip(),
+    ]
 
 
 def _legend(curves: Sequence[Curve], colour: bool, plain: bool) -> list[str]:

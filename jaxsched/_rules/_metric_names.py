@@ -16,7 +16,7 @@ from typing import Any
 _OTHERS = {"updates", "state", "params", "step", "value", "grad", "value_fn", "obj_fn", "grad_fn"}
 # Common names of metrics. If a rule waits for another name, this one was probably meant for it.
 _SYNONYMS = {
-    "value": ("loss", "train_loss", "metric", "metrics"),
+    "value": ("loss", "train_loss", "val_loss", "validation_loss", "metric", "metrics"),
     "validation": ("val_loss", "valid_loss", "validation_loss", "val"),
 }
 _NEAR = 0.75

@@ -61,6 +61,8 @@ class Units:
       >>> loop = dict(batch_size=8, dataset_size=100, accumulation=4, drop_remainder=False)
       >>> Units(**loop).epochs(3), Units(**loop, flush_epoch=True).epochs(3)
       (9, 12)
+      >>> Units(batch_size=32, dataset_size=50_000).steps_per_epoch
+      1562.5
     """
 
     batch_size: int | None = None
@@ -80,6 +82,18 @@ class Units:
             if name not in _FLAGS and (value is not None or name == "accumulation"):
                 object.__setattr__(self, name, _whole("Units", name, value, least=1))
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """The optimizer steps of an epoch, which need not be a whole number.
+
+        A function of the epoch, which may be a fraction, becomes a function of the step by
+        `f.faster(1 / units.steps_per_epoch)`.
+
+        Raises:
+          ValueError: `dataset_size` or `batch_size` is not given.
+        """
+        return float(self._epoch("steps_per_epoch"))
+
     def epochs(self, n: float) -> int:
         """Returns the steps of `n` epochs: floor(n * batches / accumulation).
 
@@ -90,12 +104,7 @@ class Units:
         Raises:
           ValueError: `n` is not a number of at least 0, or is less than one step.
         """
-        size, batch = self._known("epochs", "dataset_size", "batch_size")
-        batches = Fraction(size, batch)
-        if self.drop_remainder is not None:
-            batches = Fraction(size // batch if self.drop_remainder else -(-size // batch))
-        steps = batches / self.accumulation
-        return _steps("epochs", n, Fraction(math.ceil(steps)) if self.flush_epoch else steps)
+        return _steps("epochs", n, self._epoch("epochs"))
 
     def examples(self, n: float) -> int:
         """Returns the steps that consume `n` examples: floor(n / (batch_size * accumulation)).
@@ -129,6 +138,15 @@ class Units:
         steps = _exact("fraction", x) * _whole("Units.fraction", "of", of, least=0)
         require(float(x) <= 1, refuse("Units.fraction", "x", "be in [0, 1]", x))
         return math.ceil(steps)
+
+    def _epoch(self, method: str) -> Fraction:
+        """Return the exact number of steps of an epoch."""
+        size, batch = self._known(method, "dataset_size", "batch_size")
+        batches = Fraction(size, batch)
+        if self.drop_remainder is not None:
+            batches = Fraction(size // batch if self.drop_remainder else -(-size // batch))
+        steps = batches / self.accumulation
+        return Fraction(math.ceil(steps)) if self.flush_epoch else steps
 
     def _known(self, method: str, *names: str) -> tuple[int, ...]:
         missing = [f"{name}=..." for name in names if getattr(self, name) is None]

@@ -11,7 +11,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched._core import _extra
-from jaxsched._look._axis import Axis, number
+from jaxsched._look._axis import Axis, along, number
 from jaxsched._look._curve import POINTS, drawn, horizon, labelled
 from jaxsched._look._svg import svg
 from jaxsched._look._terminal import draw
@@ -436,3 +436,52 @@ def test_marks_of_events_are_at_most_a_few_dozen():
     figure = js.plot(rate, metrics={"value": losses})
     marks = [x for x in figure.axes[0].lines if "cuts" in x.get_label()]
     assert len(marks[0].get_xdata()) <= 40 and "2000 cuts" in marks[0].get_label()
+
+
+def test_a_triggered_until_has_the_pieces_and_boundaries_of_both_schedules():
+    schedule = js.until(js.linear(0.0, 1.0, 5) >> js.constant(1.0), js.linear(1.0, 0.5, 10))
+    (c,) = drawn([{"a": schedule}], trigger_at=20, total_steps=40)[0]
+    assert [*c.phases] == [(0, 5, "linear"), (5, 20, "constant"), (20, 40, "linear")]
+    assert [*c.boundaries] == [5, 20, 30] and [*c.events["triggers"]] == [20] and not c.jumps
+    (c,) = drawn([{"a": schedule}], trigger_at=0, total_steps=40)[0]
+    assert [*c.phases] == [(0, 40, "linear")] and [*c.boundaries] == [10]
+    (c,) = drawn([{"a": schedule}], trigger_at=60, total_steps=40)[0]
+    assert [*c.phases] == [(0, 5, "linear"), (5, 40, "constant")] and [*c.boundaries] == [5]
+    low = js.until(js.constant(1.0), js.linear(0.5, 0.0, 10)) * js.linear(1.0, 0.0, 100)
+    (c,) = drawn([{"a": low}], trigger_at=7)[0]
+    assert [(x.step, round(x.before / x.after, 3)) for x in c.jumps] == [(7, 1.86)]
+
+
+def test_many_cycles_are_drawn_as_the_area_between_their_extremes():
+    schedule = js.linear(1.0, 0.1, 10).cycle() * js.linear(1.0, 0.5, 20_000)
+    (c,) = drawn([{"a": schedule}], total_steps=20_000)[0]
+    steps, low, high = c.envelope()
+    assert steps[0] == 0 and steps[-1] == 20_000 and len(steps) == 200
+    middle = (low[1:-1] + high[1:-1]) / 2
+    slowly = js.linear(1.0, 0.5, 20_000)(steps[1:-1].astype(int))
+    np.testing.assert_allclose(middle, slowly * (1.0 + 0.19) / 2, rtol=5e-3)
+    assert svg([c]).count("<polygon") == 1 and "<polyline" not in svg([c])
+    area = js.plot(schedule, total_steps=20_000).axes[0].collections
+    assert len(area) == 1 and not js.plot(schedule, total_steps=500).axes[0].collections
+    assert drawn([{"a": schedule}], total_steps=500)[0][0].envelope() is None
+    assert "NaN" not in svg(drawn([{"a": schedule}], total_steps=20_000)[0], log=True)
+
+
+def test_an_axis_in_epochs(capsys):
+    units = js.Units(batch_size=32, dataset_size=50_000)
+    panel = js.plot(js.cosine(0.1, 0.0, units.epochs(10)), units=units).axes[0]
+    assert panel.get_xlabel() == "epoch"
+    ticks = {
+        x.get_text(): at for x, at in zip(panel.get_xticklabels(), panel.get_xticks(), strict=True)
+    }
+    assert ticks["10"] == 15_625 and ticks["4"] == 6_250
+    x = along(15_625, units.steps_per_epoch)
+    assert [x.label(tick) for tick in x.ticks(5)] == ["0", "2", "4", "6", "8", "10"]
+    with pytest.raises(ValueError, match=r"steps_per_epoch.*Units\(dataset_size"):
+        js.plot(js.constant(0.1), units=js.Units(batch_size=32))
+    sizes = ["--batch-size", "10", "--dataset-size", "25"]
+    main(["plot", "cosine(0.1, 0.0, 10ep)", *sizes])
+    shown = capsys.readouterr().out
+    assert "epoch └" in shown and shown.splitlines()[-2].split() == ["0", "2", "4", "6", "8", "10"]
+    main(["plot", "cosine(0.1, 0.0, 10)", "--batch-size", "10"])
+    assert "step └" in capsys.readouterr().out
