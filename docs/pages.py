@@ -540,18 +540,23 @@ def imports(code: str, x: Any) -> list[str]:
     }
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} - bound
     home = inspect.getmodule(inspect.unwrap(x))
-    own = {  # names of the same file, each with the public module that offers it
+    public = sorted(used & set(dir(js)))
+    own = {  # names of the same file, each with the module that offers it
         name: module
         for module, name in (each for page in sheets() for each in page.names)
-        if module != "jaxsched" and name in used and is_own(home, name, getattr(home, name, None))
+        if name in used - set(public) and is_own(home, name, named(module, name))
     }
-    public = sorted((used & set(dir(js))) - set(own))
     plain = [IMPORTS[name] for name in IMPORTS if name in used]
     plain += [f"from jaxsched import {', '.join(public)}"] if public else []
     return plain + [
         f"from {module} import {', '.join(sorted(name for name in own if own[name] == module))}"
         for module in sorted(set(own.values()))
     ]
+
+
+def named(module: str, name: str) -> Any:
+    """The object of a public name."""
+    return getattr(importlib.import_module(module), name)
 
 
 def own_names(module: Any) -> tuple[tuple[str, str], ...]:

@@ -96,7 +96,8 @@ def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
             if reason is None:  # the arguments fit, so the error comes from inside
                 raise
             said = str(error).partition(". Did you mean")[0]  # without Python's own guess (3.13)
-            raise TypeError(f"{said}. {reason}") from None
+            place = "" if function.__name__ in said else f"`{function.__name__}`: "
+            raise TypeError(f"{place}{said}. {reason}") from None
 
     called.__module__ = module
     return called

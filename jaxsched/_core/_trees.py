@@ -81,8 +81,8 @@ def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     state = _state_of(tree)
     plain = _plain(state)
     new = repacked(plain, rewrite(unpacked(plain)))
-    leaves, structure = jax.tree.flatten(state, is_leaf=_is_variable)
-    if not any(map(_is_variable, leaves)):
+    leaves, structure = jax.tree.flatten(state, is_leaf=is_variable)
+    if not any(map(is_variable, leaves)):
         return new
     # An `nnx.State` contains both variables and plain arrays. The content of a variable may be a
     # tree, such as the empty tree of a masked parameter.
@@ -127,13 +127,11 @@ def _is_packed(x: Any) -> bool:
 
 def _plain(tree: Any) -> Any:
     """Return the tree with `nnx.Variable`s replaced by arrays."""
-    return jax.tree.map(
-        lambda x: x.get_value() if _is_variable(x) else x, tree, is_leaf=_is_variable
-    )
+    return jax.tree.map(lambda x: x.get_value() if is_variable(x) else x, tree, is_leaf=is_variable)
 
 
 def _set(leaf: Any, value: Any) -> Any:
-    if not _is_variable(leaf):
+    if not is_variable(leaf):
         return value
     leaf.set_value(value)
     return leaf
@@ -145,6 +143,7 @@ def _state_of(tree: Any) -> Any:
     return tree.opt_state if nnx is not None and isinstance(tree, nnx.Optimizer) else tree
 
 
-def _is_variable(x: Any) -> bool:
+def is_variable(x: Any) -> bool:
+    """Return whether `x` is an `nnx.Variable`."""
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and isinstance(x, nnx.Variable)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._require import flag, length, positive, refuse, require
 from jaxsched._core._require import name as name_one
-from jaxsched._core._trees import text_of
+from jaxsched._core._trees import is_variable, text_of
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._transforms._checks import as_slot
@@ -169,7 +169,8 @@ def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
     """Returns a function that labels parameters by path, for `per_group` and `optax.partition`.
 
     Args:
-      name: a function from a path, such as "encoder/layers_3/kernel", to a label.
+      name: a function from a path, such as "encoder/layers_3/kernel", to a label. Under NNX too,
+        the path ends in the name of the parameter.
 
     Returns:
       A function from parameters to a tree of labels.
@@ -179,7 +180,14 @@ def by_path(name: Callable[[str], Any]) -> Callable[[optax.Params], Labels]:
       {'head': {'kernel': 'head'}}
     """
     require(callable(name), refuse("by_path", "name", "be a function of a path", name))
-    return lambda params: jax.tree_util.tree_map_with_path(lambda p, _: name(text_of(p)), params)
+
+    # An `nnx.Optimizer` has variables at the start, and arrays without them in an update.
+    def labelled(params: optax.Params) -> Labels:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: name(text_of(path)), params, is_leaf=is_variable
+        )
+
+    return labelled
 
 
 def _listed(call: str, argument: str, names: Any) -> list[Any]:
@@ -207,7 +215,9 @@ def _grouped(
     """Return a transform with one step counter that multiplies each group by its own value."""
 
     def labelled(tree: Any) -> Labels:
-        return labels(tree) if callable(labels) else labels
+        found = labels(tree) if callable(labels) else labels
+        _require_labels(call, found, slots)
+        return found
 
     def make(values: Values) -> optax.GradientTransformation:
         def one(label: str, updates: Any) -> Any:
@@ -228,17 +238,23 @@ def _grouped(
     return scheduled({f"{group}/{name}": slot for group, slot in slots.items()}, make)
 
 
-def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, Any]) -> None:
-    """Raise unless every parameter is in a group, and every group has a parameter."""
-    names, found = ", ".join(slots), set[str]()
-
-    def check(path: Any, label: Any, below: Any) -> None:
+def _require_labels(call: str, labels: Labels, slots: Mapping[str, Any]) -> None:
+    """Raise unless every label is the name of a group."""
+    names = ", ".join(slots)
+    for path, label in jax.tree_util.tree_flatten_with_path(labels)[0]:
         known = isinstance(label, str) and label in slots
         require(known, f"`{call}`: `{text_of(path)}` is in {label!r}, and there is only {names}.")
+
+
+def _require_groups(call: str, labels: Labels, params: Any, slots: Mapping[str, Any]) -> None:
+    """Raise unless every group has a parameter."""
+    found = set[str]()
+
+    def check(label: str, below: Any) -> None:
         if jax.tree.leaves(below):
             found.add(label)
 
-    jax.tree_util.tree_map_with_path(check, labels, params)
+    jax.tree.map(check, labels, params)
     empty = [name for name in slots if name not in found]
     require(not empty, f"`{call}`: no parameter is in {', '.join(map(repr, empty))}.")
 

@@ -124,6 +124,12 @@ def test_an_example_of_the_reference_imports_what_it_uses():
             elif isinstance(node, ast.arg):
                 bound.add(node.arg)
         assert {node.id for node in names} <= bound, x
+        # The names are those that the doctest of the library uses: first the public ones.
+        own, imported = vars(inspect.getmodule(inspect.unwrap(x))), dict[str, object]()
+        exec("\n".join(line.strip()[4:] for line in lines if ">>> from jaxsched" in line), imported)
+        for name in imported.keys() & {node.id for node in names}:
+            same = getattr(jaxsched, name) if name in dir(jaxsched) else own[name]
+            assert imported[name] is same, (x, name)
         seen += bool(found)
     assert seen > 150
 

@@ -219,7 +219,7 @@ def test_names_that_are_not_there():
         (lambda: js.set_step(state, -3), ["set_step", "k=-3"]),
         (lambda: js.set_step(state, 1.5), ["set_step", "k=1.5"]),
         (lambda: js.observe(state, value=1.0), ["observe", "value=", "Names in use: loss"]),
-        (lambda: js.observe(plain, value=1.0), ["observe", "No rule listens"]),
+        (lambda: js.observe(plain, value=1.0), ["observe", "The state has no rule"]),
         (lambda: js.observe(state, loss=jnp.ones(2)), ["scalar", "loss", "(2,)"]),
         (lambda: js.override(state, lr=0.1), ["override", "lr=", "learning_rate, momentum"]),
         (lambda: js.override(state, learning_rate="x"), ["override", "learning_rate='x'"]),

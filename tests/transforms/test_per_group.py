@@ -238,3 +238,41 @@ def test_a_name_of_its_own_is_not_that_of_all_groups():
         "a/scale": 0.5,
         "b/scale": 1.0,
     }
+
+
+@pytest.mark.parametrize("wrapped", [lambda tx: tx, optax.chain], ids=["alone", "chain"])
+@pytest.mark.parametrize("grouped", [js.per_group, "partition"])
+def test_paths_are_the_same_at_the_start_and_in_an_update_of_nnx(grouped, wrapped):
+    """The state of an `nnx.Optimizer` starts from variables, and its updates are arrays."""
+    labels = js.by_path(lambda path: "bias" if path.endswith("bias") else "rest")
+    rates = {"bias": 0.1, "rest": 1.0}
+    if grouped == "partition":
+        tx = optax.partition({name: optax.sgd(rate) for name, rate in rates.items()}, labels)
+    else:
+        tx = grouped(labels, rates)
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1)))
+    params = nnx.state(model, nnx.Param)
+    optimizer = nnx.Optimizer(model, wrapped(tx), wrt=nnx.Param)
+    before = jax.tree.map(jnp.array, params)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, params))
+    moved = jax.tree.map(jnp.subtract, nnx.state(model, nnx.Param), before)
+    for path, change in jax.tree_util.tree_flatten_with_path(moved)[0]:
+        rate = 0.1 if "bias" in jax.tree_util.keystr(path) else 1.0
+        np.testing.assert_allclose(change, -rate, rtol=1e-6)
+
+
+def test_layers_of_an_nnx_model():
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1)))
+    tx = js.layerwise(decay=0.5, depth=["layers/0", "layers/1"])
+    optimizer = nnx.Optimizer(model, optax.chain(optax.sgd(1.0), tx), wrt=nnx.Param)
+    params = nnx.state(model, nnx.Param)
+    bias = jnp.array(model.layers[0].bias[...])
+    optimizer.update(model, jax.tree.map(jnp.ones_like, params))
+    np.testing.assert_allclose(model.layers[0].bias[...] - bias, -0.5)
+
+
+def test_a_label_that_appears_in_an_update_is_refused():
+    tx = js.per_group(lambda tree: jax.tree.map(lambda x: "ab"[x.size > 1], tree), {"a": 0.1})
+    state = tx.init({"w": jnp.ones(1)})
+    with pytest.raises(ValueError, match="`w` is in 'b', and there is only a"):
+        tx.update({"w": jnp.ones(2)}, state)
