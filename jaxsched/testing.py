@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._core._clock import LAST
+from jaxsched._core._numerics import real
+from jaxsched._schedules._integer import Integer
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 # The names of branches and transfers in XLA programs.
@@ -46,7 +48,9 @@ def assert_same(a: Any, b: Any) -> None:
 
 
 def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
-    """Asserts that a schedule has a finite float value, of the step's shape, at every step.
+    """Asserts that a schedule has a finite value, of the step's shape, at every step.
+
+    The value is a float, or int32 if the schedule is made by `.integer(...)`.
 
     Args:
       schedule: the schedule, or a function of the step.
@@ -57,7 +61,7 @@ def assert_total(schedule: AnySchedule, steps: Iterable[int] = ()) -> None:
     """
     schedule = as_schedule("assert_total", schedule)
     some = _steps(schedule, steps)
-    dtype = jnp.result_type(float)
+    dtype = jnp.int32 if isinstance(schedule, Integer) else jnp.result_type(float)
     values = schedule(some)
     assert bool(jnp.all(jnp.isfinite(values))), f"not finite at {some[~np.isfinite(values)]}"
     shapes = [jax.eval_shape(schedule, jnp.asarray(x)) for x in (some.reshape(-1, 1), some[:0])]
@@ -140,7 +144,7 @@ def assert_differentiable(schedule: AnySchedule, steps: Iterable[int] = ()) -> N
 
     def values(numbers: list[jax.Array]) -> jax.Array:
         leaves = dict(enumerate(arrays)) | dict(zip(moving, numbers, strict=True))
-        return treedef.unflatten([leaves[i] for i in range(len(arrays))])(some)
+        return real(treedef.unflatten([leaves[i] for i in range(len(arrays))])(some))
 
     if not moving:
         return

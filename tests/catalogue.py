@@ -486,6 +486,75 @@ CASES: dict[str, list[Case]] = {
         Case(f"radam_warmup {b2}", lambda b2: js.radam_warmup(b2=b2), dict(b2=b2), radam)
         for b2 in (0.875, 0.9, 0.99, 0.999, 0.99999)
     ],
+    "power": [
+        Case(
+            "power",
+            lambda a, b, p: js.linear(a, b, 100) ** p,
+            dict(a=0.25, b=2.0, p=-1.75),
+            lambda t, a, b, p: linear(t, a, b, 100) ** p,
+        ),
+        Case(
+            "power down to zero",
+            lambda a, p: js.linear(a, 0.0, 100) ** p,
+            dict(a=2.0, p=0.4),
+            lambda t, a, p: linear(t, a, 0.0, 100) ** p,
+        ),
+        Case(
+            "power of a negative value",
+            lambda a: js.linear(a, -1.0, 100) ** 3,
+            dict(a=-2.5),
+            lambda t, a: linear(t, a, -1.0, 100) ** 3,
+            lambda t, **_: 3,
+        ),
+        Case(
+            "power of two schedules",
+            lambda a, b: js.linear(a, 1.0, 50) ** js.cosine(b, 0.0, 90),
+            dict(a=3.0, b=2.0),
+            lambda t, a, b: linear(t, a, 1.0, 50) ** cosine(t, b, 0.0, 90),
+        ),
+        Case(
+            "exponential",
+            lambda rate, n: rate ** js.linear(0.0, n, 5000),
+            dict(rate=0.999, n=4000.0),
+            lambda t, rate, n: np.exp(linear(t, 0.0, n, 5000) * np.log(rate)),
+            lambda t, rate, n: 1 + np.abs(np.log(rate) * linear(t, 0.0, n, 5000)),
+        ),
+        Case(
+            "exponential of a quotient",
+            lambda rate, low, high: rate ** (512 / js.linear(low, high, 8)),
+            dict(rate=0.5, low=1.0, high=9.0),
+            lambda t, rate, low, high: np.exp(512 / linear(t, low, high, 8) * np.log(rate)),
+            lambda t, rate, low, high: 1 + np.abs(512 / linear(t, low, high, 8) * np.log(rate)),
+        ),
+    ],
+    "quotient": [
+        Case(
+            "quotient",
+            lambda c, a, b: c / js.linear(a, b, 100),
+            dict(c=1e-3, a=0.1, b=1e-4),
+            lambda t, c, a, b: c / linear(t, a, b, 100),
+        ),
+        Case(
+            "quotient of two schedules",
+            lambda a, b: js.cosine(a, 0.0, 70) / (js.linear(b, 1.0, 50) >> js.constant(b)),
+            dict(a=0.1, b=0.3),
+            lambda t, a, b: cosine(t, a, 0.0, 70) / np.where(t < 50, linear(t, b, 1.0, 50), b),
+        ),
+    ],
+    "integer": [
+        Case(
+            f"integer {rounding}",
+            lambda a, b, every, rounding=rounding: js.linear(a, b, 128).integer(rounding, every),
+            dict(a=0.0, b=64.0, every=3),
+            lambda t, a, b, every, whole=whole: every * whole(linear(t, a, b, 128) / every),
+        )
+        for rounding, whole in {
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "half_up": lambda x: np.floor(x + 0.5),
+            "half_even": np.round,
+        }.items()
+    ],
     "minimum": [
         Case(
             "minimum",

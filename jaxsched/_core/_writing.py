@@ -22,7 +22,7 @@ from jaxsched._core._node import Node, same_leaf
 LONGEST = 4_000_000  # characters: a table of two hundred thousand values, read in seconds
 
 # How tightly a node binds its operands, from the loosest to the tightest.
-CHAIN, SUM, PRODUCT, CALL = range(4)
+CHAIN, SUM, PRODUCT, POWER, CALL = range(5)
 
 
 class Written(Node):
@@ -81,7 +81,7 @@ def operand(x: Any, binds: int) -> str:
 
 def owner(x: Any) -> str:
     """Return `x` as the owner of a method call."""
-    return operand(x, PRODUCT)
+    return operand(x, POWER)
 
 
 def infix(sign: str, binds: int, operands: tuple[Any, ...], maker: type) -> str:

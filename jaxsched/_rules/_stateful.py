@@ -2,7 +2,7 @@
 
 A stateful schedule follows optax's protocol, `init()`, `update(state, **metrics)` and
 `__call__(state)`. The step counter is passed in as `step`, so that no rule keeps a second one. It
-supports multiplication only:
+can be multiplied and divided, and `**` combines it with numbers:
 
     (warmup >> decay) * reduce_on_plateau(patience=5)
 
@@ -21,15 +21,20 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
+from jaxsched._core._fields import form_field, in_form, number_in
 from jaxsched._core._node import require_unstacked
-from jaxsched._core._numerics import real
-from jaxsched._core._require import Number
-from jaxsched._core._writing import PRODUCT, Written, infix, options, owner
+from jaxsched._core._numerics import growth, real
+from jaxsched._core._powers import LOGARITHM, Leaf
+from jaxsched._core._require import Number, finite, nonzero
+from jaxsched._core._writing import POWER, PRODUCT, Written, infix, operand, options, owner, text
+from jaxsched._schedules._power import divided, power
 from jaxsched._schedules._schedule import (
     Schedule,
+    as_schedule,
     bounds,
     clipped,
     factor,
+    is_number,
     is_operand,
     multiplied,
     require_one_rate,
@@ -103,20 +108,40 @@ class Stateful(Written):
     def __rmul__(self, other: Any) -> Stateful:
         return _product(other, self)
 
+    def __truediv__(self, divisor: Any) -> Stateful:
+        if is_number(divisor):
+            return self * (1 / nonzero("stateful / divisor", divisor=divisor))
+        if isinstance(divisor, Stateful):
+            return self * (1.0 / divisor)
+        return self * (1.0 / as_schedule("/", divisor))
+
+    def __rtruediv__(self, dividend: Any) -> Stateful:
+        if not is_number(dividend):
+            return as_schedule("/", dividend) * (1.0 / self)
+        made = StatefulQuotient(self, finite("number / stateful", number=dividend))
+        made._at_first()  # raises if the divisor is zero while no rule acts
+        return made
+
+    def __pow__(self, exponent: Any) -> Stateful:
+        return StatefulPower(self, finite("stateful ** number", exponent=exponent))
+
+    def __rpow__(self, base: Any) -> Stateful:
+        return StatefulExponential(self, base=in_form("number ** stateful", LOGARITHM, base=base))
+
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
         """Limits the value to [`low`, `high`], for example to set a floor of a product."""
         return StatefulClip(self, *bounds("clip", low, high))
 
-    def _only_multiplies(self, *_: Any, **__: Any) -> NoReturn:
+    def _refuse_operation(self, *_: Any, **__: Any) -> NoReturn:
         raise ValueError(
-            f"`{self}` is stateful and supports multiplication only. Put the schedule in "
-            "parentheses, `(warmup >> decay) * reduce_on_plateau()`, and a floor behind the "
-            "product as `.clip(low)`."
+            f"`{self}` is stateful: it can be multiplied and divided, and `**` combines it with "
+            "numbers. Put the schedule in parentheses, `(warmup >> decay) * reduce_on_plateau()`, "
+            "and a floor behind the product as `.clip(low)`."
         )
 
-    __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _only_multiplies
-    __neg__ = __truediv__ = __rtruediv__ = _only_multiplies
-    take = shift = faster = hold = stretch = cycle = _only_multiplies
+    __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse_operation
+    __neg__ = _refuse_operation
+    take = shift = faster = hold = stretch = cycle = _refuse_operation
 
 
 class StatefulProduct(Stateful):
@@ -149,25 +174,41 @@ class StatefulProduct(Stateful):
         return infix(" * ", PRODUCT, self.factors, Stateful)
 
 
-class StatefulClip(Stateful):
-    """`a.clip(low, high)`; None means no bound."""
+class StatefulMap(Stateful):
+    """A function of the value of one stateful schedule."""
 
     schedule: Stateful
-    low: Number | None
-    high: Number | None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         return self.schedule.rules
 
+    def _mapped(self, value: jax.Array) -> jax.Array:
+        """The result for a value of the schedule."""
+        raise NotImplementedError
+
     def _combine(self, values: Iterator[jax.Array], t: jax.Array) -> jax.Array:
-        return clipped(self.schedule._combine(values, t), self.low, self.high)
+        return self._mapped(self.schedule._combine(values, t))
+
+    @property
+    def _is_factor(self) -> bool:
+        return False
+
+
+class StatefulClip(StatefulMap):
+    """`a.clip(low, high)`; None means no bound."""
+
+    low: Number | None
+    high: Number | None
+
+    def _mapped(self, value: jax.Array) -> jax.Array:
+        return clipped(value, self.low, self.high)
 
     def _at_first(self) -> Any:
         quiet = at_first(self.schedule)
         if isinstance(quiet, Schedule):
             return quiet.clip(self.low, self.high)
-        return clipped(real(quiet), self.low, self.high)
+        return self._mapped(real(quiet))
 
     @property
     def _is_factor(self) -> bool:
@@ -175,6 +216,61 @@ class StatefulClip(Stateful):
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
+
+
+class StatefulPower(StatefulMap):
+    """`a ** exponent`."""
+
+    _binds = POWER
+
+    exponent: Number
+
+    def _mapped(self, value: jax.Array) -> jax.Array:
+        return power(value, real(self.exponent))
+
+    def _at_first(self) -> Any:
+        return at_first(self.schedule) ** self.exponent
+
+    @property
+    def _is_factor(self) -> bool:
+        return self.schedule._is_factor
+
+    def _text(self) -> str:
+        return f"{operand(self.schedule, POWER)} ** {text(self.exponent)}"
+
+
+class StatefulExponential(StatefulMap):
+    """`base ** a`, for a positive number."""
+
+    _binds = POWER
+
+    base: Leaf = form_field(LOGARITHM)
+
+    def _mapped(self, value: jax.Array) -> jax.Array:
+        return growth(self.base, value)
+
+    def _at_first(self) -> Any:
+        return number_in(self, "base") ** at_first(self.schedule)
+
+    def _text(self) -> str:
+        return f"{text(number_in(self, 'base'))} ** {operand(self.schedule, POWER)}"
+
+
+class StatefulQuotient(StatefulMap):
+    """`dividend / a`."""
+
+    _binds = PRODUCT
+
+    dividend: Number
+
+    def _mapped(self, value: jax.Array) -> jax.Array:
+        return divided(real(self.dividend), value)
+
+    def _at_first(self) -> Any:
+        return self.dividend / at_first(self.schedule)
+
+    def _text(self) -> str:
+        return f"{text(self.dividend)} / {operand(self.schedule, PRODUCT)}"
 
 
 def at_first(x: Any) -> Any:

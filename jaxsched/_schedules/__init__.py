@@ -1,1 +1,7 @@
-"""Schedules: the base class, the operators, and every curve, decay and recipe."""
+"""Schedules: the base class, the operators, and every curve, decay and recipe.
+
+The files imported here register what operators and methods of `Schedule` build.
+"""
+
+from jaxsched._schedules import _integer as _integer
+from jaxsched._schedules import _power as _power

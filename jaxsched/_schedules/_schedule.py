@@ -72,6 +72,12 @@ from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What builds the nodes of some operators and methods, by the name of the operation. Their files
+# import this one, so they register here.
+_built_by: dict[str, Callable[..., Any]] = {}
+
 _RATE = "_whole_rate"  # an attribute of the object only: a schedule derived from it is not whole
 
 
@@ -83,6 +89,16 @@ class _Reacting(Protocol[R_co]):
     def __rmul__(self, other: Any) -> R_co: ...
 
 
+def builds(operation: str) -> Callable[[F], F]:
+    """Register the function that an operator or a method of `Schedule` calls."""
+
+    def registered(function: F) -> F:
+        _built_by[operation] = function
+        return function
+
+    return registered
+
+
 class Schedule(Written):
     """A schedule: a function of the training step that is also a pytree.
 
@@ -92,10 +108,16 @@ class Schedule(Written):
     write a subclass with a formula, see `factory`, or use `from_function(f)` for any function of
     the step.
 
-    Operators bind as everywhere in Python: methods first, then `*` and `/`, then `+` and `-`, and
-    `>>` last. So `0.5 * warmup >> decay` halves only the warmup, and `warmup >> decay + 0.01` and
-    `warmup >> decay.hold(22)` change only the decay. For the whole chain, use parentheses:
-    `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step at which two pieces do not meet.
+    Operators bind as everywhere in Python: methods first, then `**`, then `*` and `/`, then `+` and
+    `-`, and `>>` last. So `0.5 * warmup >> decay` halves only the warmup, and
+    `warmup >> decay + 0.01` and `warmup >> decay.hold(22)` change only the decay. For the whole
+    chain, use parentheses: `0.5 * (warmup >> decay)`. `describe` and `plot` mark a step at which
+    two pieces do not meet.
+
+    The value of a power or a quotient is always finite. If it would overflow, it is the largest
+    float. A divisor that is zero at some step is refused if its numbers are known; if they are
+    traced, the quotient is the largest float there, and 0 for 0 / 0. `0 ** 0` is 1, and a negative
+    value raised to a fraction is read as 0. Slopes that would be infinite are 0.
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` calls `__rmul__`
@@ -147,6 +169,10 @@ class Schedule(Written):
         """Returns the value at time `t` in [0, 2^31 - 1]: int32, or float between steps."""
         raise NotImplementedError
 
+    def _returned(self, value: jax.Array) -> jax.Array:
+        """The value as a call returns it."""
+        return real(value)
+
     def _changes(self) -> Iterable[int]:
         """The steps at which something changes, in order; some may occur more than once."""
         return [] if self.steps is None else [int(self.steps)]
@@ -190,8 +216,21 @@ class Schedule(Written):
     def __rmul__(self, other: Any) -> Schedule:
         return Product.of(other, self) if is_operand(other) else NotImplemented
 
-    def __truediv__(self, divisor: ArrayLike) -> Schedule:
+    def __truediv__(self, divisor: Any) -> Schedule:
+        if hasattr(divisor, "update"):
+            return NotImplemented
+        if callable(divisor):
+            return _built_by["/"](self, divisor)
         return self * (1 / nonzero("schedule / divisor", divisor=divisor))
+
+    def __rtruediv__(self, other: Any) -> Schedule:
+        return _built_by["/"](other, self) if is_operand(other) else NotImplemented
+
+    def __pow__(self, exponent: Any) -> Schedule:
+        return _built_by["**"](self, exponent) if is_operand(exponent) else NotImplemented
+
+    def __rpow__(self, base: Any) -> Schedule:
+        return _built_by["**"](base, self) if is_operand(base) else NotImplemented
 
     def __add__(self, other: Any) -> Schedule:
         return Sum.of(self, other) if is_operand(other) else NotImplemented
@@ -219,6 +258,44 @@ class Schedule(Written):
           [1.   0.5  0.25 0.2 ]
         """
         return Clip.of(self, low, high)
+
+    def integer(self, rounding: str, multiple: ArrayLike = 1) -> Schedule:
+        """Rounds the value to an integer, or to a multiple of one: the result is int32.
+
+            value(t) = multiple * rounded(a(t) / multiple)
+
+        For what is counted: batches per step, sequence lengths, layers, unrolled steps. Such a
+        schedule is accepted wherever a library asks for integers, for example as
+        `optax.MultiSteps(every_k_schedule=...)`. Its gradient is zero.
+
+        Operators and other methods read the value as a real number and return real numbers, so call
+        `integer` last; only `stretch` keeps integers. A hyperparameter of `inject` is a real number
+        too.
+
+        Args:
+          rounding: "floor" or "ceil"; or "half_up" or "half_even", which round to the nearest, and
+            a value in the middle up or to the even multiple. Python's `int(x)` is "floor" for
+            positive values, and its `round(x)` is "half_even".
+          multiple: the result is a multiple of this integer of at least 1.
+
+        Returns:
+          A schedule whose values are int32, saturated at 2^31 - 1 on both sides. They are exact if
+          |a(t)| is below 2^24 (2^53 under x64).
+
+        Raises:
+          ValueError: `rounding` is another word; `multiple` is not an integer of at least 1; or the
+            values are so large that float32 cannot tell neighbouring multiples apart.
+
+        Example:
+          >>> length = linear(64.0, 256.0, 6).integer("floor", multiple=16)
+          >>> print(length(jnp.arange(8)))
+          [ 64  96 128 160 192 224 256 256]
+          >>> tx = optax.MultiSteps(optax.sgd(0.1), linear(1.0, 4.0, 100).integer("half_up"))
+
+        References:
+          The curriculum of DeepSpeed has rounding "floor" and multiples of `difficulty_step`.
+        """
+        return _built_by["integer"](self, rounding, multiple)
 
     def take(self, steps: ArrayLike) -> Schedule:
         """Ends the schedule at step `steps`, and holds that value: a(min(t, steps))."""
@@ -310,7 +387,7 @@ def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
             f"shape {step.shape} it returns shape {jnp.shape(value)}. Use "
             "`jnp.full_like(t, value, dtype=float)`."
         )
-    return real(value)
+    return schedule._returned(value)
 
 
 _config = cast(Any, jax.config)  # its attributes are created at run time
@@ -465,9 +542,9 @@ class Product(Schedule):
         return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
-        if _several(self.factors):
+        if several(self.factors):
             return super()._stretched(steps)
-        return Product(_each_stretched(self.factors, steps))
+        return Product(each_stretched(self.factors, steps))
 
     def _text(self) -> str:
         return infix(" * ", PRODUCT, self.factors, Schedule)
@@ -476,10 +553,10 @@ class Product(Schedule):
         return changes_of(self.factors)
 
     def _phases(self, total: int) -> list[Phase]:
-        return _only_phases(self.factors, total)
+        return only_phases(self.factors, total)
 
     def _joins(self) -> Iterator[Jump]:
-        return _only_joins(self.factors, multiplied)
+        return only_joins(self.factors, multiplied)
 
 
 class Sum(Schedule):
@@ -507,9 +584,9 @@ class Sum(Schedule):
         return same if form is None else Grouped(form)
 
     def _stretched(self, steps: Length) -> Schedule:
-        if _several(self.terms):
+        if several(self.terms):
             return super()._stretched(steps)
-        return Sum(_each_stretched(self.terms, steps))
+        return Sum(each_stretched(self.terms, steps))
 
     def _text(self) -> str:
         return infix(" + ", SUM, self.terms, Schedule)
@@ -518,10 +595,10 @@ class Sum(Schedule):
         return changes_of(self.terms)
 
     def _phases(self, total: int) -> list[Phase]:
-        return _only_phases(self.terms, total)
+        return only_phases(self.terms, total)
 
     def _joins(self) -> Iterator[Jump]:
-        return _only_joins(self.terms, added)
+        return only_joins(self.terms, added)
 
 
 class Clip(Schedule):
@@ -1020,13 +1097,13 @@ def _schedules(operands: tuple[Schedule | Number, ...]) -> list[Schedule]:
     return [x for x in operands if isinstance(x, Schedule)]
 
 
-def _only_phases(operands: tuple[Schedule | Number, ...], total: int) -> list[Phase]:
+def only_phases(operands: tuple[Schedule | Number, ...], total: int) -> list[Phase]:
     """Return the phases of the only schedule that has any."""
     chains = [found for x in _schedules(operands) if (found := x._phases(total))]
     return chains[0] if len(chains) == 1 else []
 
 
-def _only_joins(
+def only_joins(
     operands: tuple[Schedule | Number, ...],
     combined: Callable[[Iterable[jax.Array]], jax.Array],
 ) -> Iterator[Jump]:
@@ -1044,11 +1121,11 @@ def _word(piece: Schedule) -> str:
     return str(piece).partition("(")[0] or type(piece).__name__.lower()
 
 
-def _several(operands: tuple[Schedule | Number, ...]) -> bool:
+def several(operands: tuple[Schedule | Number, ...]) -> bool:
     return sum(isinstance(x, Schedule) for x in operands) > 1
 
 
-def _each_stretched(
+def each_stretched(
     operands: tuple[Schedule | Number, ...], steps: Length
 ) -> tuple[Schedule | Number, ...]:
     return tuple(x._stretched(steps) if isinstance(x, Schedule) else x for x in operands)
@@ -1062,9 +1139,14 @@ def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
+def is_number(x: Any) -> bool:
+    """Return whether `x` is a number or an array."""
+    return isinstance(x, (numbers.Real, jax.Array, np.ndarray))
+
+
 def is_operand(x: Any) -> bool:
     """Return whether `x` can be an operand of a schedule in a product or a sum."""
-    return isinstance(x, (Schedule, numbers.Real, jax.Array, np.ndarray)) or is_function(x)
+    return is_number(x) or is_function(x)
 
 
 def is_function(x: Any) -> bool:
@@ -1092,8 +1174,8 @@ def as_schedule(call: str, x: AnySchedule) -> Schedule:
         return x
     if callable(x) and hasattr(x, "update"):
         raise ValueError(
-            f"`{call}` takes schedules, got the stateful `{x!r}`, which supports multiplication "
-            "only: `(warmup >> decay) * reduce_on_plateau()`."
+            f"`{call}` takes schedules, got the stateful `{x!r}`. Put the schedule in parentheses: "
+            "`(warmup >> decay) * reduce_on_plateau()`."
         )
     if not is_function(x):
         raise ValueError(

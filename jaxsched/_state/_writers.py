@@ -117,8 +117,8 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
     listeners = (
         f"Names in use: {', '.join(sorted(heard))}."
         if heard
-        else "The state has no rule. Multiply a schedule by one, such as `reduce_on_plateau()`, and "
-        "pass the product to `inject`, `scale_by_learning_rate` or `wrap`."
+        else "The state has no rule. Multiply a schedule by one, such as `reduce_on_plateau()`, "
+        "and pass the product to `inject`, `scale_by_learning_rate` or `wrap`."
     )
     for name in metrics:
         require(

@@ -37,7 +37,8 @@ from jaxsched._text._tokens import MisreadError
 
 UNITS = {"ep": "epochs", "ex": "examples", "tok": "tokens", "%": "fraction"}
 
-_BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+_TOO_LARGE = "the result is too large for a number."
+_BITS = 1024  # of a number: a power of integers with more would take long
 _UNARY = {"+": operator.pos, "-": operator.neg}
 
 
@@ -47,6 +48,25 @@ class Scope(NamedTuple):
     units: Units | None
     total: Any  # the total_steps that `%` refers to: of the nearest call that has it, or the units'
     argument: str = ""  # the argument that the value belongs to
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    whole = isinstance(base, int) and isinstance(exponent, int)
+    if whole and abs(exponent) * base.bit_length() > _BITS:
+        raise ValueError(_TOO_LARGE)
+    try:
+        return base**exponent
+    except OverflowError:
+        raise ValueError(_TOO_LARGE) from None
+
+
+_BINARY = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": _power,
+}
 
 
 @functools.singledispatch
@@ -227,8 +247,10 @@ def _arithmetic(sign: str, function: Callable[..., Any], *operands: Any) -> Any:
         result = None
     if result is None:
         raise ValueError(f"`{sign}` cannot be applied to {' and '.join(map(kind, operands))}.")
+    if isinstance(result, complex):
+        raise ValueError("a fractional power of a negative number is not a real number.")
     if is_plain(result) and not abs(result) < 10**DIGITS:
-        raise ValueError("the result is too large for a number.")
+        raise ValueError(_TOO_LARGE)
     return result
 
 

@@ -3,7 +3,9 @@
     chain   = sum (">>" sum)*
     sum     = product (("+" | "-") product)*
     product = signed (("*" | "/") signed)*
-    signed  = ("-" | "+")* value ("." name "(" arguments ")")*
+    signed  = ("-" | "+")* power
+    power   = owned ("**" signed)?
+    owned   = value ("." name "(" arguments ")")*
     value   = number unit? | string | True | False | None | name | name "(" arguments ")"
             | "(" chain ")" | "[" chain, ... "]"
 
@@ -139,10 +141,18 @@ class _Reader:
         while self.token.kind in ("-", "+"):
             signs.append(self.take(self.token.kind))
             self._count(len(signs) > 1)  # the sign of a number is part of it
-        value = self._value()
+        value = self._power()
         if len(signs) == 1 and isinstance(value, Number) and not value.unit:
             return value._replace(value=-value.value if signs[0].kind == "-" else value.value)
         return Signed(signs[0].at, tuple(signs), value) if signs else value
+
+    def _power(self) -> Node:
+        at, base = self.token.at, self._value()
+        if self.token.kind != "**":
+            return base
+        self._count()
+        sign = self.take("**")
+        return Infix(at, base, ((sign, self._nested(self._signed)),))
 
     def _value(self) -> Node:
         node = self._first()
@@ -207,10 +217,13 @@ class _Reader:
 
     def _inside(self) -> Node:
         """Read the expression between brackets."""
+        return self._nested(self.infix)
+
+    def _nested(self, read: Callable[[], Node]) -> Node:
         self.depth += 1
         if self.depth > DEPTH:
             raise self._too_deep()
-        node = self.infix()
+        node = read()
         self.depth -= 1
         return node
 

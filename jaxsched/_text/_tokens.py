@@ -15,7 +15,7 @@ _TOKEN = re.compile(
         (?P<unit>%|[A-Za-z_]\w*)?
     | (?P<name>[A-Za-z_]\w*)
     | (?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
-    | (?P<sign>>>|[-+*/().,=\[\]])
+    | (?P<sign>>>|\*\*|[-+*/().,=\[\]])
     | (?P<end>\Z)
     )""",
     re.VERBOSE | re.ASCII,

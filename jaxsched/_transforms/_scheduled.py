@@ -121,7 +121,7 @@ def _values(slots: Mapping[str, Slot], count: jax.Array, factors: Factors) -> Va
     return {
         name: slot(factors[factors_key(name)], step=count)
         if isinstance(slot, Stateful)
-        else slot(count)
+        else real(slot(count))
         for name, slot in slots.items()
     }
 

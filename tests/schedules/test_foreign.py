@@ -428,7 +428,7 @@ class TestPid:
             pid(1.0, p="much")
         with pytest.raises(ValueError, match="not be an argument of update"):
             pid(1.0, metric="params")
-        with pytest.raises(ValueError, match="supports multiplication only"):
+        with pytest.raises(ValueError, match="can be multiplied and divided"):
             pid(1.0) >> js.constant(1.0)
         with pytest.raises(TypeError, match="Did you mean `target`"):
             pid(targett=1.0)

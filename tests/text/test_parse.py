@@ -133,7 +133,9 @@ def test_a_new_factory_is_a_name_at_once(monkeypatch):
 
 def test_names_are_all_there_is():
     assert {"linear", "join", "until", "greedy", "noam"} <= set(_names.factories())
-    assert set(_names.methods()) == {"clip", "take", "shift", "stretch", "cycle", "faster", "hold"}
+    assert set(_names.methods()) == {
+        *["clip", "take", "shift", "stretch", "cycle", "faster", "hold", "integer"]
+    }
     assert {"linear", "cosine", "rex"} <= set(_names.curves())
     hidden = {"from_function", "parse", "trainable", "observe", "inject", "Schedule", "wrap"}
     assert not hidden & set(_names.factories())
@@ -243,8 +245,8 @@ REFUSED = {
     "constant(1) >> linear(1, 0, 4)": ("`constant(1.0)` never ends; say how long", "constant"),
     "linear(1, 0, 4) >> 0.5 + 1": ("`>>` takes schedules, got 1.5", "0.5 + 1"),
     "linear(1, 0, 4) >> greedy()": ("got the stateful `greedy()`", "greedy"),
-    "greedy().take(3)": ("is stateful and supports multiplication only", "take"),
-    "greedy() + 1": ("is stateful and supports multiplication only", "+"),
+    "greedy().take(3)": ("is stateful: it can be multiplied and divided", "take"),
+    "greedy() + 1": ("is stateful: it can be multiplied and divided", "+"),
     "linear(1, 0, 1e5)": ("Write steps=100_000. Lengths are optimizer steps", "linear"),
     "0.1": ("the text must be a schedule, got a number. Write `constant(0.1)`", "0.1"),
     "[0.1, 0.2]": ("the text must be a schedule, got a list", "["),
@@ -254,7 +256,12 @@ REFUSED = {
     "reduce_on_plateau(mode=min)": ("there is no `min`. Put a word in quotes: 'min'", "min"),
     "bert(1, total_steps=9, decay=noam)": ("`noam` alone is not a schedule", "noam"),
     "(3).take(4)": ("`.take(...)` needs a schedule before it, got a number", "take"),
-    "1 / linear(1, 0, 4)": ("`/` cannot be applied to a number and a schedule", "/"),
+    "1 / linear(1, 0, 4)": ("the divisor `linear(1.0, 0.0, 4)` ends at zero, at step 4", "/"),
+    "9 ** 9 ** 9 * constant(1)": ("the result is too large for a number", "** 9 ** 9"),
+    "(-8) ** 0.5 * constant(1)": ("a fractional power of a negative number", "**"),
+    "0 ** -1 * constant(1)": ("cannot be raised to a negative power", "**"),
+    "linear(1, 0, 4) ** 'a'": ("`**` cannot be applied to a schedule and `'a'`", "**"),
+    "2 ** * 3": ("expected a value, found `*`", "* 3"),
     "linear(1, 0, 4) * 'a'": ("`*` cannot be applied to a schedule and `'a'`", "*"),
     "+linear(1, 0, 4)": ("`+` cannot be applied to a schedule", "+"),
     "[1] + [2]": ("`+` cannot be applied to a list and a list", "+"),
@@ -274,7 +281,6 @@ REFUSED = {
     "linear(1, 0, 4) linear": ("expected an operator or the end, found `linear`", "linear"),
     "linear(1, 0, 4)(3)": ("expected an operator or the end, found `(`", "(3)"),
     "linear(1, 0, 4).steps": ("expected `(`, found the end", ""),
-    "linear(1, 0, 4) ** 2": ("expected a value, found `*`", "* 2"),
     "linear(1, 0, 4) < 2": ("'<' has no meaning", "<"),
     "reduce_on_plateau(mode='min)": ("a string is not closed", "'min"),
     "": ("expected a value, found the end", ""),

@@ -140,8 +140,17 @@ class Schedule:
     def __rmul__(self, other: float) -> Schedule:
         return Product([other, *parts(Product, self)])
 
-    def __truediv__(self, other: float) -> Schedule:
-        return self * (1 / other)
+    def __truediv__(self, other: Any) -> Schedule:
+        return Quotient([self, other]) if isinstance(other, Schedule) else self * (1 / other)
+
+    def __rtruediv__(self, other: float) -> Schedule:
+        return Quotient([other, self])
+
+    def __pow__(self, other: Any) -> Schedule:
+        return Power([self, other])
+
+    def __rpow__(self, other: float) -> Schedule:
+        return Exponential(self, other)
 
     def __add__(self, other: Any) -> Schedule:
         return Sum([*parts(Sum, self), *parts(Sum, other)])
@@ -160,6 +169,9 @@ class Schedule:
 
     def clip(self, low: float | None = None, high: float | None = None) -> Schedule:
         return Clip(self, low, high)
+
+    def integer(self, rounding: str, multiple: int = 1) -> Schedule:
+        return Integer(self, rounding, multiple)
 
     def take(self, steps: int) -> Schedule:
         return Take(self, steps)
@@ -252,6 +264,40 @@ class Sum(Operands):
         return spread(value, low, high, error)
 
 
+class Quotient(Operands):
+    def at(self, t: Time) -> Told:
+        a, b = (told(child, t) for child in self.children)
+        if b.low <= 0 <= b.high:
+            return UNDECIDED
+        ends = [held(x / y) for x in a[1:] for y in b[1:]]
+        return spread(
+            held(a.value / b.value), min(ends), max(ends), 2 * ROUNDING * max(map(abs, ends))
+        )
+
+
+class Power(Operands):
+    """a ** b; where a is not above zero, only a whole exponent is decided here."""
+
+    def at(self, t: Time) -> Told:
+        a, b = (told(child, t) for child in self.children)
+        whole = b.low == b.high == math.floor(b.value)
+        if a.low <= 0 and not (whole and (a.high < 0 or a.low == a.high)):
+            return UNDECIDED
+        if a.value == 0:
+            return exactly(0.0 if b.value > 0 else 1.0 if b.value == 0 else LARGEST)
+        ends = [to_the(x, y) for x in a[1:] for y in b[1:]]
+        folds = max(abs(y * math.log(abs(x))) for x in a[1:] for y in b[1:])
+        error = EXACT * max(1.0, folds / 4) * max(map(abs, ends))
+        return spread(to_the(a.value, b.value), min(ends), max(ends), error)
+
+
+def to_the(x: float, y: float) -> float:
+    try:
+        return held(x**y)
+    except OverflowError:
+        return LARGEST if x > 0 or y % 2 == 0 else -LARGEST
+
+
 class Minimum(Operands):
     def over(self, steps: Time) -> Schedule:
         raise UnstretchableError("Minimum")
@@ -338,6 +384,49 @@ class Clip(One):
 
     def over(self, steps: Time) -> Schedule:
         return Clip(self.child.over(steps), self.low, self.high)
+
+
+class Exponential(One):
+    """base ** a: the base is held as its logarithm."""
+
+    def __init__(self, child: Schedule, base: float):
+        super().__init__(child)
+        self.base = base
+
+    def at(self, t: Time) -> Told:
+        exponent = self.child.at(t)
+        ends = [to_the(self.base, x) for x in exponent[1:]]
+        folds = max(abs(x * math.log(self.base)) for x in exponent[1:])
+        error = FOLDING * (1 + folds) * max(ends)
+        return spread(to_the(self.base, exponent.value), min(ends), max(ends), error)
+
+    def over(self, steps: Time) -> Schedule:
+        return Exponential(self.child.over(steps), self.base)
+
+
+class Integer(One):
+    """A multiple of an integer; where float32 cannot tell which, either of two."""
+
+    def __init__(self, child: Schedule, rounding: str, multiple: int):
+        super().__init__(child)
+        self.rounding, self.multiple = rounding, multiple
+
+    def at(self, t: Time) -> Told:
+        value, low, high = (self._rounded(x) for x in self.child.at(t))
+        return Told(value, low, high)
+
+    def _rounded(self, x: float) -> float:
+        part = Fraction(x) / self.multiple
+        whole = {
+            "floor": math.floor(part),
+            "ceil": math.ceil(part),
+            "half_up": math.floor(part + Fraction(1, 2)),
+            "half_even": round(part),
+        }
+        return float(self.multiple * whole[self.rounding])
+
+    def over(self, steps: Time) -> Schedule:
+        return Integer(self.child.over(steps), self.rounding, self.multiple)
 
 
 class Take(One):

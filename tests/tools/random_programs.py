@@ -38,6 +38,7 @@ LONGEST = (2**30 + 7, LAST - 1, LAST)
 VALUES = (0.0, 0.0, 1.0, 1.0, -1.0, 0.5, 0.1, 3e-4, 24.0, -7.0, 100.0)
 RATES = (0.9999, 0.99997, 0.5, 0.9, 1e-3, 1.5, 1.0001, 0.1)
 MULTS = (1.5, 1.1, 2.5, 3.0, 1.0, 0.9, 0.5, 0.75, 1.25, 1.001)
+EXPONENTS, BASES = (-1.0, -0.5, 0.5, 0.75, 1.0, 2.0, 3.5), (0.5, 0.9, 0.999, 1.5, 10.0)
 POWERS = (1.0, 2.0, 0.5, 0.9, 3.0, 1.7)
 CURVES = ("linear", "cosine", "one_minus_sqrt", "rex", "tanh")
 
@@ -331,7 +332,28 @@ def _select(draw: Draw, depth: int) -> str:
     return f"select({draw.numbers.rng.randint(0, 1)}, [{draw.program(depth)}, {draw.beside(0)}])"
 
 
+def _powered(draw: Draw, depth: int) -> str:
+    a, b = draw.program(depth), draw.beside(0)
+    low, high = sorted(abs(float(draw.numbers.value())) + 1e-3 for _ in "ab")
+    between, power = f".clip({low!r}, {high + 1!r})", draw.numbers.one_of(EXPONENTS)
+    return draw.shape.choice((
+        f"({draw.numbers.value()} / {a}{between})",
+        f"({b} / {a}{between})",
+        f"({a}{between} ** {power})",
+        f"({a}.clip(-9.0, 9.0) ** {draw.numbers.rng.choice((2, 3))})",
+        f"({a}{between} ** {b}.clip(-2.0, 2.0))",
+        f"({draw.numbers.one_of(BASES)} ** {a}.clip(-60.0, 20.0))",
+    ))  # fmt: skip
+
+
+def _integer(draw: Draw, depth: int) -> str:
+    a, rounding = draw.program(depth), draw.shape.choice(("floor", "ceil", "half_up", "half_even"))
+    multiple = draw.numbers.rng.choice((1, 1, 2, 16, 10_000))
+    return f"{a}.clip(-1e6, 1e6).integer({rounding!r}, multiple={multiple})"
+
+
 OPERATORS = (
+    *(_powered, _integer),
     *(_then, _then, _infix, _infix, _scaled, _moved, _extreme, _clip, _timed, _timed),
     *(_timed, _stretch, _cycle, _cycle, _join, _select),
 )
@@ -411,7 +433,8 @@ def disagreements(
     times = np.asarray(steps, np.int64).clip(-1, LAST).astype(np.int32)
     with jax.numpy_dtype_promotion("strict"), jax.disable_jit(not compiled):
         got = np.asarray((_compiled if compiled else type(schedule).__call__)(schedule, times))
-    assert np.all(np.isfinite(got)) and got.dtype == np.float32 and got.shape == times.shape
+    dtype = np.int32 if isinstance(right, interpreter.Integer) else np.float32
+    assert np.all(np.isfinite(got)) and got.dtype == dtype and got.shape == times.shape
     told = [right(n) for n in steps]
     found = zip(steps, got.astype(np.float64).tolist(), told, strict=True)
     lost += [Disagreement(text, n, x, y) for n, x, y in found if not y.low <= x <= y.high]

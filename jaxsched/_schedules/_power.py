@@ -1,0 +1,191 @@
+"""Powers and quotients of schedules: `a ** p`, `c ** a`, `a / b` and `c / a`.
+
+Every value is finite. A result that would overflow is the largest float. Where a formula has no
+value, it has a stated one: a negative base of a power that is not whole is read as 0, `0 ** 0` is
+1, and 0 / 0 is 0. Slopes are finite too: where the slope of a power is infinite, at a base of 0, it
+is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._core._clock import Length
+from jaxsched._core._fields import form_field, in_form, number_in
+from jaxsched._core._numerics import growth, real, saturated
+from jaxsched._core._powers import LOGARITHM, Leaf
+from jaxsched._core._writing import POWER, PRODUCT, SUM, text
+from jaxsched._core._writing import operand as written
+from jaxsched._schedules._compose import Pair
+from jaxsched._schedules._foreseen import foreseen
+from jaxsched._schedules._marks import Jump, Phase
+from jaxsched._schedules._schedule import (
+    Schedule,
+    as_schedule,
+    builds,
+    each_stretched,
+    only_joins,
+    only_phases,
+    operand,
+    several,
+    value_at,
+)
+
+
+class Infix(Pair):
+    """An operator between two operands."""
+
+    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """The value of the operator for two values."""
+        raise NotImplementedError
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return self._value(value_at(self.a, t), value_at(self.b, t))
+
+    def _stretched(self, steps: Length) -> Schedule:
+        if several((self.a, self.b)):
+            return super()._stretched(steps)
+        return type(self)(*each_stretched((self.a, self.b), steps))
+
+    def _phases(self, total: int) -> list[Phase]:
+        return only_phases((self.a, self.b), total)
+
+    def _joins(self) -> Iterator[Jump]:
+        return only_joins((self.a, self.b), lambda values: self._value(*values))
+
+
+class Power(Infix):
+    """`a ** b`, for a schedule `a`."""
+
+    _binds = POWER
+
+    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return power(a, b)
+
+    def _text(self) -> str:
+        return f"{written(self.a, POWER)} ** {written(self.b, POWER)}"
+
+
+class Quotient(Infix):
+    """`a / b`, for a schedule `b`."""
+
+    _binds = PRODUCT
+
+    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return divided(a, b)
+
+    def _text(self) -> str:
+        return f"{written(self.a, SUM)} / {written(self.b, PRODUCT)}"
+
+
+class Exponential(Schedule):
+    """`base ** a`, for a positive number."""
+
+    _binds = POWER
+
+    exponent: Schedule
+    base: Leaf = form_field(LOGARITHM)
+
+    @property
+    def steps(self) -> Length | None:
+        return self.exponent.steps
+
+    def at(self, t: jax.Array) -> jax.Array:
+        return growth(self.base, self.exponent.at(t))
+
+    def _stretched(self, steps: Length) -> Schedule:
+        return Exponential(self.exponent._stretched(steps), base=self.base)
+
+    def _text(self) -> str:
+        return f"{text(number_in(self, 'base'))} ** {written(self.exponent, POWER)}"
+
+    def _changes(self) -> Iterable[int]:
+        return self.exponent._changes()
+
+    def _phases(self, total: int) -> list[Phase]:
+        return self.exponent._phases(total)
+
+    def _joins(self) -> Iterator[Jump]:
+        for join in self.exponent._joins():
+            yield join.through(lambda x: float(growth(self.base, real(x))))
+
+
+@builds("**")
+def raised(base: Any, exponent: Any) -> Schedule:
+    """Return `base ** exponent`, of which one is a schedule."""
+    call = "number ** schedule"
+    if callable(base):
+        return Power(as_schedule(call, base), operand("schedule ** number", exponent=exponent))
+    return Exponential(as_schedule(call, exponent), base=in_form(call, LOGARITHM, base=base))
+
+
+@builds("/")
+def quotient(dividend: Any, divisor: Any) -> Quotient:
+    """Return `dividend / divisor`, for a schedule as the divisor."""
+    a, b = operand("number / schedule", number=dividend), as_schedule("/", divisor)
+    require_never_zero(b)
+    return Quotient(a, b)
+
+
+def require_never_zero(divisor: Schedule) -> None:
+    """Raise if the values of a divisor are known, and one of them is zero."""
+    known = foreseen(divisor)
+    if known is None:
+        return
+    zero = np.abs(known.values) < np.finfo(known.values.dtype).tiny
+    if not zero.any():
+        return
+    step = int(known.steps[zero.argmax()])
+    held = divisor.steps is not None and step == int(divisor.steps)
+    raise ValueError(
+        f"`... / schedule`: the divisor `{divisor}` {'ends at zero,' if held else 'is zero'} at "
+        f"step {step}. Keep it away from zero: `(...).clip(low)` with a `low` above 0."
+    )
+
+
+def power(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a**b, always finite; see the top of this file for values that do not exist."""
+    return _power(*jnp.broadcast_arrays(a, b))
+
+
+@jax.custom_jvp
+def _power(a: jax.Array, b: jax.Array) -> jax.Array:
+    base = jnp.where(jnp.floor(b) == b, a, jnp.maximum(a, 0))
+    return saturated(base**b)
+
+
+@_power.defjvp
+def _power_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
+    (a, b), (by, more) = given, moved
+    value, whole = _power(a, b), jnp.floor(b) == b
+    inside = (a > 0) | (whole & (a < 0))
+    slope = saturated(b * _power(jnp.where(inside, a, 1), b - 1))
+    steepness = jnp.where(inside, slope, jnp.where(b == 1, 1, 0))
+    log = jnp.log(jnp.where(a > 0, a, 1))
+    return value, steepness * by + saturated(value * log) * more
+
+
+def divided(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a / b, always finite: the largest float if b is zero, and 0 for 0 / 0."""
+    return _divided(*jnp.broadcast_arrays(a, b))
+
+
+@jax.custom_jvp
+def _divided(a: jax.Array, b: jax.Array) -> jax.Array:
+    zero = b == 0
+    most = jnp.where(a == 0, 0, jnp.copysign(jnp.finfo(a.dtype).max, a))
+    return jnp.where(zero, most, saturated(a / jnp.where(zero, 1, b)))
+
+
+@_divided.defjvp
+def _divided_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
+    (a, b), (by, more) = given, moved
+    value, zero = _divided(a, b), b == 0
+    one = jnp.where(zero, 1, b)
+    of_a, of_b = saturated(1 / one), saturated(-value / one)
+    return value, jnp.where(zero, 0, of_a) * by + jnp.where(zero, 0, of_b) * more
