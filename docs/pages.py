@@ -29,7 +29,8 @@ from jaxsched._text import _names
 REFERENCE = {
     "Curves": "linear polynomial cosine geometric one_minus_sqrt rex tanh",
     "Unbounded schedules": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
-    "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table",
+    "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table "
+    "counter",
     "Operators and methods": "Schedule join select minimum maximum from_function trainable Units",
     "Your own schedule or rule": "factory Curve number_field length_field list_field "
     "choice_field Rule Listener Observation initially",

@@ -26,6 +26,7 @@ from jaxsched._schedules._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._schedules._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._schedules._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._schedules._table import table as table
+from jaxsched._schedules._counter import counter as counter
 
 # Operations on schedules.
 from jaxsched._schedules._schedule import Schedule as Schedule
@@ -178,6 +179,7 @@ __all__ = [
     "piecewise_cosine",
     "sawtooth_polynomial",
     "table",
+    "counter",
     # Operations on schedules.
     "Schedule",
     "join",

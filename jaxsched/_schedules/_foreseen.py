@@ -29,23 +29,30 @@ class Foreseen(NamedTuple):
     values: np.ndarray  # float
 
 
-def foreseen(schedule: Schedule) -> Foreseen | None:
-    """Return values of a schedule; None if its numbers are traced, stacked, or on other hosts."""
-    if not all(map(_is_known, jax.tree.leaves(schedule))):
-        return None
+def is_known(schedule: Schedule) -> bool:
+    """Return whether the numbers of a schedule are neither traced, nor stacked, nor elsewhere."""
+    if not all(map(_is_here, jax.tree.leaves(schedule))):
+        return False
     try:
         require_unstacked(schedule)
     except ValueError:
+        return False
+    return True
+
+
+def foreseen(schedule: Schedule) -> Foreseen | None:
+    """Return values of a schedule; None if its numbers are not known."""
+    if not is_known(schedule):
         return None
     with jax.ensure_compile_time_eval():
         steps = _steps(schedule)
         return Foreseen(steps, values_at(schedule, steps))
 
 
-def _is_known(leaf: object) -> bool:
+def _is_here(leaf: object) -> bool:
     if isinstance(leaf, Tracer):
         return False
-    return not isinstance(leaf, jax.Array) or (not leaf.is_deleted() and leaf.is_fully_addressable)
+    return not isinstance(leaf, jax.Array) or (leaf.is_fully_addressable and not leaf.is_deleted())
 
 
 def _steps(schedule: Schedule) -> np.ndarray:

@@ -42,6 +42,9 @@ class Integer(Schedule):
         inside = jnp.clip(value, -last, last).astype(jnp.int32)
         return jnp.where(value > last, LAST, jnp.where(value < -last, -LAST, inside))
 
+    def _as_time(self, t: jax.Array) -> jax.Array:
+        return _clock.read(self._returned(self.at(t)))
+
     def _stretched(self, steps: Length) -> Schedule:
         return Integer(self.schedule._stretched(steps), self.rounding, self.multiple)
 

@@ -173,6 +173,11 @@ class Schedule(Written):
         """The value as a call returns it."""
         return real(value)
 
+    def _as_time(self, t: jax.Array) -> jax.Array:
+        """The value as a time for another schedule: not negative; int32 if it is an integer."""
+        value = self.at(t)
+        return jnp.where(value > 0, value, 0)  # NaN too becomes 0
+
     def _changes(self) -> Iterable[int]:
         """The steps at which something changes, in order; some may occur more than once."""
         return [] if self.steps is None else [int(self.steps)]
@@ -329,6 +334,38 @@ class Schedule(Written):
         """
         return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
 
+    def on(self, clock: AnySchedule) -> Schedule:
+        """Reads the schedule at the times that a clock tells: a(max(clock(t), 0)).
+
+        The clock is a schedule of the step: `counter(512)` for samples of batches of 512,
+        `units.clock("tokens")`, or a function. So the lengths of the schedule are samples, tokens
+        or epochs. Use it for a whole chain, with its warmup: `(warmup >> decay).on(clock)`. In `>>`
+        and `cycle`, the clock starts with its piece.
+
+        If the clock is an integer schedule, see `integer`, its times are exact. Any other clock
+        tells real times, which float32 resolves to one part in 2^24; they may exceed 2^31. Pieces
+        compare real times with their boundaries, and a table or a function of the step reads the
+        whole part. NaN is read as 0.
+
+        If the clock never goes back, the schedule ends at the first step at which the clock reaches
+        its end, or else when the clock ends. If the numbers are traced, that step is searched in
+        the program, which takes 31 evaluations of the clock; so use `on` last. It cannot be
+        stretched.
+
+        Args:
+          clock: a schedule, or a function of the step.
+
+        Raises:
+          ValueError: `clock` is neither.
+
+        Example:
+          >>> ramp = piecewise_linear([0.0, 640.0, 6400.0], [0, 20, 110])  # batches of 32, then 64
+          >>> rate = (linear(0.0, 1.0, 320) >> linear(1.0, 0.0, 6080)).on(ramp)
+          >>> print(rate.steps, np.asarray(rate(jnp.array([5, 10, 20, 65, 110]))).round(3))
+          110 [0.5   1.    0.947 0.474 0.   ]
+        """
+        return _built_by["on"](self, clock)
+
     def stretch(self, steps: ArrayLike) -> Schedule:
         """Changes the length of the schedule to `steps`.
 
@@ -454,6 +491,8 @@ class Then(Schedule):
         return tuple(starts)
 
     def at(self, t: jax.Array) -> jax.Array:
+        if self._is_long() and jnp.issubdtype(t.dtype, jnp.floating):
+            return self._at_real(t)
         value = self.pieces[0].at(t)
         begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
         for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
@@ -463,8 +502,22 @@ class Then(Schedule):
             value = jnp.where(_clock.before(t, start), value, piece.at(since))
         return value
 
+    def _is_long(self) -> bool:
+        """Whether a piece is longer than the step counter, which only a real clock can exceed."""
+        lengths = (known(piece.steps) for piece in self.pieces[:-1])
+        return any(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in lengths)
+
+    def _at_real(self, t: jax.Array) -> jax.Array:
+        value, start = self.pieces[0].at(t), real(0.0)
+        for before, piece in itertools.pairwise(self.pieces):
+            start = start + real(known(before.steps))
+            value = jnp.where(t < start, value, piece.at(jnp.maximum(t - start, 0)))
+        return value
+
     def _grouped(self) -> Schedule:
         same = cast(Then, super()._grouped())
+        if self._is_long():
+            return same
         form = Chain.of(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
         return same if form is None else Grouped(form)
 
