@@ -63,8 +63,8 @@ def setup(app: Any) -> None:
 
 
 def docstring(app: Any, what: str, name: str, of: Any, options: Any, lines: Any) -> None:
-    """An indented paragraph is a formula, shown as it stands; an example has its imports."""
-    lines[:] = pages.pasteable(pages.literal(lines), of)
+    """An indented paragraph is a formula, an example has its imports, a result is one sentence."""
+    lines[:] = pages.returned(pages.pasteable(pages.literal(lines), of))
 
 
 ARRAY_LIKE = re.compile(r"[~\w.]*\bArray \| [~\w.]*ndarray \| [~\w. |]*\bcomplex\b")

@@ -592,6 +592,21 @@ def literal(lines: list[str]) -> list[str]:
     return found
 
 
+def returned(lines: list[str]) -> list[str]:
+    """The section `Returns:` as one field: Napoleon would take words before a colon for a type."""
+    found: list[str] = []
+    opens = False
+    for line in lines:
+        if line.strip() == "Returns:":
+            opens, indent = True, line.partition("R")[0]
+        elif opens and line.strip():
+            found.append(f"{indent}:returns: {line.strip()}")
+            opens = False
+        else:
+            found.append(line)
+    return found
+
+
 def public() -> list[str]:
     """The names of the package itself."""
     return [name for names in REFERENCE.values() for name in names.split()]

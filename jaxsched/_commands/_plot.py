@@ -19,7 +19,7 @@ Draw schedules in the terminal, or into a file: .svg, .png, or another format of
 are optimizer steps, or 5%, 3ep and 5000ex together with the options that define them."""
 
 PLOT_MORE = """\
-Without metrics, a stateful schedule is drawn as it is before a rule acts. With metrics, it is
+Without metrics, a stateful schedule is drawn as if no rule had acted. With metrics, it is
 simulated. Each --metric is the name that a rule listens to, a CSV or JSONL file with steps, and a
 column of this file. A column that is mostly empty is received by the update after its row, any
 other column by the update of its row.
@@ -40,7 +40,7 @@ table also has the convex bound, which rates the shape of a schedule at its best
 COMPARE_MORE = """\
 The bound is `convex_bound` for gradients of equal norms. Each schedule is rated at the peak that is
 best for it, relative to the best schedule: 1.20 is 20% worse. The bound does not cover rules;
-stateful schedules are compared as they are before a rule acts.
+stateful schedules are compared as if no rule had acted.
 
 examples:
   jaxsched compare 'cosine(0.1, 0.0, 1000)' 'linear(0.1, 0.0, 1000)' 'constant(0.1)'

@@ -24,12 +24,16 @@ made: dict[str, Callable[..., Any]] = {}  # the functions made so far, by name
 def factory(cls: Callable[P, N]) -> Callable[P, N]:
     """Makes the function that builds schedules or rules of your class; `parse` knows it by name.
 
-    The class is a subclass of `Schedule` with the value as `at(t)`, of `Curve` with the two weights
-    as `weights(done, left)`, or of `Rule` or `Listener` with `start`, `react` and `value`. Each
-    annotation in it is a field. A field without a declaration is a real number. `length_field()`
-    declares a length in steps, `list_field()` a list of numbers, and `choice_field()` a static
-    value. A schedule with a field or a property `steps` ends there. A field `steps` must be a
-    `length_field()`.
+    The class is a subclass of one of these classes, and has these methods:
+
+    - `Schedule`: `at(t)` returns the value.
+    - `Curve`: `weights(done, left)` returns the weights of the start and the end value.
+    - `Rule` or `Listener`: `start`, `react` and `value`.
+
+    Each annotation in the class is a field. A field without a declaration is a real number.
+    `length_field()` declares a length in steps, `list_field()` a list of numbers, and
+    `choice_field()` a static value. If a schedule has a field or a property `steps`, it ends at
+    that step. A field `steps` must be a `length_field()`.
 
     The function is named after the class: `SomeName` makes `some_name`. It has the docstring of the
     class, and its fields as arguments. Call `factory` below the class, not as its decorator, so

@@ -49,7 +49,10 @@ def number_field(
 ) -> Any:
     """Declares a field with a real number, which may be traced, mapped and learned.
 
-    `within` is the condition on its values.
+    `within` is a condition that every value must meet: an object with three attributes. `holds` is
+    a function that returns whether a number is allowed. `must` is the condition in words, such as
+    "be positive", and `remedy` is a sentence; both are part of the error. A traced number is not
+    checked. Without `within`, every finite number is allowed.
     """
 
     def check(call: str, name: str, value: Any) -> Any:
@@ -69,7 +72,8 @@ def length_field(
 ) -> Any:
     """Declares a field with a length of at least `least` optimizer steps. It has no gradient.
 
-    A length beyond the step counter is stored as a float.
+    A length above 2^31 - 1, the last step of the step counter, is stored as a float. `remedy` is a
+    sentence that the error adds if a value is not a length.
     """
 
     def check(call: str, name: str, value: Any) -> Any:
@@ -81,10 +85,11 @@ def length_field(
 def list_field(
     *, check: Callable[..., Any] = numbers_of, converter: Callable[[Any], Any] = given
 ) -> Any:
-    """Declares a field with a list of numbers, which has one axis more than a number.
+    """Declares a field with a list of numbers: an array with one extra axis.
 
-    `check(call, **{name: value})` returns the array to be stored. `converter` is only for type
-    checkers, which take the type of the argument from it.
+    `check(call, name=value)` returns the array to be stored, and raises an error for a wrong value.
+    `call` is the name of the function that was called, and `name` is the name of the field.
+    `converter` has no effect: only type checkers read it.
     """
 
     def checked(call: str, name: str, value: Any) -> Any:
@@ -122,8 +127,9 @@ def choice_field(
 ) -> Any:
     """Declares a field with a static value: it is hashed, and never traced.
 
-    `among` lists the choices. Or `check(call, **{name: value})` returns the value to be stored, and
-    raises for a wrong one.
+    `among` lists the allowed choices. Alternatively, give `check`: `check(call, name=value)`
+    returns the value to be stored, and raises an error for a wrong value. `call` is the name of the
+    function that was called, and `name` is the name of the field.
     """
     choices = tuple(among)
 

@@ -43,9 +43,16 @@ GUILTY = 0.5  # the score from which a problem is reported
 
 
 class Diagnosis(NamedTuple):
-    """The scores of a run in [0, 1], where 1/2 and above is a problem, and their evidence.
+    """The scores of a run, and the numbers behind them.
 
-    `print(diagnosis)` prints sentences, and `diagnosis.verdict` is one word.
+    The fields `uphill`, `divergence`, `overshoot`, `stagnation`, `slow`, `overfitting` and
+    `underfitting` are scores in [0, 1]. A score of 1/2 or more is a problem. `print(diagnosis)`
+    prints sentences, and `diagnosis.verdict` is one word.
+
+    `warm` is whether the warmup of every learning rate is over; before that, only uphill updates
+    and divergence to NaN are judged. `unheard` has, for each metric, the number of updates for
+    which a rule has waited for its first value. `mixed` counts the updates in which a metric came
+    both from `observe` and from `update`. `evidence` has the numbers behind the scores.
     """
 
     uphill: jax.Array  # float: the updates have the wrong sign
@@ -93,15 +100,16 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
     """Diagnoses a run whose optimizer has a `monitor`: scores for seven problems, and advice.
 
     The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
-    available outside `jit`. Scores describe the present: a run that has recovered is healthy. One
-    run at one learning rate cannot show everything. If the lowest possible loss is not zero, pass
+    available outside `jit`. Scores describe the present: a run that has recovered is healthy. Some
+    problems look alike in one run; if you are unsure, compare it with a run at another learning
+    rate. If the lowest possible loss is not zero, pass
     it as `floor`; otherwise it looks like underfitting. A run whose rate has just decayed to zero
     looks like one that has converged badly.
 
     Args:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
-      floor: lowest possible loss, such as the noise in the labels. Losses are counted from it. It
-        is required for losses that may be negative.
+      floor: lowest possible loss, such as the noise in the labels. It is subtracted from every
+        loss. It is required for losses that may be negative.
 
     Returns:
       A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Until 128

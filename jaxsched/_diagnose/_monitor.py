@@ -101,12 +101,12 @@ def monitor(
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
     has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
     and the history in 16 to 32 equal blocks. For the gradients, it has the norm and the cosine of
-    consecutive ones. If updates receive the parameters, it also records how far their norm has
-    travelled, and their cosine with the descent direction. The state takes about 150 numbers plus
-    at most 1 MiB for a sample of the gradients.
+    consecutive ones. If updates receive the parameters, it also records the changes of the norm of
+    the parameters, and the cosine of the parameters with the descent direction. The state takes
+    about 150 numbers plus at most 1 MiB for a sample of the gradients.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
-    a larger array, about 8192 numbers are used, in whole rows that are the same at every step. If
+    a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If
     the numbers are similar, a norm is off by about 1%, and a cosine by about 0.01. For an
     embedding, of which a batch moves few rows, the error is larger. A NaN outside the sample is not
     seen in the gradients; it appears in the loss of the next step. For the exact norm, use

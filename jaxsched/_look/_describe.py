@@ -58,9 +58,9 @@ def describe(
 ) -> Description:
     """Describes a schedule as a table: its start, both sides of each boundary, and its end.
 
-    A boundary is the start of a piece or a cycle, a knot, or a stair. For an unbounded schedule,
-    the first few boundaries are shown, and then `...`. A stateful schedule is described as it is
-    before a rule acts. With more than 65,536 steps, the peak and the floor are searched on a grid
+    A boundary is a knot, a stair, or the start of a piece or of a cycle. For an unbounded schedule,
+    the first few boundaries are shown, and then `...`. A stateful schedule is described as if no
+    rule had acted. With more than 65,536 steps, the peak and the floor are searched on a grid
     that is refined around the best point. Where two pieces of a chain do not meet, both values are
     shown.
 
@@ -69,8 +69,9 @@ def describe(
       total_steps: number of optimizer steps to describe; None: to the end of the schedule.
 
     Returns:
-      A `Description`, which prints as a table. Its data are `rows`, `peak` and `floor`, pairs of
-      step and value.
+      A `Description`, which prints as a table. `rows` is a tuple of pairs of step and value. `peak`
+      and `floor` are the pairs with the highest and the lowest value. `jumps` lists the first few
+      steps at which two pieces of a chain do not meet, each with the value before and after.
 
     Raises:
       ValueError: `schedule` is not a schedule, or is stacked; or `total_steps` is not a length.

@@ -37,7 +37,7 @@ def plot(
 
     A boundary is a dot. A restart is a triangle that points up, and an event of a rule is a
     triangle that points down. A hundred cycles or more are drawn as an area between their lowest
-    and highest values. Without metrics, a stateful schedule is drawn as it is before a rule acts.
+    and highest values. Without metrics, a stateful schedule is drawn as if no rule had acted.
     With metrics, it is simulated, see `simulate`.
 
     Args:

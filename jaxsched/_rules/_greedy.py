@@ -53,7 +53,7 @@ class Greedy(Listener):
 
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
         up    : scale = min(scale / factor, max_scale) after `patience` better ones in a row
-        down  : scale = max(scale * factor, min_scale) after `patience` others in a row
+        down  : scale = max(scale * factor, min_scale) after `patience` in a row that are not better
 
     Patience counts observations, not updates. After each change of the scale the count starts
     again. The change takes effect in the update that receives the metric.
@@ -97,8 +97,8 @@ class Greedy(Listener):
       0.1
 
     References:
-      GreedyLR, 2025, https://arxiv.org/abs/2512.14527, as implemented in `transformers.GreedyLR`,
-      which waits for one more observation.
+      GreedyLR, 2025, https://arxiv.org/abs/2512.14527, as implemented in `transformers.GreedyLR`.
+      That class waits for one more observation, and its bounds are rates, not factors.
     """
 
     mode: str = choice_field(default="min", among=MODES)

@@ -48,11 +48,12 @@ class Hypergradient(Rule):
     consecutive updates always agree, and the learning rate only rises.
 
     The state holds one copy of the gradients, which takes as much memory as the parameters. A
-    gradient with a NaN or an infinity, or whose product overflows, is ignored.
+    gradient is ignored if it contains a NaN or an infinity, or if its product with the previous
+    gradient overflows.
 
     Args:
       rate: step size for the scale, not negative. With `normalize` it is the largest relative
-        change per update. Without it, its unit is that of 1 / gradient**2.
+        change per update. Without `normalize`, the unit of `rate` is that of 1 / gradient**2.
       normalize: whether to use the cosine (True) or the product itself (False).
       init_value: initial scale, positive, between the bounds.
       min_scale: lower limit of the scale, not negative.
@@ -79,8 +80,8 @@ class Hypergradient(Rule):
 
     References:
       Baydin et al., 2018, https://arxiv.org/abs/1703.04782, section 3: the additive rule for
-      plain descent, and the multiplicative rule. The latter is an exponential here, so that
-      opposite alignments cancel exactly.
+      plain descent, and the multiplicative rule. Here the multiplicative rule uses exp, so that the
+      cosines c and -c cancel exactly.
     """
 
     rate: ArrayLike = number_field(default=0.02, within=NOT_NEGATIVE, kw_only=False)

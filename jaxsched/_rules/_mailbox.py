@@ -40,7 +40,12 @@ class Mail(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """One observation of a metric, as a rule receives it."""
+    """One observation of a metric, as a rule receives it: all values since the last update.
+
+    `value` is the mean of the finite values, or 0 if there were none. `heard` is whether there was
+    a finite value. `broken` is whether a value was NaN or infinite; it is always False for a rule
+    whose `hears_nonfinite` is False.
+    """
 
     value: jax.Array  # float: the mean of the finite values, 0 if there were none
     heard: jax.Array  # bool: whether any value was finite

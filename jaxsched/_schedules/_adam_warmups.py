@@ -31,7 +31,7 @@ class ExponentialWarmup(Schedule):
         value(t) = 1 - exp(-(t + 1) / timescale)
 
     Args:
-      timescale: steps in which the distance to one shrinks by a factor e; real, > 0.
+      timescale: number of steps after which 1 - value has fallen by a factor e; real, > 0.
 
     Returns:
       An unbounded factor. Call it with an integer or an integer array; it returns float32 of the
@@ -65,7 +65,7 @@ class RadamWarmup(Schedule):
         rho(n)   = rho_inf - 2 n b2**n / (1 - b2**n)
         value(t) = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
 
-    with n = t + n0, where n0 is the first n with rho(n) > 4.
+    Here rho = rho(n) at n = t + n0, and n0 is the first n with rho(n) > 4.
 
     Args:
       b2: Adam's second-moment decay, in (0.7, 1).

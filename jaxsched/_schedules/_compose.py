@@ -87,8 +87,8 @@ def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
         value(t) = min(a(t), b(t))
 
     Args:
-      a: a schedule, or a number.
-      b: a schedule, or a number.
+      a: a schedule, any function of the step, or a number.
+      b: a schedule, any function of the step, or a number.
 
     Returns:
       A schedule that ends with the longer of the two.
@@ -109,8 +109,8 @@ def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
         value(t) = max(a(t), b(t))
 
     Args:
-      a: a schedule, or a number.
-      b: a schedule, or a number.
+      a: a schedule, any function of the step, or a number.
+      b: a schedule, any function of the step, or a number.
 
     Returns:
       A schedule that ends with the longer of the two.

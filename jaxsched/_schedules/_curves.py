@@ -49,7 +49,10 @@ class Curve(Schedule):
     steps: Length = length_field(kw_only=False, remedy=_CONSTANT)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
-        """Returns the weights of the start and end value, for these fractions done and left."""
+        """Returns the weights of the start value and of the end value.
+
+        `done` and `left` are the fractions of the steps that are done and left.
+        """
         raise NotImplementedError
 
     @property
@@ -149,13 +152,14 @@ class Rex(Curve):
         left     = 1 - t / steps
         value(t) = end_value + (init_value - end_value) * left / (beta + (1 - beta) * left)
 
-    for 0 <= t <= steps.
+    This is the value for 0 <= t <= steps.
 
     Args:
       init_value: value at step 0 and before.
       end_value: value from step `steps` on.
       steps: length in optimizer steps, not negative.
-      beta: bend, > 0. 1 is a straight line; a smaller one stays high longer. The paper uses 1/2.
+      beta: bend, > 0. 1 is a straight line; with a smaller `beta` the value stays high longer. The
+        paper uses 1/2.
 
     Returns:
       A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
@@ -190,9 +194,9 @@ class Tanh(Curve):
         done     = t / steps
         value(t) = end_value + (init_value - end_value) * (1 - tanh(low + (high - low) * done)) / 2
 
-    for 0 <= t < steps, and `end_value` from `steps` on. The formula does not quite reach either
-    end. With the defaults it starts 8e-7 below `init_value`, and the last step jumps over the
-    remaining 0.0025 of the way to `end_value`.
+    This is the value for 0 <= t < steps; from `steps` on it is `end_value`. The formula does not
+    quite reach either end. With the defaults it starts 8e-7 below `init_value`, and the last step
+    jumps over the remaining 0.0025 of the way to `end_value`.
 
     Args:
       init_value: limit of the formula before step 0.
@@ -238,7 +242,8 @@ class Polynomial(Curve):
 
         value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
 
-    for 0 <= t <= steps. With `power` above 1 it falls fast first; below 1, it falls late.
+    This is the value for 0 <= t <= steps. With `power` above 1 it falls fast first; with `power`
+    below 1 it falls late.
 
     Args:
       init_value: value at step 0 and before.
@@ -281,7 +286,7 @@ class Cosine(Curve):
         value(t) = end_value
                    + (init_value - end_value) * ((1 + cos(pi * (t / steps)**k)) / 2)**exponent
 
-    for 0 <= t <= steps.
+    This is the value for 0 <= t <= steps.
 
     Args:
       init_value: value at step 0 and before.

@@ -120,8 +120,8 @@ class InverseTimeDecay(Schedule):
 
     Args:
       init_value: value at step 0.
-      decay_rate: increase of the divisor per `decay_steps` steps, not negative.
-      decay_steps: optimizer steps, at least 1.
+      decay_rate: increase of the divisor in `decay_steps` steps, not negative.
+      decay_steps: number of optimizer steps in which the divisor grows by `decay_rate`, at least 1.
       staircase: whether to count only whole multiples of `decay_steps`.
 
     Returns:

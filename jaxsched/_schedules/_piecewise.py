@@ -153,8 +153,8 @@ class PiecewiseLinear(Knots):
 
         value(boundaries[k]) = values[k]
 
-    and a straight line between knots. Before the first knot its value is the first, and after the
-    last knot it is the last.
+    Between two knots the value is a straight line. Before the first knot it is the first value, and
+    after the last knot it is the last value.
 
     Args:
       values: the values at the knots.
@@ -191,8 +191,9 @@ class PiecewiseCosine(Knots):
 
         value(boundaries[k]) = values[k]
 
-    and between knots a + (b - a) * (1 - cos(pi * x)) / 2, where x is the fraction of the way that
-    is done. Before the first knot its value is the first, and after the last knot it is the last.
+    Between two knots with the values a and b, it is a + (b - a) * (1 - cos(pi * x)) / 2. Here x is
+    the fraction of the steps between the knots that is done. Before the first knot the value is the
+    first value, and after the last knot it is the last value.
 
     Args:
       values: the values at the knots.

@@ -422,8 +422,8 @@ def one_cycle(
       warmup_steps: length of the rise in optimizer steps; None is 3/10 of `total_steps`.
       init_value: value at step 0; None is peak_value / 25.
       end_value: value from step `total_steps` on; None is init_value / 10_000.
-      phases: 2 as in fastai, torch and optax's cosine; 3 as in the paper: down to the initial value
-        in `warmup_steps` steps, then to the end value.
+      phases: 2 as in fastai, torch and `optax.cosine_onecycle_schedule`; 3 as in the paper: the
+        value falls to the initial value in `warmup_steps` steps, and then to the end value.
       curve: the curve of every phase.
 
     Returns:

@@ -40,11 +40,12 @@ def convex_bound(
         bound = sqrt(B / A),   A = s_0 + ... + s_n
         B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
 
-    It holds for a convex function and a distance of 1 to its minimum, at the last point where a
-    gradient is taken at a rate s_n that is not zero. The scale of the schedule does not matter. The
-    bound is a worst case, meant for comparing schedules; `transfer_rate` converts a tuned rate from
-    one schedule to another. It can be mapped over, and differentiated with respect to the numbers
-    of a schedule.
+    The bound is for SGD on a convex function, from a start at distance 1 from the minimum. It
+    limits how far the function is above its minimum at the point where the last gradient is taken:
+    at step n, the last step with a rate s_n above zero. The scale of the schedule does not matter.
+    The bound is a worst case, meant for comparing schedules; `transfer_rate` converts a tuned rate
+    from one schedule to another. It can be mapped over, and differentiated with respect to the
+    numbers of a schedule.
 
     Args:
       schedule: a schedule, or any function of the step, not negative at the steps below
@@ -62,10 +63,10 @@ def convex_bound(
 
     Example:
       >>> for schedule in (constant(1.0), cosine(1.0, 0.0, 1000), linear(1.0, 0.0, 1000)):
-      ...     print(convex_bound(schedule, total_steps=1000))
-      0.092...
-      0.0652...
-      0.0634...
+      ...     print(f"{convex_bound(schedule, total_steps=1000):.3f}")
+      0.092
+      0.065
+      0.063
 
     References:
       Defazio et al., 2023, https://arxiv.org/abs/2310.07831; Schaipp et al., 2025,
@@ -91,8 +92,8 @@ def transfer_rate(
 
         rate = best_rate * peak(to_schedule) / peak(from_schedule),  peak = max_k s_k / sqrt(A B)
 
-    with A and B of `convex_bound`. The rate is scaled by the ratio of the peaks at which the two
-    bounds are lowest. The scale of either schedule does not matter.
+    Here A and B are those of `convex_bound`. The rate is scaled by the ratio of the peaks at which
+    the two bounds are lowest. The scale of either schedule does not matter.
 
     Args:
       best_rate: best peak rate of the tuned run, positive.
@@ -112,11 +113,13 @@ def transfer_rate(
 
     Example:
       >>> cooldown = constant(1.0, 800) >> linear(1.0, 0.0, 200)
-      >>> print(transfer_rate(0.1, linear(1.0, 0.0, 1000), cooldown, total_steps=1000))
-      0.0513...
+      >>> rate = transfer_rate(0.1, linear(1.0, 0.0, 1000), cooldown, total_steps=1000)
+      >>> print(f"{rate:.3f}")
+      0.051
       >>> longer = constant(1.0, 3800) >> linear(1.0, 0.0, 200)
-      >>> print(transfer_rate(0.1, cooldown, longer, total_steps=1000, to_steps=4000))
-      0.04...
+      >>> rate = transfer_rate(0.1, cooldown, longer, total_steps=1000, to_steps=4000)
+      >>> print(f"{rate:.3f}")
+      0.041
 
     References:
       Schaipp et al., 2025, https://arxiv.org/abs/2501.18965, who transfer rates in this way.

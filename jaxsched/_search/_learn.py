@@ -65,7 +65,7 @@ def learn_schedule(
       ValueError: the schedule has no positive float, or `train` does not return a score.
 
     Example:
-      >>> def train(schedule, key):  # a parabola, from a start of one's own
+      >>> def train(schedule, key):  # a parabola, from a random start for each seed
       ...     step = lambda x, t: (x - schedule(t) * 2 * x, None)
       ...     x, _ = checkpointed_scan(step, jax.random.normal(key), jnp.arange(5))
       ...     return x**2

@@ -23,18 +23,19 @@ NORMS = {"l2": 2, "l1": 1}
 
 
 def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
-    """Returns the schedule with the exactly lowest `convex_bound` for given gradient norms.
+    """Returns the schedule that minimizes the bound of `convex_bound` for given gradient norms.
 
         w_k = G_k**-2 of the steps k < n, and w_n = w_{n-1}
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
-        of what is left to go, step k leaves  (1 + w_k / c_{k+1})**-1/2
+        step k leaves the fraction (1 + w_k / c_{k+1})**-1/2 of the sum of the remaining values
 
     Here n is the point after the last step. No gradient was taken there, so the last norm is used
-    for it. The fraction that is left at n is the weight of that point, not a step. With that
-    weight as a last value, no schedule has a lower `convex_bound` for n + 1 steps.
+    for it. The schedule minimizes the bound at point n. In this bound the value w_n is only a
+    weight of the point, not a step, so the returned schedule is zero at n. `convex_bound` of the
+    same steps is the bound at the point before, for which a slightly different schedule is best.
 
-    For equal norms the schedule is linear decay up to a logarithm, and its bound is only slightly
-    lower. If the norms are large at first, the schedule warms up.
+    For equal norms the schedule is close to linear decay, and its bound is only slightly lower than
+    that of linear decay. If the norms are large at first, the schedule warms up.
 
     Args:
       grad_norms: norms of the gradients, one per step, positive. They are known after a run, so the

@@ -32,8 +32,9 @@ def graft(new_state: S, old_state: Any) -> S:
     """Restores an old optimizer state into the fresh state of a changed optimizer.
 
     Use it to resume a run after the optimizer has changed: a hyperparameter, rule or wrapper was
-    added or removed. Parts that the old state does not have stay fresh, and the logger "jaxsched"
-    lists them. New step counters start at the old step.
+    added or removed. Parts that are missing in the old state keep the values of `new_state`. The
+    logger "jaxsched" lists these parts, and the parts of the old state that are not used. New step
+    counters start at the old step.
 
     Args:
       new_state: `tx.init(params)` of the changed optimizer, a `TrainState` or an `nnx.Optimizer`.

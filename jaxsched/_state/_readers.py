@@ -86,9 +86,10 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 
     The counts are summed over all rules and guards: "cuts" and "raises" of learning rates, "spikes"
     of `spike_guard`, "skips" of `skip_spikes`, "restores" of `keep_best`, and "snapshots" of
-    `snapshot`. Only events that can happen in this state are listed. The difference between the
-    counts after a step and before it shows the events in that step. "mixed" counts the updates in
-    which one metric came both from `observe` and from `update`.
+    `snapshot`. In `per_group`, each group has its own rule: if one rule is in the schedules of two
+    groups, every cut counts twice. Only events that can happen in this state are listed. The
+    difference between the counts after a step and before it shows the events in that step. "mixed"
+    counts the updates in which one metric came both from `observe` and from `update`.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

@@ -24,7 +24,7 @@ def best_params(opt_state: Any) -> optax.Params:
       opt_state: an optimizer state, or a tree that contains one.
 
     Returns:
-      Parameters. Under `jit`, before the first metric, the initial parameters.
+      The parameters. Under `jit`, it returns the initial parameters before the first metric.
 
     Raises:
       ValueError: `opt_state` contains no `keep_best`, or more than one; or, outside `jit`, no
@@ -132,6 +132,9 @@ def gradient_noise_scale(opt_state: Any) -> jax.Array:
     """Returns the gradient noise scale: the batch size at which noise and signal are equal.
 
         B_simple = S / |G|**2
+
+    G is the mean gradient, and S is the variance of the gradient of one example: the sum over all
+    parameters.
 
     Well below this batch size, a batch k times as large saves a factor k in steps. Well above it, a
     larger batch saves nothing.

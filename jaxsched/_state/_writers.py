@@ -130,8 +130,8 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     """Replaces scheduled values by fixed ones, or returns to the schedule, without recompilation.
 
-    Before the first update, `hyperparams` shows the new value at once, and None takes effect after
-    that update.
+    Before the first update, `hyperparams` shows a new value at once. If you pass None instead,
+    `hyperparams` shows the value of the schedule only after the first update.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

@@ -29,8 +29,9 @@ def accumulate(
 
         step n takes max(1, round(multiplier(n))) batches
 
-    It is `optax.MultiSteps` with a schedule of optimizer steps, such as the one from `seesaw`. The
-    train step processes one batch, so a change of the number of batches triggers no recompilation.
+    It is `optax.MultiSteps` with a number of batches that depends on the optimizer step, such as
+    the number that `seesaw` returns. The train step processes one batch, so a change of the number
+    of batches triggers no recompilation.
     The transforms in `tx` count optimizer steps, and the multiplier follows their step counter. So
     if `set_step` moves the learning rate, the number of batches moves with it. If `tx` has no step
     counter, the count of `MultiSteps` is used.
@@ -43,14 +44,14 @@ def accumulate(
 
     Args:
       tx: any optimizer.
-      multiplier: number of batches per step: a number, or a schedule.
+      multiplier: number of batches per step: a number, a schedule, or any function of the step.
 
     Returns:
       A transform. Its updates are zero until all batches of a step have arrived.
 
     Raises:
-      ValueError: `tx` is not a transform, or `multiplier` is neither a number of at least 1 nor a
-        schedule.
+      ValueError: `tx` is not a transform, or `multiplier` is neither a number of at least 1, nor a
+        schedule, nor a function of the step.
 
     Example:
       >>> tx = accumulate(optax.sgd(1.0), piecewise_constant([1, 2], [1]))

@@ -25,7 +25,8 @@ def inject(
 
         factory(name=slot(count), ...) at every step
 
-    Every keyword argument can be scheduled (a slot). Bind other arguments first, as in
+    A keyword argument that is scheduled is called a slot. Every keyword argument can be a slot.
+    Bind other arguments first, as in
     `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
     To change a value during a run, use `override(opt_state, learning_rate=x)`.
@@ -43,9 +44,9 @@ def inject(
       Python floats do, so they do not change the dtype of the inner state.
 
     Raises:
-      ValueError: a slot is none of these; the factory has no such argument; the factory branches on
-        it in Python, so that it cannot be scheduled; or `learning_rate` is negative at its start or
-        end, or is a rule without a learning rate to multiply.
+      ValueError: a slot is not a float, a schedule or a function; the factory has no such argument;
+        the factory branches on it in Python, so that it cannot be scheduled; or `learning_rate` is
+        negative at its start or end, or is a rule without a learning rate to multiply.
 
     Example:
       >>> tx = inject(optax.adamw, learning_rate=cosine(0.1, 0.0, 100), weight_decay=0.01)

@@ -58,10 +58,10 @@ def keep_best(
 
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
 
-    A metric belongs to the parameters passed to the update that consumes it. It is the loss of the
-    current batch, or the values observed since the last update. To judge the last metric of a run,
-    make one more update, for example with zero gradients. `best_params(opt_state)` returns the best
-    parameters.
+    A metric describes the parameters that you pass to the next update, which reads the metric. The
+    metric is the mean of the values observed since the last update and of the value passed to this
+    update. To judge the last metric of a run, make one more update, for example with zero
+    gradients. `best_params(opt_state)` returns the best parameters.
 
     With `backtrack`, an update in which a rule in `tx` cuts the learning rate also restores the
     best parameters, so training continues from there with a lower rate. The moments of `tx` are
@@ -69,8 +69,9 @@ def keep_best(
     float rounding. An update cannot restore parameters that are not finite; use `skip_spikes` to
     keep them finite.
 
-    The state holds one copy of the parameters, and every update selects between two of them. Both
-    cost memory traffic of about the size of the parameters, however rarely the metric improves.
+    The state holds one extra copy of the parameters. Every update selects between that copy and the
+    current parameters, even if the metric has not improved. Each update therefore reads and writes
+    about as much memory as the parameters take.
 
     Args:
       tx: any optimizer.

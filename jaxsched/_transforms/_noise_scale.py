@@ -51,11 +51,14 @@ def noise_scale(
 ) -> optax.GradientTransformationExtraArgs:
     """Measures the gradient noise scale of an optimizer; read it with `gradient_noise_scale`.
 
-    With `axis_name`, pass the gradients of each device without averaging them. `tx` receives their
-    mean, so the transform replaces `jax.lax.pmean`. Without `axis_name`, `tx` must accumulate
-    gradients, with `accumulate` or `optax.MultiSteps`. The small batches are then the single ones,
-    and the big batch is the mean of all batches of an update. An update of one batch measures
-    nothing.
+    The estimate compares the gradients of small batches with the gradient of a big batch. With
+    `axis_name`, a small batch is the batch of one device, and the big batch is that of all devices.
+    Pass the gradients of each device without averaging them. `tx` receives their mean, so the
+    transform replaces `jax.lax.pmean`.
+
+    Without `axis_name`, `tx` must accumulate gradients, with `accumulate` or `optax.MultiSteps`. A
+    small batch is then a single batch, and the big batch consists of all batches of an update. An
+    update of one batch measures nothing.
 
     It computes squared norms only, and makes no copy of the gradients. Values that are not finite
     are not measured.
@@ -73,7 +76,6 @@ def noise_scale(
     Raises:
       ValueError: an argument is out of its range. Without `axis_name`: `tx` does not contain
         exactly one `MultiSteps`, or it does not take means, or it is not first in its chain.
-        `MultiSteps` in `tx`, or not one which takes means, or in a chain one that is not first.
 
     Example:
       >>> tx = noise_scale(accumulate(optax.sgd(0.1), 2), batch_size=8)

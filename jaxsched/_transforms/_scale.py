@@ -40,7 +40,7 @@ def scale_by_schedule(
       A transform. The product is computed in float32 or wider, and has the dtype of the update.
 
     Raises:
-      ValueError: `schedule` is none of these.
+      ValueError: `schedule` is not a float, a schedule or a function.
 
     Example:
       >>> tx = optax.chain(optax.scale_by_adam(), scale_by_schedule(linear(-0.1, 0.0, 10)))
@@ -75,9 +75,9 @@ def scale_by_learning_rate(
       wider, and has the dtype of the update.
 
     Raises:
-      ValueError: `learning_rate` is none of these; it is negative at its start or end; it is a rule
-        without a learning rate to multiply; or an update has no `gradient_norm` although a rule
-        listens to it, see `with_gradient_norm`.
+      ValueError: `learning_rate` is not a float, a schedule or a function; it is negative at its
+        start or end; it is a rule without a learning rate to multiply; or an update has no
+        `gradient_norm` although a rule listens to it, see `with_gradient_norm`.
 
     Example:
       >>> tx = optax.chain(
@@ -154,8 +154,8 @@ def wrap(
       A transform.
 
     Raises:
-      ValueError: `tx` is not a transform; `factor` is none of these; or `tx` is schedule-free,
-        whose average requires its own updates.
+      ValueError: `tx` is not a transform; `factor` is not a float, a schedule or a function; or
+        `tx` is schedule-free, whose average requires its own updates.
 
     Example:
       >>> tx = wrap(optax.adamw(1e-3), reduce_on_plateau(patience=5))

@@ -80,7 +80,8 @@ def inject_hyperparams(
     Prefer `jaxsched.inject`: it changes only the arguments that you name, and `observe`, `override`
     and others can use its state. Use this twin for code that is written for optax's injector.
     Numbers that are not scheduled can be changed in `state.hyperparams`; scheduled ones cannot.
-    Stateful schedules of other libraries are evaluated before they are updated.
+    For a stateful schedule of another library, an update uses the value from before the schedule's
+    own update.
 
     Hyperparameters are float32 (float64 under x64) unless `hyperparam_dtype` is given. optax uses
     the parameters' dtype instead. With bfloat16, Adam's b2 = 0.999 then becomes 1.0, and the first

@@ -43,8 +43,8 @@ def reduce_on_plateau(
 
     Its rule is `jaxsched.reduce_on_plateau(..., nonfinite="bad")`. Prefer that stateful schedule:
     it multiplies any schedule, counts observations instead of updates, and accepts `observe`. The
-    margin uses `|best|`, while optax's margin has the wrong sign for negative metrics. Patience 0
-    is read as 1, while optax then never cuts on a bad value.
+    margin uses `|best|`; optax's margin has the wrong sign for negative metrics. Patience 0 is read
+    as 1. With patience 0, optax never cuts on a bad value.
 
     Args:
       factor: multiplier of the scale at each cut, in (0, 1).

@@ -97,7 +97,7 @@ def PiecewiseConstantDecay(
 
         value(t) = values[number of boundaries < t]
 
-    A boundary step still has the old value, one step longer than in `piecewise_constant`.
+    A boundary step still has the old value. In `piecewise_constant` it has the new value.
 
     Example:
       >>> print(PiecewiseConstantDecay([2], [0.1, 0.05])(jnp.arange(5)))
@@ -122,8 +122,9 @@ def PolynomialDecay(
 
         value(t) = end + (initial_learning_rate - end) * (1 - t / n)**power
 
-    with n = decay_steps, and held after that. With `cycle`, n is the next multiple of
-    `decay_steps`. The multiple itself has the end value, and the value jumps up in the next step.
+    Here n = decay_steps, and `end` is `end_learning_rate`. The end value is held after step n. With
+    `cycle`, n is the next multiple of `decay_steps`. The multiple itself has the end value, and the
+    value jumps up in the next step.
 
     Example:
       >>> print(PolynomialDecay(0.1, 2, 0.0)(jnp.arange(4)))
@@ -187,8 +188,8 @@ def CosineDecayRestarts(
 
         value(t) = initial_learning_rate * ((1 - alpha) * m_mul**i * (1 + cos(pi * p)) / 2 + alpha)
 
-    in cycle i, which is first_decay_steps * t_mul**i long; p is the part of it that is done. Every
-    restart is exact, while Keras under `jit` misses some by a rounded logarithm.
+    Cycle i has first_decay_steps * t_mul**i steps, and p is the fraction of it that is done. Every
+    restart is at its exact step. Keras under `jit` rounds a logarithm, and misses some restarts.
 
     Example:
       >>> print(np.asarray(CosineDecayRestarts(0.1, 2, m_mul=0.5)(jnp.arange(6))).round(3))
@@ -321,9 +322,9 @@ def to_keras(schedule: Any) -> Any:
       schedule: a schedule, or any function of the step that JAX can trace.
 
     Returns:
-      An instance of a subclass of Keras' class, whose config is `{"schedule": repr(schedule)}`. A
-      schedule without a text, such as `from_function(f)`, can be trained with. But its config, and
-      so saving the model, raises `NoConfigError`, as Keras does for a schedule without a config.
+      An instance of a subclass of Keras' class, whose config is `{"schedule": repr(schedule)}`. You
+      can also train with a schedule that has no text, such as `from_function(f)`. But saving the
+      model then raises `NoConfigError`, because the schedule has no config.
 
     Raises:
       MissingExtraError: Keras is not installed.
@@ -342,7 +343,7 @@ def to_keras(schedule: Any) -> Any:
 
 
 class NoConfigError(ValueError, NotImplementedError):
-    """A schedule's text cannot be read back, so Keras could save it but not load it."""
+    """Raised when a model is saved whose schedule has no text that `parse` can read."""
 
 
 @functools.cache

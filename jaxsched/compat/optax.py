@@ -2,8 +2,8 @@
 
 The names and the arguments are optax's. Improvements: every number may be traced and is data;
 powers and ends are exact; the cost of restarts is constant; hyperparameters are float32 for any
-dtype of the parameters. Where optax returns a constant (no steps, a decay rate of zero), so does
-the twin.
+dtype of the parameters. If optax returns a constant, because a number of steps or a decay rate is
+zero, so does the twin.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def polynomial_schedule(
 
         value(t) = end + (init - end) * (1 - (t - begin) / steps)**power
 
-    with the end values held. Without steps, it is constant at `init_value` instead of the end
-    value, as in optax. A fractional power gives no NaN at the end, while optax's does under `jit`.
+    The start and end values are held outside these steps. If `transition_steps` is not positive,
+    the value is always `init_value`, never `end_value`, as in optax. A fractional power gives no
+    NaN at the end; in optax it does under `jit`.
 
     Example:
       >>> print(np.asarray(polynomial_schedule(1.0, 0.0, 2, 4)(jnp.arange(5))).round(3))
@@ -100,8 +101,8 @@ def linear_schedule(
 
         value(t) = init + (end - init) * (t - begin) / steps
 
-    with the end values held. Without steps, it is constant at `init_value` instead of the end
-    value, as in optax.
+    The start and end values are held outside these steps. If `transition_steps` is not positive,
+    the value is always `init_value`, never `end_value`, as in optax.
 
     Example:
       >>> print(linear_schedule(1.0, 0.0, 2, transition_begin=1)(jnp.arange(4)))
@@ -166,7 +167,8 @@ def exponential_decay(
 
         value(t) = init_value * decay_rate**((t - begin) / steps)
 
-    limited by `end_value`. Without steps, or with a rate of zero, it is constant, as in optax.
+    The value is limited by `end_value`. If `transition_steps` is not positive or `decay_rate` is 0,
+    the value is always `init_value`, as in optax.
 
     Example:
       >>> values = jaxsched.compat.optax.exponential_decay(1.0, 1, 0.5)(jnp.arange(3))
@@ -285,7 +287,7 @@ def warmup_constant_schedule(
 
         linear_schedule(init_value, peak_value, warmup_steps)
 
-    Without a warmup, it always stays at `init_value`, as in optax.
+    If `warmup_steps` is 0, the value is always `init_value`, as in optax.
 
     Example:
       >>> print(warmup_constant_schedule(0.0, 1.0, 2)(jnp.arange(4)))

@@ -1,6 +1,6 @@
 """Twins of `timm.scheduler` (compared with timm 1.0.31).
 
-The first argument is the base rate, which the peer reads from its optimizer. Lengths `..._t` count
+The first argument is the base rate, which timm reads from its optimizer. Lengths `..._t` count
 the values passed to `step(t)`, which are epochs by default. Here they are optimizer steps, so
 multiply them by the steps per epoch. As in timm, t = 0 is the first step.
 
@@ -68,8 +68,9 @@ def CosineLRScheduler(
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 + cos(pi * (t_curr / t_i)**k_decay)) / 2
 
-    in cycle i < cycle_limit, which is t_i = t_initial * cycle_mul**i long, and then `lr_min`. Every
-    restart is exact, while timm misses some by a rounded logarithm.
+    This is the value in cycle i < cycle_limit, which has t_i = t_initial * cycle_mul**i steps;
+    t_curr is the number of steps since its start. After the last cycle the value is `lr_min`. Every
+    restart is at its exact step. timm rounds a logarithm, and misses some restarts.
 
     Args:
       base_lr: the first peak.
@@ -82,10 +83,10 @@ def CosineLRScheduler(
       warmup_lr_init: initial rate of the warmup.
       warmup_prefix: whether the curve starts after the warmup.
       t_in_epochs: ignored, because it does not change the curve.
-      noise_range_t: must be None, see the module.
-      noise_pct: see the module.
-      noise_std: see the module.
-      noise_seed: see the module.
+      noise_range_t: must be None, because noise is not supported.
+      noise_pct: ignored.
+      noise_std: ignored.
+      noise_seed: ignored.
       k_decay: exponent of the k-decay; above 1 keeps the early rates for longer.
 
     Example:
@@ -131,7 +132,7 @@ def PolyLRScheduler(
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - (t_curr / t_i)**k_decay)**power
 
-    The arguments are those of `CosineLRScheduler`, and these:
+    The other arguments are as in `CosineLRScheduler`.
 
     Args:
       base_lr: the first peak.
@@ -181,16 +182,17 @@ def TanhLRScheduler(
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 - tanh(lb * (1 - p) + ub * p)) / 2
 
-    with p = t_curr / t_i. Without `warmup_prefix`, the warmup ends at the value of the curve at
-    `warmup_t`, so that nothing jumps. (For the cosine and the polynomial it ends at `base_lr`.)
+    Here p = t_curr / t_i is the fraction of the cycle that is done. Without `warmup_prefix`, the
+    warmup ends at the value of the curve at `warmup_t`, so the rate does not jump. (For the cosine
+    and the polynomial, the warmup ends at `base_lr`.)
 
-    The arguments are those of `CosineLRScheduler`, and these:
+    The other arguments are as in `CosineLRScheduler`.
 
     Args:
       base_lr: the first peak.
       t_initial: length of the first cycle, at least 1.
-      lb: argument of the tangent at the start of a cycle.
-      ub: argument of the tangent at its end.
+      lb: argument of tanh at the start of a cycle.
+      ub: argument of tanh at the end of a cycle.
 
     Example:
       >>> print(np.asarray(TanhLRScheduler(0.1, t_initial=4)(jnp.arange(5))).round(3))
@@ -231,7 +233,7 @@ def StepLRScheduler(
 
         base_lr * decay_rate**floor(t / decay_t)
 
-    The arguments are those of `CosineLRScheduler`, and these:
+    The other arguments are as in `CosineLRScheduler`.
 
     Args:
       base_lr: the base rate.
@@ -280,7 +282,7 @@ def MultiStepLRScheduler(
 
     timm cuts one step before the milestone, while torch's `MultiStepLR` cuts at the milestone.
 
-    The arguments are those of `CosineLRScheduler`, and these:
+    The other arguments are as in `CosineLRScheduler`.
 
     Args:
       base_lr: the base rate.
@@ -326,7 +328,8 @@ def WSDLRScheduler(
 
         lr_min + (max(base_lr * stable(s), lr_min) - lr_min) * decay(f)
 
-    where s is the steps since the warmup, and f is the part of the last `decay_t` steps done.
+    Here s is the number of steps since the warmup, and f is the fraction of the decay, the last
+    `decay_t` steps, that is done.
 
         stable_fn  stable(s)                          decay_fn  decay(f)
         constant   1                                  linear    1 - f
@@ -349,10 +352,10 @@ def WSDLRScheduler(
       warmup_t: length of the warmup.
       warmup_lr_init: initial rate of the warmup.
       t_in_epochs: ignored, because it does not change the curve.
-      noise_range_t: must be None.
-      noise_pct: see the module.
-      noise_std: see the module.
-      noise_seed: see the module.
+      noise_range_t: must be None, because noise is not supported.
+      noise_pct: ignored.
+      noise_std: ignored.
+      noise_seed: ignored.
 
     Example:
       >>> print(WSDLRScheduler(0.1, t_initial=4, decay_t=2, decay_fn="linear")(jnp.arange(5)))
@@ -406,8 +409,8 @@ def PlateauLRScheduler(
         (linear(warmup_lr_init, base_lr, warmup_t) >> constant(base_lr))
         * reduce_on_plateau(patience=patience_t + 1, start_after=warmup_t + 1, ...)
 
-    timm passes the metric of epoch e as `step(e + 1, metric)`. Here that is the update at step
-    e + 1, which reads the observation after step e. Metrics during the warmup are ignored.
+    timm passes the metric of epoch e as `step(e + 1, metric)`. Here, observe the metric after step
+    e; the update at step e + 1 reads it. Metrics during the warmup are ignored.
 
     Args:
       base_lr: the rate before the first cut; concrete.
@@ -419,17 +422,17 @@ def PlateauLRScheduler(
       warmup_lr_init: initial rate of the warmup.
       lr_min: lower limit of the rate; concrete.
       mode: "max" or "min".
-      noise_range_t: must be None.
-      noise_type: see the module.
-      noise_pct: see the module.
-      noise_std: see the module.
-      noise_seed: see the module.
+      noise_range_t: must be None, because noise is not supported.
+      noise_type: ignored.
+      noise_pct: ignored.
+      noise_std: ignored.
+      noise_seed: ignored.
       metric: name of the metric.
 
     Example:
-      >>> print(PlateauLRScheduler(0.1, patience_t=1, warmup_t=5))
-      (linear(0.0, 0.1, 5) >> constant(0.1)) * reduce_on_plateau(mode='max', patience=2,
-        min_scale=1.0...e-07, start_after=6, nonfinite='bad')
+      >>> print(PlateauLRScheduler(1.0, patience_t=1, warmup_t=5, lr_min=0.25))
+      (linear(0.0, 1.0, 5) >> constant(1.0)) * reduce_on_plateau(mode='max', patience=2,
+        min_scale=0.25, start_after=6, nonfinite='bad')
 
     References:
       `timm.scheduler.PlateauLRScheduler`.
@@ -482,7 +485,7 @@ def create_scheduler_v2(
     """Returns the schedule of timm's command-line options, and the number of epochs to train.
 
     With `step_on_epochs=False` and `updates_per_epoch`, lengths are converted to optimizer steps.
-    Otherwise a step of the schedule is an epoch, as in timm, and it must be called that way.
+    Otherwise a step of the schedule is an epoch, as in timm: call the schedule with the epoch.
 
     Args:
       base_lr: the base rate.
@@ -499,10 +502,10 @@ def create_scheduler_v2(
       warmup_lr: initial rate of the warmup.
       warmup_epochs: length of the warmup.
       warmup_prefix: whether the curve starts after the warmup.
-      noise: must be None.
-      noise_pct: see the module.
-      noise_std: see the module.
-      noise_seed: see the module.
+      noise: must be None, because noise is not supported.
+      noise_pct: ignored.
+      noise_std: ignored.
+      noise_seed: ignored.
       cycle_mul: factor from the length of one cycle to the next.
       cycle_decay: factor from the height of one cycle to the next.
       cycle_limit: number of cycles.

@@ -1,6 +1,6 @@
 """Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
 
-The first argument is the base rate, which the peer reads from its optimizer's group. A twin is a
+The first argument is the base rate, which torch reads from its optimizer's group. A twin is a
 function of the step, where t = 0 is the first update. torch computes a recursion instead, so only a
 twin can start at any step. For several parameter groups, build several twins.
 """
@@ -64,8 +64,8 @@ def LambdaLR(
     Args:
       base_lr: the base rate.
       lr_lambda: the factor: a function that JAX can trace, or with `total_steps` any function.
-      total_steps: last step of a table of its values, held after that. None: the function is
-        traced.
+      total_steps: last step of the table of the function's values; the last value is held. None:
+        the function is traced.
 
     Example:
       >>> print(LambdaLR(0.1, lambda t: 0.5**t)(jnp.arange(3)))
@@ -90,8 +90,8 @@ def MultiplicativeLR(
     Args:
       base_lr: the base rate.
       lr_lambda: the factor: a function that JAX can trace, or with `total_steps` any function.
-      total_steps: last step of a table of its values, held after that. None: the function is
-        traced, and step t costs t multiplications.
+      total_steps: last step of the table of the products; the last value is held. None: the
+        function is traced, and step t costs t multiplications.
 
     Example:
       >>> print(MultiplicativeLR(0.8, lambda t: 0.5, total_steps=10)(jnp.arange(4)))
@@ -162,8 +162,8 @@ def ConstantLR(
 
         value(t) = base_lr * factor    for t < total_iters, then base_lr
 
-    With `total_iters=0`, the factor stays forever, as in torch when it is stepped. For `factor=0`,
-    torch divides by zero; the twin continues with the base rate.
+    With `total_iters=0`, the factor stays forever, as in torch if you call `step()`. For
+    `factor=0`, torch divides by zero; the twin continues with the base rate.
 
     Example:
       >>> print(ConstantLR(0.1, factor=0.5, total_iters=2)(jnp.arange(4)))
@@ -188,7 +188,8 @@ def LinearLR(
 
         value(t) = base_lr * (start_factor + (end_factor - start_factor) * t / total_iters)
 
-    up to `total_iters`, then held. With `total_iters=0`, it stays at `start_factor`, as in torch.
+    This is the value up to step `total_iters`; the last value is held. With `total_iters=0`, the
+    factor stays at `start_factor`, as in torch.
 
     Args:
       base_lr: the base rate.
@@ -238,7 +239,7 @@ def PolynomialLR(
 
         value(t) = base_lr * (1 - t / total_iters)**power    up to total_iters, then 0
 
-    With `total_iters=0`, nothing decays, as in torch when it is stepped.
+    With `total_iters=0`, nothing decays, as in torch if you call `step()`.
 
     Example:
       >>> print(PolynomialLR(0.1, total_iters=2)(jnp.arange(4)))
@@ -280,8 +281,9 @@ def CosineAnnealingWarmRestarts(
 
         value(t) = eta_min + (base_lr - eta_min) * (1 + cos(pi * T_cur / T_i)) / 2
 
-    with T_i = T_0 * T_mult**i and T_cur the steps since the i-th restart. Every restart is exact,
-    while `step(epoch)` of torch misses some by a rounded logarithm.
+    Cycle i has T_i = T_0 * T_mult**i steps, and T_cur is the number of steps since its start. Every
+    restart is at its exact step. torch's `step(epoch)` rounds a logarithm, and misses some
+    restarts.
 
     Args:
       base_lr: value after each restart.
@@ -397,12 +399,13 @@ def OneCycleLR(
         step 2 * pct_start * N - 2    max_lr / div_factor     (three_phase)
         step N - 1                    max_lr / div_factor / final_div_factor, and held
 
-    The end is at the last step, N - 1, not at N as in `one_cycle`. At step N torch extrapolates,
-    upwards or below zero, and at N + 1 it fails. The twin holds the end value.
+    N is the number of steps. The end is at the last step, N - 1, not at N as in `one_cycle`. The
+    twin holds the end value. torch goes past the end value at step N: a cosine rises again, and a
+    line falls below the end value. At step N + 1 torch raises an error.
 
     Args:
       max_lr: the peak. torch overwrites the optimizer's own rate.
-      total_steps: N. Or give `epochs` and `steps_per_epoch`.
+      total_steps: the number of steps N. Alternatively, give `epochs` and `steps_per_epoch`.
       epochs: number of epochs, with N = epochs * steps_per_epoch.
       steps_per_epoch: optimizer steps per epoch.
       pct_start: fraction of the steps for the rise, in [0, 1].
@@ -494,10 +497,10 @@ def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
 
         value(t) = base_lr * product of schedulers[i](t) / base_lr
 
-    torch computes the same for schedulers that multiply. For others, torch's recursion computes
-    something else. After the trough of a `CosineAnnealingLR` it forgets the other factors; with an
-    `eta_min` above 0 it is not a product at all; and `LambdaLR` or warm restarts overwrite all
-    schedulers before them. The twin is always the product.
+    The twin is always this product. torch computes a recursion, which is the same product only for
+    schedulers that multiply. For other schedulers it differs. After the lowest point of a
+    `CosineAnnealingLR`, torch forgets the other factors. With an `eta_min` above 0, the result of
+    torch is not a product. `LambdaLR` and warm restarts overwrite all schedulers before them.
 
     Args:
       base_lr: the base rate of all of them, not zero.
@@ -536,9 +539,9 @@ def ReduceLROnPlateau(
 
         constant(base_lr) * reduce_on_plateau(patience=patience + 1, nonfinite="bad", ...)
 
-    The cut comes with bad observation number patience + 1. A relative threshold uses `|best|`,
-    while torch's has the wrong sign for negative metrics, so that a worse one counts as better. An
-    infinite metric is bad, and never the best.
+    The rate is cut after patience + 1 bad observations in a row. A relative threshold uses
+    `|best|`. torch's threshold has the wrong sign for negative metrics, so that a worse metric can
+    count as better. An infinite metric is bad, and never the best.
 
     Args:
       base_lr: the rate before the first cut; concrete.

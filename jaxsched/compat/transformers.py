@@ -1,7 +1,7 @@
 """Twins of the schedulers of `transformers` (compared with transformers 5.23).
 
-The first argument is the base rate, which the peer reads from its optimizer. As in the peer, a
-warmup starts at zero, so the first update changes nothing.
+The first argument is the base rate, which transformers reads from its optimizer. As in
+transformers, a warmup starts at zero, so the first update changes nothing.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def get_cosine_schedule_with_warmup(
 ) -> Schedule:
     """A warmup from zero, then an unbounded cosine wave.
 
-        value(t) = base_lr * (1 + cos(2 * pi * num_cycles * p)) / 2,    p the part of the rest done
+        value(t) = base_lr * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    It does not stop at `num_training_steps`; after that it rises again. For a schedule that holds
+    Here p is the fraction of the steps after the warmup that is done. The wave does not stop at
+    `num_training_steps`; after that step it rises again. For a schedule that holds
     its end value, use `warmup_cosine`.
 
     Example:
@@ -129,6 +130,8 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
     """A warmup from zero, then `num_cycles` half cosines that each start at the base rate.
 
         value(t) = base_lr * (1 + cos(pi * ((num_cycles * p) mod 1))) / 2,    0 once p >= 1
+
+    Here p is the fraction of the steps after the warmup that is done.
 
     Example:
       >>> print(get_cosine_with_hard_restarts_schedule_with_warmup(0.1, 0, 4, 2)(jnp.arange(5)))
@@ -156,7 +159,7 @@ def get_polynomial_decay_schedule_with_warmup(
 
         linear(0, base_lr, num_warmup_steps) >> polynomial(base_lr, lr_end, the rest, power=power)
 
-    If `num_training_steps == num_warmup_steps`, the peer divides by zero; the twin continues at
+    If `num_training_steps == num_warmup_steps`, transformers divides by zero; the twin continues at
     `lr_end`.
 
     Raises:
@@ -213,7 +216,8 @@ def get_cosine_with_min_lr_schedule_with_warmup(
 
         value(t) = low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    with low = min_lr, or min_lr_rate * base_lr. After `num_training_steps` it rises again.
+    Here low is `min_lr`, or min_lr_rate * base_lr, and p is the fraction of the steps after the
+    warmup that is done. After `num_training_steps` the rate rises again.
 
     Raises:
       ValueError: both or none of `min_lr` and `min_lr_rate` are given.
@@ -294,14 +298,14 @@ def get_wsd_schedule(
         >> decay(base_lr, low, num_decay_steps),    low = min_lr_ratio * base_lr
 
     The minimum also applies to the start of the warmup. A warmup of type "1-sqrt" is slow at first,
-    and a decay of that type is fast at first. As in the peer, if there is no room for a stable
-    phase, the decay begins in its middle.
+    and a decay of that type is fast at first. If the warmup and the decay are together longer than
+    `num_training_steps`, the decay starts partway down, as in transformers.
 
     Args:
       base_lr: the rate of the stable phase.
       num_warmup_steps: length of the warmup.
       num_decay_steps: length of the decay.
-      num_training_steps: length of everything. Or give `num_stable_steps`.
+      num_training_steps: length of everything. Alternatively, give `num_stable_steps`.
       num_stable_steps: length of the stable phase, which has priority if both are given.
       warmup_type: "linear", "cosine" or "1-sqrt".
       decay_type: "linear", "cosine" or "1-sqrt".
@@ -309,7 +313,7 @@ def get_wsd_schedule(
       num_cycles: waves of a cosine decay.
 
     Raises:
-      ValueError: neither length is given, or a type is none of these.
+      ValueError: neither length is given, or a type is not one of the three names.
 
     Example:
       >>> wsd = get_wsd_schedule(0.1, 1, 2, num_training_steps=5, decay_type="linear")
@@ -339,8 +343,8 @@ def get_reduce_on_plateau_schedule(base_lr: ArrayLike, **kwargs: Any) -> Statefu
     """Reduces the rate when a metric stops improving; see `compat.torch.ReduceLROnPlateau`.
 
     Example:
-      >>> get_reduce_on_plateau_schedule(0.1, patience=1)
-      constant(0.1) * reduce_on_plateau(patience=2, min_scale=1.0...e-07, nonfinite='bad')
+      >>> get_reduce_on_plateau_schedule(1.0, patience=1, min_lr=0.25)
+      constant(1.0) * reduce_on_plateau(patience=2, min_scale=0.25, nonfinite='bad')
 
     References:
       `transformers.get_reduce_on_plateau_schedule`.
@@ -372,9 +376,9 @@ def GreedyLR(
 
         constant(base_lr) * greedy(patience=patience + 1, nonfinite="bad", ...)
 
-    The rate changes with observation number patience + 1. The bounds are absolute rates: with the
-    default `min_lr`, a base rate below 1e-3 never falls. A relative threshold uses `|best|`, so
-    that it has the right sign for negative metrics.
+    The rate changes after patience + 1 better observations in a row, or as many that are not
+    better. The bounds are absolute rates: with the default `min_lr`, a base rate below 1e-3 never
+    falls. A relative threshold uses `|best|`, so that it has the right sign for negative metrics.
 
     Args:
       base_lr: the initial rate; concrete.
@@ -472,7 +476,9 @@ def get_scheduler(
     """Returns a schedule by its name in `TrainingArguments(lr_scheduler_type=...)`.
 
     Args:
-      name: one of `SCHEDULES`.
+      name: "linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
+        "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau", "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr", "warmup_stable_decay" or "greedy".
       base_lr: the base rate.
       num_warmup_steps: length of the warmup, if the schedule has one.
       num_training_steps: length of everything, if the schedule has an end.

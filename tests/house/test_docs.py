@@ -82,6 +82,12 @@ def test_formulas_of_a_docstring_become_code():
     assert pages.literal(lines)[: len(told)] == told
 
 
+def test_a_result_of_a_docstring_is_one_field():
+    lines = ["One.", "", "Returns:", "  A dict by name: floats.", "  New.", "", "Raises:", "  E: x"]
+    told = ["One.", "", ":returns: A dict by name: floats.", "  New.", "", "Raises:", "  E: x"]
+    assert pages.returned(lines) == told
+
+
 def documented():
     """Every object that the reference documents, and the methods of its classes."""
     for page in pages.sheets():

@@ -76,16 +76,16 @@ def lr_range_test(
     """Trains briefly at rising learning rates, to find where the loss falls and where it diverges.
 
     It is one compiled loop, and changes none of the caller's state; the trained parameters are
-    discarded. Losses are taken before the update of their step. The test stops at the first loss
-    that is NaN or infinite, or, from the sixth on, once
+    discarded. Each loss is computed before the update of its step. The test stops at the first
+    loss that is NaN or infinite. From the sixth loss on, it also stops if
 
         smoothed > diverged * best                                        if best > 0
         smoothed > best + (diverged - 1) * max(-best, first - best)       else
 
-    where best is the lowest smoothed loss so far. After the stop nothing is trained any more.
+    Here best is the lowest smoothed loss so far. After the stop nothing is trained any more.
 
-    A suggestion requires a loss that falls by more than its noise, which may be autocorrelated. The
-    fall must also be due to training. To check this, the loss of each batch at the initial
+    A rate is suggested only if the loss falls by more than its noise, and if the fall is due to
+    training. To check the second condition, the loss of each batch at the initial
     parameters is computed too, which costs one more forward pass per step. If the loss at the
     initial parameters falls at least half as much as the trained one, the batches themselves get
     easier. Then there is no suggestion: shuffle the batches. A loss that does not depend on the
@@ -96,8 +96,8 @@ def lr_range_test(
         jax.vmap(lambda key: lr_range_test(loss, init(key), shuffled(key), optax.adam))(keys)
 
     A second call with other numbers, parameters or batches of the same shapes triggers no
-    recompilation, if `function` is the same object. Arrays in a `jax.tree_util.Partial` are not
-    part of the program.
+    recompilation, if `function` is the same object. If `function` is a `jax.tree_util.Partial`, its
+    arrays can change without a recompilation too.
 
     Args:
       function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.
