@@ -100,7 +100,7 @@ def builds(operation: str) -> Callable[[F], F]:
 
 
 class Schedule(Written):
-    """A schedule: a function of the training step that is also a pytree.
+    """A schedule is a pytree and a function of the training step.
 
     Call it with an integer or an integer array; it returns floats of the same shape. It has a
     finite value at every step. `schedule.steps` is the step from which its value is held, or None
@@ -374,7 +374,8 @@ class Schedule(Written):
         is scaled, clipped or shifted by a number stretches its child.
 
         Raises:
-          ValueError: the schedule is none of these.
+          ValueError: the schedule is something else than a curve, a chain, or one of them scaled,
+            clipped or shifted.
         """
         steps = _clock.held(length("stretch", steps=steps))
         stretched = self._stretched(steps)

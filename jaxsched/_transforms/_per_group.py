@@ -50,7 +50,6 @@ def per_group(
     Raises:
       ValueError: a parameter is in no group that has a schedule; a group has no parameter; or a
         value is not a schedule.
-        value is no schedule.
 
     Example:
       >>> labels = by_path(lambda path: "head" if path.startswith("head") else "body")

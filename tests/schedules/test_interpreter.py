@@ -108,7 +108,7 @@ def test_what_is_drawn_has_everything_in_it():
     texts = [text for _, text in programs(SEED, 2000)]
     assert texts[:50] == [text for _, text in programs(SEED, 50)]
     said = "\n".join(texts)
-    methods = ("clip", "take", "shift", "faster", "hold", "stretch", "cycle")
+    methods = ["clip", "take", "shift", "faster", "hold", "stretch", "cycle", "integer", "on"]
     for name in [*interpreter.NAMES, *(f").{method}" for method in methods)]:
         assert f"{name}(" in said, name
     for sign in (
@@ -117,6 +117,7 @@ def test_what_is_drawn_has_everything_in_it():
         " - ",
         " * ",
         " / ",
+        " ** ",
         "(-",
         "mult=1.5",
         "mult=2",

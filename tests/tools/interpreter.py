@@ -185,6 +185,9 @@ class Schedule:
     def hold(self, steps: int) -> Schedule:
         return Hold(self, steps)
 
+    def on(self, clock: Schedule) -> Schedule:
+        return On(self, clock)
+
     def stretch(self, steps: int) -> Schedule:
         return Take(self.over(steps), steps)
 
@@ -427,6 +430,49 @@ class Integer(One):
 
     def over(self, steps: Time) -> Schedule:
         return Integer(self.child.over(steps), self.rounding, self.multiple)
+
+
+class On(One):
+    """a(max(clock(t), 0)): exact if the clock is an integer, and otherwise a float32 time."""
+
+    def __init__(self, child: Schedule, clock: Schedule):
+        super().__init__(child)
+        self.clock = clock
+
+    def at(self, t: Time) -> Told:
+        found = self.clock.at(t)
+        value, low, high = (min(max(x, 0), LAST) for x in found)
+        if isinstance(self.clock, Integer):
+            return UNDECIDED if low != high else self.child.at(int(value))
+        if high > 2**24 or high - low > 1:
+            return UNDECIDED
+        return any_of(*(read_at(self.child, Fraction(x)) for x in (value, low, high)))
+
+    @property
+    def steps(self) -> int | None:
+        """Of a clock that does not go back, and that comes to every time in the end."""
+        end, last = self.child.steps, self.clock.steps
+        if end is None or end == LAST:
+            return last
+        sure, perhaps = (self._first(end, k, last) for k in (1, 2))
+        if sure != perhaps:
+            raise AmbiguousError("on")
+        return sure
+
+    def _first(self, end: int, side: int, last: int | None) -> int | None:
+        low, high = -1, LAST if last is None else last
+        if self.clock.at(high)[side] < end:
+            return last
+        while high - low > 1:
+            middle = (low + high) // 2
+            reached = self.clock.at(middle)[side] >= end
+            low, high = (low, middle) if reached else (middle, high)
+        return high
+
+    def turns(self) -> Iterable[int]:
+        inside = [n for n in self.child.turns() if 0 <= n < LAST]
+        found = [self._first(n, 0, None) for n in inside]
+        return [*self.clock.turns(), *(n for n in found if n is not None)]
 
 
 class Take(One):
@@ -858,6 +904,16 @@ class Geometric(Curve):
 # Curves without an end.
 
 
+class Counter(Schedule):
+    def __init__(self, rate: float):
+        self.rate = f32(rate)
+
+    def at(self, t: Time) -> Told:
+        value = float(t * Fraction(self.rate))
+        exact = value == f32(value) and fits(t) and t <= 2**24
+        return exactly(value) if exact else about(value, 2 * ROUNDING * value)
+
+
 class Constant(Schedule):
     def __init__(self, value: float, steps: Time | None = None):
         self.value, self.steps = f32(value), steps
@@ -1261,6 +1317,7 @@ NAMES: dict[str, Any] = {
     "untuned_linear_warmup": untuned_linear_warmup,
     "radam_warmup": RadamWarmup,
     "table": Table,
+    "counter": Counter,
     "piecewise_constant": PiecewiseConstant,
     "piecewise_linear": PiecewiseLinear,
     "piecewise_cosine": PiecewiseCosine,

@@ -352,7 +352,17 @@ def _integer(draw: Draw, depth: int) -> str:
     return f"{a}.clip(-1e6, 1e6).integer({rounding!r}, multiple={multiple})"
 
 
+def _clocked(draw: Draw, depth: int) -> str:
+    a, n, rng = draw.program(depth), draw.numbers, draw.shape
+    clock = rng.choice(("counter({rate})", "counter({rate})", "linear(0.0, {end}, {steps})"))
+    rate, end = n.one_of((0.25, 0.5, 1.0, 1.5, 3.0, 7.0, 64.0)), float(n.length(1))
+    clock = clock.format(rate=rate, end=min(end, 1e6), steps=n.length(1))
+    whole = rng.choice(("", ".integer('floor')", ".integer('ceil', multiple=2)"))
+    return f"{a}.on({clock}{'.clip(high=1e6)' * bool(whole)}{whole})"
+
+
 OPERATORS = (
+    *(_clocked, _clocked),
     *(_powered, _integer),
     *(_then, _then, _infix, _infix, _scaled, _moved, _extreme, _clip, _timed, _timed),
     *(_timed, _stretch, _cycle, _cycle, _join, _select),
