@@ -153,8 +153,8 @@ class PiecewiseLinear(Knots):
 
         value(boundaries[k]) = values[k]
 
-    and a straight line between knots. Before the first knot its value is the first, and after the
-    last knot it is the last.
+    and a straight line between knots. Before the first knot the schedule has the first value, and
+    after the last knot it has the last value.
 
     Args:
       values: the values at the knots.
@@ -192,7 +192,8 @@ class PiecewiseCosine(Knots):
         value(boundaries[k]) = values[k]
 
     and between knots a + (b - a) * (1 - cos(pi * x)) / 2, where x is the fraction of the way that
-    is done. Before the first knot its value is the first, and after the last knot it is the last.
+    is done. Before the first knot the schedule has the first value, and after the last knot it has
+    the last value.
 
     Args:
       values: the values at the knots.

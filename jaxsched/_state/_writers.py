@@ -129,8 +129,9 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     """Replaces scheduled values by fixed ones, or returns to the schedule, without recompilation.
 
-    Before the first update, `hyperparams` shows the new value at once, and None takes effect after
-    that update.
+    Only the named hyperparameters change: other hyperparameters keep their values, even if they are
+    computed from the same schedule. Before the first update, `hyperparams` shows the new value at
+    once, and None takes effect after that update.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.
