@@ -119,7 +119,7 @@ def speed(turns: int) -> Table:
 
 
 def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
-    """The validation loss behind a linear decay from a peak: of a peak, parameters and a key."""
+    """A function of a peak, parameters and a key: the validation loss after a linear decay."""
     data = digits()
 
     def final(peak: jax.Array, params: Any, key: jax.Array) -> jax.Array:

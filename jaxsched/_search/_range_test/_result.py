@@ -57,15 +57,15 @@ class RangeTest(NamedTuple):
     """
 
     rates: jax.Array
-    """float[..., N]: the rates tried."""
+    """The rates tried, float[..., N]."""
     losses: jax.Array
-    """float[..., N]: the loss of each batch; after `count` points the last one is repeated."""
+    """The loss of each batch, float[..., N]. After `count` points the last one is repeated."""
     smoothed: jax.Array
-    """float[..., N]: the bias-corrected mean of the losses so far; repeated likewise."""
+    """The bias-corrected mean of the losses so far, float[..., N]; repeated in the same way."""
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    """int32[...]: the number of points before the stop, including the one that triggered it."""
+    """The number of points before the stop, with the one that triggered it, int32[...]."""
     untrained: jax.Array
-    """float[..., N]: the losses of the same batches at the initial parameters."""
+    """The losses of the same batches at the initial parameters, float[..., N]."""
 
     @property
     def suggestions(self) -> Suggestions:
