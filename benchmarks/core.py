@@ -338,8 +338,9 @@ COLUMNS = "what", "jaxsched", "the other", "the other / jaxsched", "to reach"
 def tables(turns: int) -> list[Table]:
     """What stands in the design, and what it is about."""
     scan = (
-        "The time of one step of a schedule inside a compiled `lax.scan` of 100,000 steps. The "
-        "polynomial is half a nanosecond slower than Optax's: a select makes its start exact."
+        "The table shows the time of one step of a schedule inside a compiled `lax.scan` of "
+        "100,000 steps. The polynomial is half a nanosecond slower than Optax's, because an extra "
+        "`select` operation makes its start exact."
     )
     rest = (
         "The other library is Optax unless the row names another. Called from Python, Optax "

@@ -37,6 +37,7 @@ KIN = {"divergence": {"overshoot"}, "overshoot": {"divergence"}}
 
 # A healthy run at a middling rate, which decays as a cosine to `floor` times itself at `stop`.
 TUNED = {"momentum": 0.05, "plain": 0.2, "adam": 0.003}
+NAMES = {"momentum": "SGD with momentum", "plain": "plain SGD", "adam": "Adam"}
 ORDINARY = {
     "decays": 1.0,
     "floor": 0.0,
@@ -224,7 +225,8 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
     well = [row for row in told if row["truth"] == "healthy"]
     ill = [row for row in told if row["truth"] != "healthy"]
     unsaid = collections.Counter((r["made"], r["kind"]) for r in rows if r["truth"] is None)
-    left = ", ".join(f"{n} {made} ({kind})" for (made, kind), n in unsaid.items()) or "none"
+    groups = ((n, made, NAMES[kind]) for (made, kind), n in unsaid.items())
+    left = ", ".join(f'{n} made as "{made}" with {name}' for n, made, name in groups)
 
     found: list[tuple[Any, ...]] = []
     for problem in PROBLEMS:
@@ -246,22 +248,30 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
         course.append((f"{EVERY * (when + 1)}", f"{right:.1%}", f"{wrong:.1%}"))
 
     note = (
-        f"{len(told)} runs on digits, each made to fail in a known way or to succeed. Left out, "
-        f"because they are neither ill nor well enough to be labelled: {left}. Intervals are "
-        "Wilson's, of 95 %."
+        f"{len(told)} runs on digits were each made to fail in a known way, or to succeed. "
+        f"{sum(unsaid.values())} more runs were left out, because they neither failed nor "
+        f"succeeded clearly: {left or 'none'}. A problem counts as found if its score is at least "
+        "1/2 at the end, even if another problem has a higher score. A run with a rate far too "
+        "high can have divergence and overshoot at once. So for a run labelled with one of the "
+        "two, a score of the other counts neither for nor against its precision. Brackets are 95 % "
+        "Wilson intervals."
     )
     return [
         Table("How often `diagnose` is right", note, ("problem", "recall", "precision"), (*found,)),
         Table(
             "The verdict of `diagnose` at the end of a run",
-            "A row for each true problem, a column for each verdict.",
+            "The table counts runs, with a row for each true problem and a column for each "
+            "verdict. The verdict is the problem with the highest score. So a divergence whose "
+            "verdict is overshoot can still count as found in the table above.",
             ("truth", *columns),
             (*verdicts,),
         ),
         Table(
             "How early `diagnose` is right",
-            "The share of ill runs whose problem is found by then, and of healthy runs accused.",
-            ("steps", "ill, found", "healthy, accused"),
+            "The table shows the share of failing runs in which `diagnose` finds the true problem "
+            "after a number of steps. It also shows the share of healthy runs in which it finds a "
+            "problem.",
+            ("steps", "failing, found", "healthy, accused"),
             (*course,),
         ),
     ]

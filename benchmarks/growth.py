@@ -66,7 +66,10 @@ def by_pieces(turns: int) -> Table:
         counts = instructions(compiled(ours)), instructions(compiled(other))
         rows.append((n, unit(a / STEPS), unit(b / STEPS), ratio(found), *counts))
     columns = "pieces", "a step", "optax", "optax / jaxsched", "instructions", "optax's"
-    note = "A chain by `>>`, against `optax.join_schedules` of the same pieces, in a compiled scan."
+    note = (
+        "The table compares a chain made by `>>` with `optax.join_schedules` of the same pieces, "
+        "in a compiled scan."
+    )
     return Table("With the number of pieces", note, columns, tuple(rows))
 
 
@@ -150,8 +153,10 @@ def by_compilation(turns: int) -> Table:
     each = "optax", "optax / jaxsched"
     columns = "what", "scalar", *each, "array", *each, "a step in a scan", *each
     note = (
-        "Tracing and compiling a call on one step and on an array of steps, with nothing compiled "
-        "before, and one step of a compiled scan; against the same made of optax's schedules."
+        "The table compares three times with those of the same schedule made of Optax's "
+        "schedules. The first is to trace and compile a call on one step (scalar). The second is "
+        "to trace and compile a call on an array of steps. For both, nothing was compiled "
+        "before. The third is one step in a compiled scan."
     )
     return Table("To compile, with the number of pieces", note, columns, tuple(rows))
 
@@ -172,7 +177,10 @@ def by_cycles(turns: int) -> Table:
             cells += unit(b / (STEPS // 10)), instructions(compiled(other))
         rows.append(cells + ("",) * (5 - len(cells)))
     columns = "cycles", "a step", "instructions", "optax's step", "optax's instructions"
-    note = "Warm restarts with a warmup, against `optax.sgdr_schedule`, in a compiled scan."
+    note = (
+        "The table compares warm restarts with a warmup with `optax.sgdr_schedule`, in a compiled "
+        "scan."
+    )
     return Table("With the number of cycles", note, columns, tuple(rows))
 
 
@@ -196,7 +204,10 @@ def by_members(turns: int) -> Table:
         program = run.lower(batched).compile()
         rows.append((f"{n:,}", unit(best / steps), unit(best / steps / n), instructions(program)))
     columns = "schedules", "a step of all", "of one", "instructions"
-    note = "A population of `warmup_cosine`, stacked and mapped in one program."
+    note = (
+        "A population of `warmup_cosine` schedules is stacked, and one compiled program maps over "
+        "it. The table shows the time of one step."
+    )
     return Table("With the size of a population", note, columns, tuple(rows))
 
 

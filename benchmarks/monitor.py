@@ -73,8 +73,9 @@ def errors() -> Table:
         rows.append((f"cosine {similarity:g}", *cells))
     columns = "gradients of two steps", "relative error of the norm", "error of the cosine"
     note = (
-        f"The mean and the largest error of {DRAWS} draws: seven layers of 1 to 320,000 numbers, "
-        "whose gradients have scales from 0.01 to 5."
+        f"The table shows the mean error and the largest error over {DRAWS} pairs of random "
+        "gradients. The gradients have seven layers of 1 to 320,000 numbers, with scales from 0.01 "
+        "to 5."
     )
     return Table("The error of the monitor's sample", note, columns, tuple(rows))
 
@@ -88,7 +89,7 @@ def memory() -> Table:
         count = sum(int(np.prod(shape)) for shape in shapes)
         rows.append((name, f"{count / 1e6:.3g} million", len(shapes), size(4 * count), size(held)))
     columns = "model", "parameters", "arrays", "its gradients", "the state of `monitor`"
-    note = "The size of the state of `monitor`, in float32."
+    note = "The table shows the size of the state of `monitor` in float32."
     return Table("The memory of the monitor", note, columns, tuple(rows))
 
 

@@ -45,9 +45,9 @@ BY_HAND = (
 HOW = (
     "`python benchmarks/all.py` measures all of this on the device that JAX finds. It writes this "
     "page and `benchmarks/results.json`. A ratio is the time of the other library divided by the "
-    "time of jaxsched, unless its column says otherwise; above 1, jaxsched is faster. Each is the "
-    "median of pairs timed in turns, with the quartiles in brackets. A ratio below its goal is "
-    "marked as missed."
+    "time of jaxsched, unless the heading of the column says otherwise; above 1, jaxsched is "
+    "faster. Each ratio is the median of pairs timed in turns, with the quartiles in brackets. A "
+    "ratio below its goal is marked as missed."
 )
 
 

@@ -42,7 +42,10 @@ def of_shapes(turns: int) -> Table:
         "schedule", "to trace", "optax / jaxsched", "to compile too", "optax / jaxsched",
         "instructions", "optax's",
     )  # fmt: skip
-    note = "A schedule alone under `jit`, by a process that has traced it before."
+    note = (
+        "The table shows the time to trace a schedule alone under `jit`, and the time to trace and "
+        "compile it. The same process has traced the schedule before, but the result is not reused."
+    )
     return Table("To trace and to compile", note, columns, tuple(rows))
 
 
@@ -78,7 +81,10 @@ def of_steps() -> Table:
         peak, state, count = bytes_of(tx, 256)
         rows.append((name, size(peak), size(state), count))
     columns = "AdamW with", "while it runs", "its state", "instructions"
-    note = "A training step of a network of 18,944 parameters, 74 kiB, compiled."
+    note = (
+        "The table shows the memory of a compiled training step. The network has 18,944 "
+        "parameters, which take 74 kiB."
+    )
     return Table("Memory of a step", note, columns, tuple(rows))
 
 

@@ -99,8 +99,9 @@ def peak(made: Task) -> str:
 
     bytes_of = sum(x.nbytes for x in jax.tree.leaves(one[0]))
     return (
-        f"Memory of the test: {size(test, *one)}; of one gradient: {size(step, one[0], first)}; of "
-        f"the parameters: {bytes_of / 1024:.0f} kB, three times with Adam's moments."
+        f"The compiled test takes {size(test, *one)}. One gradient takes "
+        f"{size(step, one[0], first)}. The parameters take {bytes_of / 1024:.0f} kB; with Adam's "
+        "moments it is three times as much."
     )
 
 
@@ -113,12 +114,12 @@ def speed(turns: int) -> Table:
             when = "each step" if reads else "at the end"
             rows.append((f"{seeds} seed{'s' * (seeds > 1)}, loss read {when}", *found, Aim(3)))
     columns = "100 points", "jaxsched", "the loop", "loop / jaxsched", "to reach"
-    note = f"Digits with Adam. {peak(task('digits', 1, STEPS, BATCH))}"
+    note = f"A range test of Adam on digits is timed. {peak(task('digits', 1, STEPS, BATCH))}"
     return Table("A range test against the same loop from Python", note, columns, tuple(rows))
 
 
 def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
-    """The validation loss behind a linear decay from a peak: of a peak, parameters and a key."""
+    """A function of a peak, parameters and a key: the validation loss after a linear decay."""
     data = digits()
 
     def final(peak: jax.Array, params: Any, key: jax.Array) -> jax.Array:
@@ -158,7 +159,8 @@ def worth(seeds: int = 8) -> Table:
             rows.append((name, steps, *cells))
     columns = "optimizer", "steps", *rules, "best of 13 peaks"
     note = (
-        "The validation loss of digits behind a linear decay from each suggestion, of eight seeds."
+        "The table shows the validation loss on digits after a linear decay from each suggestion, "
+        f"as the mean of {seeds} seeds."
     )
     return Table("What the suggestions of a range test are worth", note, columns, tuple(rows))
 
@@ -183,7 +185,10 @@ def flat() -> Table:
 
     rows = [(name, *(share(draw, n) for n in LENGTHS)) for name, draw in NOISES.items()]
     columns = "noise", *(f"{n} points" for n in LENGTHS)
-    note = f"Of a thousand flat curves, how many pass for one that falls; of {TRIES} each."
+    note = (
+        "The table shows how many of a thousand flat curves are wrongly judged as falling. Each "
+        f"number is estimated from {TRIES} curves."
+    )
     return Table("A range test that finds nothing says so", note, columns, tuple(rows))
 
 
@@ -219,8 +224,10 @@ def wandering() -> Table:
     ]
     columns = "autocorrelation", *(f"{n} points" for n in LENGTHS)
     note = (
-        f"Of a thousand curves of normal noise of variance 1, how many pass for one that falls; of "
-        f"{CURVES} each. The noise is the loss's own: that of the batches cancels."
+        "The table shows how many of a thousand curves are judged as falling. The curves have "
+        "normal noise of variance 1, with or without a fall. Each number is estimated from "
+        f"{CURVES} curves. The noise is not due to the batches, because the test subtracts the "
+        "effect of the batches."
     )
     return Table("A range test on noise that wanders", note, columns, tuple(rows))
 

@@ -133,14 +133,15 @@ def ranked(steps: int = 1500, noise: float = 0.3, seeds: int = 8) -> Table:
         best = f"{PEAKS[peak]:.3g}{edge}"
         rows.append((list(shapes)[k], f"{bound[k]:.4f}", *lowest, best))
     said = [
-        "{:.2f} [{:.2f}, {:.2f}] against the {} loss".format(*interval(bound, x.min(axis=1)), name)
+        "{:.2f} [{:.2f}, {:.2f}] for the {} loss".format(*interval(bound, x.min(axis=1)), name)
         for name, x in losses.items()
     ]
     note = (
-        f"{len(shapes)} families at {len(PEAKS)} peaks, {seeds} seeds, {steps} steps, batches of "
-        f"{BATCH}, {noise:.0%} of the labels random. Spearman's correlation with the bound, and "
-        f"its 95 % interval: {', '.join(said)}. The bounds of 100 schedules, compiled: "
-        f"{unit(ranking)}; the training: {unit(training)}."
+        f"{len(shapes)} families of schedules are trained at {len(PEAKS)} peaks, with {seeds} "
+        f"seeds, for {steps} steps with batches of {BATCH}; {noise:.0%} of the labels are random. "
+        f"Spearman's correlation with the bound, with its 95 % interval, is {' and '.join(said)}. "
+        f"Compiled, the bounds of 100 schedules take {unit(ranking)}. The training takes "
+        f"{unit(training)}."
     )
     columns = "family", "bound", "training loss", "validation loss", "best peak"
     return Table(f"Ranked without training, noise {noise}", note, columns, tuple(rows))

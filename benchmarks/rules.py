@@ -90,8 +90,9 @@ def tables(turns: int) -> list[Table]:
         rows.append((f"`{name}`", unit(large / 20), share, adds, forbidden(make())))
     columns = "with", "large step", "with / without", "adds to a small step", "branches"
     note = (
-        "AdamW on a two-layer network in a compiled scan, against the same step at a constant "
-        "rate. The large step takes over a millisecond; a small one some microseconds."
+        "The table compares a step of AdamW on a two-layer network, in a compiled scan, with the "
+        "same step at a constant rate. The large step takes more than a millisecond, and the small "
+        "step takes some microseconds."
     )
     return [Table("Rules and wrappers, in a whole step", note, columns, tuple(rows))]
 

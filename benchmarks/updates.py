@@ -132,12 +132,13 @@ def by_size(turns: int) -> Table:
         rows.append((name, *found[name], leaves - few, added, counts["conditional"], aim))
     each = ", ".join(f"{time} at {label}" for label, time in times.items())
     note = (
-        "The time of one AdamW update divided by the time of the same update at a constant rate "
-        f"({each}), by the number of parameters. The next columns count what is "
-        "added to the arrays in the optimizer state, and to the fusions and copies of the compiled "
-        f"program, which has {base['fusion']} + {base['copy']} at a constant rate. The last column "
-        "is the goal for a GPU, at 10^6 and 124 * 10^6 parameters. On a CPU, JAX 0.10 also "
-        "copies the parameters for `monitor`; JAX 0.12 does not."
+        "The first three columns show how many times as long an AdamW update takes as the same "
+        "update at a constant rate. They are for three numbers of parameters. At a constant rate, "
+        f"an update takes {each}. The next column counts the arrays added to the optimizer state. "
+        "The column after it counts the fusions and the copies added to the compiled program; at a "
+        f"constant rate, the program has {base['fusion']} fusions and {base['copy']} copies. The "
+        "last column is the goal for a GPU, at 10^6 and 124 * 10^6 parameters. On a CPU, JAX 0.10 "
+        "also copies the parameters for `monitor`; JAX 0.12 does not."
     )
     columns = (
         "AdamW with", *SIZES, "arrays added", "kernels added", "conditionals", "goal on a GPU",
@@ -161,7 +162,10 @@ def tiny(turns: int) -> Table:
         a, b, ratios = paired(stepped(tx, 4, 1000), bare, turns)
         rows.append((name, unit(a / 1000), unit(b / 1000), ratio([1 / x for x in ratios])))
     columns = "AdamW with", "a step", "at a constant rate", "with / without"
-    note = "A training step of a network of 296 parameters, a thousand of them in a `lax.scan`."
+    note = (
+        "The table shows the time of a training step of a network with 296 parameters. A "
+        "`lax.scan` runs a thousand such steps."
+    )
     return Table("A tiny training step inside a scan", note, columns, tuple(rows))
 
 

@@ -77,7 +77,8 @@ jax.tree_util.register_pytree_node(
 class PackedState(NamedTuple):
     """The state that an optimizer holds for one transform of this package.
 
-    The fields of its record can be read from it, such as `state.count` and `state.hyperparams`.
+    You can read the fields of the transform's own state from it, such as `state.count` and
+    `state.hyperparams`.
     """
 
     floats: dict[str, jax.Array]  # float32 (float64 under x64), by the names of its numbers

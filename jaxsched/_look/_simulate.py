@@ -26,10 +26,15 @@ Metrics = Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]
 
 
 class Simulated(NamedTuple):
-    """The result of `simulate`; all arrays are over the steps."""
+    """The result of `simulate`; all arrays are over the steps.
 
-    values: jax.Array  # float32: the value that each update used
-    events: dict[str, jax.Array]  # int32: running counts; each increase marks one event
+    Attributes:
+      values: float32: the value that each update used.
+      events: int32 by name: running counts; each increase marks one event.
+    """
+
+    values: jax.Array
+    events: dict[str, jax.Array]
 
 
 def simulate(

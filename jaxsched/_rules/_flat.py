@@ -119,8 +119,8 @@ class ReduceWhenFlat(Listener):
         undecided: neither; after `blocks` such answers in a row, blocks get twice as long
 
     Once there are `blocks` blocks, the end of every block gives an answer. Only "flat" cuts, and
-    the cut takes effect in the update that completes the block. A metric that gets worse is flat.
-    With mode="max" the test uses -b. `factors(opt_state)` returns the state, in which
+    the cut takes effect in the update that completes the block. A metric that gets worse counts as
+    flat. With mode="max" the test uses -b. `factors(opt_state)` returns the state, in which
     `FlatState.answer` is 0 (undecided), 1 (improving) or 2 (flat).
 
     If the noise is too strong for a clear answer, the rule waits; it does not cut. With noise of
@@ -164,9 +164,9 @@ class ReduceWhenFlat(Listener):
       0.05 2
 
     References:
-      King, Automatic Learning Rate Scheduling That Really Works, 2018, http://blog.dlib.net, cuts
-      when the slope of a line is as likely to be up as down. Schuirmann, 1987, has the test of
-      equivalence, which tells "flat" from "too noisy to tell".
+      King, Automatic Learning Rate Scheduling That Really Works, 2018, http://blog.dlib.net, fits a
+      line and cuts when a falling slope is no more likely than a rising one. Schuirmann, 1987, has
+      the test of equivalence, which tells "flat" from "too noisy to tell".
     """
 
     mode: str = choice_field(default="min", among=MODES)

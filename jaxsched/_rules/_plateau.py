@@ -95,9 +95,9 @@ class ReduceOnPlateau(Listener):
       0.05
 
     References:
-      `optax.contrib.reduce_on_plateau`, whose arguments have the same names here, and which counts
-      patience in the same way; `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits for one
-      more observation.
+      `optax.contrib.reduce_on_plateau`, whose arguments have the same names here. It also cuts at
+      bad observation number `patience`, but it counts every update as an observation.
+      `torch.optim.lr_scheduler.ReduceLROnPlateau` waits for one more bad observation.
     """
 
     mode: str = choice_field(default="min", among=MODES)

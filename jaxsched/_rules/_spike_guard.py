@@ -53,10 +53,10 @@ class SpikeGuard(Listener):
         scale:  low + (1 - low) * n / recover_steps, n optimizer steps after the spike, at most 1
 
     The drop takes effect in the update that receives the spike. A second spike during the recovery
-    drops the scale from its current value. Spikes enter the window too. If the metric stays at the
-    higher level, about window_size / (sigmas**2 + 1) observations at most count as spikes, and then
-    the level is normal. If all observations in the window are equal, any rise beyond rounding is a
-    spike.
+    drops the scale from its current value. Spikes enter the window too. If the metric jumps to a
+    higher level and stays there, at most about window_size / (sigmas**2 + 1) observations count as
+    spikes. After that, the new level is normal. If all observations in the window are equal, any
+    rise beyond rounding is a spike.
 
     Args:
       factor: multiplier of the scale at a spike, in (0, 1).

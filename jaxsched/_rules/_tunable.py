@@ -57,7 +57,7 @@ def tunable(schedule: Any) -> Rule:
 
     You can set a new peak, a longer decay or another curve in the middle of a run. Nothing is
     rebuilt or recompiled, although `tx` is static in `TrainState` and `nnx.Optimizer`. The numbers
-    are saved and restored with the state. After that, the numbers in the code are not used.
+    are saved and restored with the state. From `tx.init` on, the numbers in the code are not used.
 
     Args:
       schedule: any schedule of numbers.

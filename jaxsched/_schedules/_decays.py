@@ -328,8 +328,9 @@ def sawtooth_polynomial(
         n        = decay_steps * max(1, ceil(t / decay_steps))
         value(t) = end_value + (init_value - end_value) * (1 - t / n)**power
 
-    It reaches `end_value` at every multiple of `decay_steps`, and jumps up in the next step: to
-    half of the way after the first multiple, to a third after the second, and so on.
+    It reaches `end_value` at every multiple of `decay_steps`, and jumps up in the next step. If
+    `decay_steps` is large, 1 - t / n is about 1/2 after the first multiple, about 1/3 after the
+    second, and so on.
 
     Args:
       init_value: value at step 0.

@@ -173,7 +173,7 @@ class Units:
         """Returns the steps of a fraction of `of` steps: ceil(x * of). None means `total_steps`.
 
         If several parts make up a run, compute the last as the remainder of the others. Each part
-        is rounded up by itself, so that together they may have a step too many.
+        is rounded up by itself, so their sum may be longer than the run.
 
         Raises:
           ValueError: `x` is not in [0, 1].

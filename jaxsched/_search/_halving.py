@@ -56,7 +56,8 @@ def successive_halving(
       population: a list of schedules, or of other members that `stack` takes.
       rungs: the steps after which the population is judged, increasing.
       reduction: one in `reduction` members continues after each rung, at least 2.
-      key: a random key, or an int to make one from. All members have the same `seeds` keys.
+      key: a random key, or an int to make one from. Every member is trained with the same keys, of
+        which there are `seeds`.
       seeds: runs of each member, which is judged by their mean.
       mode: "min" if a lower score is better, "max" if a higher one is.
       chunk: number of runs that a device trains at a time; None: as many as fit.

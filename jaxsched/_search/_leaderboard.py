@@ -35,7 +35,11 @@ class Sweep:
 
     @property
     def order(self) -> np.ndarray:
-        """The members, best first: by trained steps, then by mean score; diverged ones last."""
+        """The indices of the members, best first.
+
+        Members that were trained for more steps come first, then those with a better mean score.
+        Members that diverged come last.
+        """
         loss = self.mean if self.mode == "min" else -self.mean
         trained = np.zeros(len(loss)) if self.trained is None else -self.trained
         return np.lexsort((loss, trained, np.isnan(loss)))  # the last key has precedence
@@ -58,8 +62,9 @@ class Sweep:
     def leaderboard(self, top: int | None = None) -> str:
         """Returns the members as a table, best first.
 
-        All members have the same seeds. So the difference of a member to the best ("behind") is
-        known more precisely than its score. Standard errors of both are over the seeds.
+        "behind" is the difference of a member to the best. All members have the same seeds, so
+        noise that changes the scores of two members alike cancels in their difference. The standard
+        errors are over the seeds: of the scores, and of the differences seed by seed.
 
         Args:
           top: number of members to show; None: all.
@@ -88,7 +93,7 @@ class Sweep:
         """Plots the scores of all members, and the curves of the best.
 
         Args:
-          path: file to write, a PNG or SVG; None: no file.
+          path: file to write; PNG, SVG or PDF, according to its name. None: no file.
           top: number of named curves, at most 7.
 
         Returns:

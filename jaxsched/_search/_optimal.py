@@ -73,14 +73,16 @@ def refined_schedule(
         w_t = median(G)_t**-2,  or **-1 for "l1"
         s_t = w_t (w_{t+1} + ... + w_n),   divided by its largest value
 
-    Here n is the point after the last step. No gradient was taken there, so the last weight is
-    used for it. So equal norms give exactly linear decay, `linear(1.0, 0.0, n)`. In the paper the
-    sum ends one term earlier, and the last step of a run is zero.
+    Here n is the number of norms, which is also the index of the point after the last step. No
+    gradient was taken there, so the last weight is used for it. So equal norms give exactly linear
+    decay, `linear(1.0, 0.0, n)`. In the paper the sum ends one term earlier, and the last step of a
+    run is zero.
 
     Args:
       grad_norms: norms of the gradients, one per step, positive.
-      width: width of the median filter as a fraction of the run, in [0, 1]. It is an odd number of
-        steps. Before the first step the first norm is repeated; after the last, norms are mirrored.
+      width: width of the median filter as a fraction of the run, in [0, 1]. The filter is rounded
+        to an odd number of steps. Before the first step the first norm is repeated; after the last,
+        norms are mirrored.
       norm: kind of the norms: "l2", for SGD, or "l1", for Adam.
 
     Returns:

@@ -51,7 +51,8 @@ def sweep(
         returns its score, a number, or (score, anything). Data in a closure is compiled into the
         program; bind large data with `jax.tree_util.Partial(train, data=data)` instead.
       population: a list of schedules, or of other members that `stack` takes.
-      key: a random key, or an int to make one from. All members have the same `seeds` keys.
+      key: a random key, or an int to make one from. Every member is trained with the same keys, of
+        which there are `seeds`.
       seeds: runs of each member, at least 1. More than 1 requires a key.
       mode: "min" if a lower score is better, "max" if a higher one is.
       chunk: number of runs that a device trains at a time, to save memory. None: all, or as many as

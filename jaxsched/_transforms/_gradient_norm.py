@@ -28,8 +28,8 @@ def with_gradient_norm(
 
     Args:
       tx: any optimizer, such as an `optax.chain(...)`.
-      clips: whether `tx` begins with `optax.clip_by_global_norm`. XLA then computes the norm of
-        both once. The values are the same either way; only the time differs.
+      clips: whether `tx` begins with `optax.clip_by_global_norm`. If True, XLA computes the norm
+        once for both. The values are the same either way; only the time differs.
 
     Returns:
       A transform with the state of `tx`. A `gradient_norm` passed to `update` is used instead.

@@ -63,8 +63,9 @@ def scale_by_learning_rate(
         -learning_rate(count) * updates
 
     Use it after a preconditioner such as `optax.scale_by_adam()`. A whole optimizer such as
-    `optax.adam(1e-3)` already goes downhill; behind it, this transform would go uphill, as
-    `optax.scale_by_learning_rate` does. There, use `wrap(optax.adam(1e-3), factor)`.
+    `optax.adam(1e-3)` already negates the updates. After it, this transform would negate them again
+    and go uphill, just as `optax.scale_by_learning_rate` would. For a whole optimizer, use
+    `wrap(optax.adam(1e-3), factor)`.
 
     Args:
       learning_rate: a float, a schedule, a stateful schedule, or any function of the step.

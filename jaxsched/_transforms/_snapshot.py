@@ -44,8 +44,8 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
     With warm restarts, a snapshot is taken at the end of each cycle. `snapshots(opt_state)` returns
     them stacked, for an ensemble under `vmap`. `snapshot_average(opt_state)` returns their mean.
 
-    The memory is fixed: `keep` copies of the parameters. Each update reads and writes one of them,
-    and with donated buffers nothing else.
+    The memory is fixed: `keep` copies of the parameters. If buffers are donated, an update reads
+    and writes only one of these copies.
 
     Args:
       schedule: the schedule of the learning rate. For a product with rules, pass the schedule

@@ -25,19 +25,25 @@ PEERS = {
     "composer": "`composer.optim`. A length is a text with a unit; `ba` means batches.",
     "fairseq": "`fairseq.optim.lr_scheduler`.",
     "fastai": (
-        "`fastai.callback.schedule`. Functions of the fraction that is done: t / 20 at step t."
+        "`fastai.callback.schedule`. The schedules are functions of the fraction of training that "
+        "is done, which is t / 20 at step t."
     ),
     "levanter": "`levanter.optim`.",
     "mmengine": (
         "`mmengine.optim.scheduler`. Each scheduler changes the rate from `begin` to `end - 1`, "
-        "and then leaves it."
+        "and does nothing after that."
     ),
     "praxis": "`praxis.schedules`.",
-    "pytorch_warmup": "`pytorch_warmup`. Factors that multiply any schedule, here a constant one.",
-    "scenic": "`scenic.train_lib.lr_schedules`. A product of named factors.",
-    "t5x": "`t5x.utils`. A product of named factors, never below 1e-08.",
+    "pytorch_warmup": (
+        "`pytorch_warmup`. Each warmup is a factor that multiplies a schedule, here a constant one."
+    ),
+    "scenic": "`scenic.train_lib.lr_schedules`. A schedule is a product of named factors.",
+    "t5x": "`t5x.utils`. A schedule is a product of named factors, and is never below 1e-08.",
     "thinc": "`thinc.schedules`.",
-    "torchtitan": "`torchtitan.components.lr_scheduler`. Steps count from 1: `.shift(-1)`.",
+    "torchtitan": (
+        "`torchtitan.components.lr_scheduler`. Steps count from 1, so every expression ends with "
+        "`.shift(-1)`."
+    ),
 }
 
 # What a step is, for lengths that are said in epochs or in parts of the run.
@@ -482,15 +488,16 @@ def _top() -> Iterator[str]:
     yield ""
     yield (
         "This page shows how to write the schedules of twelve other libraries as jaxsched "
-        "expressions. The numbers were computed by the libraries themselves. "
-        "`tests/compat/test_portability.py` checks every expression against them, within 2e-6. "
+        "expressions. `tests/compat/test_portability.py` checks every expression, within 2e-6, "
+        "against values that were computed with the library itself. "
         "`python tests/tools/portability.py` writes this page."
     )
     yield ""
     yield (
-        'Read an expression with `jaxsched.parse("...")`, or use it as Python code. Expressions '
-        "with `1ep`, `25%` or without `total_steps` work only with `parse`, and need the `units` "
-        "given above their table. Steps count from 0, and a rate applies to the update at its step."
+        'Read an expression with `jaxsched.parse("...")`, or use it as Python code. An expression '
+        "works only with `parse` if it contains a length such as `1ep` or `25%`, or a recipe such "
+        "as `warmup_cosine` without its `total_steps`. Then pass the `units` given above its table "
+        "to `parse`. Steps count from 0, and a rate applies to the update at its step."
     )
     yield ""
     counts = collections.Counter(case["peer"] for case in CASES)
@@ -506,8 +513,12 @@ def _section(peer: str) -> Iterator[str]:
     yield f"## {peer}"
     yield ""
     shared, units = _shared(cases), UNITS.get(peer)
-    in_all = f" Unless a case gives other values: {_arguments(shared)}." if shared else ""
-    yield PEERS[peer] + in_all + (f" The units are `units={_units(units)}`." if units else "")
+    usual = f" Unless a case gives other values, the arguments are {_arguments(shared)}."
+    yield (
+        PEERS[peer]
+        + (usual if shared else "")
+        + (f" The units are `units={_units(units)}`." if units else "")
+    )
     yield ""
     yield from _table(
         ("case", "library", "jaxsched", "remarks"),
@@ -539,16 +550,17 @@ def _end() -> Iterator[str]:
     yield ""
     opaque = [case["id"] for case in peers.SIMPLE if "<" in repr(peers.twin(case))]
     yield (
-        "Every case of the twelve libraries has an expression. These expressions contain computed "
-        "numbers instead of the formula:"
+        "Every case of the twelve libraries has an expression. The expressions in this table "
+        "contain computed numbers instead of the formula:"
     )
     yield ""
     yield from _table(
         ("case", "what is missing"), ((f"{_linked(name)}", why) for name, why in BY_NUMBERS.items())
     )
     yield (
-        f"A Python function has no text. {', '.join(f'`{name}`' for name in opaque)} are written "
-        "as `from_function(...)`, or as `table([...])` of its values."
+        "A schedule made from a Python function cannot be written as text. "
+        f"{', '.join(f'`{name}`' for name in opaque)} are written as `from_function(...)`, or as "
+        "`table([...])` of its values."
     )
     yield ""
 

@@ -22,13 +22,21 @@ _REACH, _CALM = 15, 0.005  # fastai's `lr_diff` and `thresh`
 
 
 class Suggestions(NamedTuple):
-    """A rate from each of the five rules, see `suggestions`."""
+    """A rate from each of the five rules, see `suggestions`.
 
-    steepest: float | jax.Array  # where the loss falls most from one point to the next
-    steep: float | jax.Array  # where the loss falls most per logarithm of the rate
-    minimum: float | jax.Array  # a tenth of the rate with the lowest loss
-    valley: float | jax.Array  # in the middle of the longest decrease
-    slide: float | jax.Array  # from the right, before the slope stops changing
+    Attributes:
+      steepest: the rate where the loss falls most from one point to the next.
+      steep: the rate where the loss falls most per logarithm of the rate.
+      minimum: a tenth of the rate with the lowest loss; of a `RangeTest`, the smoothed loss.
+      valley: the rate in the middle of the longest decrease.
+      slide: the rate, from the right, before the slope stops changing.
+    """
+
+    steepest: float | jax.Array
+    steep: float | jax.Array
+    minimum: float | jax.Array
+    valley: float | jax.Array
+    slide: float | jax.Array
 
 
 class Curve(NamedTuple):
