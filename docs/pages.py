@@ -105,6 +105,7 @@ GALLERY = {
         piecewise_cosine([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
         sawtooth_polynomial(0.1, 0.0, decay_steps=250, power=1.0)
         table([0.1, 0.08, 0.08, 0.05, 0.02, 0.02, 0.0])
+        counter(512)
     """,
     "Operators and methods": """
         linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900)
@@ -121,6 +122,12 @@ GALLERY = {
         cosine(0.1, 0.0, 100).cycle(mult=2, decay=0.8)
         join([constant(0.1), cosine(0.1, 0.0, 600)], [400])
         select(1, [linear(0.1, 0.0, 1000), cosine(0.1, 0.0, 1000)])
+        linear(0.1, 0.01, 1000) ** 2
+        0.5 ** (200 / linear(20.0, 2000.0, 1000))
+        0.01 / linear(0.1, 1.0, 1000)
+        linear(1.0, 8.0, 1000).integer("half_up")
+        linear(64.0, 256.0, 1000).integer("floor", multiple=32)
+        cosine(0.1, 0.0, 64000).on(piecewise_linear([0.0, 16000.0, 64000.0], [0, 500, 1000]))
     """,
     "Recipes": """
         warmup_constant(0.1, warmup_steps=100)
@@ -173,6 +180,12 @@ TITLES = {  # for texts whose first name is not the title
     "cosine(0.1, 0.0, 10).hold": "hold",
     "cosine(0.1, 0.0, 1000).stretch": "stretch",
     "cosine(0.1, 0.0, 100).cycle": "cycle: warm restarts",
+    "linear(0.1, 0.01, 1000) **": "a ** p",
+    "0.5 **": "c ** a: a half-life that grows",
+    "0.01 /": "c / a",
+    'linear(1.0, 8.0, 1000).integer("half_up")': "integer",
+    "linear(64.0, 256.0, 1000).integer": "integer, in multiples: a sequence length",
+    "cosine(0.1, 0.0, 64000).on": "on: a decay over samples; the batch grows at step 500",
 }
 
 COLOURS = {  # of the pictures; site.css has others for a dark page
@@ -545,7 +558,7 @@ def imports(code: str, x: Any) -> list[str]:
     own = {  # names of the same file, each with the module that offers it
         name: module
         for module, name in (each for page in sheets() for each in page.names)
-        if name in used - set(public) and is_own(home, name, named(module, name))
+        if name in used - set(public) and is_own(home, name, inspect.unwrap(named(module, name)))
     }
     plain = [IMPORTS[name] for name in IMPORTS if name in used]
     plain += [f"from jaxsched import {', '.join(public)}"] if public else []

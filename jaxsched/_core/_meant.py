@@ -53,6 +53,7 @@ _KEYWORDS = {
     "warmup_lr_init": ("init_value",),
     "warmup_t": ("warmup_steps",),
 }
+_EXPLAINED = "_is_explained"
 _REMARKS = {
     "min_scale": "It scales the rate; for an absolute floor, use `.clip(low)` on the product.",
 }
@@ -85,7 +86,8 @@ def twins(compat: Any, name: str) -> list[str]:
 
 def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
     """Return a function whose wrong calls get a suggestion, under its public name."""
-    function = getattr(function, "__wrapped__", function)  # it may be wrapped already
+    if _EXPLAINED in vars(function):
+        function = vars(function)["__wrapped__"]
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -100,6 +102,7 @@ def explained(function: Callable[P, R], module: str) -> Callable[P, R]:
             raise TypeError(f"{place}{said}. {reason}") from None
 
     called.__module__ = module
+    vars(called)[_EXPLAINED] = True
     return called
 
 
@@ -111,6 +114,8 @@ def _misfit(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
     except TypeError:
         unknown = [name for name in kwargs if name not in signature.parameters]
         said = [_keyword(name, [*signature.parameters]) for name in unknown]
+        if any(hasattr(x, "param_groups") or hasattr(x, "update") for x in args):
+            said.append("A schedule takes no optimizer: give the base rate in its place.")
         whole = f"It is `{function.__name__}{_call(signature)}`."
         return " ".join([*filter(None, said), whole])
     return None

@@ -285,7 +285,7 @@ class Schedule(Written):
 
         Returns:
           A schedule whose values are int32, saturated at 2^31 - 1 on both sides. They are exact if
-          |a(t)| is below 2^24 (2^53 under x64).
+          a(t) is between -2^24 and 2^24 (2^53 under x64).
 
         Raises:
           ValueError: `rounding` is another word; `multiple` is not an integer of at least 1; or the

@@ -130,8 +130,9 @@ def _require_heard(metrics: Iterable[str], heard: set[str]) -> None:
 def override(opt_state: S, /, **values: ArrayLike | None) -> S:
     """Replaces scheduled values by fixed ones, or returns to the schedule, without recompilation.
 
-    Before the first update, `hyperparams` shows a new value at once. If you pass None instead,
-    `hyperparams` shows the value of the schedule only after the first update.
+    Only the named hyperparameters change: another one keeps its value, even if it is computed from
+    the same schedule. Before the first update, `hyperparams` shows a new value at once. If you pass
+    None instead, `hyperparams` shows the value of the schedule only after the first update.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

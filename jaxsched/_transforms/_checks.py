@@ -21,6 +21,9 @@ def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
     """Return the schedule of a slot: a float becomes a constant, a function a schedule."""
     if isinstance(value, (Schedule, Stateful)):
         return value
+    if isinstance(value, str):
+        remedy = f"If it is the text of a schedule, write `{argument}=parse(...)`. {remedy}"
+        raise ValueError(refuse(call, argument, "be a schedule", value, remedy))
     try:
         return from_function(value) if is_function(value) else constant(value)
     except ValueError as error:

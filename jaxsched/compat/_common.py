@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core._clock import LAST
+from jaxsched._core._meant import explained
 from jaxsched._core._numerics import real
 from jaxsched._core._require import Number, Whole, finite, length, refuse, require
 from jaxsched._rules._stateful import Stateful
@@ -33,6 +34,13 @@ def own(names: dict[str, Any]) -> list[str]:
         for name, place in places.items()
         if name[0] != "_" and place.startswith(names["__package__"]) and place != __name__
     )
+
+
+def explain(names: dict[str, Any]) -> None:
+    """Give the functions of a module of twins an error that shows how they are called."""
+    for name in own(names):
+        if inspect.isfunction(names[name]):
+            names[name] = explained(names[name], names["__name__"])
 
 
 def rated(twin: F) -> F:

@@ -31,7 +31,7 @@ from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._schedule import Schedule, as_stateless
 from jaxsched._schedules._schedule import cycle as cycled
 from jaxsched._schedules._table import table
-from jaxsched.compat._common import concrete, own, rated, scaled, whole
+from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole
 
 
 def ExponentialDecay(
@@ -400,6 +400,9 @@ def _mode(call: str, monitor: str) -> str:
     known = any(word in lowered for word in _MORE)
     require(known, refuse(call, "monitor", 'be a name that decides mode="auto"', monitor, remedy))
     return "max"
+
+
+explain(globals())
 
 
 def __dir__() -> list[str]:

@@ -28,7 +28,7 @@ from jaxsched._schedules._decays import constant
 from jaxsched._schedules._decays import exponential_decay as decaying
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._schedule import Schedule as Curve
-from jaxsched.compat._common import own, scaled, unless_empty
+from jaxsched.compat._common import explain, own, scaled, unless_empty
 from jaxsched.compat._optax_inject import InjectHyperparamsState as InjectHyperparamsState
 from jaxsched.compat._optax_inject import (
     InjectStatefulHyperparamsState as InjectStatefulHyperparamsState,
@@ -427,6 +427,9 @@ def _scales(call: str, boundaries_and_scales: Scales | None) -> tuple[list[Any],
 
 def _multiplied(init_value: ArrayLike, scales: Sequence[Any]) -> list[Any]:
     return list(itertools.accumulate([init_value, *scales], scaled))
+
+
+explain(globals())
 
 
 def __dir__() -> list[str]:

@@ -41,7 +41,16 @@ from jaxsched._schedules._curves import cosine, geometric, linear, one_minus_sqr
 from jaxsched._schedules._decays import constant, inverse_sqrt, power_law, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._schedule import Schedule
-from jaxsched.compat._common import concrete, is_zero, lowest_scale, own, rated, traced, whole
+from jaxsched.compat._common import (
+    concrete,
+    explain,
+    is_zero,
+    lowest_scale,
+    own,
+    rated,
+    traced,
+    whole,
+)
 
 Noise = Any
 
@@ -679,6 +688,9 @@ def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:
 def _no_noise(call: str, argument: str, value: Any) -> str:
     remedy = "timm's noise comes from torch. Multiply by your own: `* from_function(noise)`."
     return refuse(call, argument, "be None", value, remedy)
+
+
+explain(globals())
 
 
 def __dir__() -> list[str]:

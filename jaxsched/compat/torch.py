@@ -17,7 +17,6 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxsched._core._extra import extra
-from jaxsched._core._meant import explained
 from jaxsched._core._numerics import ratio
 from jaxsched._core._require import (
     UNIT,
@@ -42,6 +41,7 @@ from jaxsched._schedules._schedule import Schedule, as_schedule, as_stateless, c
 from jaxsched.compat._common import (
     TABULATE,
     concrete,
+    explain,
     lowest_scale,
     own,
     rated,
@@ -463,7 +463,6 @@ def OneCycleMomentum(
     return _phases(call, values, steps, pct_start, anneal_strategy)
 
 
-@functools.partial(explained, module=__name__)
 def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> Schedule:
     """Joins schedules in sequence; each starts from its own step 0.
 
@@ -694,6 +693,9 @@ def _phases(
         # The end comes before the second phase is over.
         return through(values[:-1], [0, *turns]).take(end)
     return through(values, [0, *turns, end])
+
+
+explain(globals())
 
 
 def __dir__() -> list[str]:

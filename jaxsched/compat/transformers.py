@@ -32,6 +32,7 @@ from jaxsched._schedules._schedule import Schedule
 from jaxsched.compat import torch
 from jaxsched.compat._common import (
     concrete,
+    explain,
     is_zero,
     own,
     rated,
@@ -562,6 +563,9 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     if min_lr is not None:
         return within(call, NOT_NEGATIVE, min_lr=min_lr)
     return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))
+
+
+explain(globals())
 
 
 def __dir__() -> list[str]:

@@ -325,7 +325,7 @@ SAYS = {
         lambda: LINE / 0,
         "`schedule / divisor` must not be zero, got divisor=0",
     ),
-    "a quotient of two": (lambda: LINE / LINE, "must be a finite number, got divisor=linear("),
+    "a quotient of two": (lambda: LINE / LINE, "the divisor `linear(1.0, 0.0, 4)` ends at zero"),
     "warmup longer than all": (
         lambda: js.warmup_cosine(1.0, total_steps=5, warmup_steps=10),
         "`warmup_cosine(total_steps=...)` must be at least 10, the steps of its parts, "
@@ -570,3 +570,18 @@ def test_a_module_of_twins_lists_twins_alone(peer):
     listed = dir(twins)
     assert listed and not {"rated", "require", "refuse", "jax", "Schedule"} & {*listed}
     assert {name for name in listed if getattr(twins, name).__module__ == twins.__name__}
+
+
+def test_a_twin_says_how_it_is_called():
+    optimizer = optax.sgd(0.1)
+    with pytest.raises(TypeError, match=r"takes no optimizer.*It is `OneCycleLR\(max_lr"):
+        js.compat.torch.OneCycleLR(optimizer, 0.1, total_steps=100)
+    with pytest.raises(TypeError, match=r"It is `StepLR\(base_lr, step_size"):
+        js.compat.torch.StepLR(0.1, 30, last_epoch=-1)
+    with pytest.raises(TypeError, match=r"`reduce_on_plateau`.*It is `reduce_on_plateau\("):
+        js.reduce_on_plateau(5)
+
+
+def test_a_text_in_place_of_a_schedule_is_to_be_parsed():
+    with pytest.raises(ValueError, match=r"`learning_rate=parse\(...\)`"):
+        js.inject(optax.sgd, learning_rate="cosine(0.1, 0.0, 10)")
