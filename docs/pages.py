@@ -127,7 +127,7 @@ GALLERY = {
         0.01 / linear(0.1, 1.0, 1000)
         linear(1.0, 8.0, 1000).integer("half_up")
         linear(64.0, 256.0, 1000).integer("floor", multiple=32)
-        cosine(0.1, 0.0, 64000).on(piecewise_linear([0.0, 16000.0, 64000.0], [0, 500, 1000]))
+        cosine(0.1, 0.0, 1000).on(piecewise_linear([0.0, 250.0, 1000.0], [0, 500, 1000]))
     """,
     "Recipes": """
         warmup_constant(0.1, warmup_steps=100)
@@ -185,7 +185,7 @@ TITLES = {  # for texts whose first name is not the title
     "0.01 /": "c / a",
     'linear(1.0, 8.0, 1000).integer("half_up")': "integer",
     "linear(64.0, 256.0, 1000).integer": "integer, in multiples: a sequence length",
-    "cosine(0.1, 0.0, 64000).on": "on: a decay over samples; the batch grows at step 500",
+    "cosine(0.1, 0.0, 1000).on": "on: a clock that is three times as fast from step 500 on",
 }
 
 COLOURS = {  # of the pictures; site.css has others for a dark page

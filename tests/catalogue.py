@@ -486,6 +486,25 @@ CASES: dict[str, list[Case]] = {
         Case(f"radam_warmup {b2}", lambda b2: js.radam_warmup(b2=b2), dict(b2=b2), radam)
         for b2 in (0.875, 0.9, 0.99, 0.999, 0.99999)
     ],
+    "counter": [
+        Case("counter", lambda a: js.counter(a), dict(a=2.25), lambda t, a: a * t),
+    ],
+    "on": [
+        Case(
+            "on a counter",
+            lambda a, b, c: (js.linear(a, b, 40) >> js.cosine(b, 0.0, 100)).on(js.counter(c)),
+            dict(a=0.25, b=2.0, c=2.5),
+            lambda t, a, b, c: chain(
+                c * t, (lambda s: linear(s, a, b, 40), 40), (lambda s: cosine(s, b, 0.0, 100), None)
+            ),
+        ),
+        Case(
+            "on a clock that ends",
+            lambda a, end: js.inverse_sqrt(a, timescale=10).on(js.linear(0.0, end, 128)),
+            dict(a=0.25, end=64.0),
+            lambda t, a, end: a / np.sqrt(1 + linear(t, 0.0, end, 128) / 10),
+        ),
+    ],
     "power": [
         Case(
             "power",

@@ -69,7 +69,8 @@ def integer(schedule: Schedule, rounding: str, multiple: ArrayLike) -> Integer:
     """Return `schedule.integer(rounding, multiple)`, checked."""
     one_of("integer", ROUNDINGS, rounding=rounding)
     every = _clock.held(length("integer", multiple=multiple, least=1))
-    known = foreseen(schedule)
+    # An unbounded schedule may be used only as far as its values are exact.
+    known = None if schedule.steps is None else foreseen(schedule)
     if known is not None and not isinstance(every, jax.Array):
         largest = known.values[np.abs(known.values).argmax()]
         apart = np.spacing(np.abs(largest))

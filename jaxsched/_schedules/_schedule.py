@@ -288,8 +288,9 @@ class Schedule(Written):
           a(t) is between -2^24 and 2^24 (2^53 under x64).
 
         Raises:
-          ValueError: `rounding` is another word; `multiple` is not an integer of at least 1; or the
-            values are so large that float32 cannot tell neighbouring multiples apart.
+          ValueError: `rounding` is another word; `multiple` is not an integer of at least 1; or a
+            schedule with an end has values so large that float32 cannot tell neighbouring multiples
+            apart.
 
         Example:
           >>> length = linear(64.0, 256.0, 6).integer("floor", multiple=16)
