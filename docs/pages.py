@@ -27,9 +27,11 @@ from jaxsched._text import _names
 
 # Every public name, grouped by purpose. A test checks that no name is missing.
 REFERENCE = {
-    "Curves": "linear polynomial cosine geometric one_minus_sqrt rex tanh",
+    "Curves": "linear polynomial cosine geometric one_minus_sqrt rex tanh sigmoid power_ramp "
+    "logarithmic",
     "Unbounded schedules": "constant exponential_decay inverse_time_decay inverse_sqrt power_law "
-    "step_decay piecewise_constant piecewise_linear piecewise_cosine sawtooth_polynomial table "
+    "step_decay piecewise_constant piecewise_linear piecewise_cosine piecewise_cubic "
+    "sawtooth_polynomial table "
     "counter",
     "Operators and methods": "Schedule join select minimum maximum from_function trainable Units",
     "Your own schedule or rule": "factory Curve number_field length_field list_field "
@@ -91,6 +93,9 @@ GALLERY = {
         one_minus_sqrt(0.1, 0.0, 1000)
         rex(0.1, 0.0, 1000)
         tanh(0.1, 0.0, 1000)
+        sigmoid(0.1, 0.0, 1000)
+        power_ramp(0.0, 0.1, 1000)
+        logarithmic(0.0, 0.1, 1000)
     """,
     "Unbounded schedules": """
         constant(0.1)
@@ -103,6 +108,7 @@ GALLERY = {
         piecewise_constant([0.1, 0.03, 0.01], [400, 800])
         piecewise_linear([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
         piecewise_cosine([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
+        piecewise_cubic([0.0, 0.1, 0.05, 0.0], [0, 200, 600, 1000])
         sawtooth_polynomial(0.1, 0.0, decay_steps=250, power=1.0)
         table([0.1, 0.08, 0.08, 0.05, 0.02, 0.02, 0.0])
         counter(512)

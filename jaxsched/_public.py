@@ -13,6 +13,9 @@ from jaxsched._schedules._curves import geometric as geometric
 from jaxsched._schedules._curves import one_minus_sqrt as one_minus_sqrt
 from jaxsched._schedules._curves import rex as rex
 from jaxsched._schedules._curves import tanh as tanh
+from jaxsched._schedules._curves import sigmoid as sigmoid
+from jaxsched._schedules._curves import power_ramp as power_ramp
+from jaxsched._schedules._curves import logarithmic as logarithmic
 
 # Unbounded schedules.
 from jaxsched._schedules._decays import constant as constant
@@ -24,6 +27,7 @@ from jaxsched._schedules._decays import step_decay as step_decay
 from jaxsched._schedules._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._schedules._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._schedules._piecewise import piecewise_cosine as piecewise_cosine
+from jaxsched._schedules._piecewise import piecewise_cubic as piecewise_cubic
 from jaxsched._schedules._decays import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._schedules._table import table as table
 from jaxsched._schedules._counter import counter as counter
@@ -167,6 +171,9 @@ __all__ = [
     "one_minus_sqrt",
     "rex",
     "tanh",
+    "sigmoid",
+    "power_ramp",
+    "logarithmic",
     # Unbounded schedules.
     "constant",
     "exponential_decay",
@@ -177,6 +184,7 @@ __all__ = [
     "piecewise_constant",
     "piecewise_linear",
     "piecewise_cosine",
+    "piecewise_cubic",
     "sawtooth_polynomial",
     "table",
     "counter",

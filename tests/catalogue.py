@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
+from scipy import interpolate
 
 import jaxsched as js
 
@@ -114,6 +115,19 @@ def tanh(t, init, end, steps, low=-7.0, high=3.0):
     z = 2 * (low + (high - low) * x)
     of_init, of_end = 1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))
     return weighted(init, end, np.where(x >= 1, 0, of_init), np.where(x >= 1, 1, of_end))
+
+
+def logistic(x, k, middle):
+    s = lambda x: 1 / (1 + np.exp(-k * (x - middle)))
+    return (s(x) - s(0.0)) / (s(1.0) - s(0.0))
+
+
+def monotone_cubic(t, values, boundaries):
+    """SciPy's curve with flat ends."""
+    x, y = np.asarray(boundaries, float), np.asarray(values, float)
+    slopes = interpolate.PchipInterpolator(x, y).derivative()(x)
+    slopes[[0, -1]] = 0.0
+    return interpolate.CubicHermiteSpline(x, y, slopes)(np.clip(t, x[0], x[-1]))
 
 
 def geometric(t, init, end, steps):
@@ -485,6 +499,54 @@ CASES: dict[str, list[Case]] = {
     "radam_warmup": [
         Case(f"radam_warmup {b2}", lambda b2: js.radam_warmup(b2=b2), dict(b2=b2), radam)
         for b2 in (0.875, 0.9, 0.99, 0.999, 0.99999)
+    ],
+    "sigmoid": [
+        Case(
+            f"sigmoid {middle}",
+            lambda init, end, steps, k, middle: js.sigmoid(
+                init, end, steps, steepness=k, midpoint=middle
+            ),
+            dict(init=0.3, end=0.01, steps=100, k=8.0, middle=middle),
+            lambda t, init, end, steps, k, middle: between(
+                init, end, 1 - logistic(part(t, steps), k, middle)
+            ),
+            lambda t, k, **_: max(1.0, k / 2),
+            length="steps",
+        )
+        for middle in (0.5, 0.25)
+    ],
+    "power_ramp": [
+        Case(
+            f"power_ramp {power}",
+            lambda init, end, steps, power: js.power_ramp(init, end, steps, power=power),
+            dict(init=0.001, end=0.3, steps=100, power=power),
+            lambda t, init, end, steps, power: between(init, end, 1 - part(t, steps) ** power),
+            lambda t, power, **_: max(1.0, power),
+            length="steps",
+        )
+        for power in (2.0, 0.7)
+    ],
+    "logarithmic": [
+        Case(
+            f"logarithmic {steps}",
+            js.logarithmic,
+            dict(init_value=0.001, end_value=0.3, steps=steps),
+            lambda t, init_value, end_value, steps: between(
+                init_value,
+                end_value,
+                1 - np.log1p(np.minimum(t, steps)) / np.log1p(max(steps, 1e-9)),
+            ),
+        )
+        for steps in (1, 100, 10**6)
+    ],
+    "piecewise_cubic": [
+        Case(
+            "piecewise_cubic",
+            lambda values, boundaries: js.piecewise_cubic(values, boundaries),
+            dict(values=[0.1, 0.9, 0.5, 0.2, 0.4], boundaries=[3, 20, 55, 100, 130]),
+            monotone_cubic,
+            lambda t, **_: 4,
+        )
     ],
     "counter": [
         Case("counter", lambda a: js.counter(a), dict(a=2.25), lambda t, a: a * t),

@@ -51,22 +51,17 @@ def factory(cls: Callable[P, N]) -> Callable[P, N]:
         or not an integer, or a static value cannot be hashed.
 
     Example:
-      >>> class Logarithmic(Curve):
-      ...     "init_value + (end_value - init_value) * log(1 + t) / log(1 + steps)."
+      >>> class Smoothstep(Curve):
+      ...     "init_value + (end_value - init_value) * x**2 * (3 - 2 * x), with x = t / steps."
       ...
       ...     def weights(self, done, left):
-      ...         t = done * self.length
-      ...         whole = jnp.log1p(self.length)
-      ...         return jnp.log1p(left * self.length / (1 + t)) / whole, jnp.log1p(t) / whole
-      >>> logarithmic = factory(Logarithmic)
-      >>> logarithmic(0.0, 1.0, 7) >> linear(1.0, 0.0, 8)
-      logarithmic(0.0, 1.0, 7) >> linear(1.0, 0.0, 8)
-      >>> values = parse("logarithmic(0.0, 1.0, 7).cycle()")(jnp.array([0, 1, 3, 7]))
+      ...         return left**2 * (3 - 2 * left), done**2 * (3 - 2 * done)
+      >>> smoothstep = factory(Smoothstep)
+      >>> smoothstep(0.0, 1.0, 4) >> linear(1.0, 0.0, 8)
+      smoothstep(0.0, 1.0, 4) >> linear(1.0, 0.0, 8)
+      >>> values = parse("smoothstep(0.0, 1.0, 4).cycle()")(jnp.arange(5))
       >>> print(np.asarray(values).round(3))
-      [0.    0.333 0.667 0.   ]
-
-    References:
-      The example is the warmup of DeepSpeed's `WarmupLR`.
+      [0.    0.156 0.5   0.844 0.   ]
     """
     if not (isinstance(cls, type) and issubclass(cls, Written)):
         raise ValueError(refuse("factory", "cls", "be a subclass of `Schedule` or `Rule`", cls))

@@ -32,7 +32,7 @@ from jaxsched._core._numerics import (
     whole_if_due,
 )
 from jaxsched._core._position import counted, fractions
-from jaxsched._core._require import POSITIVE, Condition, refuse, require
+from jaxsched._core._require import POSITIVE, UNIT, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 
 Weights = tuple[jax.Array, jax.Array]
@@ -237,13 +237,63 @@ class Tanh(Curve):
 tanh = factory(Tanh)
 
 
+class Sigmoid(Curve):
+    """A sigmoid schedule: a logistic curve, scaled so that it reaches both ends exactly.
+
+        s(x)     = 1 / (1 + exp(-steepness * (x - midpoint)))
+        value(t) = init_value + (end_value - init_value) * (s(t / steps) - s(0)) / (s(1) - s(0))
+
+    This is the value for 0 <= t <= steps.
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      steepness: slope of the logistic curve, > 0. A small one is nearly linear, a large one nearly
+        a step.
+      midpoint: fraction of the steps at which the curve is steepest, in [0, 1].
+
+    Returns:
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, `steepness` is not
+        positive, or `midpoint` is not in [0, 1].
+
+    Example:
+      >>> print(np.asarray(sigmoid(0.0, 1.0, 4)(jnp.arange(5))).round(3))
+      [0.    0.07  0.5   0.93  1.   ]
+
+    References:
+      `tanh` is the same curve without the scaling.
+    """
+
+    steepness: ArrayLike = number_field(default=10.0, within=POSITIVE)
+    midpoint: ArrayLike = number_field(default=0.5, within=UNIT)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        # Each weight is a product: the difference of two sigmoids would cancel near an end.
+        k, middle = above_zero(self.steepness), real(self.midpoint)
+
+        def weight(part: jax.Array, past: jax.Array, far: jax.Array) -> jax.Array:
+            rise = jnp.expm1(-k * part) / jnp.expm1(-k) * (1 + jnp.exp(-k * far))
+            return jnp.where(part >= 1, 1, jax.nn.sigmoid(k * past) * rise)
+
+        return weight(left, middle - done, middle), weight(done, done - middle, 1 - middle)
+
+
+sigmoid = factory(Sigmoid)
+
+
 class Polynomial(Curve):
     """A polynomial schedule: a power of the time that is left.
 
         value(t) = end_value + (init_value - end_value) * (1 - (t / steps)**k)**power
 
-    This is the value for 0 <= t <= steps. With `power` above 1 it falls fast first; with `power`
-    below 1 it falls late.
+    This is the value for 0 <= t <= steps. With `power` above 1 it changes fast first, and with
+    `power` below 1 it changes late. So a warmup by `polynomial(0.0, 1.0, steps, power=2.0)` is
+    steep at first; for a power of the time that is done, use `power_ramp`.
 
     Args:
       init_value: value at step 0 and before.
@@ -381,6 +431,80 @@ class Geometric(Curve):
 
 
 geometric = factory(Geometric)
+
+
+class PowerRamp(Curve):
+    """A power of the time that is done: for a power above 1, slow first, a smooth warmup.
+
+        value(t) = init_value + (end_value - init_value) * (t / steps)**power,    0 <= t <= steps
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative.
+      power: exponent, > 0.
+
+    Returns:
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
+
+    Raises:
+      ValueError: a value is not finite, `steps` is negative or not an integer, or `power` is not
+        positive.
+
+    Example:
+      >>> print(np.asarray(power_ramp(0.0, 1.0, 4)(jnp.arange(5))).round(3))
+      [0.    0.062 0.25  0.562 1.   ]
+      >>> rate = warmup_cosine(0.1, total_steps=100, warmup_steps=10, warmup=power_ramp)
+
+    References:
+      `polynomial` is the power of the time that is left, as in Optax.
+    """
+
+    power: ArrayLike = number_field(default=2.0, within=POSITIVE)
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        of_end, of_init = raised(done, left, self.power)
+        return of_init, of_end
+
+
+power_ramp = factory(PowerRamp)
+
+
+class Logarithmic(Curve):
+    """A logarithmic schedule: steep first, then ever slower; the default warmup of DeepSpeed.
+
+        value(t) = init_value + (end_value - init_value) * log(1 + t) / log(1 + steps)
+
+    This is the value for 0 <= t <= steps.
+
+    Args:
+      init_value: value at step 0 and before.
+      end_value: value from step `steps` on.
+      steps: length in optimizer steps, not negative. DeepSpeed's `warmup_num_steps` is one more.
+
+    Returns:
+      A schedule that ends at `steps`. Call it with an integer or an integer array; it returns
+      float32 of the same shape.
+
+    Raises:
+      ValueError: a value is not finite, or `steps` is negative or not an integer.
+
+    Example:
+      >>> print(np.asarray(logarithmic(0.0, 1.0, 7)(jnp.array([0, 1, 3, 7]))).round(3))
+      [0.    0.333 0.667 1.   ]
+
+    References:
+      DeepSpeed's `WarmupLR`, `WarmupDecayLR` and `WarmupCosineLR` with `warmup_type="log"`.
+    """
+
+    def weights(self, done: jax.Array, left: jax.Array) -> Weights:
+        t, whole = done * self.length, jnp.log1p(self.length)
+        of_init, of_end = jnp.log1p(left * self.length / (1 + t)) / whole, jnp.log1p(t) / whole
+        return jnp.where(done <= 0, 1, of_init), jnp.where(left <= 0, 1, of_end)
+
+
+logarithmic = factory(Logarithmic)
 
 
 def _delayed(done: jax.Array, left: jax.Array, k: ArrayLike | None) -> Weights:

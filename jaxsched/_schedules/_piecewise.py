@@ -222,6 +222,82 @@ class PiecewiseCosine(Knots):
 piecewise_cosine = factory(PiecewiseCosine)
 
 
+class PiecewiseCubic(Schedule):
+    """A piecewise-cubic schedule: a smooth curve through the knots that never overshoots.
+
+        value(boundaries[k]) = values[k],    with a continuous slope
+
+    Between two knots the value is a cubic polynomial in t. Where the values rise from knot to knot,
+    so does the curve, and at a highest or a lowest knot it is flat. Before the first knot it is the
+    first value, and after the last knot it is the last value. At the first and the last knot it is
+    flat.
+
+    Args:
+      values: the values at the knots, two or more.
+      boundaries: the steps of the knots, one per value; not negative, and each greater than the one
+        before; they may be real.
+
+    Returns:
+      An unbounded schedule. Call it with an integer or an integer array; it returns float32 of the
+      same shape.
+
+    Raises:
+      ValueError: the lengths do not fit, there is one knot, a number is not finite, or the
+        boundaries do not increase.
+
+    Example:
+      >>> curve = piecewise_cubic([0.0, 1.0, 0.2, 0.0], [0, 2, 6, 10])
+      >>> print(np.asarray(curve(jnp.arange(0, 11, 2))).round(3))
+      [0.   1.   0.64 0.2  0.06 0.  ]
+
+    References:
+      Fritsch and Butland, 1984, https://doi.org/10.1137/0905021, equation (4).
+      `scipy.interpolate.PchipInterpolator` has the same slopes at the knots in between.
+    """
+
+    values: List = list_field(check=some_of, converter=given)
+    boundaries: List = list_field(check=_rising, converter=given)
+
+    def _check(self, call: str) -> None:
+        _fit(call, self.values, self.boundaries, more=0)
+        several = self.values.shape[-1] > 1
+        require(several, refuse(call, "values", "have two knots or more", text(self.values)))
+        rising = self.boundaries[..., 1:] > self.boundaries[..., :-1]
+        require(rising, refuse(call, "boundaries", "increase", text(self.boundaries)))
+
+    def at(self, t: jax.Array) -> jax.Array:
+        values, knots = real(self.values), real(self.boundaries)
+        slopes = _flat_at_turns(values, knots)
+        after = jnp.clip(_passed(t, self.boundaries), 1, values.shape[0] - 1)
+        x, y, slope = knots, values, slopes
+        a, b = looked_up(x, after - 1), looked_up(x, after)
+        width = jnp.maximum(b - a, jnp.finfo(b.dtype).tiny)
+        done = jnp.clip((real(t) - a) / width, 0, 1)
+        left = jnp.clip((b - real(t)) / width, 0, 1)
+        curved = left * looked_up(slope, after - 1) - done * looked_up(slope, after)
+        ends = looked_up(y, after - 1), looked_up(y, after)
+        weights = left**2 * (1 + 2 * done), done**2 * (1 + 2 * left)
+        return blend(*ends, *weights) + width * done * left * curved
+
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
+
+
+piecewise_cubic = factory(PiecewiseCubic)
+
+
+def _flat_at_turns(y: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the slopes at knots: weighted harmonic means of the slopes beside them, or zero."""
+    widths = jnp.maximum(jnp.diff(x), jnp.finfo(x.dtype).tiny)
+    rises = jnp.diff(y) / widths
+    before, after = rises[:-1], rises[1:]
+    same = before * after > 0
+    near, far = widths[1:] + 2 * widths[:-1], 2 * widths[1:] + widths[:-1]
+    one = jnp.where(same, before, 1), jnp.where(same, after, 1)
+    mean = (near + far) / (far / one[0] + near / one[1])
+    return jnp.pad(jnp.where(same, mean, 0), 1)
+
+
 def _first_steps(boundaries: List) -> list[int]:
     """Return the first whole step at or after each boundary."""
     return [math.ceil(step) for step in np.asarray(boundaries).tolist()]

@@ -15,7 +15,7 @@ from jaxsched._core import _factory
 from jaxsched._text import _names
 
 
-class Logarithmic(js.Curve):
+class Loglike(js.Curve):
     """init_value + (end_value - init_value) * log(1 + t) / log(1 + steps), DeepSpeed's warmup."""
 
     def weights(self, done, left):
@@ -85,8 +85,8 @@ class Pid(js.Listener):
         return jnp.exp(state.log_scale)
 
 
-made_here = logarithmic, pchip, breathing, pid = [
-    js.factory(cls) for cls in (Logarithmic, Pchip, Breathing, Pid)
+made_here = loglike, pchip, breathing, pid = [
+    js.factory(cls) for cls in (Loglike, Pchip, Breathing, Pid)
 ]
 OWN = {made.__name__: _factory.made.pop(made.__name__) for made in made_here}
 
@@ -98,7 +98,7 @@ def known_here_alone(monkeypatch):
 
 
 FOREIGN = {
-    "logarithmic": logarithmic(0.0, 0.1, 100),
+    "loglike": loglike(0.0, 0.1, 100),
     "pchip": pchip([0.0, 0.1, 0.02, 0.0], [0, 10, 50, 100]),
     "breathing": breathing(0.3, period=12),
 }
@@ -113,11 +113,9 @@ def test_it_is_held_to_the_laws(schedule):
 
 def test_it_is_its_formula():
     t = np.arange(101)
-    np.testing.assert_allclose(
-        FOREIGN["logarithmic"](t), 0.1 * np.log1p(t) / np.log1p(100), rtol=1e-6
-    )
-    assert FOREIGN["logarithmic"].steps == 100 and FOREIGN["breathing"].steps is None
-    assert float(FOREIGN["logarithmic"](100)) == np.float32(0.1)
+    np.testing.assert_allclose(FOREIGN["loglike"](t), 0.1 * np.log1p(t) / np.log1p(100), rtol=1e-6)
+    assert FOREIGN["loglike"].steps == 100 and FOREIGN["breathing"].steps is None
+    assert float(FOREIGN["loglike"](100)) == np.float32(0.1)
     values = np.asarray(FOREIGN["pchip"](t))
     assert values[[0, 10, 50, 100]].tolist() == np.float32([0.0, 0.1, 0.02, 0.0]).tolist()
     assert np.all(np.diff(values)[:10] > 0) and np.all(np.diff(values)[10:] < 0)
@@ -146,10 +144,8 @@ def test_it_cycles_and_stretches(schedule):
 
 
 def test_a_curve_grows_in_its_cycles():
-    growing = logarithmic(0.0, 0.1, 10).cycle(mult=2)
-    np.testing.assert_allclose(
-        growing(10 + np.arange(20)), logarithmic(0.0, 0.1, 20)(np.arange(20))
-    )
+    growing = loglike(0.0, 0.1, 10).cycle(mult=2)
+    np.testing.assert_allclose(growing(10 + np.arange(20)), loglike(0.0, 0.1, 20)(np.arange(20)))
     testing.assert_schedule_laws(growing)
 
 
@@ -172,8 +168,8 @@ def test_it_is_swept_learnt_and_tuned(schedule):
 
 
 def test_its_function_is_a_function():
-    assert logarithmic.__name__ == "logarithmic" and logarithmic.__module__ == __name__
-    assert logarithmic.__doc__ == Logarithmic.__doc__
+    assert loglike.__name__ == "loglike" and loglike.__module__ == __name__
+    assert loglike.__doc__ == Loglike.__doc__
     assert [*inspect.signature(breathing).parameters] == ["middle", "height", "period"]
     testing.assert_same(breathing(0.3), breathing(0.3, height=0.1, period=100))
 
@@ -181,12 +177,12 @@ def test_its_function_is_a_function():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: logarithmic(0.0, float("nan"), 3), r"`logarithmic\(end_value=\.\.\.\)`.*finite"),
-        (lambda: logarithmic(0.0, 0.1, -3), r"`logarithmic\(steps=\.\.\.\)`.*negative.*steps=-3"),
+        (lambda: loglike(0.0, float("nan"), 3), r"`loglike\(end_value=\.\.\.\)`.*finite"),
+        (lambda: loglike(0.0, 0.1, -3), r"`loglike\(steps=\.\.\.\)`.*negative.*steps=-3"),
         (lambda: breathing(0.3, period=1.5), r"`breathing\(period=\.\.\.\)`.*integer"),
         (lambda: pchip([0.0, float("inf")], [0, 1]), r"`pchip\(values=\.\.\.\)`.*finite"),
         (lambda: js.factory(int), r"`factory\(cls=\.\.\.\)`.*subclass of `Schedule`"),
-        (lambda: js.parse("logarithmi(0.0, 0.1, 3)"), "Did you mean.*logarithmic"),
+        (lambda: js.parse("loglik(0.0, 0.1, 3)"), "Did you mean.*loglike"),
     ],
 )
 def test_wrong_calls(call, said):
@@ -233,7 +229,7 @@ def test_it_is_traced_once_for_any_numbers():
         return schedule(3)
 
     for peak in (0.1, 0.2, 0.3):
-        called(logarithmic(0.0, peak, 100))
+        called(loglike(0.0, peak, 100))
     assert len(traces) == 1
 
 

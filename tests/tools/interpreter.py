@@ -847,6 +847,39 @@ class Rex(Curve):
         return left / scale, self.beta * done / scale
 
 
+class Sigmoid(Curve):
+    """A logistic curve, scaled to its ends."""
+
+    def __init__(self, *placed: Any, steepness: float = 10.0, midpoint: float = 0.5):
+        super().__init__(*placed)
+        self.k, self.middle = f32(steepness), f32(midpoint)
+        self.scale = max(1.0, self.k / 2)  # its e-foldings
+
+    def weights(self, done: float, left: float) -> tuple[float, float]:
+        def s(x: float) -> float:
+            return 1 / (1 + math.exp(-self.k * (x - self.middle)))
+
+        of_end = (s(done) - s(0.0)) / (s(1.0) - s(0.0))
+        return 1 - of_end, of_end
+
+
+class PowerRamp(Curve):
+    def __init__(self, *placed: Any, power: float = 2.0):
+        super().__init__(*placed)
+        self.power = f32(power)
+        self.scale = max(1.0, power)
+
+    def weights(self, done: float, left: float) -> tuple[float, float]:
+        of_end, of_init = raised(done, left, self.power)
+        return of_init, of_end
+
+
+class Logarithmic(Curve):
+    def weights(self, done: float, left: float) -> tuple[float, float]:
+        t, whole = done * float(self.steps), math.log1p(float(self.steps))
+        return math.log1p(left * float(self.steps) / (1 + t)) / whole, math.log1p(t) / whole
+
+
 class Tanh(Curve):
     starts = False
 
@@ -1102,6 +1135,33 @@ class PiecewiseCosine(Knots):
     curve = Cosine
 
 
+class PiecewiseCubic(PiecewiseConstant):
+    """Cubic polynomials with the slopes of Fritsch and Butland, and flat at both ends."""
+
+    def at(self, t: Time) -> Told:
+        k = bisect_right(self.boundaries, t)
+        if k in (0, len(self.values)):
+            return exactly(f32(self.values[min(k, len(self.values) - 1)]))
+        (a, b), width = map(f32, self.values[k - 1 : k + 1]), self._width(k)
+        x = float(Fraction(t) - Fraction(self.boundaries[k - 1])) / width
+        m, n = self._slope(k - 1), self._slope(k)
+        value = a + (b - a) * x * x * (3 - 2 * x) + width * x * (1 - x) * ((1 - x) * m - x * n)
+        return about(value, 4 * EXACT * abs(value) + OF_RANGE * abs(b - a))
+
+    def _width(self, k: int) -> float:
+        return float(Fraction(self.boundaries[k]) - Fraction(self.boundaries[k - 1]))
+
+    def _rise(self, k: int) -> float:
+        return (f32(self.values[k]) - f32(self.values[k - 1])) / self._width(k)
+
+    def _slope(self, k: int) -> float:
+        if k in (0, len(self.values) - 1) or self._rise(k) * self._rise(k + 1) <= 0:
+            return 0.0
+        before, after = self._width(k), self._width(k + 1)
+        far, near = 2 * after + before, after + 2 * before
+        return (far + near) / (far / self._rise(k) + near / self._rise(k + 1))
+
+
 # The names of the package.
 
 
@@ -1303,6 +1363,9 @@ NAMES: dict[str, Any] = {
     "one_minus_sqrt": OneMinusSqrt,
     "rex": Rex,
     "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "power_ramp": PowerRamp,
+    "logarithmic": Logarithmic,
     "polynomial": Polynomial,
     "cosine": Cosine,
     "geometric": Geometric,
@@ -1321,6 +1384,7 @@ NAMES: dict[str, Any] = {
     "piecewise_constant": PiecewiseConstant,
     "piecewise_linear": PiecewiseLinear,
     "piecewise_cosine": PiecewiseCosine,
+    "piecewise_cubic": PiecewiseCubic,
     "minimum": lambda a, b: Minimum([a, b]),
     "maximum": lambda a, b: Maximum([a, b]),
     "select": Select,

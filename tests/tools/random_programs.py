@@ -40,7 +40,10 @@ RATES = (0.9999, 0.99997, 0.5, 0.9, 1e-3, 1.5, 1.0001, 0.1)
 MULTS = (1.5, 1.1, 2.5, 3.0, 1.0, 0.9, 0.5, 0.75, 1.25, 1.001)
 EXPONENTS, BASES = (-1.0, -0.5, 0.5, 0.75, 1.0, 2.0, 3.5), (0.5, 0.9, 0.999, 1.5, 10.0)
 POWERS = (1.0, 2.0, 0.5, 0.9, 3.0, 1.7)
-CURVES = ("linear", "cosine", "one_minus_sqrt", "rex", "tanh")
+CURVES = (
+    *("linear", "cosine", "one_minus_sqrt", "rex", "tanh"),
+    *("sigmoid", "power_ramp", "logarithmic"),
+)
 
 
 class Redraw(Exception):
@@ -130,6 +133,8 @@ def _curve(draw: Draw) -> str:
         "cosine": lambda: _options(draw, exponent=power, k=power),
         "rex": lambda: _options(draw, beta=n.above_zero),
         "tanh": lambda: _options(draw, low=lambda: "-5.5", high=lambda: "4.0"),
+        "sigmoid": lambda: _options(draw, steepness=lambda: "6.5", midpoint=lambda: "0.25"),
+        "power_ramp": lambda: _options(draw, power=power),
         "polynomial": lambda: f", power={power()}" + _options(draw, k=power),
     }
     more = options[name]() if name in options else ""
@@ -167,11 +172,14 @@ def _decay(draw: Draw) -> str:
 
 def _list(draw: Draw) -> str:
     n, rng = draw.numbers, draw.shape
-    size, name = rng.randint(1, 4), rng.choice(("constant", "linear", "cosine", "table"))
+    size, name = rng.randint(1, 4), rng.choice(("constant", "linear", "cosine", "cubic", "table"))
+    size = max(size, 2) if name == "cubic" else size
     values = [n.value() for _ in range(size)]
     if name == "table":
         return f"table([{', '.join(values)}])"
     edges = n.sorted_lengths(size - (name == "constant"))
+    if name == "cubic" and len(set(edges)) < size:
+        raise Redraw
     if edges and rng.random() < 0.3:
         edges = [f"{int(x) / 8 + 0.375!r}" for x in edges]
     return f"piecewise_{name}([{', '.join(values)}], [{', '.join(edges)}])"
