@@ -364,15 +364,18 @@ def warmup_cosine_restarts(
                  `cycle_steps` long together; the warmup keeps its length in longer cycles
         else:    warmup >> cosine.cycle(mult, decay, cycles), where the cosine is `cycle_steps` long
 
+    With a decay, the peaks fall towards `end_value`, which stays the same in every cycle: the
+    distance of the schedule from `end_value` is multiplied by decay**i in cycle i.
+
     Args:
       peak_value: the first peak.
       cycle_steps: length of the first cycle in optimizer steps, at least 1.
       warmup_steps: length of a warmup in optimizer steps, not negative.
       mult: factor by which each cycle is longer than the previous one.
-      decay: factor from the height of one cycle to the next. Below 1, it lowers the end value too.
+      decay: factor on the height above `end_value`, from one cycle to the next.
       cycles: number of cycles, after which the end is held; three restarts are `cycles=4`. None:
         unbounded.
-      end_value: value at the end of the first cycle.
+      end_value: value at the end of each cycle.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
       rewarm: whether every cycle has a warmup, or only the first.
 
@@ -392,13 +395,22 @@ def warmup_cosine_restarts(
       Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, section 3.
     """
     call = "warmup_cosine_restarts"
-    up = _warmup(call, init_value, peak_value, warmup_steps, linear)
-    cycle_steps = length(call, cycle_steps=cycle_steps, least=1)
-    end = finite(call, end_value=end_value)
-    if not flag(call, rewarm=rewarm):
-        return up >> cycle(cosine(peak_value, end, cycle_steps), mult, decay, cycles, call)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), cycle_steps=cycle_steps)
-    return cycle(up >> cosine(peak_value, end, rest), mult, decay, cycles, call)
+    peak, end = finite(call, peak_value=peak_value), finite(call, end_value=end_value)
+    warm, whole = (
+        length(call, warmup_steps=warmup_steps),
+        length(call, cycle_steps=cycle_steps, least=1),
+    )
+    first = _first(call, init_value, peak, warm)
+    # A decay is applied to the height above the end value, which is added afterwards.
+    decays = not isinstance(decay, (int, float)) or decay != 1
+    floor = end if decays else 0.0
+    rest = _rest(call, warm, cycle_steps=whole) if flag(call, rewarm=rewarm) else whole
+    up, down = linear(first - floor, peak - floor, warm), cosine(peak - floor, end - floor, rest)
+    if rewarm:
+        made = cycle(up >> down, mult, decay, cycles, call)
+    else:
+        made = up >> cycle(down, mult, decay, cycles, call)
+    return made if isinstance(floor, float) and not floor else made + floor
 
 
 def one_cycle(
@@ -627,11 +639,14 @@ def _warmup(
     warmup: CurveFactory,
 ) -> Schedule:
     peak, steps = finite(call, peak_value=peak_value), length(call, warmup_steps=steps)
+    return _curve(call, warmup=warmup)(_first(call, init_value, peak, steps), peak, steps)
+
+
+def _first(call: str, init_value: ArrayLike | None, peak: Number, steps: Whole) -> Number:
+    """Return the value at step 0: by default, so that the next step of the warmup is the second."""
     if init_value is not None:
-        init = finite(call, init_value=init_value)
-    else:
-        init = divided(peak, _clock.plus(steps, 1))
-    return _curve(call, warmup=warmup)(init, peak, steps)
+        return finite(call, init_value=init_value)
+    return divided(peak, _clock.plus(steps, 1))
 
 
 def _curve(call: str, **argument: Any) -> CurveFactory:

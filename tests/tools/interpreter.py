@@ -444,7 +444,7 @@ class On(One):
         value, low, high = (min(max(x, 0), LAST) for x in found)
         if isinstance(self.clock, Integer):
             return UNDECIDED if low != high else self.child.at(int(value))
-        if high > 2**24 or high - low > 1:
+        if high >= 2**24 or high - low > 1:
             return UNDECIDED
         return any_of(*(read_at(self.child, Fraction(x)) for x in (value, low, high)))
 
@@ -712,7 +712,7 @@ class CycleReal(Cycle):
 
     def _of(self, i: int) -> tuple[Schedule, Time]:
         length = whole_if_near(self._length(i))
-        return self.child.over(length), length
+        return self.child.over(Fraction(length)), length
 
     @property
     def steps(self) -> int | None:
@@ -824,7 +824,8 @@ class Linear(Curve):
         return left, done
 
     def between(self, done: float, left: float, t: Time) -> Told:
-        if not all(float(x).is_integer() for x in (self.init, self.end, self.steps, t)):
+        counted = isinstance(self.steps, int)  # in a cycle of real length, it is a real number
+        if not counted or not all(float(x).is_integer() for x in (self.init, self.end, t)):
             return super().between(done, left, t)
         value = int(self.init) + (int(self.end) - int(self.init)) * Fraction(t) / int(self.steps)
         # Between whole numbers, over whole steps, it is exact where its value is whole.
@@ -1268,11 +1269,16 @@ def warmup_cosine_restarts(
     init_value: float | None = None,
     rewarm: bool = True,
 ) -> Schedule:
-    up = ramp(init_value, peak_value, warmup_steps, Linear)
-    if not rewarm:
-        return up >> Cosine(peak_value, end_value, cycle_steps).cycle(mult, decay, cycles)
-    down = Cosine(peak_value, end_value, cycle_steps - warmup_steps)
-    return (up >> down).cycle(mult, decay, cycles)
+    first = peak_value / (warmup_steps + 1) if init_value is None else init_value
+    floor = 0.0 if decay == 1 else end_value  # the height above it is what decays
+    up = Linear(first - floor, peak_value - floor, warmup_steps)
+    steps = cycle_steps - warmup_steps * rewarm
+    down = Cosine(peak_value - floor, end_value - floor, steps)
+    if rewarm:
+        made = (up >> down).cycle(mult, decay, cycles)
+    else:
+        made = up >> down.cycle(mult, decay, cycles)
+    return made + floor if floor else made
 
 
 def one_cycle(
