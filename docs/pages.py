@@ -22,6 +22,7 @@ import jaxsched.testing
 from jaxsched._look import _colours
 from jaxsched._look._axis import number
 from jaxsched._look._curve import drawn, horizon
+from jaxsched._look._simulate import has_until
 from jaxsched._look._svg import svg
 from jaxsched._text import _names
 
@@ -41,7 +42,7 @@ REFERENCE = {
     "one_cycle_momentum noam bert",
     "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup",
     "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard hypergradient "
-    "until tunable feedback Stateful",
+    "until cooldown tunable feedback Stateful",
     "Optimizer transforms and guards": "inject wrap scale_by_learning_rate scale_by_schedule "
     "scale_by_plateau per_group layerwise unfreezing by_path skip_spikes keep_best snapshot "
     "monitor noise_scale accumulate with_gradient_norm",
@@ -125,6 +126,7 @@ GALLERY = {
         cosine(0.1, 0.0, 1000).faster(2).take(1000)
         cosine(0.1, 0.0, 10).hold(100)
         cosine(0.1, 0.0, 1000).stretch(500)
+        (linear(0.0, 0.1, 100) >> linear(0.1, 0.0, 100)).proportional().cycle(mult=2)
         cosine(0.1, 0.0, 100).cycle(mult=2, decay=0.8)
         join([constant(0.1), cosine(0.1, 0.0, 600)], [400])
         select(1, [linear(0.1, 0.0, 1000), cosine(0.1, 0.0, 1000)])
@@ -163,6 +165,9 @@ GALLERY = {
         linear(0.0, 0.1, 50) >> cosine(0.1, 0.03, 450) >> constant(0.03, 500)
         (constant(0.1, 240) >> one_minus_sqrt(0.1, 0.0, 60)).cycle(cycles=3)
         cosine(1.0, 0.0, 1000) * linear(0.1, 1.0, 200)
+        constant(1.0, 300) >> linear(1.0, 0.0, 700)
+        maximum(1728 + 13824 * linear(-0.5, 0.5, 1000) ** 3, 1.0).integer("ceil", multiple=128)
+        logarithmic(0.0, 0.1, 100) >> linear(0.1, 0.0, 900)
     """,
     "Schedules from gradient norms": """
         optimal_schedule([1.0, 0.7, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3, 0.3, 0.3])
@@ -176,6 +181,9 @@ TITLES = {  # for texts whose first name is not the title
     "linear(0.0, 0.1, 50) >>": "infinite schedule: cool down, then hold until a final anneal",
     "(constant(0.1, 240)": "repeated stable and decay phases (WSD-S)",
     "cosine(1.0, 0.0, 1000) * linear": "cosine multiplied by a warmup",
+    "constant(1.0, 300) >>": "modded-nanogpt: the learning rate of a record",
+    "maximum(1728": "modded-nanogpt: the attention window of a record",
+    "logarithmic(0.0, 0.1, 100) >>": "DeepSpeed: WarmupDecayLR",
     "linear(0.0, 0.1, 100) >> cosine": "a >> b",
     "cosine(1.0, 0.0, 1000) *": "a * b",
     "cosine(0.1, 0.0, 1000) +": "a + b",
@@ -186,6 +194,7 @@ TITLES = {  # for texts whose first name is not the title
     "cosine(0.1, 0.0, 10).hold": "hold",
     "cosine(0.1, 0.0, 1000).stretch": "stretch",
     "cosine(0.1, 0.0, 100).cycle": "cycle: warm restarts",
+    "(linear(0.0, 0.1, 100) >> linear": "proportional: triangles that grow as a whole",
     "linear(0.1, 0.01, 1000) **": "a ** p",
     "0.5 **": "c ** a: a half-life that grows",
     "0.01 /": "c / a",
@@ -208,7 +217,9 @@ REACTING = """
     constant(0.1) * reduce_on_plateau(patience=3, factor=0.5)
     constant(0.1) * greedy(patience=1, factor=0.7)
     constant(0.1) * spike_guard(window_size=8, recover_steps=150)
+    cooldown(linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900), one_minus_sqrt(1.0, 0.0, 300))
 """
+TRIGGERED = 450  # the step at which `trigger` is called
 
 
 def write(docs: Path) -> None:
@@ -265,10 +276,13 @@ def figure(text: str, schedule: Any, losses: Any = None, to: str = "") -> str:
       losses: what its rules are told.
       to: the folder of the reference, as seen from the page; else the title is no link.
     """
-    metrics = None if losses is None else {"value": (HEARD, losses)}
+    when = TRIGGERED if losses is not None and has_until(schedule) else None
+    metrics = None if losses is None or when else {"value": (HEARD, losses)}
     parts = {f"{part}": js.parse(part) for part in ingredients(text)}
-    total = None if metrics else length(text, schedule, [*parts.values()])
-    [[curve, *behind]] = drawn([{text: schedule, **parts}], metrics=metrics, total_steps=total)
+    total = None if metrics or when else length(text, schedule, [*parts.values()])
+    [[curve, *behind]] = drawn(
+        [{text: schedule, **parts}], metrics=metrics, total_steps=total, trigger_at=when
+    )
     picture = svg([curve], width=320, height=170, behind=behind, alt=seen(curve, behind))
     for name, colour in COLOURS.items():
         picture = picture.replace(f'"{colour}"', f'"var(--curve-{name}, {colour})"')

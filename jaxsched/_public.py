@@ -82,6 +82,7 @@ from jaxsched._rules._kl import kl_adaptive as kl_adaptive
 from jaxsched._rules._spike_guard import spike_guard as spike_guard
 from jaxsched._rules._hypergradient import hypergradient as hypergradient
 from jaxsched._rules._until import until as until
+from jaxsched._rules._cooldown import cooldown as cooldown
 from jaxsched._rules._tunable import tunable as tunable
 from jaxsched._rules._feedback import feedback as feedback
 from jaxsched._rules._stateful import Stateful as Stateful
@@ -234,6 +235,7 @@ __all__ = [
     "spike_guard",
     "hypergradient",
     "until",
+    "cooldown",
     "tunable",
     "feedback",
     "Stateful",

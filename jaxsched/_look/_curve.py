@@ -168,7 +168,7 @@ def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> 
     """Return the number of steps to draw by default."""
     if trigger_at is None:
         return metrics_end(metrics) or horizon(schedules)
-    tails = [tail for x in schedules for tail in later(x)]
+    tails = [tail for x in schedules for tail in later(x, trigger_at)]
     return max(metrics_end(metrics), trigger_at + horizon(tails))
 
 
@@ -235,7 +235,7 @@ def _curve(
 def _triggered(schedule: Any, when: int, total: int) -> tuple[Schedule, list[Phase]]:
     """Return an `until` as the chain that its trigger makes of it, and the pieces of this chain."""
     quiet = still(schedule)
-    chain = quiet.take(when) >> later(schedule)[0]
+    chain = quiet.take(when) >> later(schedule, when)[0]
     pieces = chain._phases(total)
     first = quiet._phases(min(when, total)) or [x for x in pieces if x.start < when]
     return chain, [*first, *(x for x in pieces if x.start >= when)]

@@ -19,7 +19,7 @@ from jaxsched._rules._mailbox import Mail, add, listened
 from jaxsched._rules._memory import chosen
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
-from jaxsched._rules._until import triggered
+from jaxsched._rules._until import Triggered, triggered
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 Metrics = Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]
@@ -86,15 +86,15 @@ def simulate(
     return jax.tree.map(lambda x: shortened(x, total), found)
 
 
-def later(rate: Any) -> list[Schedule]:
-    """Return the schedules that begin when they are triggered."""
+def later(rate: Any, step: int) -> list[Schedule]:
+    """Return the schedules that begin if they are triggered at a step."""
     rules = rate.rules if isinstance(rate, Stateful) else ()
-    return [rule._later for rule in rules if rule._later is not None]
+    return [after for rule in rules if (after := rule._later(step)) is not None]
 
 
 def has_until(rate: Any) -> bool:
     """Return whether there is anything to trigger."""
-    return bool(later(rate))
+    return isinstance(rate, Stateful) and any(isinstance(x, Triggered) for x in rate.rules)
 
 
 def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:
@@ -102,7 +102,8 @@ def require_until(call: str, rates: Sequence[Any], trigger_at: Any) -> None:
     shown = ", ".join(f"`{rate}`" for rate in rates)
     require(
         trigger_at is None or any(map(has_until, rates)),
-        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` to trigger in {shown}.",
+        f"`{call}(trigger_at={trigger_at!r})`: there is no `until` or `cooldown` to trigger in "
+        f"{shown}.",
     )
 
 

@@ -80,9 +80,8 @@ class Rule(Stateful):
         """The mapped axes that the rule averages over; None if it reads no per-device values."""
         return None
 
-    @property
-    def _later(self) -> Schedule | None:
-        """The schedule that begins when the rule is triggered, if it can be."""
+    def _later(self, step: int) -> Schedule | None:
+        """The schedule that begins if the rule is triggered at a step, if it can be."""
         return None
 
     def _said(self) -> str:

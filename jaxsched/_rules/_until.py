@@ -32,11 +32,10 @@ def triggered(tree: Any, when: ArrayLike) -> Any:
     return replaced(UntilState, tree, told)
 
 
-class Until(Rule):
-    """a(t) until triggered, then b(t - start)."""
+class Triggered(Rule):
+    """Base class of rules that follow a schedule `a` until a trigger."""
 
     a: Schedule
-    b: Schedule
 
     def start(self, params: Any) -> UntilState:
         return UntilState()
@@ -44,14 +43,6 @@ class Until(Rule):
     def react(self, state: UntilState, seen: Any, t: jax.Array) -> UntilState:
         start = jnp.where(state.triggered & ~state.begun, t, state.start)
         return state._replace(start=start, begun=state.begun | state.triggered)
-
-    def value(self, state: UntilState, t: jax.Array) -> jax.Array:
-        a, b = self.a._grouped(), self.b._grouped()
-        return jnp.where(state.begun, b.at(_clock.since(t, state.start)), a.at(t))
-
-    @property
-    def _later(self) -> Schedule:
-        return self.b
 
     @property
     def _is_curve(self) -> bool:
@@ -64,6 +55,19 @@ class Until(Rule):
         return f"times {self}, the first part until `trigger(opt_state)`"
 
 
+class Until(Triggered):
+    """a(t) until triggered, then b(t - start)."""
+
+    b: Schedule
+
+    def value(self, state: UntilState, t: jax.Array) -> jax.Array:
+        a, b = self.a._grouped(), self.b._grouped()
+        return jnp.where(state.begun, b.at(_clock.since(t, state.start)), a.at(t))
+
+    def _later(self, step: int) -> Schedule:
+        return self.b
+
+
 def until(a: Any, b: Any) -> Rule:
     """A schedule that follows `a` until `trigger(opt_state)`, then `b` from its own step 0.
 
@@ -71,7 +75,8 @@ def until(a: Any, b: Any) -> Rule:
                  = b(t - start)     from the first update after it, at step `start`, on
 
     Use it if the end of a run is decided late: a stable phase, then a cooldown that starts on
-    demand. The switch happens inside the compiled step; nothing is rebuilt.
+    demand. The switch happens inside the compiled step; nothing is rebuilt. `b` starts with its own
+    first value. To continue from the value in force, use `cooldown`.
 
     Args:
       a: a schedule, or any function of the step.

@@ -6,3 +6,4 @@ The files imported here register what operators and methods of `Schedule` build.
 from jaxsched._schedules import _integer as _integer
 from jaxsched._schedules import _on as _on
 from jaxsched._schedules import _power as _power
+from jaxsched._schedules import _proportional as _proportional

@@ -583,6 +583,7 @@ def cyclic(
     *,
     up_steps: ArrayLike,
     down_steps: ArrayLike | None = None,
+    mult: ArrayLike = 1,
     decay: ArrayLike | None = None,
     step_decay: ArrayLike | None = None,
 ) -> Schedule:
@@ -590,7 +591,8 @@ def cyclic(
 
         (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
 
-    With a decay, the triangles shrink towards `low`: low + (high - low) * triangle * decay**i in
+    With `mult`, each triangle is longer than the one before, its rise and its fall alike. With a
+    decay, the triangles shrink towards `low`: low + (high - low) * triangle * decay**i in
     cycle i, or * step_decay**t at step t.
 
     Args:
@@ -598,6 +600,7 @@ def cyclic(
       high: value at the top of the first triangle.
       up_steps: length of the rise in optimizer steps, not negative.
       down_steps: length of the fall; None is `up_steps`.
+      mult: factor from the length of one triangle to the next.
       decay: factor on the height per cycle, > 0; 1/2 is torch's "triangular2". None: no decay.
       step_decay: factor on the height per step, > 0, as torch's "exp_range". None: no decay.
 
@@ -620,11 +623,14 @@ def cyclic(
     low, high = finite(call, low=low), finite(call, high=high)
     up_steps = length(call, up_steps=up_steps)
     down_steps = up_steps if down_steps is None else length(call, down_steps=down_steps)
-    if decay is None and step_decay is None:
-        return (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
-    span = high - low
-    up, down = linear(0.0, span, up_steps), linear(span, 0.0, down_steps)
-    height = cycle(up >> down, 1, 1.0 if decay is None else decay, None, call)
+    plain = decay is None and step_decay is None
+    foot, top = (low, high) if plain else (0.0, high - low)
+    triangle = linear(foot, top, up_steps) >> linear(top, foot, down_steps)
+    if not (isinstance(mult, int) and mult == 1):
+        triangle = triangle.proportional()
+    height = cycle(triangle, mult, 1.0 if decay is None else decay, None, call)
+    if plain:
+        return height
     if step_decay is None:
         return low + height
     positive(call, step_decay=step_decay)

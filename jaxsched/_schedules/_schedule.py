@@ -371,8 +371,9 @@ class Schedule(Written):
         """Changes the length of the schedule to `steps`.
 
         A curve changes its `steps`. A chain changes its last piece, so that a warmup keeps its
-        length; it is cut off if the earlier pieces alone are longer than `steps`. A schedule that
-        is scaled, clipped or shifted by a number stretches its child.
+        length; it is cut off if the earlier pieces alone are longer than `steps`. To change all
+        pieces in proportion, use `proportional` first. A schedule that is scaled, clipped or
+        shifted by a number stretches its child.
 
         Raises:
           ValueError: the schedule is something else than a curve, a chain, or one of them scaled,
@@ -382,6 +383,24 @@ class Schedule(Written):
         stretched = self._stretched(steps)
         fits = stretched.steps == steps
         return stretched if isinstance(fits, bool) and fits else stretched.take(steps)
+
+    def proportional(self) -> Schedule:
+        """Makes `stretch`, and `cycle` with `mult`, change all pieces of a chain in proportion.
+
+        Otherwise they change the last piece only, so that a warmup keeps its length. The schedule
+        itself stays the same.
+
+        Raises:
+          ValueError: the schedule is unbounded.
+
+        Example:
+          >>> triangle = linear(0.0, 1.0, 2) >> linear(1.0, 0.0, 2)
+          >>> print(triangle.proportional().stretch(8)(jnp.arange(9)))
+          [0.   0.25 0.5  0.75 1.   0.75 0.5  0.25 0.  ]
+          >>> print(triangle.proportional().cycle(mult=2)(jnp.array([2, 8, 20])))
+          [1. 1. 1.]
+        """
+        return _built_by["proportional"](self)
 
     def cycle(
         self, mult: ArrayLike = 1, decay: ArrayLike = 1.0, cycles: ArrayLike | None = None

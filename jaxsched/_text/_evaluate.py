@@ -60,6 +60,7 @@ def _power(base: Any, exponent: Any) -> Any:
         raise ValueError(_TOO_LARGE) from None
 
 
+_EXTREMES: dict[str, Callable[..., Any]] = {"max": max, "min": min}
 _BINARY = {
     "+": operator.add,
     "-": operator.sub,
@@ -128,6 +129,8 @@ def _(node: Infix, scope: Scope) -> Any:
 @evaluate.register
 def _(node: Call, scope: Scope) -> Any:
     name = _names.OLD_NAMES.get(node.name, node.name)
+    if node.owner is None and name in _EXTREMES:
+        return _extreme(node, _EXTREMES[name], scope)
     if node.owner is None:
         function = _names.factory(name) or unknown(node, "schedule", _names.factories())
         return _at(node.at, function, **arguments_of(node, function, scope))
@@ -138,6 +141,16 @@ def _(node: Call, scope: Scope) -> Any:
     method = _names.method(name) or unknown(node, "method", _names.methods())
     call = operator.methodcaller(name, **arguments_of(node, method, scope))
     return _at(node.at, call, owner)
+
+
+def _extreme(node: Call, function: Callable[..., Any], scope: Scope) -> Any:
+    """Return the smallest or the largest of several numbers, such as `max(20%, 500)`."""
+    values = [evaluate(argument.value, scope) for argument in node.arguments]
+    if len(values) < 2 or not all(map(is_plain, values)) or any(x.name for x in node.arguments):
+        other = f"{node.name}imum"
+        reason = f"`{node.name}` takes two or more numbers. For schedules, write `{other}(a, b)`."
+        raise MisreadError(node.at, reason)
+    return function(*values)
 
 
 def unknown(node: Call, kind: str, known: Mapping[str, Factory]) -> NoReturn:

@@ -27,7 +27,8 @@ def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
     schedule, numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers becomes
     an array. With `units`, a length may be `90ep` (epochs), `5000ex` (examples), `2e10tok` (tokens)
     or `10%`. A percentage refers to the `total_steps` of the enclosing call, or else of the units.
-    If a required `total_steps` is left out, that of the units is used. No other function is ever
+    The larger of two numbers or lengths is `max(10%, 500)`, and the smaller is `min(10%, 500)`. If
+    a required `total_steps` is left out, that of the units is used. No other function is ever
     called, whatever the text.
 
     Args:

@@ -30,6 +30,7 @@ from jaxsched._core._require import (
     require,
     within,
 )
+from jaxsched._rules._cooldown import cooldown
 from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._compose import join
@@ -488,6 +489,41 @@ def SequentialLR(schedulers: Sequence[Any], milestones: Sequence[ArrayLike]) -> 
     must = f"be one fewer than the {len(members)} schedulers"
     require(len(milestones) == len(members) - 1, refuse(call, "milestones", must, list(milestones)))
     return join(members, milestones)
+
+
+def SWALR(
+    schedule: Any,
+    swa_lr: ArrayLike,
+    anneal_epochs: ArrayLike = 10,
+    anneal_strategy: str = "cos",
+) -> Stateful:
+    """Moves from the rate in force to `swa_lr`, from `trigger(opt_state)` on.
+
+        cooldown(schedule, cosine(1.0, 0.0, anneal_epochs), end_value=swa_lr)
+
+    In PyTorch, the loop calls `swa_scheduler.step()` instead of `scheduler.step()` from some epoch
+    on. Here, call `trigger(opt_state)` once at that epoch.
+
+    Args:
+      schedule: the rate before; a schedule, or a number.
+      swa_lr: the rate at the end of the annealing.
+      anneal_epochs: length of the annealing.
+      anneal_strategy: "cos" or "linear".
+
+    Example:
+      >>> rate = SWALR(ExponentialLR(0.1, 0.5), swa_lr=0.05, anneal_epochs=2)
+      >>> print(simulate(rate, total_steps=5, trigger_at=2).values)
+      [0.1   0.05  0.025 0.038 0.05 ]
+
+    References:
+      `torch.optim.swa_utils.SWALR`.
+    """
+    call = "SWALR"
+    one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
+    before = schedule if callable(schedule) else constant(finite(call, schedule=schedule))
+    curve = cosine if anneal_strategy == "cos" else linear
+    steps = length(call, anneal_epochs=anneal_epochs)
+    return cooldown(before, curve(1.0, 0.0, steps), end_value=finite(call, swa_lr=swa_lr))
 
 
 @rated

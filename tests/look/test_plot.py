@@ -157,7 +157,7 @@ BAD = {
     lambda: js.simulate(PLATEAU, {"value": ([-1], [1.0])}, total_steps=4): "lie in [0, 4)",
     lambda: js.simulate(js.constant(0.1)): "must be given, because neither the metrics nor",
     lambda: js.simulate(CHAIN, total_steps=0): "got total_steps=0",
-    lambda: js.simulate(CHAIN, trigger_at=3): "there is no `until` to trigger in",
+    lambda: js.simulate(CHAIN, trigger_at=3): "there is no `until` or `cooldown` to trigger in",
     lambda: js.simulate(0.1): "takes schedules, got 0.1",
     lambda: js.plot(0.1): "takes schedules, got 0.1",
     lambda: js.plot([]): "`plot(schedules=...)` must have a schedule in it",
@@ -165,7 +165,7 @@ BAD = {
     lambda: js.plot(CHAIN, metrics={"value": LOSSES}): "`plot(metrics=...)` has 'value'",
     lambda: js.plot(CHAIN, beside={"b1": CHAIN}, axes=object()): "`plot(axes=...)` must be None",
     lambda: js.plot(CHAIN, beside={"learning rate": CHAIN}): "not have 'learning rate'",
-    lambda: js.plot(CHAIN, trigger_at=5): "there is no `until` to trigger",
+    lambda: js.plot(CHAIN, trigger_at=5): "there is no `until` or `cooldown` to trigger",
     lambda: js.plot("cosine(0.1, 0.0, 9)"): "got the text 'cosine(0.1, 0.0, 9)'. Use `parse(text)`",
     lambda: js.plot(PLATEAU, metrics=[1.0]): "must be a dict, such as",
 }
@@ -385,7 +385,10 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
         (["plot", "linear(1, 0, 5)", "-o", "noext"], "-o: the file name must end in .svg"),
         (["plot", "linear(1, 0, 5)", "-o", "."], "-o: the file name must end in .svg"),
         (["plot", "constant(0.0)", "--log"], "a log axis needs positive values"),
-        (["plot", "constant(1)", "--trigger-at", "3"], "there is no `until` to trigger"),
+        (
+            ["plot", "constant(1)", "--trigger-at", "3"],
+            "there is no `until` or `cooldown` to trigger",
+        ),
         (
             ["plot", "constant(1)", "--metric", "a={file}:loss", "--metric", "a={file}:loss"],
             "a name is given twice",

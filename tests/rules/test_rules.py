@@ -42,9 +42,10 @@ AWAKE = {  # so impatient that each acts in a short stream
     "hypergradient": lambda metric=None, **more: js.hypergradient(0.3, **more),
     "feedback": lambda **more: js.feedback(react, 1.0, **more),
     "until": lambda **more: js.until(js.constant(1.0), js.linear(1.0, 0.0, 20)),
+    "cooldown": lambda **more: js.cooldown(js.constant(1.0), js.linear(1.0, 0.0, 20)),
     "tunable": lambda **more: js.tunable(js.linear(1.0, 0.5, 30)),
 }
-LISTENERS = {name: x for name, x in AWAKE.items() if name not in ("until", "tunable")}
+LISTENERS = {name: x for name, x in AWAKE.items() if name not in ("until", "cooldown", "tunable")}
 MEASURED = {name: x for name, x in LISTENERS.items() if name != "hypergradient"}
 
 each_rule = pytest.mark.parametrize("name", AWAKE)

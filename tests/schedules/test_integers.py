@@ -185,3 +185,17 @@ def test_sequence_lengths_of_deepspeed():
         theirs = np.floor(share * (most - least) + least).astype(int)
         theirs = np.minimum(theirs - theirs % every, most)
         assert ours(steps).tolist() == theirs.tolist()
+
+
+def test_the_attention_window_of_modded_nanogpt():
+    """`next_multiple_of_n(3456 * factor, n=128)` with a cubic factor of the progress."""
+    x = js.linear(0.0, 1.0, 1393)
+    window = js.maximum(3456 * (4 * x**3 - 6 * x**2 + 3 * x), 1.0).integer("ceil", multiple=128)
+
+    def theirs(step):
+        x = step / 1393
+        size = 3456 * (4 * x**3 - 6 * x**2 + 3 * x)
+        return next(n for n in range(128, int(size) + 257, 128) if n >= size)
+
+    steps = np.arange(1394)
+    assert window(steps).tolist() == [theirs(step) for step in steps]

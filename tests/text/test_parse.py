@@ -133,9 +133,8 @@ def test_a_new_factory_is_a_name_at_once(monkeypatch):
 
 def test_names_are_all_there_is():
     assert {"linear", "join", "until", "greedy", "noam"} <= set(_names.factories())
-    assert set(_names.methods()) == {
-        *["clip", "take", "shift", "stretch", "cycle", "faster", "hold", "integer"]
-    }
+    known = "clip cycle faster hold integer on proportional shift stretch take"
+    assert set(_names.methods()) == {*known.split()}
     assert {"linear", "cosine", "rex"} <= set(_names.curves())
     hidden = {"from_function", "parse", "trainable", "observe", "inject", "Schedule", "wrap"}
     assert not hidden & set(_names.factories())
@@ -262,6 +261,9 @@ REFUSED = {
     "0 ** -1 * constant(1)": ("cannot be raised to a negative power", "**"),
     "linear(1, 0, 4) ** 'a'": ("`**` cannot be applied to a schedule and `'a'`", "**"),
     "2 ** * 3": ("expected a value, found `*`", "* 3"),
+    "linear(0, 1, max(3))": ("`max` takes two or more numbers", "max"),
+    "max(linear(0, 1, 3), 0.5)": ("write `maximum(a, b)`", "max"),
+    "linear(0, 1, max(5%, 10))": ("needs a total", "5%"),
     "linear(1, 0, 4) * 'a'": ("`*` cannot be applied to a schedule and `'a'`", "*"),
     "+linear(1, 0, 4)": ("`+` cannot be applied to a schedule", "+"),
     "[1] + [2]": ("`+` cannot be applied to a list and a list", "+"),
@@ -443,3 +445,25 @@ def test_mutated_texts_are_read_or_refused(count):
             assert isinstance(result, (js.Schedule, js.Stateful)), text
             read += 1
     assert count / 20 < read < count / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("linear(0, 1, max(20%, 500))", "linear(0, 1, 500)"),
+        ("linear(0, 1, min(20%, 500))", "linear(0, 1, 200)"),
+        ("linear(0, 1, max(3, 7, 5))", "linear(0, 1, 7)"),
+        ("linear(0, max(0.1, 0.3), 5)", "linear(0, 0.3, 5)"),
+        (
+            "warmup_cosine(0.1, total_steps=2000, warmup_steps=max(20%, 500))",
+            "warmup_cosine(0.1, total_steps=2000, warmup_steps=500)",
+        ),
+        (
+            "warmup_cosine(0.1, total_steps=9000, warmup_steps=max(20%, 500))",
+            "warmup_cosine(0.1, total_steps=9000, warmup_steps=1800)",
+        ),
+    ],
+)
+def test_the_larger_and_the_smaller_of_numbers_and_lengths(text, same):
+    units = js.Units(total_steps=1000)
+    assert_same(js.parse(text, units=units), js.parse(same))
