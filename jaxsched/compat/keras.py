@@ -32,6 +32,7 @@ from jaxsched._schedules._schedule import Schedule, as_stateless
 from jaxsched._schedules._schedule import cycle as cycled
 from jaxsched._schedules._table import table
 from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole
+from jaxsched.compat._played import Played
 
 
 def ExponentialDecay(
@@ -340,6 +341,68 @@ def to_keras(schedule: Any) -> Any:
     backend = extra("keras", "keras").config.backend()
     require(backend == "jax", f"`to_keras` needs Keras on its JAX backend, got {backend!r}.")
     return _keras_class()(schedule)
+
+
+def to_callback(rate: Any) -> Any:
+    """Converts a schedule with rules to a callback of Keras' `fit`.
+
+        model.fit(x, y, validation_data=..., callbacks=[to_callback(rate)])
+
+    It sets the learning rate of the optimizer before every batch. The rules listen to the logs of
+    an epoch: a rule with `metric="val_loss"` receives the validation loss, and reacts before the
+    first batch of the next epoch. A schedule without rules is faster as `to_keras(schedule)`, which
+    runs inside the compiled step.
+
+    Args:
+      rate: a schedule, stateful or not, in batches. Its rules name the logs that they listen to,
+        such as `reduce_on_plateau(metric="val_loss")`.
+
+    Returns:
+      A `keras.callbacks.Callback`. Its attribute `rates` lists the rate of every batch.
+
+    Raises:
+      MissingExtraError: Keras is not installed.
+      ValueError: `rate` is not a schedule; or after an epoch, a rule listens to a metric that is
+        not in the logs.
+
+    Example:
+      rule = reduce_on_plateau(patience=2, metric="val_loss")
+      model.fit(x, y, validation_split=0.1, callbacks=[to_callback(cosine(0.1, 0.0, 1000) * rule)])
+
+    References:
+      `keras.callbacks.LearningRateScheduler` and `keras.callbacks.ReduceLROnPlateau`.
+    """
+    return _callback_class()(Played("to_callback", rate))
+
+
+@functools.cache
+def _callback_class() -> type:
+    keras = extra("keras", "keras")
+
+    class JaxCallback(keras.callbacks.Callback):
+        """A schedule of jaxsched."""
+
+        def __init__(self, played: Played) -> None:
+            super().__init__()
+            self._played, self._logs = played, dict[str, Any]()
+            self.rates: list[float] = []
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            rate = self._played.at(len(self.rates), self._logs)
+            self._logs = {}
+            if not self.rates or rate != self.rates[-1]:
+                if hasattr(self.model, "jax_state_sync"):
+                    self.model.jax_state_sync()  # the step of Keras holds its own copy
+                self.model.optimizer.learning_rate = rate
+            self.rates.append(rate)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self._logs = dict(logs or {})
+            for name in sorted(self._played.metrics):
+                must = f"be the name of a log, one of {sorted(self._logs)}"
+                require(name in self._logs, refuse("to_callback", "metric", must, name))
+
+    return JaxCallback
 
 
 class NoConfigError(ValueError, NotImplementedError):

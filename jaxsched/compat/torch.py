@@ -38,7 +38,7 @@ from jaxsched._schedules._curves import cosine, linear, polynomial
 from jaxsched._schedules._decays import constant, exponential_decay, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._recipes import cyclic
-from jaxsched._schedules._schedule import Schedule, as_schedule, as_stateless, cycle
+from jaxsched._schedules._schedule import Schedule, as_schedule, cycle
 from jaxsched.compat._common import (
     TABULATE,
     concrete,
@@ -52,6 +52,7 @@ from jaxsched.compat._common import (
     traced,
     unless_empty,
 )
+from jaxsched.compat._played import Played
 
 
 @rated
@@ -621,48 +622,94 @@ def ReduceLROnPlateau(
     )
 
 
-def to_lambda_lr(optimizer: Any, schedule: Any) -> Any:
-    """Converts a schedule to a scheduler that steps a torch optimizer.
+def to_scheduler(optimizer: Any, rate: Any) -> Any:
+    """Converts a schedule, with or without rules, to a scheduler of a PyTorch optimizer.
 
-        group["lr"] = schedule(t)    after t calls of its step()
+        group["lr"] = rate(t)    after t calls of its step()
 
-    The schedule is the rate itself. Like `OneCycleLR`, it overwrites the rate of the optimizer. Its
-    `state_dict` is that of a `LambdaLR`, and contains no configuration.
+    The schedule is the rate itself: like `OneCycleLR`, it overwrites the rate of the optimizer. A
+    rule receives its metric from `scheduler.step(loss)`, or by name from
+    `scheduler.step(validation=loss)`, and reacts before the next rate is set. A step without a
+    metric counts nothing. The rules run on the host, one small program a step.
 
     Args:
       optimizer: a `torch.optim.Optimizer`.
-      schedule: a schedule; or a list, one for each parameter group.
+      rate: a schedule, stateful or not; or a list, one for each parameter group.
 
     Returns:
-      A `torch.optim.lr_scheduler.LambdaLR`.
+      A `torch.optim.lr_scheduler.LRScheduler`. Its `state_dict` holds the step and the numbers of
+      the rules, and no configuration.
 
     Raises:
       MissingExtraError: torch is not installed.
-      ValueError: an entry is not a schedule, or the list does not fit the groups.
+      ValueError: an entry is not a schedule; the list does not fit the groups; there is one
+        schedule for groups with different rates; or `step` gets a metric that no rule listens to.
 
     Example:
-      to_lambda_lr(torch.optim.SGD(model.parameters(), lr=0.1), warmup_cosine(0.1, ...)).step()
+      rate = parse("warmup_cosine(0.1, total_steps=1000, warmup_steps=50) * reduce_on_plateau()")
+      scheduler = to_scheduler(torch.optim.SGD(model.parameters(), lr=0.1), rate)
+      optimizer.step(); scheduler.step(loss.item())
 
     References:
-      `torch.optim.lr_scheduler.LambdaLR`.
+      `torch.optim.lr_scheduler.LRScheduler`.
     """
-    scheduler = extra("torch.optim.lr_scheduler", "torch")
+    extra("torch.optim.lr_scheduler", "torch")
     groups = optimizer.param_groups
-    given = schedule if isinstance(schedule, (list, tuple)) else [schedule] * len(groups)
+    given = rate if isinstance(rate, (list, tuple)) else [rate] * len(groups)
     require(
         len(given) == len(groups),
-        f"`to_lambda_lr` needs one schedule for each of the {len(groups)} parameter groups, "
+        f"`to_scheduler` needs one schedule for each of the {len(groups)} parameter groups, "
         f"got {len(given)}.",
     )
-    schedules = [as_stateless("to_lambda_lr", one) for one in given]
-    for group in groups:
-        group["initial_lr"] = 1.0  # with a base rate of one, the factor is the rate
-    lambdas = [functools.partial(_value, one) for one in schedules]
-    return scheduler.LambdaLR(optimizer, lambdas)
+    rates = sorted({float(group["lr"]) for group in groups})
+    require(
+        len(rates) == 1 or isinstance(rate, (list, tuple)),
+        f"`to_scheduler` would give the rate of one schedule to groups with the rates {rates}. "
+        "Pass a list of schedules, one for each group, such as `[rate, 0.1 * rate]`.",
+    )
+    return _torch_class()(optimizer, [Played("to_scheduler", one) for one in given])
 
 
-def _value(schedule: Schedule, t: int) -> float:
-    return float(schedule(t))
+@functools.cache
+def _torch_class() -> type:
+    class JaxScheduler(extra("torch.optim.lr_scheduler", "torch").LRScheduler):
+        """A schedule of jaxsched."""
+
+        def __init__(self, optimizer: Any, played: list[Played]) -> None:
+            self._played, self._rates = played, [0.0] * len(played)
+            super().__init__(optimizer)
+
+        def step(self, value: Any = None, **metrics: Any) -> None:
+            """Set the rates of the next step, after the rules have reacted to metrics."""
+            given = metrics if value is None else {"value": value, **metrics}
+            known = set[str]().union(*(one.metrics for one in self._played))
+            for name in given:
+                must = f"be a metric that a rule listens to, one of {sorted(known) or 'none'}"
+                require(name in known, refuse("scheduler.step", name, must, given[name]))
+            step = self.last_epoch + 1
+            self._rates = [one.at(step, given) for one in self._played]
+            super().step()
+
+        def get_lr(self) -> list[float]:
+            return self._rates
+
+        def state_dict(self) -> dict[str, Any]:
+            states = [one.state_dict() for one in self._played]
+            return {"last_epoch": self.last_epoch, "rates": self._rates, "states": states}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            states = state_dict["states"]
+            must = f"be of {len(self._played)} groups"
+            fits = len(states) == len(self._played)
+            require(fits, refuse("load_state_dict", "state_dict", must, len(states)))
+            for one, state in zip(self._played, states, strict=True):
+                one.load("load_state_dict", state)
+            self.last_epoch, self._rates = state_dict["last_epoch"], list(state_dict["rates"])
+            self._last_lr = self._rates
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate
+
+    return JaxScheduler
 
 
 def _factor(call: str, **factor: Any) -> Any:

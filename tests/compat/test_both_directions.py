@@ -64,7 +64,7 @@ def test_a_schedule_steps_a_torch_optimizer():
     torch = pytest.importorskip("torch")
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": [w]} for w in weights], lr=0.5)
-    scheduler = compat.torch.to_lambda_lr(optimizer, [SCHEDULE, 0.1 * SCHEDULE])
+    scheduler = compat.torch.to_scheduler(optimizer, [SCHEDULE, 0.1 * SCHEDULE])
     seen = []
     for _ in range(30):
         seen.append([group["lr"] for group in optimizer.param_groups])
@@ -73,19 +73,120 @@ def test_a_schedule_steps_a_torch_optimizer():
     wanted = np.asarray(SCHEDULE(np.arange(30)))
     np.testing.assert_allclose(seen, np.stack([wanted, 0.1 * wanted], 1), rtol=1e-6)
 
-    # Its state is a step count: a fresh one goes on from it.
-    again = torch.optim.SGD(weights, lr=0.5)
-    resumed = compat.torch.to_lambda_lr(again, SCHEDULE)
-    state = {k: v for k, v in scheduler.state_dict().items() if k == "last_epoch"}
-    resumed.load_state_dict({**resumed.state_dict(), **state})
+    # Its state is a step: a fresh one goes on from it.
+    again = torch.optim.SGD([{"params": [w]} for w in weights], lr=0.5)
+    resumed = compat.torch.to_scheduler(again, [SCHEDULE, 0.1 * SCHEDULE])
+    resumed.load_state_dict(scheduler.state_dict())
+    assert [group["lr"] for group in again.param_groups] == resumed.get_last_lr()
     again.step()
     resumed.step()
     assert again.param_groups[0]["lr"] == pytest.approx(float(SCHEDULE(31)))
 
 
+TEXT = (
+    "(linear(0.02, 0.1, 20) >> cosine(0.1, 0.0, 180)) * reduce_on_plateau(patience=3, factor=0.5)"
+)
+
+
+def torch_training(torch, steps, saved=None):
+    """A network on noisy data, whose rate comes from a text; it may stop, and go on."""
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    x = torch.tensor(generator.normal(size=(64, 4)), dtype=torch.float32)
+    y = x.sum(1, keepdim=True) + torch.tensor(generator.normal(size=(64, 1)), dtype=torch.float32)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = compat.torch.to_scheduler(optimizer, js.parse(TEXT))
+    first = 0
+    if saved is not None:
+        first, weights, of_optimizer, of_scheduler = saved
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(of_optimizer)
+        scheduler.load_state_dict(of_scheduler)
+    rates, losses = [], []
+    for step in range(first, steps):
+        at = torch.arange(16) + 16 * (step % 4)
+        loss = torch.nn.functional.mse_loss(model(x[at]), y[at])
+        optimizer.zero_grad()
+        loss.backward()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(loss.item())
+        losses.append(loss.item())
+    state = steps, model.state_dict(), optimizer.state_dict(), scheduler.state_dict()
+    return rates, losses, state
+
+
+def test_a_torch_loop_with_a_plateau_from_a_text():
+    torch = pytest.importorskip("torch")
+    rates, losses, _ = torch_training(torch, 120)
+    # The loss of a step arrives after it, and so with the next update.
+    metrics = {"value": (np.arange(1, 120), np.asarray(losses[:-1]))}
+    run = js.simulate(js.parse(TEXT), metrics, total_steps=120)
+    np.testing.assert_allclose(rates, run.values, rtol=1e-6)
+    assert run.events["cuts"][-1] > 2 and losses[-1] < losses[0]
+
+    before, _, state = torch_training(torch, 47)
+    after, _, _ = torch_training(torch, 120, state)
+    assert [*before, *after] == rates
+
+
+def test_torch_wrong_calls():
+    torch = pytest.importorskip("torch")
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": [w], "lr": rate} for w, rate in zip(weights, (0.1, 0.01), strict=True)]
+    optimizer = torch.optim.SGD(groups)
+    with pytest.raises(ValueError, match=r"rates \[0.01, 0.1\].*list of schedules"):
+        compat.torch.to_scheduler(optimizer, SCHEDULE)
+    with pytest.raises(ValueError, match="one schedule for each of the 2 parameter groups, got 1"):
+        compat.torch.to_scheduler(optimizer, [SCHEDULE])
+    rule = js.constant(0.1) * js.reduce_on_plateau(metric="validation")
+    scheduler = compat.torch.to_scheduler(optimizer, [SCHEDULE, rule])
+    optimizer.step()
+    with pytest.raises(ValueError, match=r"a rule listens to, one of \['validation'\]"):
+        scheduler.step(0.3)
+    scheduler.step(validation=0.3)
+    assert scheduler.last_epoch == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_fit_with_a_rule_on_the_validation_loss(keras, not_strict):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(96, 4)).astype(np.float32)
+    y = x.sum(1) + generator.normal(size=96).astype(np.float32)
+    rate = js.warmup_cosine(0.2, total_steps=96, warmup_steps=6) * js.reduce_on_plateau(
+        patience=1, factor=0.5, metric="val_loss"
+    )
+    used = []
+
+    class Used(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.jax_state_sync()
+            used.append(float(self.model.optimizer.learning_rate))
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    callback = compat.keras.to_callback(rate)
+    history = model.fit(
+        x[:64], y[:64], epochs=12, batch_size=8, verbose=0, shuffle=False,
+        validation_data=(x[64:], y[64:]), callbacks=[callback, Used()],
+    )  # fmt: skip
+    losses = history.history["val_loss"]
+    told = {"val_loss": (8 * np.arange(1, 12), np.asarray(losses[:-1]))}
+    run = js.simulate(rate, told, total_steps=96)
+    np.testing.assert_allclose(callback.rates, run.values, rtol=1e-6)
+    np.testing.assert_allclose(used, run.values, rtol=1e-6)
+    assert run.events["cuts"][-1] > 0
+
+    deaf = compat.keras.to_callback(js.constant(0.1) * js.reduce_on_plateau(metric="val_los"))
+    with pytest.raises(ValueError, match=r"one of \['loss', 'val_loss'\], got metric='val_los'"):
+        model.fit(x, y, validation_split=0.5, verbose=0, callbacks=[deaf])
+
+
 def test_it_says_what_is_missing(monkeypatch):
     for name, call in {
-        "torch": lambda: compat.torch.to_lambda_lr(None, SCHEDULE),
+        "torch": lambda: compat.torch.to_scheduler(None, SCHEDULE),
         "keras": lambda: compat.keras.to_keras(SCHEDULE),
     }.items():
         monkeypatch.setattr("importlib.util.find_spec", lambda module: None)

@@ -500,14 +500,6 @@ def test_a_stacked_state_says_both_ways():
     js.observe(state, value=jnp.full((3,), 1.0))
 
 
-def test_other_libraries_have_no_state_of_ours():
-    rule = js.linear(0.1, 0.0, 9) * js.reduce_on_plateau()
-    torch = pytest.importorskip("torch")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    with pytest.raises(ValueError, match=r"without a state.* schedule alone.*own plateau"):
-        js.compat.torch.to_lambda_lr(optimizer, rule)
-
-
 def test_keras_has_none_either():
     with pytest.raises(ValueError, match=r"`to_keras` takes a schedule without a state"):
         js.compat.keras.to_keras(js.linear(0.1, 0.0, 9) * js.reduce_on_plateau())
