@@ -142,6 +142,7 @@ class Stateful(Written):
     __rshift__ = __rrshift__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse_operation
     __neg__ = _refuse_operation
     take = shift = faster = hold = stretch = cycle = _refuse_operation
+    integer = on = proportional = _refuse_operation
 
 
 class StatefulProduct(Stateful):

@@ -19,6 +19,7 @@ import numpy as np
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length
 from jaxsched._core._padded import values_at
+from jaxsched._core._require import refuse
 from jaxsched._core._writing import owner, text
 from jaxsched._schedules._foreseen import foreseen, is_known
 from jaxsched._schedules._marks import Phase
@@ -70,6 +71,9 @@ class On(Retimed):
 @builds("on")
 def on(schedule: Schedule, clock: AnySchedule) -> On:
     """Return `schedule.on(clock)`, checked."""
+    if isinstance(clock, str) or hasattr(clock, "steps_per_epoch"):
+        remedy = "Write `schedule.on(units.clock('examples'))`, or `schedule.on(counter(512))`."
+        raise ValueError(refuse("on", "clock", "be a schedule", clock, remedy))
     return On(schedule, as_schedule("on", clock))
 
 

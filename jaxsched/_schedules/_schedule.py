@@ -1251,6 +1251,10 @@ def as_schedule(call: str, x: AnySchedule) -> Schedule:
             f"`{call}` takes schedules, got the stateful `{x!r}`. Put the schedule in parentheses: "
             "`(warmup >> decay) * reduce_on_plateau()`."
         )
+    if hasattr(x, "init") and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes schedules, got an optimizer. Pass the schedule that it was built from."
+        )
     if not is_function(x):
         raise ValueError(
             f"`{call}` takes schedules, got {x!r}. A number is a schedule as `constant({x!r})`."

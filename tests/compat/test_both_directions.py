@@ -215,3 +215,68 @@ def test_what_keras_could_not_load_it_is_not_given_to_save(keras, not_strict, tm
     np.testing.assert_allclose(rates, halved(np.arange(24)), rtol=1e-6)
     with pytest.raises(ValueError, match="cannot be read back"):
         model.save(tmp_path / "model.keras")
+
+
+def test_what_torch_does_when_a_plateau_shares_an_optimizer():
+    """Some schedulers overwrite the cut at their next step, or at a milestone."""
+    torch = pytest.importorskip("torch")
+    lr = torch.optim.lr_scheduler
+
+    def rates(make, cut):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        scheduler = make(optimizer)
+        plateau = lr.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        plateau.step(1.0)
+        seen = []
+        for step in range(10):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+            if cut and step == 1:
+                plateau.step(2.0)
+        return np.asarray(seen)
+
+    def warmed(optimizer):
+        parts = [
+            lr.LinearLR(optimizer, 0.1, total_iters=5),
+            lr.CosineAnnealingLR(optimizer, 9),
+        ]
+        return lr.SequentialLR(optimizer, parts, [5])
+
+    kept = np.asarray([1, 1, *[0.5] * 8])
+    for make, expected in (
+        (lambda o: lr.CosineAnnealingLR(o, 12), kept),
+        (lambda o: lr.ExponentialLR(o, 0.9), kept),
+        (lambda o: lr.LambdaLR(o, lambda t: 0.9**t), np.asarray([1, 1, 0.5, *[1] * 7])),
+        (lambda o: lr.OneCycleLR(o, 0.1, total_steps=20), np.asarray([1, 1, 0.5, *[1] * 7])),
+        (warmed, np.asarray([1, 1, *[0.5] * 3, *[1] * 5])),
+    ):
+        ratios = rates(make, True) / rates(make, False)
+        np.testing.assert_allclose(ratios, expected, rtol=1e-6)
+
+    rule = js.cosine(0.1, 0.0, 12) * js.reduce_on_plateau(patience=1, factor=0.5)
+    losses = {"value": (np.asarray([0, 2]), np.asarray([1.0, 2.0]))}
+    ours = js.simulate(rule, losses, total_steps=10).values / js.cosine(0.1, 0.0, 12)(np.arange(10))
+    np.testing.assert_allclose(ours, kept, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_counts_batches_where_gradients_are_accumulated(keras, not_strict):
+    """Its schedules run as many times too fast as batches are accumulated; `hold` mends that."""
+    rate = js.linear(0.8, 0.0, 8)
+
+    def moved(schedule):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        optimizer = keras.optimizers.SGD(
+            compat.keras.to_keras(schedule), gradient_accumulation_steps=4
+        )
+        model.compile(optimizer, loss=lambda y, p: keras.ops.mean(p))  # a gradient of 1
+        model.set_weights([np.zeros((1, 1), np.float32)])
+        weights = []
+        for _ in range(4):
+            model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, epochs=1, verbose=0)
+            weights.append(float(model.get_weights()[0][0, 0]))
+        return -np.diff([0.0, *weights])
+
+    np.testing.assert_allclose(moved(rate.hold(4)), rate(np.arange(4)), rtol=1e-6)
+    np.testing.assert_allclose(moved(rate), rate(4 * np.arange(4) + 3), rtol=1e-6)

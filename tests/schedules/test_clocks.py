@@ -320,3 +320,13 @@ def test_real_valued_epochs():
     )
     np.testing.assert_allclose(rate(steps), expected, atol=1e-6)
     np.testing.assert_array_equal(rate(steps), faster(steps))
+
+
+def test_what_is_no_clock_says_so():
+    for wrong in ("examples", js.Units(batch_size=8)):
+        with pytest.raises(ValueError, match=r"must be a schedule.*units.clock\('examples'\)"):
+            CHAIN.on(wrong)
+    with pytest.raises(ValueError, match="can be multiplied and divided"):
+        (CHAIN * js.reduce_on_plateau()).on(js.counter(2))
+    with pytest.raises(ValueError, match="takes schedules, got an optimizer"):
+        js.plot(js.inject(optax.sgd, learning_rate=CHAIN))
