@@ -71,7 +71,7 @@ class On(Retimed):
 @builds("on")
 def on(schedule: Schedule, clock: AnySchedule) -> On:
     """Return `schedule.on(clock)`, checked."""
-    if isinstance(clock, str) or hasattr(clock, "steps_per_epoch"):
+    if not callable(clock):
         remedy = "Write `schedule.on(units.clock('examples'))`, or `schedule.on(counter(512))`."
         raise ValueError(refuse("on", "clock", "be a schedule", clock, remedy))
     return On(schedule, as_schedule("on", clock))
