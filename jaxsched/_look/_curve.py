@@ -98,7 +98,8 @@ def labelled(call: str, schedules: Any) -> dict[str, Any]:
     """Return schedules by label, from one schedule, a stack, a list, or a dict."""
     if isinstance(schedules, Mapping):
         return {str(label): _one(call, x) for label, x in schedules.items()}
-    listed = schedules if isinstance(schedules, (list, tuple)) else _members(schedules)
+    several = isinstance(schedules, (list, tuple)) and not hasattr(schedules, "update")
+    listed = schedules if several else _members(schedules)
     return distinct((brief(str(x)), x) for x in (_one(call, x) for x in listed))
 
 
