@@ -140,7 +140,7 @@ def rewarming(steps=600):
     return losses, len(traces)
 
 
-# 3. Branches. The start, the length and the shape of a branch are numbers. So all branches, for all
+# 3. Branches. The start, the length and the choice of a shape are numbers. So all branches, for all
 # peaks and seeds, are one program. A schedule that has ended stays at zero, so a short branch does
 # not change until the longest is done.
 class Branch(NamedTuple):

@@ -10,7 +10,7 @@ from jaxsched._commands._schedules import add_units, spoken
 from jaxsched._commands._training._refused import refusing
 
 WHAT = """\
-Show the values of a schedule at its start, at every boundary and at its end."""
+Show the values of a schedule at its start, at its first boundaries and at its end."""
 
 
 MORE = """\

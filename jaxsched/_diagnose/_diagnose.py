@@ -50,8 +50,8 @@ class Diagnosis(NamedTuple):
     prints sentences, and `diagnosis.verdict` is one word.
 
     `warm` is whether the warmup of every learning rate is over; before that, only uphill updates
-    and divergence to NaN are judged. `unheard` has, for each metric, the number of updates for
-    which a rule has waited for its first value. `mixed` counts the updates in which a metric came
+    and divergence to NaN are judged. `unheard` says, for each metric, how many updates a rule has
+    waited for the first value of that metric. `mixed` counts the updates in which a metric came
     both from `observe` and from `update`. `evidence` has the numbers behind the scores.
     """
 
@@ -114,9 +114,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
     Returns:
       A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Until 128
       losses have been seen, and during warmup, all scores are 0 except for divergence to NaN and
-      for uphill updates. Warmup lasts while every learning rate still rises from its first value.
-      It also lists rules that have never received their metric, and counts metrics received from
-      both `observe` and `update`.
+      for uphill updates. Warmup lasts while any learning rate still rises from its first value. The
+      `Diagnosis` also lists metrics that rules have never received, and counts metrics received
+      from both `observe` and `update`.
 
     Raises:
       ValueError: `opt_state` contains no `monitor`, or several; or `floor` is not a finite number.

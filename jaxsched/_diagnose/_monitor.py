@@ -106,10 +106,10 @@ def monitor(
     about 150 numbers plus at most 1 MiB for a sample of the gradients.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
-    a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If
-    the numbers are similar, a norm is off by about 1%, and a cosine by about 0.01. For an
-    embedding, of which a batch moves few rows, the error is larger. A NaN outside the sample is not
-    seen in the gradients; it appears in the loss of the next step. For the exact norm, use
+    a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If the
+    numbers are similar, a norm is off by about 1%, and a cosine by about 0.01. In an embedding, a
+    batch changes only a few rows, so the error is larger. A NaN outside the sample is not seen in
+    the gradients; it appears in the loss of the next step. For the exact norm, use
     `with_gradient_norm`.
 
     A step without a loss does not change the statistics of the losses. NaN and infinite losses and

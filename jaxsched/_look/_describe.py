@@ -35,7 +35,7 @@ class Description:
     """The result of `describe`, which prints as a table."""
 
     text: str  # the schedule
-    rows: tuple[Row, ...]  # step 0, both sides of each boundary, and the end if there is one
+    rows: tuple[Row, ...]  # step 0, both sides of the first boundaries, and the end if there is one
     peak: Row  # the highest value, at its first step
     floor: Row  # the lowest value, at its first step
     rules: tuple[str, ...]  # the rules of a stateful schedule, in words
@@ -56,13 +56,15 @@ class Description:
 def describe(
     schedule: Schedule | Stateful | Callable[..., Any], *, total_steps: int | None = None
 ) -> Description:
-    """Describes a schedule as a table: its start, both sides of each boundary, and its end.
+    """Describes a schedule as a table: its start, both sides of its first boundaries, and its end.
 
-    A boundary is a knot, a stair, or the start of a piece or of a cycle. For an unbounded schedule,
-    the first few boundaries are shown, and then `...`. A stateful schedule is described as if no
-    rule had acted. With more than 65,536 steps, the peak and the floor are searched on a grid
-    that is refined around the best point. Where two pieces of a chain do not meet, both values are
-    shown.
+    A boundary is the start of a piece or of a cycle, a knot of `piecewise_linear`, or a stair of
+    `step_decay`. At most 12 boundaries are shown, or at most 4 if the schedule is unbounded and
+    `total_steps` is None. A row `...` stands for the rest. If two pieces of a chain do not meet, a
+    line `jumps from ... to ...` is added, for the first 12 joins of the chain.
+
+    A stateful schedule is described as if no rule had acted. With more than 65,536 steps, the peak
+    and the floor are searched on a grid that is refined around the best point.
 
     Args:
       schedule: a schedule, stateful or not, or a function of the step.

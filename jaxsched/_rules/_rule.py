@@ -134,10 +134,11 @@ def agreed_over(call: str, /, **argument: Any) -> Axis:
 class Listener(Rule):
     """Base class of rules that respond to one metric.
 
-    `react` receives an `Observation`: the mean of the values since the last update, and whether any
-    of them was NaN or infinite. `react` is called at every update. If nothing was observed,
-    `seen.value` is 0 and the result of `react` is discarded. A result with a number that is not
-    finite is discarded too.
+    `react(state, seen, t)` is called at every update and returns the new state. `seen` is an
+    `Observation`. `seen.value` is the mean of the finite values since the last update. `seen.heard`
+    is whether there was one. `seen.broken` is whether a value was NaN or infinite; it is always
+    False unless `hears_nonfinite` is True. If nothing was observed, `seen.value` is 0 and the
+    result of `react` is discarded. A result with a number that is not finite is discarded too.
     """
 
     metric: str = choice_field(default="value", check=listened_to)

@@ -31,8 +31,9 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
 
     Here n is the point after the last step. No gradient was taken there, so the last norm is used
     for it. The schedule minimizes the bound at point n. In this bound the value w_n is only a
-    weight of the point, not a step, so the returned schedule is zero at n. `convex_bound` of the
-    same steps is the bound at the point before, for which a slightly different schedule is best.
+    weight of the point, not a step, so the returned schedule is zero at n. For the same steps,
+    `convex_bound` gives the bound at the point before n. A slightly different schedule minimizes
+    that bound.
 
     For equal norms the schedule is close to linear decay, and its bound is only slightly lower than
     that of linear decay. If the norms are large at first, the schedule warms up.
@@ -56,8 +57,8 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
       [0.013 0.986 0.744 0.372 0.   ]
 
     References:
-      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, compute it numerically; the recursion
-      is derived in `docs/convex_bound.md`.
+      Defazio et al., 2023, https://arxiv.org/abs/2310.07831, compute it numerically. The guide
+      "Comparing schedules without training" derives the recursion.
     """
     norms = _positive("optimal_schedule", grad_norms)
     count = norms.shape[0]

@@ -133,7 +133,7 @@ def gradient_noise_scale(opt_state: Any) -> jax.Array:
 
         B_simple = S / |G|**2
 
-    G is the mean gradient, and S is the variance of the gradient of one example: the sum over all
+    G is the mean gradient. S is the variance of the gradient of one example, summed over all
     parameters.
 
     Well below this batch size, a batch k times as large saves a factor k in steps. Well above it, a

@@ -71,9 +71,10 @@ def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:
     `update(value=loss)`, give the validation loss its own name:
     `reduce_on_plateau(metric="validation")` and `observe(opt_state, validation=loss)`.
 
-    Inside `accumulate(...)`, a metric passed to `update` counts for every batch. Inside
-    `optax.MultiSteps`, only the metric passed with the last batch of a step arrives, because that
-    wrapper passes on nothing else. There, observe the metric of every batch.
+    Inside `accumulate(...)`, the metric that you pass to `update` with each batch is counted, and
+    the rules receive the mean over the batches of a step. Inside `optax.MultiSteps`, only the
+    metric passed with the last batch of a step arrives, because that wrapper passes on nothing
+    else. There, observe the metric of every batch.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

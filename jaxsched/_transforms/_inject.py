@@ -29,10 +29,10 @@ def inject(
     Bind other arguments first, as in
     `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
-    To change a value during a run, use `override(opt_state, learning_rate=x)`.
-    `opt_state.hyperparams` is a record, unlike in `optax.inject_hyperparams`. Writing to it raises
-    an error that names `override`. `hyperparams(opt_state)` returns a new dict, so writing to that
-    has no effect.
+    To change a value during a run, use `override(opt_state, learning_rate=x)`. Unlike in
+    `optax.inject_hyperparams`, `opt_state.hyperparams` can only be read: it reports the values of
+    the last update. Writing to it raises an error that names `override`. `hyperparams(opt_state)`
+    returns a new dict, so writing to that has no effect.
 
     Args:
       factory: an optax optimizer, or any function that returns a transform.

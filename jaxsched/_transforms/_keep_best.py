@@ -58,10 +58,13 @@ def keep_best(
 
         better: metric < best - (rtol * |best| + atol)    (mode="max": > best + ...)
 
-    A metric describes the parameters that you pass to the next update, which reads the metric. The
-    metric is the mean of the values observed since the last update and of the value passed to this
-    update. To judge the last metric of a run, make one more update, for example with zero
-    gradients. `best_params(opt_state)` returns the best parameters.
+    The next update reads the metric. The metric belongs to the parameters that you pass to that
+    update. It is the mean of the values observed since the last update and of the value passed to
+    this update. `best_params(opt_state)` returns the best parameters.
+
+    To judge the last metric of a run, make one more update, for example with zero gradients. This
+    update also delivers the metric to the rules in `tx`. So use its state only for `best_params`,
+    and read `events` and `hyperparams` from the state before it.
 
     With `backtrack`, an update in which a rule in `tx` cuts the learning rate also restores the
     best parameters, so training continues from there with a lower rate. The moments of `tx` are

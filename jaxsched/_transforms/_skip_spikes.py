@@ -53,12 +53,13 @@ def skip_spikes(
         spike: value > mean + sigmas * std     of the last `window_size` values, without this one;
                                                or the value or a gradient is NaN or infinite
 
-    In a skipped step the updates are zero, and the state of `tx` does not change: moments, waiting
-    metrics and factors. `tx` does not see metrics passed to the skipped update, as in
-    `tx.update(..., value=loss)`. Metrics observed earlier wait for the next step. Finite spikes
-    enter the window, so that a lasting change of level is accepted in the end. Values that are not
-    finite never enter it. To guard both the loss and the gradients, wrap twice. Put `snapshot`
-    outside this wrapper; otherwise it misses a cycle whose last step is skipped.
+    In a skipped step the updates are zero. By default, only the step counter changes in the state
+    of `tx`. Moments, waiting metrics and the states of rules do not change. `tx` does not see
+    metrics passed to the skipped update, as in `tx.update(..., value=loss)`. Metrics observed
+    earlier wait for the next step. Finite spikes enter the window, so that a lasting change of
+    level is accepted in the end. Values that are not finite never enter it. To guard both the loss
+    and the gradients, wrap twice. Put `snapshot` outside this wrapper; otherwise it misses a cycle
+    whose last step is skipped.
 
     Args:
       tx: any optimizer.

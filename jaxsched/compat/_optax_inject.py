@@ -79,13 +79,13 @@ def inject_hyperparams(
 
     Prefer `jaxsched.inject`: it changes only the arguments that you name, and `observe`, `override`
     and others can use its state. Use this twin for code that is written for optax's injector.
-    Numbers that are not scheduled can be changed in `state.hyperparams`; scheduled ones cannot.
-    For a stateful schedule of another library, an update uses the value from before the schedule's
-    own update.
+    Numbers that are not scheduled can be changed in `state.hyperparams`; scheduled ones cannot. If
+    a schedule of another library has a state, each update uses the value of the old state, and then
+    updates the state.
 
     Hyperparameters are float32 (float64 under x64) unless `hyperparam_dtype` is given. optax uses
-    the parameters' dtype instead. With bfloat16, Adam's b2 = 0.999 then becomes 1.0, and the first
-    update is NaN.
+    the parameters' dtype instead. So in optax, with bfloat16 parameters, Adam's b2 = 0.999 becomes
+    1.0, and the first update is NaN.
 
     Args:
       inner_factory: an optimizer.

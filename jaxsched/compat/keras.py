@@ -406,7 +406,11 @@ def _callback_class() -> type:
 
 
 class NoConfigError(ValueError, NotImplementedError):
-    """Raised when a model is saved whose schedule has no text that `parse` can read."""
+    """This error is raised if you save a model and its schedule has no text.
+
+    Keras saves a schedule of `to_keras` as the text that `parse` reads. A schedule that contains a
+    Python function, such as `from_function(f)`, has no such text.
+    """
 
 
 @functools.cache

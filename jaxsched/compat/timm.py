@@ -337,8 +337,8 @@ def WSDLRScheduler(
 
         lr_min + (max(base_lr * stable(s), lr_min) - lr_min) * decay(f)
 
-    Here s is the number of steps since the warmup, and f is the fraction of the decay, the last
-    `decay_t` steps, that is done.
+    Here s is the number of steps since the warmup. The decay is the last `decay_t` steps, and f is
+    the fraction of these steps that is done.
 
         stable_fn  stable(s)                          decay_fn  decay(f)
         constant   1                                  linear    1 - f

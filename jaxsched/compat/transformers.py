@@ -377,9 +377,10 @@ def GreedyLR(
 
         constant(base_lr) * greedy(patience=patience + 1, nonfinite="bad", ...)
 
-    The rate changes after patience + 1 better observations in a row, or as many that are not
-    better. The bounds are absolute rates: with the default `min_lr`, a base rate below 1e-3 never
-    falls. A relative threshold uses `|best|`, so that it has the right sign for negative metrics.
+    The rate rises after patience + 1 better observations in a row. It falls after patience + 1
+    observations in a row that are not better. The bounds are absolute rates: with the default
+    `min_lr`, a base rate below 1e-3 never falls. A relative threshold uses `|best|`, so that it has
+    the right sign for negative metrics.
 
     Args:
       base_lr: the initial rate; concrete.

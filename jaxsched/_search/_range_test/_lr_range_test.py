@@ -85,9 +85,9 @@ def lr_range_test(
     Here best is the lowest smoothed loss so far. After the stop nothing is trained any more.
 
     A rate is suggested only if the loss falls by more than its noise, and if the fall is due to
-    training. To check the second condition, the loss of each batch at the initial
-    parameters is computed too, which costs one more forward pass per step. If the loss at the
-    initial parameters falls at least half as much as the trained one, the batches themselves get
+    training. To check the second condition, the loss of each batch at the initial parameters is
+    computed too, which costs one more forward pass per step. If the fall of the loss at the initial
+    parameters is more than half of the fall of the loss in training, the batches themselves get
     easier. Then there is no suggestion: shuffle the batches. A loss that does not depend on the
     parameters never gets a suggestion.
 
