@@ -1,4 +1,4 @@
-"""Stateful schedules: state machines that respond to metrics; the value is usually a factor.
+"""Stateful schedules: state machines that respond to the run; the value is usually a factor.
 
 A stateful schedule follows optax's protocol, `init()`, `update(state, **metrics)` and
 `__call__(state)`. The step counter is passed in as `step`, so that no rule keeps a second one. It

@@ -550,6 +550,8 @@ def bert(
 
         linear(init, peak_value, warmup_steps) >> decay(peak_value, 0, total_steps - warmup_steps)
 
+    Here init is peak_value / (warmup_steps + 1).
+
     Args:
       peak_value: value at step `warmup_steps`.
       total_steps: length of everything in optimizer steps, at least `warmup_steps`.
@@ -591,9 +593,10 @@ def cyclic(
 
         (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
 
-    With `mult`, each triangle is longer than the one before, its rise and its fall alike. With a
-    decay, the triangles shrink towards `low`: low + (high - low) * triangle * decay**i in
-    cycle i, or * step_decay**t at step t.
+    With `mult`, each triangle is longer than the one before, its rise and its fall alike. With
+    `decay`, the triangles shrink towards `low`: the value in cycle i is
+    low + (high - low) * triangle * decay**i. With `step_decay`, the value at step t is
+    low + (high - low) * triangle * step_decay**t.
 
     Args:
       low: value at the foot of each triangle.

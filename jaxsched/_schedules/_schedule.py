@@ -348,10 +348,10 @@ class Schedule(Written):
         compare real times with their boundaries, and a table or a function of the step reads the
         whole part. NaN is read as 0.
 
-        If the clock never goes back, the schedule ends at the first step at which the clock reaches
-        its end, or else when the clock ends. If the numbers are traced, that step is searched in
-        the program, which takes 31 evaluations of the clock; so use `on` last. It cannot be
-        stretched.
+        If the clock never goes back, the new schedule ends at the first step at which the clock
+        reaches the end of the original schedule. Otherwise it ends when the clock ends. If the
+        numbers are traced, that step is searched in the program, which takes 31 evaluations of the
+        clock; so use `on` last. It cannot be stretched.
 
         Args:
           clock: a schedule, or a function of the step.

@@ -241,7 +241,7 @@ def PolynomialLR(
 
         value(t) = base_lr * (1 - t / total_iters)**power    up to total_iters, then 0
 
-    With `total_iters=0`, nothing decays, as in torch if you call `step()`.
+    With `total_iters=0`, nothing decays. Nothing decays in torch either, if you call `step()`.
 
     Example:
       >>> print(PolynomialLR(0.1, total_iters=2)(jnp.arange(4)))
