@@ -253,8 +253,8 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
         f"succeeded clearly: {left or 'none'}. A problem counts as found if its score is at least "
         "1/2 at the end, even if another problem has a higher score. A run with a rate far too "
         "high can have divergence and overshoot at once. So for a run labelled with one of the "
-        "two, a score of the other counts neither for nor against its precision. Brackets are 95 % "
-        "Wilson intervals."
+        "two, a score of the other problem does not enter the precision of that other problem. "
+        "Brackets are 95 % Wilson intervals."
     )
     return [
         Table("How often `diagnose` is right", note, ("problem", "recall", "precision"), (*found,)),
@@ -269,8 +269,8 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
         Table(
             "How early `diagnose` is right",
             "The table shows the share of failing runs in which `diagnose` finds the true problem "
-            "after a number of steps. It also shows the share of healthy runs in which it finds a "
-            "problem.",
+            "after a number of steps. It also shows the share of healthy runs in which "
+            "`diagnose` finds a problem.",
             ("steps", "failing, found", "healthy, accused"),
             (*course,),
         ),

@@ -153,10 +153,10 @@ def by_compilation(turns: int) -> Table:
     each = "optax", "optax / jaxsched"
     columns = "what", "scalar", *each, "array", *each, "a step in a scan", *each
     note = (
-        "The table compares three times with those of the same schedule made of Optax's "
-        "schedules. The first is to trace and compile a call on one step (scalar). The second is "
-        "to trace and compile a call on an array of steps. For both, nothing was compiled "
-        "before. The third is one step in a compiled scan."
+        "The table shows three durations, for jaxsched and for the same schedule made of Optax's "
+        "schedules. The first is the time to trace and compile a call on one step (scalar). The "
+        "second is the time to trace and compile a call on an array of steps. For both, nothing "
+        "was compiled before. The third is the time of one step in a compiled scan."
     )
     return Table("To compile, with the number of pieces", note, columns, tuple(rows))
 

@@ -87,11 +87,12 @@ def page(tables: Tables, backend: str, others: bool) -> str:
         f"{scans[-1]:.2f} times the speed of the Optax schedule with the same values. The median "
         f"of {len(scans)} shapes is {scans[len(scans) // 2]:.2f}.",
         f"**Restarts.** A step of 100 warm restarts is {restarts:.0f} times as fast as Optax's, "
-        f"and they compile {compiled:.0f} times as fast. The cost does not grow with the number "
-        "of cycles.",
+        f"and the 100 restarts compile {compiled:.0f} times as fast. The cost does not grow with "
+        "the number of cycles.",
         "**A whole update.** A schedule and a plateau make an AdamW update of 10^6 parameters "
         f"{ours:.2f} times as long as a constant rate does. Optax's schedule and plateau make it "
-        f"{optax:.2f} times as long. Ours add {added} arrays to the optimizer state.",
+        f"{optax:.2f} times as long. The schedule and the plateau of jaxsched add {added} arrays "
+        "to the optimizer state.",
         f"**Many runs.** A sweep of 64 schedules is {times(tables, *BARS[8][:2]):.0f} times as "
         "fast as 64 Optax closures when both have to be compiled. Once compiled, "
         f"it runs at {warm:.2f} times their speed on a {backend}.",

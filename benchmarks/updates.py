@@ -132,8 +132,8 @@ def by_size(turns: int) -> Table:
         rows.append((name, *found[name], leaves - few, added, counts["conditional"], aim))
     each = ", ".join(f"{time} at {label}" for label, time in times.items())
     note = (
-        "The first three columns show how many times as long an AdamW update takes as the same "
-        "update at a constant rate. They are for three numbers of parameters. At a constant rate, "
+        "The columns named after a number of parameters show the time of an AdamW update, divided "
+        "by the time of the same update at a constant rate. At a constant rate, "
         f"an update takes {each}. The next column counts the arrays added to the optimizer state. "
         "The column after it counts the fusions and the copies added to the compiled program; at a "
         f"constant rate, the program has {base['fusion']} fusions and {base['copy']} copies. The "
