@@ -442,7 +442,9 @@ def reference_page(page: Page, docs: Path) -> Iterator[str]:
     yield f"# {page.title}\n"
     if words := SYNONYMS.get(page.stem):
         yield f"```{{index}} {', '.join(f'! {word}' for word in words.split(', '))}\n```\n"
-    if page.intro:
+    if page.stem.startswith("compat_"):  # the whole introduction of the module
+        yield f"```{{eval-rst}}\n.. automodule:: {page.names[0][0]}\n```\n"
+    elif page.intro:
         yield f"{page.intro}\n"
     figures = [*pictures(page, docs)]
     if len(figures) <= 2:

@@ -1,9 +1,9 @@
 """Twins of `optax.schedules` and of `optax.contrib.reduce_on_plateau` (compared with optax 0.2.8).
 
-The names and the arguments are optax's. Improvements: every number may be traced and is data;
-powers and ends are exact; the cost of restarts is constant; hyperparameters are float32 for any
-dtype of the parameters. If optax returns a constant, because a number of steps or a decay rate is
-zero, so does the twin.
+The names and the arguments are optax's. The twins have four improvements: every number may be
+traced and is data; powers and ends are exact; the cost of restarts is constant; hyperparameters are
+float32 for any dtype of the parameters. If optax returns a constant, because a number of steps or a
+decay rate is zero, so does the twin.
 """
 
 from __future__ import annotations

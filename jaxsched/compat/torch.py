@@ -1,8 +1,8 @@
 """Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
 
 The first argument is the base rate, which torch reads from its optimizer's group. A twin is a
-function of the step, where t = 0 is the first update. torch computes a recursion instead, so only a
-twin can start at any step. For several parameter groups, build several twins.
+function of the step, where t = 0 is the first update. So a twin can be read at any step; torch
+computes each rate from the one before. For several parameter groups, build several twins.
 """
 
 from __future__ import annotations

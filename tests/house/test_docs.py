@@ -3,6 +3,7 @@
 import ast
 import builtins
 import doctest
+import html
 import importlib.util
 import inspect
 import re
@@ -157,6 +158,11 @@ def test_a_page_of_the_reference_says_what_it_should(site):
         for module, name in page.names:
             assert f'id="{module}.{name}"' in text
         assert "See also" in text
+        if page.stem.startswith("compat_"):
+            module = importlib.import_module(page.names[0][0])
+            words = inspect.getdoc(module).replace("`", "").split()
+            shown = html.unescape(re.sub("<[^>]*>", "", text)).replace("\u2019", "'").split()
+            assert " ".join(words[-3:]) in " ".join(shown)  # the whole introduction is there
         if page.group != pages.MODULES:
             assert text.count('class="viewcode-link"') >= len(page.names), page.title
         assert " at 0x" not in text and "ForwardRef" not in text
