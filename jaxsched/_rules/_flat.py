@@ -118,8 +118,9 @@ class ReduceWhenFlat(Listener):
         improving: b + sigmas * e < 0
         undecided: neither; after `blocks` such answers in a row, blocks get twice as long
 
-    Once there are `blocks` blocks, the end of every block gives an answer. Only "flat" cuts, and
-    the cut takes effect in the update that completes the block. A metric that gets worse counts as
+    From the block number `blocks` on, the rule answers at the end of every block. Only the answer
+    "flat" cuts, and the cut takes effect in the update that completes the block. After a cut, the
+    rule counts blocks from 1 again. A metric that gets worse counts as
     flat. With mode="max" the test uses -b. `factors(opt_state)` returns the state, in which
     `FlatState.answer` is 0 (undecided), 1 (improving) or 2 (flat).
 

@@ -36,10 +36,10 @@ def seesaw(
         m     = factor**k, from the step where schedule <= peak / factor**k, after the peak
         rate  = m**p * schedule, once every m of its steps;  p = 1/2 for "sqrt", 1 for "linear"
 
-    Each new step takes m batches and replaces m steps of the schedule. So at every example,
-    rate / batch**p is the same as before, and so is the total number of examples. The last step
-    takes the remainder. If the schedule is cut by `factor`, "linear" keeps the rate constant and
-    only grows the batch.
+    Each new step takes m batches and replaces m steps of the schedule. At every example,
+    rate / batch**p is the same as before. The total number of examples is also the same. The last
+    step takes the remainder. If the schedule is cut by `factor`, "linear" keeps the rate constant
+    and only grows the batch.
 
     Args:
       schedule: the schedule for steps of one batch, or any function of the step; not negative. It

@@ -106,8 +106,8 @@ class Units:
     def steps_per_epoch(self) -> float:
         """The optimizer steps of an epoch, which need not be a whole number.
 
-        A function of the epoch, which may be a fraction, becomes a function of the step by
-        `f.faster(1 / units.steps_per_epoch)`.
+        If the schedule `f` is a function of the epoch, which is a real number here,
+        `f.faster(1 / units.steps_per_epoch)` is the same schedule as a function of the step.
 
         Raises:
           ValueError: `dataset_size` or `batch_size` is not given, or `batch_size` is a schedule.

@@ -62,9 +62,10 @@ class Sweep:
     def leaderboard(self, top: int | None = None) -> str:
         """Returns the members as a table, best first.
 
-        "behind" is the difference of a member to the best. All members have the same seeds, so
-        noise that changes the scores of two members alike cancels in their difference. The standard
-        errors are over the seeds: of the scores, and of the differences seed by seed.
+        "behind" is the difference of a member to the best. All members have the same seeds. So
+        noise that changes the scores of two members by the same amount cancels in their difference.
+        A standard error over the seeds follows each score and each difference. For the standard
+        error of a difference, the difference is computed for each seed.
 
         Args:
           top: number of members to show; None: all.

@@ -76,8 +76,8 @@ def refined_schedule(
 
     Here n is the number of norms, which is also the index of the point after the last step. No
     gradient was taken there, so the last weight is used for it. So equal norms give exactly linear
-    decay, `linear(1.0, 0.0, n)`. In the paper the sum ends one term earlier, and the last step of a
-    run is zero.
+    decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends one term earlier,
+    and the last step of a run is zero.
 
     Args:
       grad_norms: norms of the gradients, one per step, positive.

@@ -38,8 +38,8 @@ class SnapshotsState(NamedTuple):
 def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationExtraArgs:
     """Stores the parameters at the last `keep` minima of a schedule; the last link of a chain.
 
-        taken after step t, if schedule(t) has fallen since the last one, and
-            schedule(t + 1) > schedule(t), or t is the last step of the schedule
+        taken after step t, if the schedule has fallen since the last snapshot, and if either
+            schedule(t + 1) > schedule(t)  or  t is the last step of the schedule
 
     With warm restarts, a snapshot is taken at the end of each cycle. `snapshots(opt_state)` returns
     them stacked, for an ensemble under `vmap`. `snapshot_average(opt_state)` returns their mean.

@@ -315,9 +315,11 @@ def ReduceLROnPlateau(
 def to_keras(schedule: Any) -> Any:
     """Converts a schedule to a `keras.optimizers.schedules.LearningRateSchedule`.
 
+        os.environ["KERAS_BACKEND"] = "jax"  # before the first import of Keras
         keras.optimizers.Adam(to_keras(warmup_cosine(1e-3, ...)))
 
-    It runs inside `model.fit` on Keras' JAX backend, and is saved with the model as text.
+    The result runs inside `model.fit` on Keras' JAX backend, and is saved with the model as text.
+    Keras chooses its backend when it is imported, by default TensorFlow.
 
     Args:
       schedule: a schedule, or any function of the step that JAX can trace.
@@ -330,6 +332,7 @@ def to_keras(schedule: Any) -> Any:
     Raises:
       MissingExtraError: Keras is not installed.
       ValueError: `schedule` is not a schedule, or Keras runs on another backend than JAX.
+      ModuleNotFoundError: Keras cannot import its backend; raised by Keras.
 
     Example:
       keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))

@@ -1,12 +1,14 @@
 """Twins of `timm.scheduler` (compared with timm 1.0.31).
 
-The first argument is the base rate, which timm reads from its optimizer. Lengths `..._t` count
-the values passed to `step(t)`, which are epochs by default. Here they are optimizer steps, so
-multiply them by the steps per epoch. As in timm, t = 0 is the first step.
+The first argument is the base rate, which timm reads from its optimizer. In timm, the lengths
+`..._t` count the values passed to `step(t)`, which are epochs by default. Here they are optimizer
+steps, so multiply them by the steps per epoch. As in timm, t = 0 is the first step.
+`create_scheduler_v2` is an exception: unless you pass `step_on_epochs=False`, its steps are epochs.
 
-With `warmup_prefix=False` (most defaults), the warmup replaces the first steps of the curve, and
-the rate then jumps onto it. With `True`, the curve starts after the warmup. Noise comes from
-torch's generator, so it is refused; multiply by your own. For a group's `lr_scale`, multiply too.
+If `warmup_prefix` is False, as in most defaults, the warmup replaces the first steps of the curve,
+and the rate jumps onto the curve at the end of the warmup. If it is True, the curve starts after
+the warmup. timm's noise comes from torch's generator, so a twin refuses it; multiply the schedule
+by noise of your own. For the `lr_scale` of a group, multiply the schedule too.
 """
 
 from __future__ import annotations
@@ -493,8 +495,14 @@ def create_scheduler_v2(
 ) -> tuple[Schedule | Stateful, int]:
     """Returns the schedule of timm's command-line options, and the number of epochs to train.
 
-    With `step_on_epochs=False` and `updates_per_epoch`, lengths are converted to optimizer steps.
-    Otherwise a step of the schedule is an epoch, as in timm: call the schedule with the epoch.
+    By default a step of the schedule is an epoch, as in timm. For an optimizer, which counts its
+    updates, append `.hold(steps_per_epoch)` to such a schedule. With `step_on_epochs=False` and
+    `updates_per_epoch`, lengths are converted to optimizer steps, and the rate changes at every
+    step. The schedule of "plateau" has no `hold`; convert it in this way, and observe its metric
+    once per epoch.
+
+    The schedule ends before the cooldown, in which it holds its end value. So `plot` needs
+    `total_steps` to show the cooldown.
 
     Args:
       base_lr: the base rate.
@@ -522,7 +530,8 @@ def create_scheduler_v2(
       decay_fn: decay function of "wsd" and "rsqrt".
       stable_timescale: timescale of "rsqrt".
       plateau_mode: "max" or "min".
-      step_on_epochs: whether a step of the schedule is an epoch.
+      step_on_epochs: whether a step of the schedule is an epoch. If True, append
+        `.hold(steps_per_epoch)` to use the schedule in an optimizer.
       updates_per_epoch: optimizer steps per epoch.
 
     Returns:
@@ -535,6 +544,8 @@ def create_scheduler_v2(
       >>> schedule, epochs = create_scheduler_v2(0.1, num_epochs=10, cooldown_epochs=2)
       >>> print(schedule, epochs)
       cosine(0.1, 0.0, 10) 12
+      >>> schedule.hold(1251)  # 1251 optimizer steps per epoch
+      cosine(0.1, 0.0, 10).hold(1251)
 
     References:
       `timm.scheduler.create_scheduler_v2`.

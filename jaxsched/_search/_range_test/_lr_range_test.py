@@ -113,8 +113,8 @@ def lr_range_test(
       high: last value, > low.
       steps: number of values, at least 10. With fewer than 30, the test may miss a small decrease.
       mode: "geometric" for equal ratios, or "linear" for equal differences.
-      hyperparameter: argument of `optimizer` to vary; bind the others, as in
-        `partial(optax.adamw, learning_rate=1e-3)` for "weight_decay".
+      hyperparameter: argument of `optimizer` to vary. Bind its other arguments: for "weight_decay",
+        `partial(optax.adamw, learning_rate=1e-3)`.
       smoothing: decay per step of the mean of the losses, in [0, 1).
       diverged: factor over the lowest loss at which the test stops, > 1.
 

@@ -88,8 +88,8 @@ class RangeTest(NamedTuple):
 
         `benchmarks/range_test.py` trains on digits, with Adam and SGD, for 300 and 1500 steps. With
         this peak, the final loss is at most 2.1 times the loss with the best of many peaks. With
-        the other rules, the worst cases are 3.8 to 34 times that loss. The best rate falls with the
-        length of a run. For a long run, or a constant rate, use `suggestions.valley`.
+        the other rules, the worst cases are 3.8 to 34 times that loss. The best rate can fall with
+        the length of a run. For a long run, or a constant rate, also try `suggestions.valley`.
         """
         return self.suggestions.minimum  # pyright: ignore[reportReturnType]
 
@@ -97,15 +97,18 @@ class RangeTest(NamedTuple):
     def range(self) -> tuple[float, float]:
         """The lower and upper rate for `cyclic(low, high, ...)` or `one_cycle(high, ...)`.
 
-        The upper one is `rate`. The lower one is the rate at which the loss has fallen by a tenth
-        of its whole fall, at most high / 4.
+        The upper rate is `rate`. The lower rate is the one at which the loss has fallen by a tenth
+        of its whole fall, or a quarter of the upper rate if that is lower.
         """
         high, low = self.rate, float(np.median(self._read.begins))
         return max(min(low, high / _SMALLER), float(np.min(self.rates))), high
 
     @property
     def ok(self) -> bool:
-        """Whether the curve gives a suggestion; for a band, whether more than half of them do."""
+        """Whether the curve gives a suggestion.
+
+        For a band, whether more than half of the seeds give a suggestion.
+        """
         return not self.reason
 
     @property

@@ -55,8 +55,8 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
         steepest = rates[argmin of the central difference of losses]        points [10:-5]
         steep    = rates[argmin of diff(losses) / diff(log(rates))]         points [N // 10:-5]
         minimum  = rates[argmin losses] / 10                                points [N // 10:-5]
-        valley   = rates[s + (e - s) // 3 + (e - s) // 6], of the longest
-                   decreasing subsequence, which ends at e and has e - s    points [N // 10:-5]
+        valley   = rates[s + (e - s) // 3 + (e - s) // 6]; the longest
+                   decreasing subsequence ends at e and has e - s elements  points [N // 10:-5]
         slide    = rates[r - 15], from the right, as long as the slopes at
                    r and r - 15 differ by more than 0.005                   points [N // 10:-5]
 
