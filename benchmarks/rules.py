@@ -49,6 +49,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "hypergradient()": ruled(js.hypergradient()),
     "feedback(...)": ruled(js.feedback(lambda s, loss: jnp.where(loss > 1e9, s * 0.5, s))),
     "until(a, b)": ruled(js.until(js.constant(1.0), js.linear(1.0, 0.0, 100))),
+    "cooldown(a, shape)": ruled(js.cooldown(js.constant(1.0), js.linear(1.0, 0.0, 100))),
     "tunable(cosine)": ruled(js.tunable(js.cosine(1.0, 0.5, 10_000))),
     "per_group, two groups": lambda: optax.chain(
         optax.scale_by_adam(),

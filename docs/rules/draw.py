@@ -237,6 +237,13 @@ def until() -> None:
     picture("until", rate(found), losses(found))
 
 
+def cooldown() -> None:
+    schedule = js.warmup_cosine(0.1, total_steps=2 * STEPS, warmup_steps=50)
+    rule = js.cooldown(schedule, js.one_minus_sqrt(1.0, 0.0, 300))
+    found = run(sgd(rule), after_epoch=lambda n, s: js.trigger(s) if n == 14 else s)
+    picture("cooldown", rate(found, schedule), losses(found))
+
+
 def tunable() -> None:
     def course(epoch: int, state: Any) -> Any:
         other = {9: js.cosine(0.05, 0.0, STEPS // 2), 19: js.cosine(0.1, 0.01, STEPS)}
@@ -339,7 +346,8 @@ DRAWN = {
     f.__name__: f
     for f in (
         reduce_on_plateau, reduce_when_flat, greedy, kl_adaptive, spike_guard, hypergradient,
-        feedback, until, tunable, skip_spikes, keep_best, snapshot, per_group, layerwise, monitor,
+        feedback, until, cooldown, tunable, skip_spikes, keep_best, snapshot, per_group, layerwise,
+        monitor,
     )
 }  # fmt: skip
 

@@ -33,6 +33,13 @@ def read(step: ArrayLike) -> jax.Array:
     return step.astype(jnp.int32)
 
 
+def as_length(steps: Length, t: jax.Array) -> jax.Array:
+    """Return a length in the type of a time: only a real time exceeds the step counter."""
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return jnp.asarray(steps, t.dtype)
+    return read(steps)
+
+
 def plus(a: int | jax.Array, b: int | jax.Array) -> int | jax.Array:
     """Return the sum of two lengths: of Python ints exact, else saturated at `LAST`."""
     if isinstance(a, int) and isinstance(b, int):
@@ -68,6 +75,8 @@ def between(start: int | jax.Array, end: int | jax.Array) -> int | jax.Array:
 def since(t: jax.Array, start: ArrayLike) -> jax.Array:
     """Return `t - start`, at least 0; `start` may be negative, and nothing wraps."""
     start = jnp.asarray(start, t.dtype)
+    if jnp.issubdtype(t.dtype, jnp.floating):  # a real time may be beyond the step counter
+        return jnp.maximum(t - start, 0)
     room = LAST + jnp.minimum(start, 0)
     return jnp.maximum(jnp.minimum(t, room) - start, 0)
 

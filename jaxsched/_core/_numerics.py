@@ -191,6 +191,8 @@ def growth(log_rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Arr
     scale = real(scale)
     largest = jnp.finfo(scale.dtype).max
     room = jnp.log(largest) - jnp.log(above_zero(jnp.abs(scale))) - 1e-3
-    # Half of the exponent twice, because the power may overflow where the product does not.
-    half = jnp.exp(jnp.minimum(real(n) * real(log_rate), room) / 2)
+    # Half of the exponent twice, because the power may overflow where the product does not. A
+    # selection, since the slope of a minimum would be infinity times zero.
+    exponent, room = real(n) * real(log_rate), jax.lax.stop_gradient(room)
+    half = jnp.exp(jnp.where(exponent < room, exponent, room) / 2)
     return scale * half * half

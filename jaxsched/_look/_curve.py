@@ -18,7 +18,7 @@ import numpy as np
 from jaxsched._core._clock import LAST
 from jaxsched._core._node import require_unstacked
 from jaxsched._core._padded import values_at
-from jaxsched._core._require import static_length
+from jaxsched._core._require import length, static_length
 from jaxsched._look._boundaries import boundaries, jumps
 from jaxsched._look._simulate import (
     Metrics,
@@ -196,6 +196,8 @@ def drawn(
 ) -> list[list[Curve]]:
     """Return the curves of all panels over the same steps; rules respond to the metrics."""
     everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
+    if trigger_at is not None:
+        length("plot", trigger_at=trigger_at)
     require_heard("plot", everything, metrics)
     require_until("plot", everything, trigger_at)
     if total_steps is None:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._fields import number_field
-from jaxsched._core._numerics import real
+from jaxsched._core._numerics import real, saturated
 from jaxsched._core._require import finite
 from jaxsched._rules._rule import Rule
 from jaxsched._rules._until import Triggered, UntilState
@@ -26,8 +26,8 @@ class Cooldown(Triggered):
         # One evaluation: after the trigger, the schedule is read at the step of the trigger.
         held = self.a._grouped().at(jnp.where(state.begun, state.start, t))
         left = self.shape._grouped().at(_clock.since(t, state.start))
-        end = real(self.end_value)
-        return jnp.where(state.begun, end + (held - end) * left, held)
+        cooled = saturated(held * left + real(self.end_value) * (1 - left))
+        return jnp.where(state.begun, cooled, held)
 
     def _later(self, step: int) -> Schedule:
         end = float(real(self.end_value))

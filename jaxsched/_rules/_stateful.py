@@ -25,7 +25,7 @@ from jaxsched._core._fields import form_field, in_form, number_in
 from jaxsched._core._node import require_unstacked
 from jaxsched._core._numerics import growth, real
 from jaxsched._core._powers import LOGARITHM, Leaf
-from jaxsched._core._require import Number, finite, nonzero
+from jaxsched._core._require import Number, finite, nonzero, require
 from jaxsched._core._writing import POWER, PRODUCT, Written, infix, operand, options, owner, text
 from jaxsched._schedules._power import divided, power
 from jaxsched._schedules._schedule import (
@@ -268,7 +268,10 @@ class StatefulQuotient(StatefulMap):
         return divided(real(self.dividend), value)
 
     def _at_first(self) -> Any:
-        return self.dividend / at_first(self.schedule)
+        quiet = at_first(self.schedule)
+        zero = not isinstance(quiet, Schedule) and quiet == 0
+        require(not zero, f"`... / stateful`: the divisor `{self.schedule}` is zero.")
+        return self.dividend / quiet
 
     def _text(self) -> str:
         return f"{text(self.dividend)} / {operand(self.schedule, PRODUCT)}"

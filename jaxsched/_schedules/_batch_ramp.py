@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsched._core._padded import values_at
@@ -15,6 +16,8 @@ from jaxsched._schedules._foreseen import is_known
 from jaxsched._schedules._integer import Integer
 from jaxsched._schedules._piecewise import piecewise_linear
 from jaxsched._schedules._schedule import Schedule
+
+MOST = 2**23  # steps of a ramp
 
 
 class BatchRamp:
@@ -28,7 +31,11 @@ class BatchRamp:
         end = batch_size.steps
         remedy = "End the ramp: `schedule.take(steps).integer('floor')`."
         require(end is not None, refuse(call, "batch_size", "end", batch_size, remedy))
-        sizes = values_at(batch_size, np.arange(int(end or 0) + 1)).astype(np.int64)
+        steps = int(end or 0)
+        must = f"end within {MOST} steps, because the examples of each step are counted"
+        require(steps <= MOST, refuse(call, "batch_size", must, batch_size))
+        with jax.ensure_compile_time_eval():
+            sizes = values_at(batch_size, np.arange(steps + 1)).astype(np.int64)
         require(sizes.min() >= 1, refuse(call, "batch_size", "be at least 1", batch_size))
         self.last = int(sizes[-1])  # the batch size from the last of these steps on
         self.consumed = np.concatenate([[0], np.cumsum(sizes[:-1])])  # before each of these steps

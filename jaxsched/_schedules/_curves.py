@@ -274,7 +274,7 @@ class Sigmoid(Curve):
 
     def weights(self, done: jax.Array, left: jax.Array) -> Weights:
         # Each weight is a product: the difference of two sigmoids would cancel near an end.
-        k, middle = above_zero(self.steepness), real(self.midpoint)
+        k, middle = above_zero(self.steepness), jnp.clip(real(self.midpoint), 0, 1)
 
         def weight(part: jax.Array, past: jax.Array, far: jax.Array) -> jax.Array:
             rise = jnp.expm1(-k * part) / jnp.expm1(-k) * (1 + jnp.exp(-k * far))

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxsched._core._clock import LAST
 from jaxsched._core._node import require_unstacked
 from jaxsched._core._padded import values_at
-from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._schedule import Function, Schedule
 
 POINTS = 2**14  # up to so many steps, all are looked at; beyond, so many of them
 EDGES = 2**10  # boundaries to look at
@@ -35,7 +35,12 @@ def is_known(schedule: Schedule) -> bool:
         return False
     try:
         require_unstacked(schedule)
-    except ValueError:
+        functions = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
+        for function in functions:
+            if isinstance(function, Function):  # which may hold a traced number
+                with jax.ensure_compile_time_eval():
+                    np.asarray(function(0))
+    except (ValueError, jax.errors.JAXTypeError):
         return False
     return True
 
@@ -57,10 +62,11 @@ def _is_here(leaf: object) -> bool:
 
 def _steps(schedule: Schedule) -> np.ndarray:
     """Return every step, or of many steps the first ones, the boundaries, and a grid."""
-    end = LAST if schedule.steps is None else int(schedule.steps)
+    end = LAST if schedule.steps is None else min(int(schedule.steps), LAST)
     if end < POINTS:
         return np.arange(end + 1)
-    edges = np.asarray([*itertools.islice(schedule._changes(), EDGES)], np.int64)
+    changes = (min(edge, LAST) for edge in schedule._changes())
+    edges = np.asarray([*itertools.islice(changes, EDGES)], np.int64)
     grids = np.linspace(0, end, POINTS), np.geomspace(1, end, POINTS)
     near = np.arange(POINTS), edges - 1, edges
     steps = np.unique(np.concatenate([*grids, *near]).astype(np.int64))

@@ -83,7 +83,7 @@ def integer(schedule: Schedule, rounding: str, multiple: ArrayLike) -> Integer:
 
 def rounded(value: jax.Array, rounding: str, multiple: Length) -> jax.Array:
     """Return a value rounded to a multiple, exact below 2^24."""
-    every = real(jnp.maximum(_clock.read(multiple), 1))
+    every = jnp.maximum(real(multiple), 1)
     below = every * jnp.floor(value / every)
     # The quotient is rounded, and so may be one too small or too large.
     below = jnp.where(below > value, below - every, below)

@@ -1,8 +1,8 @@
 """A clock of one's own: a schedule that is read at the times that another schedule tells.
 
-Samples, tokens and epochs are such times. The clock is a schedule of the step. A clock that counts,
-`counter(512)` or `a.integer(...)`, tells whole times exactly. Any other clock tells real times,
-which float32 resolves to one part in 2^24.
+Samples, tokens and epochs are such times. The clock is a schedule of the step. An integer schedule
+tells whole times, and exactly. Any other clock tells real times, which float32 resolves to one part
+in 2^24. A real time may be beyond the step counter.
 """
 
 from __future__ import annotations
@@ -17,22 +17,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import LAST, Length
+from jaxsched._core._clock import LAST, Length, known
+from jaxsched._core._fields import choice_field
+from jaxsched._core._node import Node
 from jaxsched._core._padded import values_at
-from jaxsched._core._require import refuse
+from jaxsched._core._require import refuse, require
 from jaxsched._core._writing import owner, text
 from jaxsched._schedules._foreseen import foreseen, is_known
 from jaxsched._schedules._marks import Phase
-from jaxsched._schedules._schedule import AnySchedule, Retimed, Schedule, as_schedule, builds
+from jaxsched._schedules._schedule import (
+    AnySchedule,
+    Cycle,
+    Retimed,
+    Schedule,
+    Then,
+    as_schedule,
+    builds,
+)
 
 WAYS = 2**10  # steps that a search looks at once
 ROUNDS = 31  # halvings of all steps
+CLOCKS = 4  # clocks within a clock: each searches, at every step, for the end of the next
 
 
 class On(Retimed):
     """`a.on(clock)`: a(max(clock(t), 0))."""
 
     clock: Schedule
+    rises: bool = choice_field(default=True)  # whether the clock never goes back
 
     def at(self, t: jax.Array) -> jax.Array:
         return self.schedule.at(self.clock._as_time(t))
@@ -43,7 +55,7 @@ class On(Retimed):
     @property
     def steps(self) -> Length | None:
         end, last = self.schedule.steps, self.clock.steps
-        if end is None:
+        if end is None or not self.rises:
             return last
         if is_known(self):
             return _end(self)
@@ -61,11 +73,11 @@ class On(Retimed):
         return min(int(np.ceil(_times(self.clock, [step])[0])), LAST)
 
     def _changes(self) -> Iterator[int]:
-        inside = super()._changes() if rises(self.clock) else iter(())
+        inside = super()._changes() if self.rises else iter(())
         return heapq.merge(inside, self.clock._changes())
 
     def _phases(self, total: int) -> list[Phase]:
-        return super()._phases(total) if rises(self.clock) else []
+        return super()._phases(total) if self.rises else []
 
 
 @builds("on")
@@ -74,31 +86,55 @@ def on(schedule: Schedule, clock: AnySchedule) -> On:
     if not callable(clock):
         remedy = "Write `schedule.on(units.clock('examples'))`, or `schedule.on(counter(512))`."
         raise ValueError(refuse("on", "clock", "be a schedule", clock, remedy))
-    return On(schedule, as_schedule("on", clock))
+    _require_countable(schedule)
+    found = as_schedule("on", clock)
+    inside = sum(isinstance(x, On) for x in _nodes(found))
+    must = f"have at most {CLOCKS} clocks within it"
+    require(inside <= CLOCKS, refuse("on", "clock", must, found))
+    return On(schedule, found, rises=_rises(found))
+
+
+def _require_countable(schedule: Schedule) -> None:
+    """Raise for lengths that a node can count only up to the last step."""
+    for x in _nodes(schedule):
+        first = x.schedule.steps if isinstance(x, Cycle) else None
+        pieces = [known(piece.steps) for piece in x.pieces[:-1]] if isinstance(x, Then) else []
+        plain = [length for length in pieces if isinstance(length, int)]
+        together = len(plain) == len(pieces) and sum(plain) > LAST
+        if isinstance(first, float) or first == LAST or together:
+            raise ValueError(
+                f"`on`: `{x}` counts only up to 2^31 - 1. Count in a larger unit, such as millions "
+                "of tokens: divide its lengths and the clock by 10**6."
+            )
+
+
+def _nodes(schedule: Schedule) -> Iterator[Schedule]:
+    """Yield a schedule and everything in it."""
+    yield schedule
+    for x in jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Node) and x is not schedule):
+        if isinstance(x, Schedule):
+            yield from _nodes(x)
+
+
+def _rises(clock: Schedule) -> bool:
+    """Return whether a clock never goes back; a traced one is assumed not to."""
+    seen = foreseen(clock)
+    return seen is None or bool(np.all(np.diff(_times(clock, seen.steps)) >= 0))
 
 
 @functools.lru_cache(maxsize=256)
 def _end(schedule: On) -> int | None:
     """Return the step from which the value is held, for known numbers."""
-    last = None if schedule.clock.steps is None else int(schedule.clock.steps)
-    end = schedule.schedule.steps
+    last = None if schedule.clock.steps is None else min(int(schedule.clock.steps), LAST)
+    end = np.asarray(known(schedule.schedule.steps)).item()
     # A chain that ends beyond the step counter says `LAST`, and a clock may come there later.
-    if end is None or end == LAST or not rises(schedule.clock):
-        return last
-    first = first_at(schedule.clock, end)
+    first = None if end == LAST else first_at(schedule.clock, end)
     return last if first is None else first if last is None else min(first, last)
 
 
-@functools.lru_cache(maxsize=256)
-def rises(clock: Schedule) -> bool:
-    """Return whether a clock with known numbers never goes back."""
-    seen = foreseen(clock)
-    return seen is not None and bool(np.all(np.diff(_times(clock, seen.steps)) >= 0))
-
-
-def first_at(clock: Schedule, time: Any) -> int | None:
+def first_at(clock: Schedule, time: float) -> int | None:
     """Return the first step at which a rising clock tells `time` or more; None if it never does."""
-    low, high = -1, LAST if clock.steps is None else int(clock.steps)
+    low, high = -1, LAST if clock.steps is None else min(int(clock.steps), LAST)
     if _times(clock, [high])[0] < time:
         return None
     while high - low > 1:
@@ -120,6 +156,8 @@ def _told(clock: Schedule, steps: Any) -> jax.Array:
 
 def _searched(clock: Schedule, time: jax.Array) -> jax.Array:
     """Return the first step at which a rising clock tells `time` or more, for traced numbers."""
+    shape = jax.eval_shape(clock._as_time, jax.ShapeDtypeStruct((), np.int32)).shape
+    shape = jnp.broadcast_shapes(shape, time.shape)
 
     def halved(_: Any, around: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = around
@@ -128,6 +166,8 @@ def _searched(clock: Schedule, time: jax.Array) -> jax.Array:
         reached = told >= time.astype(told.dtype)
         return jnp.where(reached, low, middle + 1), jnp.where(reached, middle, high)
 
-    start = jnp.zeros((), jnp.int32), jnp.full((), LAST, jnp.int32)
+    start = jnp.zeros(shape, jnp.int32), jnp.full(shape, LAST, jnp.int32)
     first = jax.lax.fori_loop(0, ROUNDS, halved, start)[1]
-    return jnp.where(_clock.read(time) == LAST, LAST, first)  # as in `_end`
+    if jnp.issubdtype(time.dtype, jnp.floating):
+        return first
+    return jnp.where(time == LAST, LAST, first)  # as in `_end`

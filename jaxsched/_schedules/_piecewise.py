@@ -47,7 +47,8 @@ def _rising(call: str, /, **argument: Any) -> List:
     require(rising, refuse(call, name, "not decrease", boundaries))
     # float32 loses steps beyond 2^24. An array of floats stays one.
     if isinstance(knots, np.ndarray) and not is_real and np.all(knots == np.floor(knots)):
-        knots = np.minimum(knots, _clock.LAST).astype(np.int32)
+        # A boundary beyond the step counter stays real, for a real clock.
+        knots = knots if np.any(knots > _clock.LAST) else knots.astype(np.int32)
     return knots
 
 
@@ -271,7 +272,7 @@ class PiecewiseCubic(Schedule):
         after = jnp.clip(_passed(t, self.boundaries), 1, values.shape[0] - 1)
         x, y, slope = knots, values, slopes
         a, b = looked_up(x, after - 1), looked_up(x, after)
-        width = jnp.maximum(b - a, jnp.finfo(b.dtype).tiny)
+        width = jnp.where(b > a, b - a, 1)
         done = jnp.clip((real(t) - a) / width, 0, 1)
         left = jnp.clip((b - real(t)) / width, 0, 1)
         curved = left * looked_up(slope, after - 1) - done * looked_up(slope, after)
@@ -288,8 +289,8 @@ piecewise_cubic = factory(PiecewiseCubic)
 
 def _flat_at_turns(y: jax.Array, x: jax.Array) -> jax.Array:
     """Return the slopes at knots: weighted harmonic means of the slopes beside them, or zero."""
-    widths = jnp.maximum(jnp.diff(x), jnp.finfo(x.dtype).tiny)
-    rises = jnp.diff(y) / widths
+    widths = jnp.where(jnp.diff(x) > 0, jnp.diff(x), 1)
+    rises = jnp.where(jnp.diff(x) > 0, jnp.diff(y) / widths, 0)
     before, after = rises[:-1], rises[1:]
     same = before * after > 0
     near, far = widths[1:] + 2 * widths[:-1], 2 * widths[1:] + widths[:-1]

@@ -155,19 +155,28 @@ def power(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _power(a: jax.Array, b: jax.Array) -> jax.Array:
-    base = jnp.where(jnp.floor(b) == b, a, jnp.maximum(a, 0))
-    return saturated(base**b)
+    # A subnormal exponent is zero to comparisons, but not to the power itself.
+    b = jnp.where(jnp.abs(b) < jnp.finfo(b.dtype).tiny, 0, b)
+    return saturated(jnp.where(_is_whole(b), a, jnp.maximum(a, 0)) ** b)
 
 
 @_power.defjvp
 def _power_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
     (a, b), (by, more) = given, moved
-    value, whole = _power(a, b), jnp.floor(b) == b
-    inside = (a > 0) | (whole & (a < 0))
-    slope = saturated(b * _power(jnp.where(inside, a, 1), b - 1))
+    value, inside = _power(a, b), (a > 0) | (_is_whole(b) & (a < 0))
+    slope = _slope(b * _power(jnp.where(inside, a, 1), b - 1))
     steepness = jnp.where(inside, slope, jnp.where(b == 1, 1, 0))
     log = jnp.log(jnp.where(a > 0, a, 1))
-    return value, steepness * by + saturated(value * log) * more
+    return value, steepness * by + _slope(value * log) * more
+
+
+def _is_whole(b: jax.Array) -> jax.Array:
+    return jnp.floor(b) == b
+
+
+def _slope(x: jax.Array) -> jax.Array:
+    """Return a slope, or 0 if it overflows."""
+    return jnp.where(jnp.abs(x) < jnp.finfo(x.dtype).max, x, 0)
 
 
 def divided(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -187,5 +196,5 @@ def _divided_jvp(given: Any, moved: Any) -> tuple[jax.Array, jax.Array]:
     (a, b), (by, more) = given, moved
     value, zero = _divided(a, b), b == 0
     one = jnp.where(zero, 1, b)
-    of_a, of_b = saturated(1 / one), saturated(-value / one)
+    of_a, of_b = _slope(1 / one), _slope(-value / one)
     return value, jnp.where(zero, 0, of_a) * by + jnp.where(zero, 0, of_b) * more

@@ -564,6 +564,8 @@ class Then(Schedule):
         return [Phase(start, end, _word(piece)) for start, end, piece in spans if start < end]
 
     def _joins(self) -> Iterator[Jump]:
+        if self._is_long():
+            return  # its joins are beyond the steps
         lasting = [x for x in self.pieces[:-1] if int(known(x.steps)) > 0] + [self.pieces[-1]]
         step = 0
         for a, b in itertools.pairwise(lasting):
@@ -752,7 +754,7 @@ class Take(Retimed):
     steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(jnp.minimum(t, _clock.read(self.steps).astype(t.dtype)))
+        return self.schedule.at(jnp.minimum(t, _clock.as_length(self.steps, t)))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.take({length_text(self.steps)})"
@@ -823,6 +825,8 @@ class Faster(Retimed):
             return None
         if isinstance(steps, jax.Array) or isinstance(self.rate, jax.Array):
             return self._first_at(steps)
+        if isinstance(steps, float):  # beyond the step counter
+            return held(math.ceil(steps / self.rate))
         with jax.ensure_compile_time_eval():
             return int(self._first_at(steps))
 
@@ -841,8 +845,12 @@ class Faster(Retimed):
     def _time(self, t: jax.Array) -> jax.Array:
         if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
             rate = jnp.maximum(_clock.read(self.rate), 1).astype(t.dtype)
+            if jnp.issubdtype(t.dtype, jnp.floating):
+                return t * rate
             return jnp.where(t > LAST // rate, jnp.asarray(LAST, t.dtype), t * rate)
-        return jnp.minimum(real(t) * above_zero(self.rate), real(LAST))
+        time = real(t) * above_zero(self.rate)
+        is_real = jnp.issubdtype(t.dtype, jnp.floating)
+        return saturated(time) if is_real else jnp.minimum(time, real(LAST))
 
     def at(self, t: jax.Array) -> jax.Array:
         return self.schedule.at(self._time(t))
@@ -872,7 +880,7 @@ class Hold(Retimed):
         return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
 
     def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(periods(t, jnp.maximum(_clock.read(self.each), 1)))
+        return self.schedule.at(periods(t, jnp.maximum(_clock.as_length(self.each, t), 1)))
 
     def _text(self) -> str:
         return f"{owner(self.schedule)}.hold({length_text(self.each)})"

@@ -11,6 +11,7 @@ import numpy as np
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._mailbox import listened
 from jaxsched._rules._stateful import Stateful
+from jaxsched._rules._until import triggered
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
 
@@ -27,6 +28,10 @@ class Played:
         given = {name: float(x) for name, x in metrics.items() if name in self.metrics}
         self.state, value = _advanced(self.rate, self.state, np.int32(step), given)
         return float(value)
+
+    def trigger(self) -> None:
+        """Trigger every `until` and `cooldown`."""
+        self.state = triggered(self.state, True)
 
     def state_dict(self) -> list[Any]:
         """Return the numbers of the state."""

@@ -31,8 +31,8 @@ from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._schedule import Schedule, as_stateless
 from jaxsched._schedules._schedule import cycle as cycled
 from jaxsched._schedules._table import table
+from jaxsched.compat import _played
 from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole
-from jaxsched.compat._played import Played
 
 
 def ExponentialDecay(
@@ -361,7 +361,9 @@ def to_callback(rate: Any) -> Any:
         such as `reduce_on_plateau(metric="val_loss")`.
 
     Returns:
-      A `keras.callbacks.Callback`. Its attribute `rates` lists the rate of every batch.
+      A `keras.callbacks.Callback` for one run of one model, whose optimizer has a float as its
+      rate. Its attribute `rates` lists the rates; with `steps_per_execution`, one for each
+      execution.
 
     Raises:
       MissingExtraError: Keras is not installed.
@@ -375,7 +377,7 @@ def to_callback(rate: Any) -> Any:
     References:
       `keras.callbacks.LearningRateScheduler` and `keras.callbacks.ReduceLROnPlateau`.
     """
-    return _callback_class()(Played("to_callback", rate))
+    return _callback_class()(_played.Played("to_callback", rate))
 
 
 @functools.cache
@@ -385,13 +387,22 @@ def _callback_class() -> type:
     class JaxCallback(keras.callbacks.Callback):
         """A schedule of jaxsched."""
 
-        def __init__(self, played: Played) -> None:
+        def __init__(self, played: _played.Played) -> None:
             super().__init__()
             self._played, self._logs = played, dict[str, Any]()
+            self._before = self._batches = 0  # batches before this epoch, and so far in it
             self.rates: list[float] = []
 
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            steps = self.params.get("steps")
+            if steps:  # also where `fit` starts at a later epoch
+                self._before = epoch * steps
+            else:
+                self._before, self._batches = self._before + self._batches, 0
+
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            rate = self._played.at(len(self.rates), self._logs)
+            self._batches = batch + 1
+            rate = self._played.at(self._before + batch, self._logs)
             self._logs = {}
             if not self.rates or rate != self.rates[-1]:
                 if hasattr(self.model, "jax_state_sync"):
@@ -401,7 +412,10 @@ def _callback_class() -> type:
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self._logs = dict(logs or {})
+            validated = any(name.startswith("val_") for name in self._logs)
             for name in sorted(self._played.metrics):
+                if name.startswith("val_") and not validated:
+                    continue  # an epoch without a validation
                 must = f"be the name of a log, one of {sorted(self._logs)}"
                 require(name in self._logs, refuse("to_callback", "metric", must, name))
 

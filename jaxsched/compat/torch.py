@@ -39,6 +39,7 @@ from jaxsched._schedules._decays import constant, exponential_decay, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._recipes import cyclic
 from jaxsched._schedules._schedule import Schedule, as_schedule, cycle
+from jaxsched.compat import _played
 from jaxsched.compat._common import (
     TABULATE,
     concrete,
@@ -52,7 +53,6 @@ from jaxsched.compat._common import (
     traced,
     unless_empty,
 )
-from jaxsched.compat._played import Played
 
 
 @rated
@@ -630,7 +630,8 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
     The schedule is the rate itself: like `OneCycleLR`, it overwrites the rate of the optimizer. A
     rule receives its metric from `scheduler.step(loss)`, or by name from
     `scheduler.step(validation=loss)`, and reacts before the next rate is set. A step without a
-    metric counts nothing. The rules run on the host, one small program a step.
+    metric counts nothing. `scheduler.trigger()` triggers an `until` or a `cooldown`. The rules run
+    on the host, one small program a step.
 
     Args:
       optimizer: a `torch.optim.Optimizer`.
@@ -654,6 +655,9 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
       `torch.optim.lr_scheduler.LRScheduler`.
     """
     extra("torch.optim.lr_scheduler", "torch")
+    given_one = hasattr(optimizer, "param_groups")
+    must = "be an optimizer of PyTorch"
+    require(given_one, refuse("to_scheduler", "optimizer", must, optimizer))
     groups = optimizer.param_groups
     given = rate if isinstance(rate, (list, tuple)) else [rate] * len(groups)
     require(
@@ -667,7 +671,7 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
         f"`to_scheduler` would give the rate of one schedule to groups with the rates {rates}. "
         "Pass a list of schedules, one for each group, such as `[rate, 0.1 * rate]`.",
     )
-    return _torch_class()(optimizer, [Played("to_scheduler", one) for one in given])
+    return _torch_class()(optimizer, [_played.Played("to_scheduler", one) for one in given])
 
 
 @functools.cache
@@ -675,7 +679,7 @@ def _torch_class() -> type:
     class JaxScheduler(extra("torch.optim.lr_scheduler", "torch").LRScheduler):
         """A schedule of jaxsched."""
 
-        def __init__(self, optimizer: Any, played: list[Played]) -> None:
+        def __init__(self, optimizer: Any, played: list[_played.Played]) -> None:
             self._played, self._rates = played, [0.0] * len(played)
             super().__init__(optimizer)
 
@@ -697,7 +701,16 @@ def _torch_class() -> type:
             states = [one.state_dict() for one in self._played]
             return {"last_epoch": self.last_epoch, "rates": self._rates, "states": states}
 
+        def trigger(self) -> None:
+            """Trigger every `until` and `cooldown`; they begin with the next step."""
+            for one in self._played:
+                one.trigger()
+
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            keys = {"last_epoch", "rates", "states"}
+            must = f"have the keys {sorted(keys)}"
+            fits = keys <= state_dict.keys()
+            require(fits, refuse("load_state_dict", "state_dict", must, sorted(state_dict)))
             states = state_dict["states"]
             must = f"be of {len(self._played)} groups"
             fits = len(states) == len(self._played)
@@ -707,7 +720,10 @@ def _torch_class() -> type:
             self.last_epoch, self._rates = state_dict["last_epoch"], list(state_dict["rates"])
             self._last_lr = self._rates
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate
+                if hasattr(group["lr"], "fill_"):  # a tensor, which a compiled step reads
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     return JaxScheduler
 
