@@ -74,6 +74,10 @@ ARGUMENTS = {
     "one_minus_sqrt": PLACED,
     "rex": {**PLACED, "beta": ("positive", 0.5)},
     "tanh": {**PLACED, "low": ("real", -7.0), "high": ("real", 3.0)},
+    "sigmoid": {**PLACED, "steepness": ("positive", 9.0), "midpoint": ("unit", 0.25)},
+    "power_ramp": {**PLACED, "power": ("positive", 2.0)},
+    "logarithmic": PLACED,
+    "counter": {"rate": ("not negative", 0.5)},
     "polynomial": {**PLACED, "power": ("positive", 2.0), "k": ("positive", 2.0)},
     "cosine": {**PLACED, "exponent": ("positive", 2.0), "k": ("positive", 2.0)},
     "geometric": {**PLACED, "init_value": ("nonzero", 1.0), "end_value": ("nonzero", 0.5)},
@@ -104,6 +108,7 @@ ARGUMENTS = {
     "piecewise_constant": {**KNOTS, "values": ("values", [1.0, 0.5, 0.1])},
     "piecewise_linear": KNOTS,
     "piecewise_cosine": KNOTS,
+    "piecewise_cubic": KNOTS,
     "exponential_warmup": {"timescale": ("positive", 3.5)},
     "untuned_linear_warmup": B2,
     "radam_warmup": B2,
@@ -158,6 +163,7 @@ ARGUMENTS = {
         "high": ("real", 1.0),
         "up_steps": ("length", 3),
         "down_steps": ("length", 4),
+        "mult": ("mult", 1.5),
         "decay": ("positive", 0.5),
         "step_decay": ("positive", 0.99),
     },
@@ -180,6 +186,8 @@ BAD["whole"] = FRACTION
 BAD["mult"] = [bad for bad in BAD["positive"] if not isinstance(bad, int) or bad < 10]
 TRACED["mult"] = TRACED["positive"]
 TRACED["whole"] = TRACED["length"]
+BAD["unit"] = [bad for bad in BAD["part"] if not isinstance(bad, jax.Array)]
+TRACED["unit"] = TRACED["real"]
 OPTIONAL = {
     "steps",
     "end_value",
