@@ -115,9 +115,9 @@ class Schedule(Written):
     two pieces do not meet.
 
     The value of a power or a quotient is always finite. If it would overflow, it is the largest
-    float. A divisor that is zero at some step is refused if its numbers are known; if they are
-    traced, the quotient is the largest float there, and 0 for 0 / 0. `0 ** 0` is 1, and a negative
-    value raised to a fraction is read as 0. Slopes that would be infinite are 0.
+    float. If the numbers of a divisor are known, a divisor that is zero at some step is refused. If
+    they are traced, the quotient at that step is the largest float, or 0 for 0 / 0. `0 ** 0` is 1,
+    and a negative value raised to a fraction is read as 0. Slopes that would be infinite are 0.
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` calls `__rmul__`
@@ -269,7 +269,7 @@ class Schedule(Written):
 
             value(t) = multiple * rounded(a(t) / multiple)
 
-        For what is counted: batches per step, sequence lengths, layers, unrolled steps. Such a
+        Use it for counts: batches per step, sequence lengths, layers, unrolled steps. Such a
         schedule is accepted wherever a library asks for integers, for example as
         `optax.MultiSteps(every_k_schedule=...)`. Its gradient is zero.
 
@@ -345,19 +345,21 @@ class Schedule(Written):
 
         If the clock is an integer schedule, see `integer`, its times are exact. Any other clock
         tells real times, which float32 resolves to one part in 2^24; they may exceed 2^31. Pieces
-        compare real times with their boundaries, and a table or a function of the step reads the
-        whole part. NaN is read as 0.
+        compare real times with their boundaries. A table or a function of the step is read at the
+        time rounded down. NaN is read as 0.
 
         If the clock never goes back, the new schedule ends at the first step at which the clock
         reaches the end of the original schedule. Otherwise it ends when the clock ends. If the
         numbers are traced, that step is searched in the program, which takes 31 evaluations of the
-        clock; so use `on` last. It cannot be stretched.
+        clock; so use `on` last. Then the clock is assumed never to go back. The result of `on`
+        cannot be stretched.
 
         Args:
           clock: a schedule, or a function of the step.
 
         Raises:
-          ValueError: `clock` is neither.
+          ValueError: `clock` is neither; or the schedule has cycles or chains that are longer than
+            2^31 - 1 and so cannot be counted.
 
         Example:
           >>> ramp = piecewise_linear([0.0, 640.0, 6400.0], [0, 20, 110])  # batches of 32, then 64
@@ -371,9 +373,9 @@ class Schedule(Written):
         """Changes the length of the schedule to `steps`.
 
         A curve changes its `steps`. A chain changes its last piece, so that a warmup keeps its
-        length; it is cut off if the earlier pieces alone are longer than `steps`. To change all
-        pieces in proportion, use `proportional` first. A schedule that is scaled, clipped or
-        shifted by a number stretches its child.
+        length. If the earlier pieces alone are longer than `steps`, the chain is cut off. To change
+        all pieces in proportion, use `proportional` first. A schedule that is scaled, clipped or
+        shifted by a number stretches the schedule inside.
 
         Raises:
           ValueError: the schedule is something else than a curve, a chain, or one of them scaled,

@@ -20,8 +20,8 @@ _LONGEST = 2000  # characters of a reason, which may quote a table
 def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
     """Parses a text into a schedule; `parse(repr(schedule))` equals `schedule`.
 
-    Equal means the same tree with the same numbers, compared by `==`, or by `testing.assert_same`,
-    which shows the place of the first difference.
+    "Equal" means the same tree with the same numbers. Compare with `==`. `testing.assert_same` also
+    shows the place of the first difference.
 
     A text is written as in Python: calls of the functions of this package and of the methods of a
     schedule, numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers becomes
