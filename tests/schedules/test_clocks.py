@@ -328,3 +328,32 @@ def test_what_is_no_clock_says_so():
         (CHAIN * js.reduce_on_plateau()).on(js.counter(2))
     with pytest.raises(ValueError, match="takes schedules, got an optimizer"):
         js.plot(js.inject(optax.sgd, learning_rate=CHAIN))
+
+
+def test_environment_steps_of_brax():
+    """PPO of brax counts environment steps: each training step makes many optimizer steps."""
+    batch_size, unroll_length, minibatches, action_repeat, updates_per_batch = 1024, 5, 32, 1, 4
+    each = batch_size * unroll_length * minibatches * action_repeat
+    total, updates = 10**8, minibatches * updates_per_batch
+    steps = np.unique(np.linspace(0, 80_000, 3000).astype(int))
+    # The count advances once for each training step, and is a float in the compiled loop.
+    consumed = steps // updates * each
+    rate = js.linear(3e-4, 0.0, total).on(js.counter(each).hold(updates))
+    np.testing.assert_allclose(rate(steps), 3e-4 * np.clip(1 - consumed / total, 0, 1), atol=3e-10)
+    smooth = js.linear(3e-4, 0.0, total).on(js.counter(each / updates))
+    expected = 3e-4 * np.clip(1 - steps * each / updates / total, 0, 1)
+    np.testing.assert_allclose(smooth(steps), expected, atol=3e-10)
+    assert rate.steps == math.ceil(total / each) * updates
+    assert smooth.steps == math.ceil(total / (each / updates))
+
+
+def test_in_a_sweep():
+    def train(schedule):
+        def step(x, t):
+            return x - schedule(t) * x, None
+
+        return jax.lax.scan(step, 1.0, jnp.arange(20))[0] ** 2
+
+    rates = [js.linear(peak, 0.0, 40).on(js.counter(2)) ** 1.5 for peak in (0.1, 0.5, 0.9)]
+    found = js.sweep(train, rates)
+    np.testing.assert_allclose(np.ravel(found.scores), [train(rate) for rate in rates], rtol=1e-5)
