@@ -2,8 +2,8 @@
 
 The schedules of Keras take their rates as arguments. The callbacks read the rate from the
 optimizer, so their twins take it as the first argument. A schedule counts optimizer steps; a
-callback counts epochs. Here an epoch is an observation of the plateau rule, or a step of the twin
-of `LearningRateScheduler`.
+callback counts epochs. In jaxsched, an epoch is one observation for the twin of
+`ReduceLROnPlateau`, and one step for the twin of `LearningRateScheduler`.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def PolynomialDecay(
         value(t) = end + (initial_learning_rate - end) * (1 - t / n)**power
 
     Here n = decay_steps, and `end` is `end_learning_rate`. The end value is held after step n. With
-    `cycle`, n is the next multiple of `decay_steps`. The multiple itself has the end value, and the
-    value jumps up in the next step.
+    `cycle`, n is the next multiple of `decay_steps`. At the multiple itself, the schedule has the
+    end value; in the next step, it jumps up.
 
     Example:
       >>> print(PolynomialDecay(0.1, 2, 0.0)(jnp.arange(4)))
@@ -259,7 +259,7 @@ def ReduceLROnPlateau(
     *,
     metric: str = "value",
 ) -> Stateful:
-    """Reduces the rate when a metric has not improved `patience` times in a row.
+    """Reduces the rate after `patience` observations in a row without an improvement.
 
         constant(base_lr) * reduce_on_plateau(patience=patience, atol=min_delta, rtol=0, ...)
 

@@ -1,9 +1,9 @@
 """Twins of `optax.schedules` and of `optax.contrib.reduce_on_plateau` (compared with optax 0.2.8).
 
-The names and the arguments are optax's. The twins have four improvements: every number may be
-traced and is data; powers and ends are exact; the cost of restarts is constant; hyperparameters are
-float32 for any dtype of the parameters. If optax returns a constant, because a number of steps or a
-decay rate is zero, so does the twin.
+The names and the arguments are optax's. The twins have four improvements. Every number may be
+traced, so a new number needs no recompilation. Powers and end values are exact. The cost does not
+grow with the number of restarts. Hyperparameters are float32 for any dtype of the parameters. If
+optax returns a constant, because a number of steps or a decay rate is zero, so does the twin.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def polynomial_schedule(
 
         value(t) = end + (init - end) * (1 - (t - begin) / steps)**power
 
-    The start and end values are held outside these steps. If `transition_steps` is not positive,
-    the value is always `init_value`, never `end_value`, as in optax. A fractional power gives no
-    NaN at the end; in optax it does under `jit`.
+    Before step `transition_begin` the start value is held; after the transition, the end value is
+    held. If `transition_steps` is not positive, the value is always `init_value`, never
+    `end_value`, as in optax. A fractional power gives no NaN at the end; in optax, under `jit`, it
+    gives NaN there.
 
     Example:
       >>> print(np.asarray(polynomial_schedule(1.0, 0.0, 2, 4)(jnp.arange(5))).round(3))
@@ -101,8 +102,9 @@ def linear_schedule(
 
         value(t) = init + (end - init) * (t - begin) / steps
 
-    The start and end values are held outside these steps. If `transition_steps` is not positive,
-    the value is always `init_value`, never `end_value`, as in optax.
+    Before step `transition_begin` the start value is held; after the transition, the end value is
+    held. If `transition_steps` is not positive, the value is always `init_value`, never
+    `end_value`, as in optax.
 
     Example:
       >>> print(linear_schedule(1.0, 0.0, 2, transition_begin=1)(jnp.arange(4)))
@@ -260,7 +262,7 @@ def cosine_onecycle_schedule(
         step 0: peak / div_factor,    pct_start: peak,
         end: peak / (div_factor * final_div_factor)
 
-    The fraction is rounded down to a step.
+    The product of `pct_start` and `transition_steps` is rounded down to a step.
 
     Example:
       >>> values = cosine_onecycle_schedule(10, 1.0, div_factor=10.0)(jnp.array([0, 3, 10]))

@@ -1,14 +1,15 @@
 """Twins of `timm.scheduler` (compared with timm 1.0.31).
 
 The first argument is the base rate, which timm reads from its optimizer. In timm, the lengths
-`..._t` count the values passed to `step(t)`, which are epochs by default. Here they are optimizer
-steps, so multiply them by the steps per epoch. As in timm, t = 0 is the first step.
-`create_scheduler_v2` is an exception: unless you pass `step_on_epochs=False`, its steps are epochs.
+`..._t` are in the unit of t in `step(t)`, by default epochs. In a twin they are optimizer steps, so
+multiply them by the steps per epoch. As in timm, t = 0 is the first step. `create_scheduler_v2` is
+an exception: unless you pass `step_on_epochs=False`, its steps are epochs.
 
-If `warmup_prefix` is False, as in most defaults, the warmup replaces the first steps of the curve,
-and the rate jumps onto the curve at the end of the warmup. If it is True, the curve starts after
-the warmup. timm's noise comes from torch's generator, so a twin refuses it; multiply the schedule
-by noise of your own. For the `lr_scale` of a group, multiply the schedule too.
+If `warmup_prefix` is False, as in most defaults, the warmup replaces the first steps of the curve.
+At the end of the warmup, the rate can then jump onto the curve; only with `TanhLRScheduler` it
+never jumps. If `warmup_prefix` is True, the curve starts after the warmup. timm's noise comes from
+torch's generator, so a twin refuses it; multiply the schedule by noise of your own. For the
+`lr_scale` of a group, multiply the schedule too.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ def CosineLRScheduler(
 
         lr_min + (base_lr * cycle_decay**i - lr_min) * (1 + cos(pi * (t_curr / t_i)**k_decay)) / 2
 
-    This is the value in cycle i < cycle_limit, which has t_i = t_initial * cycle_mul**i steps;
-    t_curr is the number of steps since its start. After the last cycle the value is `lr_min`. Every
-    restart is at its exact step. timm rounds a logarithm, and misses some restarts.
+    This is the value in cycle i, for i < cycle_limit. Cycle i has t_i = t_initial * cycle_mul**i
+    steps, and t_curr of them are done. After the last cycle the value is `lr_min`. Every restart is
+    at its exact step. timm rounds a logarithm, and misses some restarts.
 
     Args:
       base_lr: the first peak.
@@ -498,8 +499,8 @@ def create_scheduler_v2(
     By default a step of the schedule is an epoch, as in timm. For an optimizer, which counts its
     updates, append `.hold(steps_per_epoch)` to such a schedule. With `step_on_epochs=False` and
     `updates_per_epoch`, lengths are converted to optimizer steps, and the rate changes at every
-    step. The schedule of "plateau" has no `hold`; convert it in this way, and observe its metric
-    once per epoch.
+    step. The schedule of "plateau" has no `hold`: use `step_on_epochs=False`, and observe its
+    metric once per epoch.
 
     The schedule ends before the cooldown, in which it holds its end value. So `plot` needs
     `total_steps` to show the cooldown.

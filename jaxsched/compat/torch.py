@@ -1,8 +1,9 @@
 """Twins of `torch.optim.lr_scheduler` (compared with torch 2.13).
 
-The first argument is the base rate, which torch reads from its optimizer's group. A twin is a
-function of the step, where t = 0 is the first update. So a twin can be read at any step; torch
-computes each rate from the one before. For several parameter groups, build several twins.
+The first argument of most twins is the base rate, which torch reads from its optimizer's group. A
+twin without a rule is a function of the step, where t = 0 is the first update. So such a twin can
+be read at any step; torch computes each rate from the one before. `ReduceLROnPlateau` and `SWALR`
+are rules. For several parameter groups, build several twins.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def ConstantLR(
 
         value(t) = base_lr * factor    for t < total_iters, then base_lr
 
-    With `total_iters=0`, the factor stays forever, as in torch if you call `step()`. For
+    With `total_iters=0`, the factor stays forever. torch does the same once `step()` is called. For
     `factor=0`, torch divides by zero; the twin continues with the base rate.
 
     Example:
@@ -241,7 +242,7 @@ def PolynomialLR(
 
         value(t) = base_lr * (1 - t / total_iters)**power    up to total_iters, then 0
 
-    With `total_iters=0`, nothing decays. Nothing decays in torch either, if you call `step()`.
+    With `total_iters=0`, nothing decays. torch does the same once `step()` is called.
 
     Example:
       >>> print(PolynomialLR(0.1, total_iters=2)(jnp.arange(4)))
@@ -498,7 +499,7 @@ def SWALR(
     anneal_epochs: ArrayLike = 10,
     anneal_strategy: str = "cos",
 ) -> Stateful:
-    """Moves from the rate in force to `swa_lr`, from `trigger(opt_state)` on.
+    """Moves from the current rate to `swa_lr` after `trigger(opt_state)`.
 
         cooldown(schedule, cosine(1.0, 0.0, anneal_epochs), end_value=swa_lr)
 
@@ -531,7 +532,7 @@ def SWALR(
 def ChainedScheduler(base_lr: ArrayLike, schedulers: Sequence[Any]) -> Schedule:
     """Multiplies several schedules that share a base rate.
 
-        value(t) = base_lr * product of schedulers[i](t) / base_lr
+        value(t) = base_lr * product of (schedulers[i](t) / base_lr)
 
     The twin is always this product. torch computes a recursion, which is the same product only for
     schedulers that multiply. For other schedulers it differs. After the lowest point of a
@@ -629,9 +630,9 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
 
     The schedule is the rate itself: like `OneCycleLR`, it overwrites the rate of the optimizer. A
     rule receives its metric from `scheduler.step(loss)`, or by name from
-    `scheduler.step(validation=loss)`, and reacts before the next rate is set. A step without a
-    metric counts nothing. `scheduler.trigger()` triggers an `until` or a `cooldown`. The rules run
-    on the host, one small program a step.
+    `scheduler.step(validation=loss)`, and reacts before the next rate is set. A `step()` without a
+    metric does not count towards the patience. `scheduler.trigger()` triggers an `until` or a
+    `cooldown`. The rules run on the host; each step runs one small program.
 
     Args:
       optimizer: a `torch.optim.Optimizer`.

@@ -1,7 +1,7 @@
 """Twins of the schedulers of `transformers` (compared with transformers 5.23).
 
 The first argument is the base rate, which transformers reads from its optimizer. As in
-transformers, a warmup starts at zero, so the first update changes nothing.
+transformers, most warmups start at zero, so the first update changes nothing.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def get_cosine_schedule_with_warmup(
 
         value(t) = base_lr * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    Here p is the fraction of the steps after the warmup that is done. The wave does not stop at
-    `num_training_steps`; after that step it rises again. For a schedule that holds
-    its end value, use `warmup_cosine`.
+    Here p is the done fraction of the steps after the warmup. The wave does not stop at
+    `num_training_steps`; after that step it rises again. For a schedule that holds its end value,
+    use `warmup_cosine`.
 
     Example:
       >>> print(np.asarray(get_cosine_schedule_with_warmup(0.1, 1, 5)(jnp.arange(7))).round(3))
@@ -132,7 +132,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
 
         value(t) = base_lr * (1 + cos(pi * ((num_cycles * p) mod 1))) / 2,    0 once p >= 1
 
-    Here p is the fraction of the steps after the warmup that is done.
+    Here p is the done fraction of the steps after the warmup.
 
     Example:
       >>> print(get_cosine_with_hard_restarts_schedule_with_warmup(0.1, 0, 4, 2)(jnp.arange(5)))
@@ -217,8 +217,8 @@ def get_cosine_with_min_lr_schedule_with_warmup(
 
         value(t) = low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    Here low is `min_lr`, or min_lr_rate * base_lr, and p is the fraction of the steps after the
-    warmup that is done. After `num_training_steps` the rate rises again.
+    Here low is `min_lr`, or min_lr_rate * base_lr, and p is the done fraction of the steps after
+    the warmup. After `num_training_steps` the rate rises again.
 
     Raises:
       ValueError: both or none of `min_lr` and `min_lr_rate` are given.
@@ -246,14 +246,15 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     min_lr_rate: ArrayLike | None = None,
     warmup_lr_rate: ArrayLike | None = None,
 ) -> Schedule:
-    """A warmup that does not start at zero, then a cosine wave; everything is one step early.
+    """A warmup that by default starts above zero, then a cosine wave.
 
         warmup: base_lr * (t + 1) / num_warmup_steps, or with `warmup_lr_rate` a line from
                 warmup_lr_rate * base_lr; either reaches base_lr at step num_warmup_steps - 1
         then:   low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2,
                 p = (t - num_warmup_steps + 1) / (num_training_steps - num_warmup_steps)
 
-    So the minimum is at step num_training_steps - 1. After that the rate rises again.
+    Everything is one step earlier than in `get_cosine_with_min_lr_schedule_with_warmup`. So the
+    minimum is at step num_training_steps - 1. After that the rate rises again.
 
     Raises:
       ValueError: both or none of `min_lr` and `min_lr_rate` are given.
