@@ -139,7 +139,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike = 0.0) -> Diagnosis:
       about 3x, or let it decay
 
     References:
-      Prechelt, Early stopping - but when?, 1998, for GL and P_k; for the others see `monitor`.
+      Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization
+      loss (GL), the rise of the validation loss above its best; and the training progress (P_k).
+      For the other measures, see `monitor`.
     """
     found = all_of(MonitorState, opt_state)
     require(

@@ -41,8 +41,8 @@ def cooldown(schedule: AnySchedule, shape: AnySchedule, *, end_value: ArrayLike 
                  = end_value + (a(start) - end_value) * shape(t - start)    from `start` on
 
     `start` is the step of the first update after the trigger. If the schedule is still warming up
-    or already decaying then, the cooldown continues from its value at `start`, without a jump.
-    `until(a, b)` instead begins at the first value of `b`.
+    or already decaying then, the cooldown continues from its value at `start`, without a jump. The
+    cooldown of `until(a, b)` begins at the first value of `b` instead.
 
     Args:
       schedule: the schedule before the cooldown; a schedule, or a function of the step.
@@ -72,7 +72,7 @@ def cooldown(schedule: AnySchedule, shape: AnySchedule, *, end_value: ArrayLike 
       0.0
 
     References:
-      `torch.optim.swa_utils.SWALR` moves from the rate in force to another rate in this way.
+      `torch.optim.swa_utils.SWALR` moves from the current rate to another rate in this way.
     """
     call = "cooldown"
     before, after = as_schedule(call, schedule), as_schedule(call, shape)

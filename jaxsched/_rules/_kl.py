@@ -41,8 +41,8 @@ class KLAdaptiveState(NamedTuple):
 class KlAdaptive(Listener):
     """Adapts the learning rate to keep the KL divergence of a policy update near a target.
 
-        far :  scale = max(scale / down, min_scale)  if kl > target * tolerance
-        near:  scale = min(scale * up, max_scale)    if 0 < kl < target / tolerance
+        above: scale = max(scale / down, min_scale)  if kl > target * tolerance
+        below: scale = min(scale * up, max_scale)    if 0 < kl < target / tolerance
 
     A divergence of zero (or below zero by rounding) means that the policy has not moved, and
     changes nothing. An update without a metric changes nothing. A change of the scale takes effect

@@ -137,8 +137,9 @@ class Listener(Rule):
     `react(state, seen, t)` is called at every update and returns the new state. `seen` is an
     `Observation`. `seen.value` is the mean of the finite values since the last update. `seen.heard`
     is whether there was one. `seen.broken` is whether a value was NaN or infinite; it is always
-    False unless `hears_nonfinite` is True. If nothing was observed, `seen.value` is 0 and the
-    result of `react` is discarded. A result with a number that is not finite is discarded too.
+    False unless `hears_nonfinite` is True. If there was no finite value, `seen.value` is 0. The
+    result of `react` is then discarded, unless `seen.broken` is True. A result with a number that
+    is not finite is always discarded.
     """
 
     metric: str = choice_field(default="value", check=listened_to)

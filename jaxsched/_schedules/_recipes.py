@@ -593,8 +593,8 @@ def cyclic(
 
         (linear(low, high, up_steps) >> linear(high, low, down_steps)).cycle()
 
-    With `mult`, each triangle is longer than the one before, its rise and its fall alike. With
-    `decay`, the triangles shrink towards `low`: the value in cycle i is
+    With `mult`, each triangle is longer than the one before; its rise and its fall are stretched
+    equally. With `decay`, the triangles shrink towards `low`: the value in cycle i is
     low + (high - low) * triangle * decay**i. With `step_decay`, the value at step t is
     low + (high - low) * triangle * step_decay**t.
 

@@ -166,7 +166,10 @@ class Schedule(Written):
         steps = None
 
     def at(self, t: jax.Array) -> jax.Array:
-        """Returns the value at time `t` in [0, 2^31 - 1]: int32, or float between steps."""
+        """Returns the value at time `t`.
+
+        `t` is in [0, 2^31 - 1]; it is int32, or a float between steps.
+        """
         raise NotImplementedError
 
     def _returned(self, value: jax.Array) -> jax.Array:

@@ -35,17 +35,18 @@ AnyNorms = ArrayLike | AnySchedule | None
 def convex_bound(
     schedule: AnySchedule, *, total_steps: int, grad_norms: AnyNorms = None
 ) -> jax.Array:
-    """Returns a worst-case bound for SGD with a schedule at its best scale; smaller is better.
+    """Returns a worst-case bound for SGD with a schedule; smaller is better.
 
         bound = sqrt(B / A),   A = s_0 + ... + s_n
         B = sum_{k<n} s_k**2 G_k**2 / (s_{k+1} + ... + s_n) + s_n G_n**2
 
     The bound is for SGD on a convex function, from a start at distance 1 from the minimum. The
     bound limits how far the function is above its minimum at the last point where a gradient is
-    taken. That gradient is taken at step n, the last step with a rate s_n above zero. The scale of
-    the schedule does not matter. The bound is a worst case, meant for comparing schedules;
-    `transfer_rate` converts a tuned rate from one schedule to another. `convex_bound` works under
-    `vmap`, and can be differentiated with respect to the numbers of a schedule.
+    taken. That gradient is taken at step n, the last step with a rate s_n above zero. The bound is
+    for the best constant multiple of the schedule, so the scale of the schedule does not matter.
+    The bound is a worst case, meant for comparing schedules; `transfer_rate` converts a tuned rate
+    from one schedule to another. `convex_bound` works under `vmap`, and can be differentiated with
+    respect to the numbers of a schedule.
 
     Args:
       schedule: a schedule, or any function of the step, not negative at the steps below

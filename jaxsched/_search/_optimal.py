@@ -23,17 +23,17 @@ NORMS = {"l2": 2, "l1": 1}
 
 
 def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
-    """Returns the schedule that minimizes the bound of `convex_bound` for given gradient norms.
+    """Returns the schedule with the lowest worst-case bound at the last point, from gradient norms.
 
         w_k = G_k**-2 of the steps k < n, and w_n = w_{n-1}
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
         step k leaves the fraction (1 + w_k / c_{k+1})**-1/2 of the sum of the remaining values
 
     Here n is the point after the last step. No gradient was taken there, so the last norm is used
-    for it. The schedule minimizes the bound at point n. In this bound the value w_n is only a
-    weight of the point, not a step, so the returned schedule is zero at n. For the same steps,
-    `convex_bound` gives the bound at the point before n. A slightly different schedule minimizes
-    that bound.
+    for it. The schedule minimizes the bound at point n. In this bound, w_n only weights point n. No
+    step is taken there, so the returned schedule is zero at n. For the same steps, `convex_bound`
+    gives the bound at the point before n. So the returned schedule does not exactly minimize
+    `convex_bound`; a slightly different schedule does.
 
     For equal norms the schedule is close to linear decay, and its bound is only slightly lower than
     that of linear decay. If the norms are large at first, the schedule warms up.

@@ -45,8 +45,8 @@ def graft(new_state: S, old_state: Any) -> S:
       A state with the structure and dtypes of `new_state`, in new buffers.
 
     Raises:
-      ValueError: the two states have nothing in common; or, outside `jit`, the old and new state
-        hold different numbers of a rule, and it is unclear which belong together.
+      ValueError: the two states have nothing in common; or, outside `jit`, a rule occurs more often
+        in one state than in the other, so that it is unclear which ones belong together.
 
     Example:
       >>> old = scale_by_learning_rate(0.1).init(jnp.ones(2))

@@ -29,12 +29,11 @@ def accumulate(
 
         step n takes max(1, round(multiplier(n))) batches
 
-    It is `optax.MultiSteps` with a number of batches that depends on the optimizer step, such as
-    the number that `seesaw` returns. The train step processes one batch, so a change of the number
-    of batches triggers no recompilation.
-    The transforms in `tx` count optimizer steps, and the multiplier follows their step counter. So
-    if `set_step` moves the learning rate, the number of batches moves with it. If `tx` has no step
-    counter, the count of `MultiSteps` is used.
+    It works like `optax.MultiSteps`, with any schedule for the number of batches, such as the
+    multiplier that `seesaw` returns. The train step processes one batch, so a change of the number
+    of batches triggers no recompilation. The transforms in `tx` count optimizer steps, and the
+    multiplier follows their step counter. So if `set_step` moves the learning rate, the number of
+    batches moves with it. If `tx` has no step counter, the count of `MultiSteps` is used.
 
     If a metric is passed to `update` with each batch, `tx` receives its mean over the batches of a
     step.

@@ -25,9 +25,9 @@ def inject(
 
         factory(name=slot(count), ...) at every step
 
-    A keyword argument that is scheduled is called a slot. Every keyword argument can be a slot.
-    Bind other arguments first, as in
-    `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
+    A keyword argument that is scheduled is called a slot. A keyword argument that takes a number
+    can be a slot, unless the factory branches on it in Python. Bind all other arguments first, as
+    in `inject(partial(optax.adamw, mask=mask), learning_rate=schedule)`.
 
     To change a value during a run, use `override(opt_state, learning_rate=x)`. Unlike in
     `optax.inject_hyperparams`, `opt_state.hyperparams` can only be read: it reports the values of

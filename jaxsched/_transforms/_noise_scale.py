@@ -60,8 +60,8 @@ def noise_scale(
     small batch is then a single batch, and the big batch consists of all batches of an update. An
     update of one batch measures nothing.
 
-    It computes squared norms only, and makes no copy of the gradients. Values that are not finite
-    are not measured.
+    The transform computes squared norms only, and makes no copy of the gradients. Values that are
+    not finite are not measured.
 
     Args:
       tx: an optimizer. Without `axis_name` it contains one `MultiSteps` that takes means and

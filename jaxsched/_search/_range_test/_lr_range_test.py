@@ -82,7 +82,8 @@ def lr_range_test(
         smoothed > diverged * best                                        if best > 0
         smoothed > best + (diverged - 1) * max(-best, first - best)       else
 
-    Here best is the lowest smoothed loss so far. After the stop nothing is trained any more.
+    Here best is the lowest smoothed loss so far, and first is the first loss. After the stop
+    nothing is trained any more.
 
     A rate is suggested only if the loss falls by more than its noise, and if the fall is due to
     training. To check the second condition, the loss of each batch at the initial parameters is
