@@ -29,11 +29,11 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
         c_n = w_n,   c_k = c_{k+1} + w_k / (2 (1 + sqrt(1 + w_k / c_{k+1})))       bound = c_0**-1/2
         step k leaves the fraction (1 + w_k / c_{k+1})**-1/2 of the sum of the remaining values
 
-    Here n is the point after the last step. No gradient was taken there, so the last norm is used
-    for it. The schedule minimizes the bound at point n. In this bound the value w_n is only a
-    weight of the point, not a step, so the returned schedule is zero at n. For the same steps,
-    `convex_bound` gives the bound at the point before n. A slightly different schedule minimizes
-    that bound.
+    Here n is the point after the last step. No gradient was taken at that point, so its norm is
+    that of the last step. The schedule minimizes the bound at point n. In this bound the value w_n
+    is only a weight of the point, not a step, so the returned schedule is zero at n. For the same
+    steps, `convex_bound` gives the bound at the point before n. A slightly different schedule
+    minimizes that bound.
 
     For equal norms the schedule is close to linear decay, and its bound is only slightly lower than
     that of linear decay. If the norms are large at first, the schedule warms up.
@@ -75,9 +75,9 @@ def refined_schedule(
         s_t = w_t (w_{t+1} + ... + w_n),   divided by its largest value
 
     Here n is the number of norms, which is also the index of the point after the last step. No
-    gradient was taken there, so the last weight is used for it. So equal norms give exactly linear
-    decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends one term earlier,
-    and the last step of a run is zero.
+    gradient was taken at that point, so w_n is the weight of the last step. Equal norms give
+    exactly linear decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends
+    one term earlier, and the last step of a run is zero.
 
     Args:
       grad_norms: norms of the gradients, one per step, positive.
