@@ -252,17 +252,18 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
         f"{sum(unsaid.values())} more runs were left out, because they neither failed nor "
         f"succeeded clearly: {left or 'none'}. A problem counts as found if its score is at least "
         "1/2 at the end, even if another problem has a higher score. A run with a rate far too "
-        "high can have divergence and overshoot at once. So for a run labelled with one of the "
-        "two, a score of the other problem does not enter the precision of that other problem. "
-        "Brackets are 95 % Wilson intervals."
+        "high can have divergence and overshoot at once. So if a run is "
+        "labelled divergence, a high score of overshoot is not counted as a false alarm, and vice "
+        "versa. Brackets are 95 % Wilson intervals."
     )
     return [
         Table("How often `diagnose` is right", note, ("problem", "recall", "precision"), (*found,)),
         Table(
             "The verdict of `diagnose` at the end of a run",
             "The table counts runs, with a row for each true problem and a column for each "
-            "verdict. The verdict is the problem with the highest score. So a divergence whose "
-            "verdict is overshoot can still count as found in the table above.",
+            "verdict. The verdict is the problem with the highest score. A divergence with the "
+            "verdict overshoot still counts as found in the table above if its own score is at "
+            "least 1/2.",
             ("truth", *columns),
             (*verdicts,),
         ),

@@ -178,8 +178,8 @@ def by_cycles(turns: int) -> Table:
         rows.append(cells + ("",) * (5 - len(cells)))
     columns = "cycles", "a step", "instructions", "optax's step", "optax's instructions"
     note = (
-        "The table compares warm restarts with a warmup with `optax.sgdr_schedule`, in a compiled "
-        "scan."
+        "The table compares `optax.sgdr_schedule` and warm restarts that have a warmup, in a "
+        "compiled scan."
     )
     return Table("With the number of cycles", note, columns, tuple(rows))
 

@@ -37,10 +37,10 @@ BARS = (
 # Figures that were measured by hand, for devices on which the benchmarks have not run.
 BY_HAND = (
     "No GPU has run these benchmarks since the optimizer state became two vectors. The last "
-    "figures were taken by hand on one H100, with jax 0.11.2 and Optax 0.2.8. Before the change, "
-    "an update of 10^6 parameters with a schedule and a plateau took 1.7 to 2.4 times as long as "
-    "at a constant rate; with 124 * 10^6 parameters it took 1.02 to 1.03 times as long. A "
-    "prototype of the two vectors took 1.08 and 1.003 times as long."
+    "figures from a GPU were taken by hand on one H100, with jax 0.11.2 and Optax 0.2.8. Before "
+    "the change, an update of 10^6 parameters with a schedule and a plateau took 1.7 to 2.4 times "
+    "as long as at a constant rate; with 124 * 10^6 parameters it took 1.02 to 1.03 times as long. "
+    "A prototype of the two vectors took 1.08 and 1.003 times as long."
 )
 HOW = (
     "`python benchmarks/all.py` measures all of this on the device that JAX finds. It writes this "
@@ -86,16 +86,17 @@ def page(tables: Tables, backend: str, others: bool) -> str:
         f"**One step.** Inside a compiled scan, a schedule runs at {scans[0]:.2f} to "
         f"{scans[-1]:.2f} times the speed of the Optax schedule with the same values. The median "
         f"of {len(scans)} shapes is {scans[len(scans) // 2]:.2f}.",
-        f"**Restarts.** A step of 100 warm restarts is {restarts:.0f} times as fast as Optax's, "
-        f"and the 100 restarts compile {compiled:.0f} times as fast. The cost does not grow with "
-        "the number of cycles.",
+        f"**Restarts.** A step of a schedule with 100 warm restarts is {restarts:.0f} times as "
+        f"fast as Optax's, and the schedule compiles {compiled:.0f} times as fast. The cost does "
+        "not grow with the number of cycles.",
         "**A whole update.** A schedule and a plateau make an AdamW update of 10^6 parameters "
         f"{ours:.2f} times as long as a constant rate does. Optax's schedule and plateau make it "
         f"{optax:.2f} times as long. The schedule and the plateau of jaxsched add {added} arrays "
         "to the optimizer state.",
         f"**Many runs.** A sweep of 64 schedules is {times(tables, *BARS[8][:2]):.0f} times as "
         "fast as 64 Optax closures when both have to be compiled. Once compiled, "
-        f"it runs at {warm:.2f} times their speed on a {backend}.",
+        f"it runs at {warm:.2f} times their speed on a {backend}. With more members it can be "
+        "slower; see the table by the number of members.",
         "**New numbers.** Another peak value needs no compilation. Ten peaks in turn take "
         f"{times(tables, *BARS[7][:2]):.1f} times as long with Optax closures.",
     )

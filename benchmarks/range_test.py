@@ -90,12 +90,12 @@ def peak(made: Task) -> str:
     def size(f: Any, *arguments: Any) -> str:
         found = jax.jit(f).lower(*arguments).compile().memory_analysis()
         parts = {
-            "arguments": found.argument_size_in_bytes,
-            "results": found.output_size_in_bytes,
-            "while it runs": found.temp_size_in_bytes,
+            "for arguments": found.argument_size_in_bytes,
+            "for results": found.output_size_in_bytes,
+            "for temporary values": found.temp_size_in_bytes,
         }
         total = sum(parts.values())
-        return f"{total / 1024:.0f} kB ({', '.join(f'{x} {parts[x] / 1024:.0f}' for x in parts)})"
+        return f"{total / 1024:.0f} kB ({', '.join(f'{parts[x] / 1024:.0f} {x}' for x in parts)})"
 
     bytes_of = sum(x.nbytes for x in jax.tree.leaves(one[0]))
     return (
@@ -224,10 +224,10 @@ def wandering() -> Table:
     ]
     columns = "autocorrelation", *(f"{n} points" for n in LENGTHS)
     note = (
-        "The table shows how many of a thousand curves are judged as falling. The curves have "
-        "normal noise of variance 1, with or without a fall. Each number is estimated from "
-        f"{CURVES} curves. The noise is not due to the batches, because the test subtracts the "
-        "effect of the batches."
+        "The table shows how many of a thousand curves are judged as falling. The curves are flat "
+        "or falling, plus normal noise of variance 1. Each number is estimated from "
+        f"{CURVES} curves. The test would subtract noise that comes from the batches, so this "
+        "noise does not depend on the batches."
     )
     return Table("A range test on noise that wanders", note, columns, tuple(rows))
 

@@ -37,8 +37,8 @@ def plot(
 
     A boundary is a dot. A restart is a triangle that points up, and an event of a rule is a
     triangle that points down. A hundred cycles or more are drawn as an area between their lowest
-    and highest values. Without metrics, a stateful schedule is drawn as if no rule had acted.
-    With metrics, it is simulated, see `simulate`.
+    and highest values. Without metrics, a stateful schedule is drawn as if no rule had acted. With
+    metrics, the rules are simulated (see `simulate`).
 
     Args:
       schedules: a schedule, stateful or not, or a function of the step. A list, or a dict by label,

@@ -90,8 +90,9 @@ class SpikeGuard(Listener):
       0.10 0.10 0.10 0.10 0.01 0.04 0.07 0.10
 
     References:
-      `SkipStepOptimizer` of OLMo-core and `skip_bad_steps` of Levanter use the same window of 128,
-      require half of it, and use 6 deviations; they skip the update instead.
+      `SkipStepOptimizer` of OLMo-core and `skip_bad_steps` of Levanter have the same defaults: a
+      window of 128, at least 64 values in it, and 6 deviations. They skip the update; they do not
+      reduce the rate.
     """
 
     factor: ArrayLike = number_field(default=0.1, within=PROPER)

@@ -55,7 +55,7 @@ def tunable(schedule: Any) -> Rule:
 
         value(t) = schedule(t), with the numbers that `retune(opt_state, ...)` set last
 
-    You can set a new peak, a longer decay or another curve in the middle of a run. Nothing is
+    You can set a new peak, a longer decay or another end value in the middle of a run. Nothing is
     rebuilt or recompiled, although `tx` is static in `TrainState` and `nnx.Optimizer`. The numbers
     are saved and restored with the state. From `tx.init` on, the numbers in the code are not used.
 

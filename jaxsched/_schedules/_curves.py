@@ -195,8 +195,9 @@ class Tanh(Curve):
         value(t) = end_value + (init_value - end_value) * (1 - tanh(low + (high - low) * done)) / 2
 
     This is the value for 0 <= t < steps; from `steps` on it is `end_value`. The formula does not
-    quite reach either end. With the defaults it starts 8e-7 below `init_value`, and the last step
-    jumps over the remaining 0.0025 of the way to `end_value`.
+    quite reach either end. With the defaults it starts 8e-7 of the way towards `end_value`. At step
+    `steps` it would still be 0.0025 of the way from `end_value`; at this step the value becomes
+    `end_value`.
 
     Args:
       init_value: limit of the formula before step 0.
@@ -293,7 +294,7 @@ class Polynomial(Curve):
 
     This is the value for 0 <= t <= steps. With `power` above 1 it changes fast first, and with
     `power` below 1 it changes late. So a warmup by `polynomial(0.0, 1.0, steps, power=2.0)` is
-    steep at first; for a power of the time that is done, use `power_ramp`.
+    steep at first; for a power of the elapsed time, use `power_ramp`.
 
     Args:
       init_value: value at step 0 and before.
@@ -434,7 +435,7 @@ geometric = factory(Geometric)
 
 
 class PowerRamp(Curve):
-    """A power of the time that is done: for a power above 1, slow first, a smooth warmup.
+    """A curve that is a power of the elapsed time. With a power above 1 it is a smooth warmup.
 
         value(t) = init_value + (end_value - init_value) * (t / steps)**power,    0 <= t <= steps
 

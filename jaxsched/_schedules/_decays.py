@@ -290,7 +290,7 @@ def _stairs(steps: Any) -> Iterable[int]:
 
 
 def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) -> Schedule:
-    """Step decay: multiplies by `factor` every `every` steps.
+    """Step decay: multiplies the value by `factor` after each `every` steps.
 
         value(t) = init_value * factor**floor(t / every)
 

@@ -154,8 +154,8 @@ class PiecewiseLinear(Knots):
 
         value(boundaries[k]) = values[k]
 
-    Between two knots the value is a straight line. Before the first knot it is the first value, and
-    after the last knot it is the last value.
+    Between two knots the value is a straight line. Before the first knot the value is the first
+    one, and after the last knot it is the last one.
 
     Args:
       values: the values at the knots.
@@ -192,9 +192,9 @@ class PiecewiseCosine(Knots):
 
         value(boundaries[k]) = values[k]
 
-    Between two knots with the values a and b, it is a + (b - a) * (1 - cos(pi * x)) / 2. Here x is
-    the fraction of the steps between the knots that is done. Before the first knot the value is the
-    first value, and after the last knot it is the last value.
+    Between two knots with the values a and b, the value is a + (b - a) * (1 - cos(pi * x)) / 2.
+    Here x goes from 0 at the first of the two knots to 1 at the second. Before the first knot the
+    value is the first value, and after the last knot it is the last value.
 
     Args:
       values: the values at the knots.
@@ -228,10 +228,9 @@ class PiecewiseCubic(Schedule):
 
         value(boundaries[k]) = values[k],    with a continuous slope
 
-    Between two knots the value is a cubic polynomial in t. Where the values rise from knot to knot,
-    so does the curve, and at a highest or a lowest knot it is flat. Before the first knot it is the
-    first value, and after the last knot it is the last value. At the first and the last knot it is
-    flat.
+    Between two knots the value is a cubic polynomial in t. Where the knots rise, the curve rises.
+    At a local maximum or minimum, and at the first and the last knot, the curve is flat. Before the
+    first knot the value is the first one, and after the last knot it is the last one.
 
     Args:
       values: the values at the knots, two or more.

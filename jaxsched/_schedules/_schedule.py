@@ -102,11 +102,11 @@ def builds(operation: str) -> Callable[[F], F]:
 class Schedule(Written):
     """A schedule is a pytree and a function of the training step.
 
-    Call it with an integer or an integer array; it returns floats of the same shape. It has a
-    finite value at every step. `schedule.steps` is the step from which its value is held, or None
-    if it is unbounded. Operators and the methods below join schedules. For a schedule of your own,
-    write a subclass with a formula, see `factory`, or use `from_function(f)` for any function of
-    the step.
+    Call it with an integer or an integer array; it returns floats of the same shape, or int32 after
+    `integer`. It has a finite value at every step. `schedule.steps` is the step from which its
+    value is held, or None if it is unbounded. Operators and the methods below join and change
+    schedules. For a schedule of your own, write a subclass with a formula, see `factory`, or use
+    `from_function(f)` for any function of the step.
 
     Operators bind as everywhere in Python: methods first, then `**`, then `*` and `/`, then `+` and
     `-`, and `>>` last. So `0.5 * warmup >> decay` halves only the warmup, and
@@ -268,12 +268,12 @@ class Schedule(Written):
         return Clip.of(self, low, high)
 
     def integer(self, rounding: str, multiple: ArrayLike = 1) -> Schedule:
-        """Rounds the value to an integer, or to a multiple of one: the result is int32.
+        """Rounds the value to an integer, or to a multiple of the integer `multiple`.
 
             value(t) = multiple * rounded(a(t) / multiple)
 
-        Use it for counts: batches per step, sequence lengths, layers, unrolled steps. Such a
-        schedule is accepted wherever a library asks for integers, for example as
+        The result is int32. Use it for counts: batches per step, sequence lengths, layers, unrolled
+        steps. Such a schedule is accepted wherever a library asks for integers, for example as
         `optax.MultiSteps(every_k_schedule=...)`. Its gradient is zero.
 
         Operators and other methods read the value as a real number and return real numbers, so call
@@ -318,10 +318,11 @@ class Schedule(Written):
         return Shift.of(self, steps)
 
     def faster(self, rate: ArrayLike) -> Schedule:
-        """Speeds the schedule up by the factor `rate`: a(t * rate), also between the steps of `a`.
+        """Speeds the schedule up by the factor `rate`: the value at step t is a(t * rate).
 
-        A rate below 1 slows it down. An int is exact at every step. With a real rate, times are
-        real numbers, which float32 resolves to one part in 2^24.
+        Here `a` is this schedule; t * rate need not be an integer. A rate below 1 slows it down. An
+        int is exact at every step. With a real rate, times are real numbers, which float32 resolves
+        to one part in 2^24.
 
         Example:
           >>> print(linear(1.0, 0.0, 4).faster(2)(jnp.arange(4)))
@@ -341,21 +342,23 @@ class Schedule(Written):
     def on(self, clock: AnySchedule) -> Schedule:
         """Reads the schedule at the times that a clock tells: a(max(clock(t), 0)).
 
-        The clock is a schedule of the step: `counter(512)` for samples of batches of 512,
-        `units.clock("tokens")`, or a function. So the lengths of the schedule are samples, tokens
-        or epochs. Use it for a whole chain, with its warmup: `(warmup >> decay).on(clock)`. In `>>`
-        and `cycle`, the clock starts with its piece.
+        The clock is a schedule or another function of the step. With batches of 512, `counter(512)`
+        counts samples, and `units.clock("tokens")` counts tokens. So the lengths of the schedule
+        are samples, tokens or epochs. Use it for a whole chain, with its warmup:
+        `(warmup >> decay).on(clock)`. Inside `>>` or `cycle`, the clock starts at its step 0
+        with each piece.
 
         If the clock is an integer schedule, see `integer`, its times are exact. Any other clock
-        tells real times, which float32 resolves to one part in 2^24; they may exceed 2^31. Pieces
-        compare real times with their boundaries. A table or a function of the step is read at the
-        time rounded down. NaN is read as 0.
+        tells real times, which float32 resolves to one part in 2^24; they may exceed 2^31. A
+        boundary between two steps takes effect at the exact real time, without rounding. A table or
+        a function of the step is read at the time rounded down. NaN is read as 0.
 
         If the clock never goes back, the new schedule ends at the first step at which the clock
         reaches the end of the original schedule. Otherwise it ends when the clock ends. If the
-        numbers are traced, that step is searched in the program, which takes 31 evaluations of the
-        clock; so use `on` last. Then the clock is assumed never to go back. The result of `on`
-        cannot be stretched.
+        numbers are traced, the compiled program searches for the end step. This costs 31
+        evaluations of the clock, wherever the length of the schedule is needed. So use `on` last.
+        With traced numbers, the clock is assumed never to go back. The result of `on` cannot be
+        stretched.
 
         Args:
           clock: a schedule, or a function of the step.
@@ -377,8 +380,8 @@ class Schedule(Written):
 
         A curve changes its `steps`. A chain changes its last piece, so that a warmup keeps its
         length. If the earlier pieces alone are longer than `steps`, the chain is cut off. To change
-        all pieces in proportion, use `proportional` first. A schedule that is scaled, clipped or
-        shifted by a number stretches the schedule inside.
+        all pieces in proportion, use `proportional` first. If a schedule was multiplied by a
+        number, clipped, or added to a number, `stretch` acts on the original schedule.
 
         Raises:
           ValueError: the schedule is something else than a curve, a chain, or one of them scaled,
@@ -390,10 +393,10 @@ class Schedule(Written):
         return stretched if isinstance(fits, bool) and fits else stretched.take(steps)
 
     def proportional(self) -> Schedule:
-        """Makes `stretch`, and `cycle` with `mult`, change all pieces of a chain in proportion.
+        """Lets `stretch` and `cycle` change all pieces of a chain in proportion.
 
-        Otherwise they change the last piece only, so that a warmup keeps its length. The schedule
-        itself stays the same.
+        After this call, `stretch` and `cycle(mult=...)` change all pieces. Otherwise they change
+        the last piece only, so that a warmup keeps its length. The schedule itself stays the same.
 
         Raises:
           ValueError: the schedule is unbounded.

@@ -38,8 +38,8 @@ def seesaw(
 
     Each new step takes m batches and replaces m steps of the schedule. At every example,
     rate / batch**p is the same as before. The total number of examples is also the same. The last
-    step takes the remainder. If the schedule is cut by `factor`, "linear" keeps the rate constant
-    and only grows the batch.
+    step takes the remainder. If every cut of the schedule is by `factor`, `rule="linear"` keeps the
+    rate constant and only grows the batch.
 
     Args:
       schedule: the schedule for steps of one batch, or any function of the step; not negative. It

@@ -172,8 +172,8 @@ class Units:
     def fraction(self, x: float, of: int | None = None) -> int:
         """Returns the steps of a fraction of `of` steps: ceil(x * of). None means `total_steps`.
 
-        If several parts make up a run, compute the last as the remainder of the others. Each part
-        is rounded up by itself, so their sum may be longer than the run.
+        If several parts make up a run, compute the last part as the total minus the others. Each
+        part is rounded up by itself, so their sum may be longer than the run.
 
         Raises:
           ValueError: `x` is not in [0, 1].

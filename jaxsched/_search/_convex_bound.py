@@ -93,8 +93,8 @@ def transfer_rate(
 
         rate = best_rate * peak(to_schedule) / peak(from_schedule),  peak = max_k s_k / sqrt(A B)
 
-    Here A and B are those of `convex_bound`. The rate is scaled by the ratio of the peaks at which
-    the two bounds are lowest. The scale of either schedule does not matter.
+    Here A and B are those of `convex_bound`. Each bound is lowest at one peak rate. `best_rate` is
+    multiplied by the ratio of these two peaks. The scale of either schedule does not matter.
 
     Args:
       best_rate: best peak rate of the tuned run, positive.

@@ -75,9 +75,9 @@ def refined_schedule(
         s_t = w_t (w_{t+1} + ... + w_n),   divided by its largest value
 
     Here n is the number of norms, which is also the index of the point after the last step. No
-    gradient was taken there, so the last weight is used for it. So equal norms give exactly linear
-    decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends one term earlier,
-    and the last step of a run is zero.
+    gradient was taken at that point, so w_n is the weight of the last step. Equal norms give
+    exactly linear decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends
+    one term earlier, and the last step of a run is zero.
 
     Args:
       grad_norms: norms of the gradients, one per step, positive.

@@ -163,7 +163,7 @@ def _is_ours(tree: Any) -> bool:
 
 
 def step(opt_state: Any) -> jax.Array:
-    """Returns the step counter: the number of updates so far, which is the step of the next one.
+    """Returns the step counter: the number of optimizer steps so far.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

@@ -18,18 +18,19 @@ _LONGEST = 2000  # characters of a reason, which may quote a table
 
 
 def parse(text: str, *, units: Units | None = None) -> Schedule | Stateful:
-    """Parses a text into a schedule; `parse(repr(schedule))` equals `schedule`.
+    """Parses a text into a schedule. It is the inverse of `repr`.
 
-    "Equal" means the same tree with the same numbers. Compare with `==`. `testing.assert_same` also
-    shows the place of the first difference.
+    `parse(repr(schedule))` equals `schedule`, which means the same tree with the same numbers.
+    Compare with `==`. `testing.assert_same` also shows the place of the first difference. The text
+    of a very long `table`, or of a schedule made of a Python function, cannot be parsed.
 
     A text is written as in Python: calls of the functions of this package and of the methods of a
     schedule, numbers, strings, lists, `>>`, arithmetic and parentheses. A list of numbers becomes
     an array. With `units`, a length may be `90ep` (epochs), `5000ex` (examples), `2e10tok` (tokens)
     or `10%`. A percentage refers to the `total_steps` of the enclosing call, or else of the units.
     The larger of two numbers or lengths is `max(10%, 500)`, and the smaller is `min(10%, 500)`. If
-    a required `total_steps` is left out, that of the units is used. No other function is ever
-    called, whatever the text.
+    a required `total_steps` is left out, that of the units is used. `parse` calls only the
+    functions and methods of this package, whatever the text.
 
     Args:
       text: text to parse.

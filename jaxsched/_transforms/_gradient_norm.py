@@ -23,9 +23,11 @@ def with_gradient_norm(
     A rule with `metric="gradient_norm"` receives the norm of the updates that reach its own
     transform. Inside `inject(optax.adam, ...)` and `wrap(optax.adam(...), ...)` these updates are
     the gradients. In a chain they are the output of the previous links, and behind Adam their norm
-    is not informative. So `scale_by_learning_rate`, `scale_by_plateau` and `per_group` raise an
-    error if such a rule receives no `gradient_norm`. This function wraps the whole chain: it
-    computes the norm of the gradients once and passes it to every link.
+    is not informative. `scale_by_learning_rate`, `scale_by_plateau` and `per_group` usually come
+    last in a chain. In these three, a rule never uses the norm of the updates; without
+    `gradient_norm` they raise an error. In `scale_by_schedule`, which can come anywhere in a chain,
+    a rule uses the norm of the updates. This function wraps the whole chain: it computes the norm
+    of the gradients once and passes it to every link.
 
     Args:
       tx: any optimizer, such as an `optax.chain(...)`.

@@ -58,7 +58,7 @@ def scale_by_schedule(
 def scale_by_learning_rate(
     learning_rate: AnyRate, *, flip_sign: bool = True
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiplies the updates by a learning rate and negates them; the last link of a chain.
+    """Multiplies the updates by a learning rate and negates them, usually last in a chain.
 
         -learning_rate(count) * updates
 

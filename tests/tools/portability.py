@@ -21,28 +21,40 @@ import jaxsched as js
 PAGE = ROOT / "docs" / "portability.md"
 
 PEERS = {
-    "big_vision": "`big_vision.utils`. One function multiplies a warmup, a decay and a cooldown.",
-    "composer": "`composer.optim`. A length is a text with a unit; `ba` means batches.",
-    "fairseq": "`fairseq.optim.lr_scheduler`.",
+    "big_vision": (
+        "The schedules are in `big_vision.utils`. One function multiplies a warmup, a decay and a "
+        "cooldown."
+    ),
+    "composer": (
+        "The schedules are in `composer.optim`. A length is a text with a unit; `ba` means batches."
+    ),
+    "fairseq": "The schedules are in `fairseq.optim.lr_scheduler`.",
     "fastai": (
-        "`fastai.callback.schedule`. The schedules are functions of the fraction of training that "
-        "is done, which is t / 20 at step t."
+        "The schedules are in `fastai.callback.schedule`. They are functions of the fraction of "
+        "training that is done, which is t / 20 at step t."
     ),
-    "levanter": "`levanter.optim`.",
+    "levanter": "The schedules are in `levanter.optim`.",
     "mmengine": (
-        "`mmengine.optim.scheduler`. Each scheduler changes the rate from `begin` to `end - 1`, "
-        "and does nothing after that."
+        "The schedules are in `mmengine.optim.scheduler`. Each scheduler acts from step `begin` to "
+        "step `end - 1`, and does nothing after that."
     ),
-    "praxis": "`praxis.schedules`.",
+    "praxis": "The schedules are in `praxis.schedules`.",
     "pytorch_warmup": (
-        "`pytorch_warmup`. Each warmup is a factor that multiplies a schedule, here a constant one."
+        "The schedules are in `pytorch_warmup`. Each warmup is a factor that multiplies a "
+        "schedule, here a constant one."
     ),
-    "scenic": "`scenic.train_lib.lr_schedules`. A schedule is a product of named factors.",
-    "t5x": "`t5x.utils`. A schedule is a product of named factors, and is never below 1e-08.",
-    "thinc": "`thinc.schedules`.",
+    "scenic": (
+        "The schedules are in `scenic.train_lib.lr_schedules`. A schedule is a product of named "
+        "factors."
+    ),
+    "t5x": (
+        "The schedules are in `t5x.utils`. A schedule is a product of named factors, and is never "
+        "below 1e-08."
+    ),
+    "thinc": "The schedules are in `thinc.schedules`.",
     "torchtitan": (
-        "`torchtitan.components.lr_scheduler`. Steps count from 1, so every expression ends with "
-        "`.shift(-1)`."
+        "The schedules are in `torchtitan.components.lr_scheduler`. torchtitan counts steps from "
+        "1, so every expression ends with `.shift(-1)`."
     ),
 }
 
@@ -451,8 +463,8 @@ REMARKS = {
     "t5x/create_learning_rate_scheduler/4": (
         "It loses 0.06 of the base per step, so it reaches zero between two steps."
     ),
-    "thinc/slanted_triangular/0": "Steps count from 1.",
-    "thinc/cyclic_triangular/0": "Steps count from 1. A period is half a triangle.",
+    "thinc/slanted_triangular/0": "thinc counts steps from 1.",
+    "thinc/cyclic_triangular/0": "thinc counts steps from 1. A period is half a triangle.",
     "thinc/plateau/0": "It scales another schedule. A higher metric is better.",
     "torchtitan/LRSchedulersContainer/0": "The peak lasts two steps.",
 }
@@ -483,8 +495,8 @@ def _top() -> Iterator[str]:
     yield (
         "This page shows how to write the schedules of twelve other libraries as jaxsched "
         "expressions. `tests/compat/test_portability.py` compares every expression, within 2e-6, "
-        "with values that were computed with the library itself. If a case differs on purpose, the "
-        "test compares the steps that differ with the correct values. "
+        "with values that were computed with the library itself. If jaxsched differs on purpose, "
+        "the test compares these steps with values that are given in the test. "
         "`python tests/tools/portability.py` writes this page."
     )
     yield ""

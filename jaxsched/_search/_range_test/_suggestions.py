@@ -25,7 +25,7 @@ class Suggestions(NamedTuple):
     """A rate from each of the five rules, see `suggestions`.
 
     Attributes:
-      steepest: the rate where the loss falls most from one point to the next.
+      steepest: the rate where the loss falls most between its two neighbouring points.
       steep: the rate where the loss falls most per logarithm of the rate.
       minimum: a tenth of the rate with the lowest loss; of a `RangeTest`, the smoothed loss.
       valley: the rate in the middle of the longest decrease.
@@ -60,11 +60,11 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
         slide    = rates[r - 15], from the right, as long as the slopes at
                    r and r - 15 differ by more than 0.005                   points [N // 10:-5]
 
-    Losses should be smoothed. Points from the first NaN or infinity on are ignored. If fewer than
-    two points remain, a rule reads all points that count.
+    Losses should be smoothed. Points from the first NaN or infinity on are ignored. If the slice of
+    a rule has fewer than two points, the rule reads all points before the first NaN.
 
-    `steepest` is the suggestion of torch-lr-finder and of ignite, but ignite raises for a curve
-    that does not fall. The others are fastai's. Lightning divides by differences of the rate, not
+    `steepest` is the suggestion of torch-lr-finder and of ignite, but ignite raises an error if the
+    curve does not fall. The others are fastai's. Lightning divides by differences of the rate, not
     of its logarithm, which favours the lowest rates by orders of magnitude. Its rule is left out.
 
     Args:
