@@ -191,10 +191,8 @@ def growth(log_rate: ArrayLike, n: jax.Array, scale: ArrayLike = 1.0) -> jax.Arr
     scale = real(scale)
     largest = jnp.finfo(scale.dtype).max
     room = jnp.log(largest) - jnp.log(above_zero(jnp.abs(scale))) - 1e-3
+    # Half of the exponent twice, because the power may overflow where the product does not. A
+    # selection, since the slope of a minimum would be infinity times zero.
     exponent = real(n) * real(log_rate)
-    # A selection, since the slope of a minimum would be infinity times zero.
-    over = exponent >= jax.lax.stop_gradient(room)
-    # Half of the exponent twice, because the power may overflow where the product does not.
-    half = jnp.exp(jnp.where(over, 0, exponent) / 2)
-    held = jax.lax.stop_gradient(jnp.sign(scale)) * (largest * jnp.exp(real(-1e-3)))
-    return jnp.where(over, held, scale * half * half)
+    half = jnp.exp(jnp.where(exponent < room, exponent, room) / 2)
+    return scale * half * half
