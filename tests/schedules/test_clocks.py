@@ -112,7 +112,9 @@ def test_the_clock_is_local():
     chained = js.constant(5.0, 10) >> CHAIN.on(clock)
     np.testing.assert_array_equal(chained(np.arange(10, 20)), CHAIN.on(clock)(np.arange(10)))
     cycled = CHAIN.on(clock).cycle(decay=0.5)
-    np.testing.assert_array_equal(cycled(np.arange(5, 10)), 0.5 * CHAIN.on(clock)(np.arange(5)))
+    # A power by its logarithm may miss the last digit.
+    again = 0.5 * CHAIN.on(clock)(np.arange(5))
+    np.testing.assert_allclose(cycled(np.arange(5, 10)), again, rtol=1e-6)
     for wrong in (
         lambda: CHAIN.on(clock).stretch(9),
         lambda: CHAIN.on(clock).cycle(mult=2),
