@@ -25,15 +25,16 @@ from jaxsched._look._simulate import (
     before,
     has_until,
     heard,
-    later,
     metrics_end,
     require_heard,
     require_until,
     simulate,
 )
 from jaxsched._rules._events import EVENTS
+from jaxsched._rules._rule import Rule
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
+from jaxsched._rules._until import Triggered
 from jaxsched._schedules._marks import Jump, Phase
 from jaxsched._schedules._schedule import Schedule, as_schedule
 
@@ -169,8 +170,9 @@ def _end(schedules: Sequence[Any], metrics: Metrics, trigger_at: int | None) -> 
     """Return the number of steps to draw by default."""
     if trigger_at is None:
         return metrics_end(metrics) or horizon(schedules)
-    tails = [tail for x in schedules for tail in later(x, trigger_at)]
-    return max(metrics_end(metrics), trigger_at + horizon(tails))
+    when = trigger_at
+    tails = [x._with(lambda rule: rule._later(when)) for x in schedules if has_until(x)]
+    return max(metrics_end(metrics), when + horizon(tails))
 
 
 def _interest(schedule: Schedule) -> int:
@@ -237,8 +239,12 @@ def _curve(
 
 def _triggered(schedule: Any, when: int, total: int) -> tuple[Schedule, list[Phase]]:
     """Return an `until` as the chain that its trigger makes of it, and the pieces of this chain."""
-    quiet = still(schedule)
-    chain = quiet.take(when) >> later(schedule, when)[0]
+
+    def one(rule: Rule) -> Any:
+        first = rule._at_first()
+        return first.take(when) >> rule._later(when) if isinstance(rule, Triggered) else first
+
+    quiet, chain = still(schedule), schedule._with(one)
     pieces = chain._phases(total)
     first = quiet._phases(min(when, total)) or [x for x in pieces if x.start < when]
     return chain, [*first, *(x for x in pieces if x.start >= when)]

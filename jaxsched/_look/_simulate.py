@@ -86,12 +86,6 @@ def simulate(
     return jax.tree.map(lambda x: shortened(x, total), found)
 
 
-def later(rate: Any, step: int) -> list[Schedule]:
-    """Return the schedules that begin if they are triggered at a step."""
-    rules = rate.rules if isinstance(rate, Stateful) else ()
-    return [after for rule in rules if (after := rule._later(step)) is not None]
-
-
 def has_until(rate: Any) -> bool:
     """Return whether there is anything to trigger."""
     return isinstance(rate, Stateful) and any(isinstance(x, Triggered) for x in rate.rules)

@@ -30,8 +30,8 @@ class Cooldown(Triggered):
         return jnp.where(state.begun, cooled, held)
 
     def _later(self, step: int) -> Schedule:
-        end = float(real(self.end_value))
-        return end + (float(self.a(step)) - end) * self.shape
+        end = real(self.end_value)
+        return end + (self.a(step) - end) * self.shape
 
 
 def cooldown(schedule: AnySchedule, shape: AnySchedule, *, end_value: ArrayLike = 0.0) -> Rule:

@@ -13,7 +13,7 @@ gradients that reach its transform, unless another value was observed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +26,6 @@ from jaxsched._rules._mailbox import Axis as Axis
 from jaxsched._rules._mailbox import Mailbox
 from jaxsched._rules._memory import all_finite, chosen, fits, fresh, like, shown
 from jaxsched._rules._stateful import Stateful
-from jaxsched._schedules._schedule import Schedule
 
 GRADIENT_NORM = "gradient_norm"
 OWN_NORM = "norm_of_updates"  # how a transform hands it to its rules
@@ -63,6 +62,9 @@ class Rule(Stateful):
     def rules(self) -> tuple[Rule, ...]:
         return (self,)
 
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        return of(self)
+
     def _at_first(self) -> Any:
         return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
 
@@ -80,9 +82,9 @@ class Rule(Stateful):
         """The mapped axes that the rule averages over; None if it reads no per-device values."""
         return None
 
-    def _later(self, step: int) -> Schedule | None:
-        """The schedule that begins if the rule is triggered at a step, if it can be."""
-        return None
+    def _later(self, step: int) -> Any:
+        """What applies from a step on if the rule is triggered there, if it can be."""
+        return self._at_first()
 
     def _said(self) -> str:
         """The value of the rule, in words."""

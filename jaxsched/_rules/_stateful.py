@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import jax
@@ -61,9 +61,13 @@ class Stateful(Written):
         """The value at step `t`, from the values of the rules."""
         raise NotImplementedError
 
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        """The schedule or number that results if each rule is replaced by one."""
+        raise NotImplementedError
+
     def _at_first(self) -> Any:
         """The schedule or number that applies while no rule acts."""
-        raise NotImplementedError
+        return self._with(lambda rule: rule._at_first())
 
     @property
     def _is_factor(self) -> bool:
@@ -120,6 +124,7 @@ class Stateful(Written):
             return as_schedule("/", dividend) * (1.0 / self)
         made = StatefulQuotient(self, finite("number / stateful", number=dividend))
         made._at_first()  # raises if the divisor is zero while no rule acts
+        made._with(lambda rule: rule._later(0))  # or after a trigger
         return made
 
     def __pow__(self, exponent: Any) -> Stateful:
@@ -164,8 +169,9 @@ class StatefulProduct(Stateful):
 
         return multiplied(map(value, self.factors))
 
-    def _at_first(self) -> Any:
-        return functools.reduce(operator.mul, map(at_first, self.factors))
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        factors: list[Any] = [x._with(of) if isinstance(x, Stateful) else x for x in self.factors]
+        return functools.reduce(operator.mul, factors)
 
     @property
     def _is_factor(self) -> bool:
@@ -205,8 +211,8 @@ class StatefulClip(StatefulMap):
     def _mapped(self, value: jax.Array) -> jax.Array:
         return clipped(value, self.low, self.high)
 
-    def _at_first(self) -> Any:
-        quiet = at_first(self.schedule)
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        quiet = self.schedule._with(of)
         if isinstance(quiet, Schedule):
             return quiet.clip(self.low, self.high)
         return self._mapped(real(quiet))
@@ -229,8 +235,8 @@ class StatefulPower(StatefulMap):
     def _mapped(self, value: jax.Array) -> jax.Array:
         return power(value, real(self.exponent))
 
-    def _at_first(self) -> Any:
-        return at_first(self.schedule) ** self.exponent
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        return self.schedule._with(of) ** self.exponent
 
     @property
     def _is_factor(self) -> bool:
@@ -250,8 +256,8 @@ class StatefulExponential(StatefulMap):
     def _mapped(self, value: jax.Array) -> jax.Array:
         return growth(self.base, value)
 
-    def _at_first(self) -> Any:
-        return number_in(self, "base") ** at_first(self.schedule)
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        return number_in(self, "base") ** self.schedule._with(of)
 
     def _text(self) -> str:
         return f"{text(number_in(self, 'base'))} ** {operand(self.schedule, POWER)}"
@@ -267,8 +273,8 @@ class StatefulQuotient(StatefulMap):
     def _mapped(self, value: jax.Array) -> jax.Array:
         return divided(real(self.dividend), value)
 
-    def _at_first(self) -> Any:
-        quiet = at_first(self.schedule)
+    def _with(self, of: Callable[[Rule], Any]) -> Any:
+        quiet = self.schedule._with(of)
         zero = not isinstance(quiet, Schedule) and quiet == 0
         require(not zero, f"`... / stateful`: the divisor `{self.schedule}` is zero.")
         return self.dividend / quiet

@@ -7,3 +7,5 @@ from jaxsched._schedules import _integer as _integer
 from jaxsched._schedules import _on as _on
 from jaxsched._schedules import _power as _power
 from jaxsched._schedules import _proportional as _proportional
+from jaxsched._schedules import _restarts as _restarts
+from jaxsched._schedules import _retimed as _retimed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,25 +14,19 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import length, one_of, refuse
 from jaxsched._core._writing import length_text, owner
 from jaxsched._schedules._foreseen import foreseen
-from jaxsched._schedules._marks import Jump, Phase
-from jaxsched._schedules._schedule import Schedule, builds
+from jaxsched._schedules._schedule import Mapped, Schedule, builds
 
 ROUNDINGS = "floor", "ceil", "half_up", "half_even"
 
 
-class Integer(Schedule):
+class Integer(Mapped):
     """`a.integer(rounding, multiple)`: multiple * rounded(a(t) / multiple)."""
 
-    schedule: Schedule
     rounding: str = choice_field(among=ROUNDINGS, kw_only=False)
     multiple: Length = length_field(least=1, kw_only=False)
 
-    @property
-    def steps(self) -> Length | None:
-        return self.schedule.steps
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return rounded(self.schedule.at(t), self.rounding, self.multiple)
+    def _of(self, value: jax.Array) -> jax.Array:
+        return rounded(value, self.rounding, self.multiple)
 
     def _returned(self, value: jax.Array) -> jax.Array:
         # The nearest float below 2^31, since float32 has no 2^31 - 1.
@@ -45,23 +37,10 @@ class Integer(Schedule):
     def _as_time(self, t: jax.Array) -> jax.Array:
         return _clock.read(self._returned(self.at(t)))
 
-    def _stretched(self, steps: Length) -> Schedule:
-        return Integer(self.schedule._stretched(steps), self.rounding, self.multiple)
-
     def _text(self) -> str:
         multiple = f", multiple={length_text(self.multiple)}"
         every = multiple if multiple != ", multiple=1" else ""
         return f"{owner(self.schedule)}.integer({self.rounding!r}{every})"
-
-    def _changes(self) -> Iterable[int]:
-        return self.schedule._changes()
-
-    def _phases(self, total: int) -> list[Phase]:
-        return self.schedule._phases(total)
-
-    def _joins(self) -> Iterator[Jump]:
-        for join in self.schedule._joins():
-            yield join.through(lambda x: float(rounded(real(x), self.rounding, self.multiple)))
 
 
 @builds("integer")

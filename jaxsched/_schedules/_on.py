@@ -25,10 +25,10 @@ from jaxsched._core._require import refuse, require
 from jaxsched._core._writing import owner, text
 from jaxsched._schedules._foreseen import foreseen, is_known
 from jaxsched._schedules._marks import Phase
+from jaxsched._schedules._restarts import Cycle
+from jaxsched._schedules._retimed import Retimed
 from jaxsched._schedules._schedule import (
     AnySchedule,
-    Cycle,
-    Retimed,
     Schedule,
     Then,
     as_schedule,

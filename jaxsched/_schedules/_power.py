@@ -8,7 +8,7 @@ is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxsched._core._clock import Length
 from jaxsched._core._fields import form_field, in_form, number_in
-from jaxsched._core._numerics import growth, real, saturated
+from jaxsched._core._numerics import growth, saturated
 from jaxsched._core._powers import LOGARITHM, Leaf
 from jaxsched._core._writing import POWER, PRODUCT, SUM, text
 from jaxsched._core._writing import operand as written
@@ -25,6 +25,7 @@ from jaxsched._schedules._compose import Pair
 from jaxsched._schedules._foreseen import foreseen
 from jaxsched._schedules._marks import Jump, Phase
 from jaxsched._schedules._schedule import (
+    Mapped,
     Schedule,
     as_schedule,
     builds,
@@ -83,36 +84,18 @@ class Quotient(Infix):
         return f"{written(self.a, SUM)} / {written(self.b, PRODUCT)}"
 
 
-class Exponential(Schedule):
+class Exponential(Mapped):
     """`base ** a`, for a positive number."""
 
     _binds = POWER
 
-    exponent: Schedule
     base: Leaf = form_field(LOGARITHM)
 
-    @property
-    def steps(self) -> Length | None:
-        return self.exponent.steps
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return growth(self.base, self.exponent.at(t))
-
-    def _stretched(self, steps: Length) -> Schedule:
-        return Exponential(self.exponent._stretched(steps), base=self.base)
+    def _of(self, value: jax.Array) -> jax.Array:
+        return growth(self.base, value)
 
     def _text(self) -> str:
-        return f"{text(number_in(self, 'base'))} ** {written(self.exponent, POWER)}"
-
-    def _changes(self) -> Iterable[int]:
-        return self.exponent._changes()
-
-    def _phases(self, total: int) -> list[Phase]:
-        return self.exponent._phases(total)
-
-    def _joins(self) -> Iterator[Jump]:
-        for join in self.exponent._joins():
-            yield join.through(lambda x: float(growth(self.base, real(x))))
+        return f"{text(number_in(self, 'base'))} ** {written(self.schedule, POWER)}"
 
 
 @builds("**")

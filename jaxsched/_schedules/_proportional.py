@@ -12,7 +12,8 @@ from jaxsched._core._clock import Length, known
 from jaxsched._core._fields import length_field
 from jaxsched._core._numerics import real
 from jaxsched._core._writing import length_text, owner
-from jaxsched._schedules._schedule import Retimed, Schedule, builds
+from jaxsched._schedules._retimed import Retimed
+from jaxsched._schedules._schedule import Schedule, builds
 
 ROUNDING = 2.0**-22  # relative error of a quotient of two real numbers, and some more
 

@@ -24,7 +24,8 @@ from jaxsched._core._numerics import ratio as divided
 from jaxsched._core._require import Number, Whole, finite, flag, length, positive, refuse, require
 from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
 from jaxsched._schedules._decays import constant, exponential_decay, inverse_sqrt
-from jaxsched._schedules._schedule import Schedule, cycle
+from jaxsched._schedules._restarts import cycle
+from jaxsched._schedules._schedule import Schedule
 
 CurveFactory = Callable[..., Schedule]
 
@@ -396,21 +397,19 @@ def warmup_cosine_restarts(
     """
     call = "warmup_cosine_restarts"
     peak, end = finite(call, peak_value=peak_value), finite(call, end_value=end_value)
-    warm, whole = (
-        length(call, warmup_steps=warmup_steps),
-        length(call, cycle_steps=cycle_steps, least=1),
-    )
-    first = _first(call, init_value, peak, warm)
-    # A decay is applied to the height above the end value, which is added afterwards.
-    decays = not isinstance(decay, (int, float)) or decay != 1
-    floor = end if decays else 0.0
+    warm = length(call, warmup_steps=warmup_steps)
+    whole = length(call, cycle_steps=cycle_steps, least=1)
     rest = _rest(call, warm, cycle_steps=whole) if flag(call, rewarm=rewarm) else whole
-    up, down = linear(first - floor, peak - floor, warm), cosine(peak - floor, end - floor, rest)
+    # What decays is the height above the end value, which is added afterwards.
+    same_height = isinstance(decay, (int, float)) and decay == 1
+    floor = 0.0 if same_height else end
+    up = linear(_first(call, init_value, peak, warm) - floor, peak - floor, warm)
+    down = cosine(peak - floor, end - floor, rest)
     if rewarm:
-        made = cycle(up >> down, mult, decay, cycles, call)
+        height = cycle(up >> down, mult, decay, cycles, call)
     else:
-        made = up >> cycle(down, mult, decay, cycles, call)
-    return made if isinstance(floor, float) and not floor else made + floor
+        height = up >> cycle(down, mult, decay, cycles, call)
+    return height if isinstance(floor, float) and not floor else height + floor
 
 
 def one_cycle(
@@ -652,7 +651,7 @@ def _warmup(
 
 
 def _first(call: str, init_value: ArrayLike | None, peak: Number, steps: Whole) -> Number:
-    """Return the value at step 0: by default, so that the next step of the warmup is the second."""
+    """Return the value at step 0: by default one step above zero, on the line to the peak."""
     if init_value is not None:
         return finite(call, init_value=init_value)
     return divided(peak, _clock.plus(steps, 1))

@@ -5,9 +5,10 @@ schedule can be called like any `optax.Schedule`, passed to `jit` as an argument
 `vmap` as a population, and differentiated with `grad` with respect to its floats. It prints as the
 expression that builds it.
 
-This file has the base class, the operators that join schedules, and the nodes that the operators
-build. Every node answers the same questions, and asks its children for their part: When does it
-end? What is its value? Where does it change? How is it written?
+This file has the base class, the operators, and the nodes of `>>`, `*`, `+` and `clip`. The nodes
+of the other operators and methods are in files of their own, which register them with `builds`.
+Every node answers the same questions, and asks its children for their part: When does it end? What
+is its value? Where does it change? How is it written?
 """
 
 from __future__ import annotations
@@ -29,19 +30,15 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import LAST, Length, held, known
-from jaxsched._core._fields import form_field, in_form, kind_of, length_field, number_in
-from jaxsched._core._node import RESIDENT, require_unstacked, same_leaf
-from jaxsched._core._numerics import above_zero, growth, periods, real, saturated
-from jaxsched._core._powers import LOGARITHM, PARTS, Leaf
+from jaxsched._core._clock import Length, known
+from jaxsched._core._fields import kind_of
+from jaxsched._core._node import RESIDENT, require_unstacked
+from jaxsched._core._numerics import real, saturated
 from jaxsched._core._require import (
     Number,
     finite,
-    integer,
-    is_whole,
     length,
     nonzero,
-    positive,
     refuse,
     require,
 )
@@ -51,24 +48,13 @@ from jaxsched._core._writing import (
     SUM,
     Written,
     infix,
-    length_text,
     options,
     owner,
     text,
-    whole,
 )
 from jaxsched._core._writing import operand as operand_text
-from jaxsched._schedules._cycles import (
-    Place,
-    RealCycles,
-    among_equal,
-    among_real,
-    among_whole,
-    end_of_whole,
-    last_of,
-)
 from jaxsched._schedules._grouped import Chain, Combination, begins_of
-from jaxsched._schedules._marks import MANY_CYCLES, Jump, Phase, moved
+from jaxsched._schedules._marks import Jump, Phase, moved
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -308,14 +294,14 @@ class Schedule(Written):
 
     def take(self, steps: ArrayLike) -> Schedule:
         """Ends the schedule at step `steps`, and holds that value: a(min(t, steps))."""
-        return Take(self, _clock.held(length("take", steps=steps)))
+        return _built_by["take"](self, steps)
 
     def shift(self, steps: ArrayLike) -> Schedule:
         """Delays the schedule by `steps`: a(t - steps). Negative steps make it earlier.
 
         Before the start the first value is held.
         """
-        return Shift.of(self, steps)
+        return _built_by["shift"](self, steps)
 
     def faster(self, rate: ArrayLike) -> Schedule:
         """Speeds the schedule up by the factor `rate`: the value at step t is a(t * rate).
@@ -328,7 +314,7 @@ class Schedule(Written):
           >>> print(linear(1.0, 0.0, 4).faster(2)(jnp.arange(4)))
           [1.  0.5 0.  0. ]
         """
-        return Faster.of(self, rate)
+        return _built_by["faster"](self, rate)
 
     def hold(self, steps: ArrayLike) -> Schedule:
         """Holds each value for `steps` steps: a(t // steps), for example for a schedule per epoch.
@@ -337,7 +323,7 @@ class Schedule(Written):
           >>> print(linear(1.0, 0.0, 2).hold(3)(jnp.arange(8)))
           [1.  1.  1.  0.5 0.5 0.5 0.  0. ]
         """
-        return Hold(self, _clock.held(length("hold", steps=steps, least=1)))
+        return _built_by["hold"](self, steps)
 
     def on(self, clock: AnySchedule) -> Schedule:
         """Reads the schedule at the times that a clock tells: a(max(clock(t), 0)).
@@ -440,7 +426,7 @@ class Schedule(Written):
         References:
           Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, section 3.
         """
-        return cycle(self, mult, decay, cycles)
+        return _built_by["cycle"](self, mult, decay, cycles)
 
 
 @jax.jit
@@ -685,29 +671,24 @@ class Sum(Schedule):
         return only_joins(self.terms, added)
 
 
-class Clip(Schedule):
-    """`a.clip(low, high)`; None means no limit."""
+class Mapped(Schedule):
+    """A function of the value of one schedule."""
 
     schedule: Schedule
-    low: Number | None
-    high: Number | None
-
-    @classmethod
-    def of(cls, schedule: Schedule, low: ArrayLike | None, high: ArrayLike | None) -> Clip:
-        return cls(schedule, *bounds("clip", low, high))
 
     @property
     def steps(self) -> Length | None:
         return self.schedule.steps
 
+    def _of(self, value: jax.Array) -> jax.Array:
+        """The result for a value of the schedule."""
+        raise NotImplementedError
+
     def at(self, t: jax.Array) -> jax.Array:
-        return clipped(self.schedule.at(t), self.low, self.high)
+        return self._of(self.schedule.at(t))
 
     def _stretched(self, steps: Length) -> Schedule:
         return dataclasses.replace(self, schedule=self.schedule._stretched(steps))
-
-    def _text(self) -> str:
-        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
 
     def _changes(self) -> Iterable[int]:
         return self.schedule._changes()
@@ -717,292 +698,24 @@ class Clip(Schedule):
 
     def _joins(self) -> Iterator[Jump]:
         for join in self.schedule._joins():
-            yield join.through(lambda x: float(clipped(real(x), self.low, self.high)))
+            yield join.through(lambda x: float(self._of(real(x))))
 
 
-class Retimed(Schedule):
-    """A schedule read at other times, so that its changes move to other steps."""
+class Clip(Mapped):
+    """`a.clip(low, high)`; None means no limit."""
 
-    schedule: Schedule
-
-    def _step_of(self, step: int) -> int:
-        """The first step at which the inner schedule is at its own `step` or beyond."""
-        raise NotImplementedError
-
-    def _step_inside(self, step: int) -> int:
-        """The step of the inner schedule that covers everything up to `step` here."""
-        raise NotImplementedError
-
-    def _changes(self) -> Iterator[int]:
-        for step in map(self._step_of, self.schedule._changes()):
-            if step >= LAST:
-                return
-            if step >= 0:
-                yield step
-
-    def _phases(self, total: int) -> list[Phase]:
-        inside = self.schedule._phases(max(self._step_inside(total), 0))
-        spans = [(self._step_of(start), self._step_of(end), name) for start, end, name in inside]
-        if spans:  # the first phase is held before its start, and the last one continues
-            spans[0] = (0, *spans[0][1:])
-            spans[-1] = (spans[-1][0], total, spans[-1][2])
-        held = [Phase(max(start, 0), min(end, total), name) for start, end, name in spans]
-        return [phase for phase in held if phase.start < phase.end]
-
-    def _joins(self) -> Iterator[Jump]:
-        for join in self.schedule._joins():
-            step = self._step_of(join.step)
-            if 0 < step < LAST:
-                yield join._replace(step=step)
-
-
-class Take(Retimed):
-    """`a.take(steps)`: a(min(t, steps))."""
-
-    steps: Length = length_field(kw_only=False)  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(jnp.minimum(t, _clock.as_length(self.steps, t)))
-
-    def _text(self) -> str:
-        return f"{owner(self.schedule)}.take({length_text(self.steps)})"
-
-    def _step_of(self, step: int) -> int:
-        return step if step <= int(self.steps) else LAST
-
-    def _step_inside(self, step: int) -> int:
-        return min(step, int(self.steps) + 1)
-
-    def _changes(self) -> Iterator[int]:
-        yield from super()._changes()
-        yield int(self.steps)
-
-
-class Shift(Retimed):
-    """`a.shift(k)`: a(t - k), for positive or negative k."""
-
-    by: Length = length_field(kw_only=False)
+    low: Number | None
+    high: Number | None
 
     @classmethod
-    def of(cls, schedule: Schedule, steps: ArrayLike) -> Shift:
-        by = integer("shift", steps=steps)
-        return cls(schedule, min(max(by, -LAST), LAST) if isinstance(by, int) else by)
+    def of(cls, schedule: Schedule, low: ArrayLike | None, high: ArrayLike | None) -> Clip:
+        return cls(schedule, *bounds("clip", low, high))
 
-    @property
-    def steps(self) -> Length | None:
-        steps = self.schedule.steps
-        if steps is None:
-            return None
-        if isinstance(steps, (int, float)) and isinstance(self.by, int):
-            return min(max(int(steps) + self.by, 0), LAST)
-        later, earlier = _clock.read(self.by), _clock.read(jnp.negative(self.by))
-        return _clock.add(jnp.maximum(_clock.read(steps) - earlier, 0), later)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(_clock.since(t, self.by))
+    def _of(self, value: jax.Array) -> jax.Array:
+        return clipped(value, self.low, self.high)
 
     def _text(self) -> str:
-        return f"{owner(self.schedule)}.shift({length_text(self.by)})"
-
-    def _step_of(self, step: int) -> int:
-        return step + int(self.by)
-
-    def _step_inside(self, step: int) -> int:
-        return step - int(self.by)
-
-    def _changes(self) -> Iterator[int]:
-        yield max(int(self.by), 0)
-        yield from super()._changes()
-
-
-class Faster(Retimed):
-    """`a.faster(rate)`: a(t * rate), also between the steps of `a`."""
-
-    rate: Length | Number
-
-    @classmethod
-    def of(cls, schedule: Schedule, rate: Any) -> Faster:
-        if is_whole(rate):
-            return cls(schedule, _clock.held(length("faster", rate=rate, least=1)))
-        return cls(schedule, positive("faster", rate=rate))
-
-    @property
-    def steps(self) -> Length | None:
-        steps = self.schedule.steps
-        if steps is None:
-            return None
-        if isinstance(steps, jax.Array) or isinstance(self.rate, jax.Array):
-            return self._first_at(steps)
-        if isinstance(steps, float):  # beyond the step counter
-            return held(math.ceil(steps / self.rate))
-        with jax.ensure_compile_time_eval():
-            return int(self._first_at(steps))
-
-    def _first_at(self, steps: Length) -> jax.Array:
-        """The first step whose time is at least `steps`, computed with the same product as `at`."""
-        steps = _clock.read(steps)
-        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
-            rate = jnp.maximum(_clock.read(self.rate), 1)
-            return steps // rate + (steps % rate > 0).astype(jnp.int32)
-        guess = _clock.read(jnp.ceil(real(steps) / above_zero(self.rate)))
-        late = self._time(jnp.maximum(guess - 1, 0)) >= real(steps)
-        early = self._time(guess) < real(steps)
-        later, earlier = jnp.minimum(guess, LAST - 1) + 1, jnp.maximum(guess - 1, 0)
-        return jnp.where(early, later, jnp.where(late, earlier, guess))
-
-    def _time(self, t: jax.Array) -> jax.Array:
-        if jnp.issubdtype(jnp.result_type(self.rate), jnp.integer):
-            rate = jnp.maximum(_clock.read(self.rate), 1).astype(t.dtype)
-            if jnp.issubdtype(t.dtype, jnp.floating):
-                return t * rate
-            return jnp.where(t > LAST // rate, jnp.asarray(LAST, t.dtype), t * rate)
-        time = real(t) * above_zero(self.rate)
-        is_real = jnp.issubdtype(t.dtype, jnp.floating)
-        return saturated(time) if is_real else jnp.minimum(time, real(LAST))
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(self._time(t))
-
-    def _text(self) -> str:
-        return f"{owner(self.schedule)}.faster({text(self.rate)})"
-
-    def _step_of(self, step: int) -> int:
-        first = int(self._first_at(step))
-        return first if first >= 0 else LAST  # beyond the step counter
-
-    def _step_inside(self, step: int) -> int:
-        return math.ceil(float(self._time(jnp.asarray(step, jnp.int32))))
-
-
-class Hold(Retimed):
-    """`a.hold(each)`: a(t // each)."""
-
-    each: Length = length_field(kw_only=False)
-
-    @property
-    def steps(self) -> Length | None:
-        steps = self.schedule.steps
-        if steps is None:
-            return None
-        known = isinstance(self.each, (int, float))
-        return _clock.times(steps, self.each if known else jnp.maximum(_clock.read(self.each), 1))
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self.schedule.at(periods(t, jnp.maximum(_clock.as_length(self.each, t), 1)))
-
-    def _text(self) -> str:
-        return f"{owner(self.schedule)}.hold({length_text(self.each)})"
-
-    def _step_of(self, step: int) -> int:
-        return step * int(self.each)
-
-    def _step_inside(self, step: int) -> int:
-        return -(-step // int(self.each))
-
-
-class Cycle(Schedule):
-    """`a.cycle(1, decay, cycles)`: a(t - i * a.steps) * decay**i in cycle i = 0, 1, ..."""
-
-    schedule: Schedule
-    decay: Leaf = form_field(LOGARITHM)
-    cycles: Length | None = length_field()
-
-    @property
-    def steps(self) -> Length | None:
-        return None if self.cycles is None else self._end(known(self.schedule.steps), self.cycles)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        place = self._place(t, known(self.schedule.steps), last_of(self.cycles).astype(t.dtype))
-        value = self._of_length(place.length).at(place.position)
-        return saturated(value * growth(self.decay, place.number))
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return among_equal(t, first, last)
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        return _clock.times(first, cycles)
-
-    def _text(self) -> str:
-        decay, cycles = number_in(self, "decay"), whole(self.cycles)
-        mult = None if type(self) is Cycle else self._mult()
-        decay = None if same_leaf(decay, 1.0) else decay
-        return f"{owner(self.schedule)}.cycle({options(mult=mult, decay=decay, cycles=cycles)})"
-
-    def _mult(self) -> Any:
-        """The factor from the length of one cycle to the next."""
-        return 1
-
-    def _begins(self) -> Iterator[int]:
-        """The start of each cycle, and the end of the last one, if there is a last one."""
-        yield 0
-        mult, first = self._mult(), int(known(self.schedule.steps))
-        for n in itertools.count(1):
-            step = int(known(dataclasses.replace(self, cycles=n).steps))
-            yield step
-            # With `mult` below 1, cycles become shorter than one step at some point.
-            if n == self.cycles or step >= LAST or first * mult**n < 1:
-                return
-
-    def _changes(self) -> Iterator[int]:
-        first, end = int(known(self.schedule.steps)), 0
-        for start, end in itertools.pairwise(self._begins()):
-            yield start
-            inside = itertools.takewhile(lambda step: step < first, self.schedule._changes())
-            yield from moved(inside, start, end)
-        yield end
-
-    def _phases(self, total: int) -> list[Phase]:
-        starts = (start for start, _ in itertools.pairwise(self._begins()))
-        begun = itertools.takewhile(lambda step: step < total, starts)
-        edges = [*itertools.islice(begun, MANY_CYCLES + 1), total]
-        if len(edges) > MANY_CYCLES + 1:
-            return []
-        spans = itertools.pairwise(edges)
-        return [Phase(a, b, f"cycle {n}") for n, (a, b) in enumerate(spans, start=1) if a < b]
-
-
-class WholeCycle(Cycle):
-    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for an int mult."""
-
-    mult: Length = length_field()
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return among_whole(t, first, self.mult, last)
-
-    def _mult(self) -> Any:
-        return number_in(self, "mult")
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule._stretched(steps)
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        return end_of_whole(first, self.mult, cycles)
-
-
-class RealCycle(Cycle):
-    """`a.cycle(mult, decay, cycles)`: a.stretch(a.steps * mult**i) * decay**i, for a real mult."""
-
-    mult: Leaf = form_field(PARTS)
-
-    def _place(self, t: jax.Array, first: Length, last: jax.Array) -> Place:
-        return among_real(t, RealCycles.of(first, self.mult), last)
-
-    def _mult(self) -> Any:
-        return number_in(self, "mult")
-
-    def _of_length(self, steps: Any) -> Schedule:
-        return self.schedule._stretched(steps)
-
-    def _end(self, first: Length, cycles: Length) -> Length:
-        if isinstance(cycles, int) and cycles == 1:
-            return first
-        if any(isinstance(x, jax.Array) for x in (first, self.mult, cycles)):
-            return RealCycles.of(first, self.mult).end(cycles)
-        with jax.ensure_compile_time_eval():
-            return int(RealCycles.of(first, self.mult).end(cycles))
+        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
 
 
 class Function(Schedule):
@@ -1022,33 +735,6 @@ class Function(Schedule):
         while isinstance(function, jax.tree_util.Partial):
             function = function.func
         return f"<{getattr(function, '__qualname__', repr(function))}>"
-
-
-def cycle(
-    schedule: Schedule,
-    mult: ArrayLike,
-    decay: ArrayLike,
-    cycles: ArrayLike | None,
-    call: str = "cycle",
-) -> Schedule:
-    """Return `schedule.cycle(mult, decay, cycles)`, checked."""
-    steps = schedule.steps
-    if steps is None:
-        raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
-    if isinstance(steps, int) and steps == 0:
-        raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
-    rate = in_form(call, LOGARITHM, decay=decay)
-    number = None if cycles is None else held(length(call, cycles=cycles, least=1))
-    whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
-    if isinstance(whole, int) and whole == 1:
-        return Cycle(schedule, decay=rate, cycles=number)
-    # A whole factor beyond the step counter is treated as a real number, as such a length is.
-    is_real = whole is None or isinstance(whole, float)
-    parts = in_form(call, PARTS, mult=mult if whole is None else whole) if is_real else None
-    schedule._stretched(steps)  # raises if it cannot be stretched
-    if parts is None:
-        return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)
-    return RealCycle(schedule, mult=parts, decay=rate, cycles=number)
 
 
 def from_function(function: Callable[..., Any]) -> Schedule:

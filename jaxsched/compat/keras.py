@@ -28,8 +28,8 @@ from jaxsched._schedules._decays import (
     step_decay,
 )
 from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._schedules._restarts import cycle as cycled
 from jaxsched._schedules._schedule import Schedule, as_stateless
-from jaxsched._schedules._schedule import cycle as cycled
 from jaxsched._schedules._table import table
 from jaxsched.compat import _played
 from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole

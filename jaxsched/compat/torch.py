@@ -39,7 +39,8 @@ from jaxsched._schedules._curves import cosine, linear, polynomial
 from jaxsched._schedules._decays import constant, exponential_decay, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._recipes import cyclic
-from jaxsched._schedules._schedule import Schedule, as_schedule, cycle
+from jaxsched._schedules._restarts import cycle
+from jaxsched._schedules._schedule import Schedule, as_schedule
 from jaxsched.compat import _played
 from jaxsched.compat._common import (
     TABULATE,
@@ -656,9 +657,9 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
       `torch.optim.lr_scheduler.LRScheduler`.
     """
     extra("torch.optim.lr_scheduler", "torch")
-    given_one = hasattr(optimizer, "param_groups")
-    must = "be an optimizer of PyTorch"
-    require(given_one, refuse("to_scheduler", "optimizer", must, optimizer))
+    if not hasattr(optimizer, "param_groups"):
+        must = "be an optimizer of PyTorch"
+        raise ValueError(refuse("to_scheduler", "optimizer", must, optimizer))
     groups = optimizer.param_groups
     given = rate if isinstance(rate, (list, tuple)) else [rate] * len(groups)
     require(
@@ -708,25 +709,33 @@ def _torch_class() -> type:
                 one.trigger()
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            keys = {"last_epoch", "rates", "states"}
-            must = f"have the keys {sorted(keys)}"
-            fits = keys <= state_dict.keys()
-            require(fits, refuse("load_state_dict", "state_dict", must, sorted(state_dict)))
-            states = state_dict["states"]
-            must = f"be of {len(self._played)} groups"
-            fits = len(states) == len(self._played)
-            require(fits, refuse("load_state_dict", "state_dict", must, len(states)))
-            for one, state in zip(self._played, states, strict=True):
+            _require_own(state_dict, len(self._played))
+            for one, state in zip(self._played, state_dict["states"], strict=True):
                 one.load("load_state_dict", state)
             self.last_epoch, self._rates = state_dict["last_epoch"], list(state_dict["rates"])
             self._last_lr = self._rates
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                if hasattr(group["lr"], "fill_"):  # a tensor, which a compiled step reads
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+                _set_rate(group, rate)
 
     return JaxScheduler
+
+
+def _require_own(state_dict: dict[str, Any], groups: int) -> None:
+    """Raise unless this is the state of a scheduler of so many groups."""
+    keys = {"last_epoch", "rates", "states"}
+    must = f"have the keys {sorted(keys)}"
+    known = refuse("load_state_dict", "state_dict", must, sorted(state_dict))
+    require(keys <= state_dict.keys(), known)
+    count = len(state_dict["states"])
+    must = refuse("load_state_dict", "state_dict", f"be of {groups} groups", count)
+    require(count == groups, must)
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if hasattr(group["lr"], "fill_"):  # a tensor, which a compiled step reads
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def _factor(call: str, **factor: Any) -> Any:

@@ -452,7 +452,12 @@ def test_a_triggered_until_has_the_pieces_and_boundaries_of_both_schedules():
     assert [*c.phases] == [(0, 5, "linear"), (5, 40, "constant")] and [*c.boundaries] == [5]
     low = js.until(js.constant(1.0), js.linear(0.5, 0.0, 10)) * js.linear(1.0, 0.0, 100)
     (c,) = drawn([{"a": low}], trigger_at=7)[0]
-    assert [(x.step, round(x.before / x.after, 3)) for x in c.jumps] == [(7, 1.86)]
+    assert [*c.boundaries] == [7, 17, 100]
+    (c,) = drawn([{"a": 2.0 * js.until(js.constant(1.0), js.constant(0.5))}], trigger_at=7)[0]
+    assert [(x.step, x.before, x.after) for x in c.jumps] == [(7, 2.0, 1.0)]
+    scaled = 2.0 * js.until(js.constant(1.0), js.linear(1.0, 0.0, 10))
+    (c,) = drawn([{"a": scaled}], trigger_at=7)[0]
+    assert not c.jumps and [*c.boundaries] == [7, 17]
 
 
 def test_many_cycles_are_drawn_as_the_area_between_their_extremes():

@@ -197,7 +197,7 @@ def test_in_an_optimizer_and_in_populations():
     assert mapped(jnp.asarray([1.0, 7.0])).tolist() == [pytest.approx(float(CHAIN(7))), 2.0]
 
 
-def test_what_is_drawn_and_described():
+def test_what_is_drawn_and_described(capsys):
     made = CHAIN.on(js.counter(2))
     assert [row.step for row in js.describe(made).rows] == [0, 2, 3, 17, 18]
     from jaxsched._look._curve import drawn
@@ -207,8 +207,8 @@ def test_what_is_drawn_and_described():
     assert [*curve.phases] == [(0, 3, "linear"), (3, 18, "cosine")]
     back = CHAIN.on(js.linear(35.0, 0.0, 10))
     assert [*drawn([{"": back}])[0][0].boundaries] == [10]
-    traced = jax.jit(lambda n: print(CHAIN.on(js.counter(n))) or n)
-    traced(1.0)
+    jax.jit(lambda n: print(CHAIN.on(js.counter(n))))(1.0)
+    assert ".on(counter(<float32[]>))" in capsys.readouterr().out
 
 
 # Peers that count samples or tokens.

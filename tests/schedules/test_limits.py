@@ -127,3 +127,14 @@ def test_a_trigger_before_the_start_is_refused():
     for wrong in (-1, 2.5):
         with pytest.raises(ValueError, match=r"`plot\(trigger_at=...\)` must"):
             js.plot(rate, trigger_at=wrong)
+
+
+def test_a_divisor_is_checked_after_a_trigger_too():
+    for rule in (
+        js.until(js.constant(0.1), js.linear(0.1, 0.0, 3)),
+        js.cooldown(js.constant(0.1), js.linear(1.0, 0.0, 3)),
+    ):
+        with pytest.raises(ValueError, match="ends at zero, at step 3"):
+            1e-3 / (2.0 * rule)
+        kept = 1e-3 / (2.0 * rule).clip(1e-3)
+        assert float(js.simulate(kept, total_steps=9, trigger_at=2).values[-1]) == 1.0
