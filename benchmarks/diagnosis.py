@@ -28,8 +28,8 @@ import optax
 from measure import Table
 
 import jaxsched as js
-from jaxsched._commands._training._data import TRAIN, Digits, Images, digits
-from jaxsched._commands._training._model import WIDTH, Network
+from jaxsched._commands._tasks._data import TRAIN, Digits, Images, digits
+from jaxsched._commands._tasks._model import WIDTH, Network
 
 STEPS, BATCH, EVERY = 600, 32, 30  # a validation loss every so many steps
 PROBLEMS = ("divergence", "overshoot", "stagnation", "slow", "overfitting", "underfitting")

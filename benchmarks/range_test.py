@@ -24,8 +24,8 @@ import optax
 from measure import Aim, Table, against, run
 
 import jaxsched as js
-from jaxsched._commands._finding._tasks import Task, task
-from jaxsched._commands._training._data import digits
+from jaxsched._commands._finding._seeds import Seeds, seeded
+from jaxsched._commands._tasks._data import digits
 from jaxsched._search._range_test._verdict import FINE, verdict
 
 STEPS, BATCH = 100, 32
@@ -35,7 +35,7 @@ OPTIMIZERS = {
 }
 
 
-def ours(made: Task, seeds: int) -> Callable[[], Any]:
+def ours(made: Seeds, seeds: int) -> Callable[[], Any]:
     def run(params: Any, batches: Any) -> js.RangeTest:
         return js.lr_range_test(made.loss, params, batches, optax.adam, diverged=1e30)
 
@@ -46,7 +46,7 @@ def ours(made: Task, seeds: int) -> Callable[[], Any]:
     return lambda: run(*one)
 
 
-def python_loop(made: Task, seeds: int, *, reads: bool) -> Callable[[], Any]:
+def python_loop(made: Seeds, seeds: int, *, reads: bool) -> Callable[[], Any]:
     """The same from Python, one seed after the other."""
     tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)
     rates = [float(x) for x in js.geometric(1e-7, 10.0, STEPS - 1)(np.arange(STEPS))]
@@ -76,7 +76,7 @@ def python_loop(made: Task, seeds: int, *, reads: bool) -> Callable[[], Any]:
     return run
 
 
-def peak(made: Task) -> str:
+def peak(made: Seeds) -> str:
     """The memory of the compiled test, arguments and results included, and that of one step."""
     one = jax.tree.map(lambda x: x[0], (made.params, made.batches))
     first = jax.tree.map(lambda x: x[0], one[1])
@@ -108,17 +108,17 @@ def peak(made: Task) -> str:
 def speed(turns: int) -> Table:
     rows: list[tuple[Any, ...]] = []
     for seeds in (1, 8):
-        made = task("digits", seeds, STEPS, BATCH)
+        made = seeded("digits", seeds, STEPS, BATCH)
         for reads in (True, False):
             found = against(ours(made, seeds), python_loop(made, seeds, reads=reads), turns)
             when = "each step" if reads else "at the end"
             rows.append((f"{seeds} seed{'s' * (seeds > 1)}, loss read {when}", *found, Aim(3)))
     columns = "100 points", "jaxsched", "the loop", "loop / jaxsched", "to reach"
-    note = f"A range test of Adam on digits is timed. {peak(task('digits', 1, STEPS, BATCH))}"
+    note = f"A range test of Adam on digits is timed. {peak(seeded('digits', 1, STEPS, BATCH))}"
     return Table("A range test against the same loop from Python", note, columns, tuple(rows))
 
 
-def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
+def trained(made: Seeds, make: Any, steps: int) -> Callable[..., jax.Array]:
     """A function of a peak, parameters and a key: the validation loss after a linear decay."""
     data = digits()
 
@@ -140,7 +140,7 @@ def trained(made: Task, make: Any, steps: int) -> Callable[..., jax.Array]:
 
 
 def worth(seeds: int = 8) -> Table:
-    made = task("digits", seeds, STEPS, BATCH)
+    made = seeded("digits", seeds, STEPS, BATCH)
     keys = jax.random.split(jax.random.key(1), seeds)
     rules = js.Suggestions._fields
     rows: list[tuple[Any, ...]] = []

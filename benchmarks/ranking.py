@@ -26,8 +26,8 @@ from measure import Table, run, unit
 from scipy import stats
 
 import jaxsched as js
-from jaxsched._commands._training._data import Digits, Images, digits
-from jaxsched._commands._training._model import CLASSES, Network
+from jaxsched._commands._tasks._data import Digits, Images, digits
+from jaxsched._commands._tasks._model import CLASSES, Network
 
 PEAKS = np.geomspace(0.01, 5.12, 10)
 BATCH = 16

@@ -24,8 +24,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from measure import Table, size, unit
 
 import jaxsched as js
-from jaxsched._commands._training._data import Digits, digits
-from jaxsched._commands._training._model import Network, loss_of
+from jaxsched._commands._tasks._data import Digits, digits
+from jaxsched._commands._tasks._model import Network, loss_of
 from jaxsched._search import _runs, _sweep
 from jaxsched._search._programs import as_tree
 

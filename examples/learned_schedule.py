@@ -16,7 +16,7 @@ import optax
 from flax import linen
 
 import jaxsched as js
-from jaxsched._commands._training._data import Images, digits
+from jaxsched._commands._tasks._data import Images, digits
 
 STEPS, BATCH, KNOTS = 150, 32, 6
 

@@ -20,8 +20,8 @@ import numpy as np
 import optax
 
 import jaxsched as js
-from jaxsched._commands._training._data import Digits, Images, digits
-from jaxsched._commands._training._model import Network
+from jaxsched._commands._tasks._data import Digits, Images, digits
+from jaxsched._commands._tasks._model import Network
 from jaxsched._look._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from jaxsched._look._colours import EVENTS as COLOURS
 from jaxsched._rules._events import EVENTS

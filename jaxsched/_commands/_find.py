@@ -16,8 +16,7 @@ suggests."""
 
 MORE = """\
 For a task of your own, give module:function. The function is called with a random key, once per
-seed, and returns (loss, params, batches). loss(params, batch) is a scalar. The batches are arrays
-with the batches on the leading axis, or a list of batches, or any other iterable.
+seed, and returns (loss, params, batches), as for `jaxsched train`, whose --help describes it.
 
 If the test gives no suggestion, the exit code is 1 and the reason is printed.
 
@@ -45,9 +44,8 @@ def add(commands: Any) -> None:
     add(
         "--optimizer",
         nargs="+",
-        default=["adam"],
         metavar=("NAME", "key=value"),
-        help="an optax optimizer; default: adam",
+        help="an optax optimizer; default: that of the task, or adam",
     )
     add(
         "--hyperparameter",

@@ -195,7 +195,7 @@ def _metrics(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _metric(word: str) -> tuple[str, Any]:
-    from jaxsched._commands._reporting._log import read
+    from jaxsched._commands._reporting._log import log as read
 
     name, equals, place = word.partition("=")
     file, colon, header = place.rpartition(":")

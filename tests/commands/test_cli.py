@@ -19,6 +19,11 @@ def _standard_promotion():
         yield
 
 
+def spoken(options):
+    """The settings of a run with these options."""
+    return _spoken.spoken(vars(options), _spoken.task(vars(options)))
+
+
 def shown(capsys, *words):
     assert main(words) == 0
     captured = capsys.readouterr()
@@ -165,8 +170,8 @@ def test_a_file_says_what_the_command_line_could(config):
     words = ["train", "--epochs=7", "--batch-size=64", "--seed=3", "--out=runs/mine"]
     words += ["--optimizer", "adamw(weight_decay=0.01)", "--schedule"]
     text = "warmup_cosine(3e-3, warmup_steps=5%) * reduce_on_plateau(patience=3)"
-    expected = _spoken.spoken(vars(_options([*words, text])))
-    assert _spoken.spoken(vars(said)) == expected
+    expected = spoken(_options([*words, text]))
+    assert spoken(said) == expected
     assert (str(said.out), said.stop_after, said.checkpoint_every) == ("runs/mine", 2, 1)
     assert expected.learning_rate == (
         "(linear(0.0003333333333333333, 0.003, 8) >> cosine(0.003, 0.0, 146))"
@@ -177,26 +182,26 @@ def test_a_file_says_what_the_command_line_could(config):
 def test_the_command_line_wins(config):
     text = 'epochs = 7\nseed = 3\noptimizer = "sgd"\nplateau = ["patience=3", "factor=0.2"]\n'
     said = config(text, "--epochs", "9", "--optimizer", "adam", "b1=0.5", "--no-plateau")
-    settings = _spoken.spoken(vars(said))
+    settings = spoken(said)
     assert (settings.epochs, settings.seed) == (9, 3)
     assert settings.optimizer == "adam(b1=0.5)"
     assert "plateau" not in settings.learning_rate
-    assert "patience=3" in _spoken.spoken(vars(config(text))).learning_rate
+    assert "patience=3" in spoken(config(text)).learning_rate
     no = config("no_plateau = true", "--plateau", "patience=9")
-    assert "patience=9" in _spoken.spoken(vars(no)).learning_rate
+    assert "patience=9" in spoken(no).learning_rate
 
 
 def test_the_forms_of_words_hold_in_a_file(config):
     said = config('schedule = ["one_cycle", "peak_value=0.1"]\nno_plateau = true\nepochs = 2')
     expected = js.one_cycle(0.1, total_steps=2 * 44)
-    assert _spoken.spoken(vars(said)).learning_rate == repr(expected)
+    assert spoken(said).learning_rate == repr(expected)
     named = config('optimizer = "lion"\nplateau = false')
-    assert _spoken.spoken(vars(named)).optimizer == "lion"
+    assert spoken(named).optimizer == "lion"
 
 
 def test_a_plateau_is_on_or_off_as_the_file_says(config):
     def rate(text, *words):
-        return _spoken.spoken(vars(config(text, *words))).learning_rate
+        return spoken(config(text, *words)).learning_rate
 
     assert "reduce_on_plateau(" in rate("epochs = 2")
     assert "reduce_on_plateau" not in rate("plateau = false")

@@ -96,7 +96,8 @@ def test_the_digits(capsys, tmp_path):
     assert (tmp_path / "deep/er/find.png").read_bytes().startswith(b"\x89PNG")
     assert lines[0][:5] == ["digits,", "sgd", "momentum=0.9,", "3", "seeds:"]
     command, *rest = shlex.split(" ".join(line(lines, "next")))  # what to type now is a run
-    settings = _spoken.spoken(vars(_options(rest)))
+    options = vars(_options(rest))
+    settings = _spoken.spoken(options, _spoken.task(options))
     assert command == "jaxsched"
     assert settings.optimizer == "sgd(momentum=0.9)"
     rate = _spoken.learning_rate(settings)
@@ -111,7 +112,7 @@ def test_a_task_of_ones_own(capsys, tmp_path):
     assert "<svg" in (tmp_path / "own.svg").read_text()
 
     def run(key):
-        loss, params, batches = tasks.arrays(key)
+        loss, params, batches = tasks.arrays(jax.random.split(key)[0])
         return js.lr_range_test(loss, params, batches, optax.sgd, low=1e-3, steps=40)
 
     band = jax.vmap(run)(jax.random.split(jax.random.key(0), 3))
@@ -170,11 +171,17 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
         ("--task nowhere:f", "--task nowhere:f: No module named 'nowhere'"),
         ("--task some_tasks:f", "some_tasks has no function 'f'"),
         ("--task some_tasks:number", "some_tasks has no function 'number'"),
-        ("--task some_tasks:two", "must return (loss, params, batches), got 2 values"),
-        ("--task some_tasks:nothing", "must return (loss, params, batches), got NoneType"),
+        (
+            "--task some_tasks:two",
+            "must return (loss, params, batches), or a dict with these names",
+        ),
+        ("--task some_tasks:nothing", "and validation or optimizer, got NoneType"),
         ("--task some_tasks:keyless", "is called with a random key: too many positional arguments"),
         ("--task some_tasks:objects", "must be trees of numbers, got batches=object"),
-        ("--task some_tasks:step", "must be called as `function(params, batch)`"),
+        (
+            "--task some_tasks:step",
+            "must be called as `loss(params, batch)`",
+        ),
         ("--task some_tasks:ragged", "Batch 1 differs from the first"),
         ("--task some_tasks:vector", "must return one real loss"),
         ("--task some_tasks:arrays --batch-size 3", "--batch-size: --task some_"),

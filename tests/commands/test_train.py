@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 import jaxsched
+from jaxsched._commands._tasks._task import task
 from jaxsched._commands._training import _optimizer, _picture, _run, _spoken, _words
 from jaxsched._commands._training._checkpoint import Checkpoints
-from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
-from jaxsched._commands._training._history import COLUMNS
 from jaxsched._commands._training._loop import start
 from jaxsched._commands._training._settings import Settings
 from jaxsched._core import _extra
@@ -73,9 +72,10 @@ def column(folder, name):
 
 def final_state(folder):
     settings = folder.read_settings()
-    tx = _spoken.transform(settings, _spoken.learning_rate(settings))
+    digits = _spoken.saved_task(settings)
+    tx = _spoken.transform(settings, _spoken.learning_rate(settings), digits)
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
-        return checkpoints.newest(start(tx, digits(), jax.random.key(0)))
+        return checkpoints.newest(start(tx, digits))
 
 
 def scheduled(folder):
@@ -95,7 +95,8 @@ def refusal(capsys, words):
 
 def test_one_row_a_step(whole):
     rows = table(whole)
-    assert tuple(rows[0]) == COLUMNS
+    metrics = "learning_rate", "scale", "train_loss", "val_loss", "val_accuracy"
+    assert tuple(rows[0]) == ("step", "epoch", *metrics, *EVENTS)
     assert [int(row["step"]) for row in rows] == list(range(STEPS))
     assert [int(row["epoch"]) for row in rows[:: 1437 // BATCH]] == list(range(1, EPOCHS + 1))
     assert len(column(whole, "val_loss")) == len(column(whole, "val_accuracy")) == EPOCHS
@@ -217,6 +218,7 @@ def test_a_resumed_run_is_the_one_that_was_started(half, capsys):
     assert "--schedule differs" in refusal(capsys, ["train", *out, "--schedule", "constant(0.1)"])
     assert "--with differs" in refusal(capsys, ["train", *out, "--with", "skip_spikes"])
     assert "--plateau differs" in refusal(capsys, ["train", *out, "--no-plateau"])
+    assert "--task differs" in refusal(capsys, ["train", *out, "--task", "some:other"])
     assert main([*RUN, *out, "--epochs", "6"]) == 0
 
 
@@ -383,7 +385,7 @@ def test_everything_that_happens_is_in_the_table_and_the_picture(tmp_path, capsy
         assert drawn[event].tolist() == when.tolist() and f"at steps {when[0]}" in shown
     assert drawn["restarts"].tolist() == [22, 44]
     assert drawn["snapshots"].tolist() == [21, 43, 65]
-    for row in ("ensemble", "their average", "best kept", "diagnosis"):
+    for row in ("average of the snapshots", "best kept", "diagnosis"):
         assert row in shown
     rate, scale = column(folder, "learning_rate"), column(folder, "scale")
     held = np.flatnonzero(np.diff(column(folder, "skips"), prepend=0))
@@ -446,7 +448,7 @@ def test_a_file_and_a_schedule_in_python_are_the_same_run_bit_for_bit(tmp_path):
     rate = (rate + 1e-5) * jaxsched.reduce_on_plateau(patience=1, rtol=0.5).clip(0.1)
     settings = Settings(3, 128, 7, "adamw(weight_decay=0.01)", repr(rate))
     made.begin(settings, force=False)
-    _run.run(settings, rate, made)
+    _run.run(settings, rate, made, _spoken.saved_task(settings))
 
     assert said.read_settings() == settings
     assert said.metrics.read_bytes() == made.metrics.read_bytes()
@@ -459,7 +461,7 @@ def test_a_schedule_in_python_needs_no_text(tmp_path):
     settings = Settings(1, 512, 0, "sgd", "")
     folder = Folder(tmp_path / "run")
     folder.begin(settings, force=False)
-    _run.run(settings, function, folder)
+    _run.run(settings, function, folder, _spoken.saved_task(settings))
     np.testing.assert_allclose(column(folder, "learning_rate"), [0.01, 0.005], rtol=1e-6)
 
 
@@ -470,10 +472,12 @@ def test_everything_but_adam_is_strict(tmp_path):
 
 
 def test_every_optimizer_takes_a_schedule_times_a_plateau():
+    digits = task("digits", jax.random.key(0))
     for name in _optimizer.optimizers():
         words = {"optimizer": [name, *(["key=0"] if name == "noisy_sgd" else [])]}
-        settings = _spoken.spoken({**dict.fromkeys(vars(_options(["train"])), None), **words})
-        _optimizer.transform(settings.optimizer, _spoken.learning_rate(settings))
+        options = {**dict.fromkeys(vars(_options(["train"])), None), **words}
+        settings = _spoken.spoken(options, digits)
+        _spoken.transform(settings, _spoken.learning_rate(settings), digits)
 
 
 def test_a_run_by_default_has_restarts_and_cuts(tmp_path, capsys):

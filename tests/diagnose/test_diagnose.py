@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched._commands._training._data import digits
-from jaxsched._commands._training._model import Network
+from jaxsched._commands._tasks._data import digits
+from jaxsched._commands._tasks._model import Network
 from jaxsched._diagnose._advice import WORDS
 
 STEPS = 300

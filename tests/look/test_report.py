@@ -572,9 +572,16 @@ def refusal(capsys, *words):
 def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
     assert "there is no folder" in refusal(capsys, tmp_path / "no")
     assert "no metrics.csv or metrics.jsonl in" in refusal(capsys, tmp_path)
-    (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n")
-    assert "no column `step`, but has epoch, loss" in refusal(capsys, tmp_path)
-    assert "RUN_DIR" in refusal(capsys)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("time,loss\n1,2\n")
+    assert "several tables" in refusal(capsys, tmp_path)
+    said = refusal(capsys, tmp_path / "a.csv")
+    assert "no column `step`, but has time, loss. Name one with --x" in said
+    assert "no column `t`, but has time, loss" in refusal(capsys, tmp_path / "a.csv", "--x", "t")
+    assert "is named twice" in refusal(
+        capsys, tmp_path / "a.csv", tmp_path / "a.csv", "--x", "time"
+    )
+    assert "RUN" in refusal(capsys)
     assert not (tmp_path / "report.html").exists()
 
 

@@ -98,5 +98,6 @@ def test_a_run_that_could_not_be_resumed_is_not_begun():
     """The text that is given can be read, and the longer one that would be kept could not."""
     text = f"table([{'1,' * (LONGEST // 3)}1])"
     options = {"epochs": 1, "batch_size": 512, "seed": 0, "optimizer": None, "with": None}
+    options["task"] = None
     with pytest.raises(RefusedError, match=r"--schedule: `train` writes .* cannot be read back"):
-        _spoken.spoken({**options, "schedule": [text], "plateau": None})
+        _spoken.spoken({**options, "schedule": [text], "plateau": None}, _spoken.task(options))

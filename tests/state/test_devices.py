@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from processes import AXIS, RULES
 
 import jaxsched as js
-from jaxsched._commands._training._model import Network
+from jaxsched._commands._tasks._model import Network
 
 SPECS = {  # along the first dimension, and along the last
     "Dense_0": {"kernel": P(None, AXIS), "bias": P(AXIS)},

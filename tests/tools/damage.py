@@ -20,7 +20,6 @@ import orbax.checkpoint as ocp
 
 from jaxsched._commands._training import _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
-from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
 from jaxsched._commands._training._history import History
 from jaxsched._commands._training._loop import start
@@ -56,8 +55,9 @@ class Patient:
 
     def __init__(self, whole: Folder, folder: Path) -> None:
         self.settings = whole.read_settings()
-        tx = _spoken.transform(self.settings, _spoken.learning_rate(self.settings))
-        self.like = start(tx, digits(), jax.random.key(0))
+        digits = _spoken.saved_task(self.settings)
+        tx = _spoken.transform(self.settings, _spoken.learning_rate(self.settings), digits)
+        self.like = start(tx, digits)
         self._whole, self.path = whole.checkpoints, folder / "patient"
         names = sorted((x.name for x in whole.checkpoints.glob("[0-9]*")), key=int)
         self.before, self.newest = map(int, names[-2:])
@@ -118,7 +118,8 @@ def _saved(patient: Patient, settings: Any, state: Any, epochs: int | None = Non
     folder = patient.path.with_name("other")
     shutil.rmtree(folder, ignore_errors=True)
     rows = np.zeros(patient.newest if epochs is None else epochs, np.float32)
-    history = History(*(rows for _ in History._fields))
+    empty = History.empty(("accuracy",))
+    history = History(*(dict.fromkeys(named, rows) for named in empty))
     with Checkpoints(folder, settings) as checkpoints:
         checkpoints.save(patient.newest, state, history)
     return folder / str(patient.newest)
@@ -130,7 +131,8 @@ def _of_another_seed(patient: Patient) -> Path:
 
 def _of_another_optimizer(patient: Patient) -> Path:
     settings = dataclasses.replace(patient.settings, optimizer="sgd")
-    tx = _spoken.transform(settings, _spoken.learning_rate(settings))
+    digits = _spoken.saved_task(settings)
+    tx = _spoken.transform(settings, _spoken.learning_rate(settings), digits)
     return _saved(patient, patient.settings, patient.like.replace(opt_state=tx.init({"w": 1.0})))
 
 

@@ -24,8 +24,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxsched as js
-from jaxsched._commands._training._data import digits
-from jaxsched._commands._training._model import Network
+from jaxsched._commands._tasks._data import digits
+from jaxsched._commands._tasks._model import Network
 
 STEPS, BATCH, AXIS = 60, 64, "batch"
 STYLES = ("jit", "shard_map")

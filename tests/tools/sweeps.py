@@ -14,8 +14,8 @@ import optax
 from jax.sharding import Mesh
 
 import jaxsched as js
-from jaxsched._commands._training._data import Digits, digits
-from jaxsched._commands._training._model import Network, loss_of
+from jaxsched._commands._tasks._data import Digits, digits
+from jaxsched._commands._tasks._model import Network, loss_of
 
 STEPS, BATCH, SEEDS = 40, 32, 2
 

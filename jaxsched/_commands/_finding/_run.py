@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 
-from jaxsched._commands._finding._tasks import DIGITS, task
+from jaxsched._commands._finding._seeds import Seeds, seeded
+from jaxsched._commands._tasks._task import DIGITS, Task
 from jaxsched._commands._training import _calls
-from jaxsched._commands._training._optimizer import optimizers, rehearsed
+from jaxsched._commands._training._optimizer import SOME_PARAMS, optimizers, rehearsed
 from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._commands._training._words import text_of
 from jaxsched._core._extra import extra
@@ -40,19 +42,22 @@ def run(options: Mapping[str, Any]) -> int:
     out, hyperparameter = _file(options["out"]), options["hyperparameter"]
     numbers = {name: options[name] for name in ("low", "high", "steps", "mode")}
     _require_limits(**numbers)
-    optimizer = _optimizer(text_of("--optimizer", options["optimizer"]), hyperparameter)
-    band = _band(options, optimizer, hyperparameter=hyperparameter, **numbers)
+    words = options["optimizer"]
+    # The words are checked before the task is loaded, which may take long.
+    optimizer = _spoken(text_of("--optimizer", words), hyperparameter) if words else None
+    found = seeded(options["task"], options["seeds"], numbers["steps"], options["batch_size"])
+    optimizer = optimizer or _own(found.task, hyperparameter)
+    band = _band(options, found, optimizer, hyperparameter=hyperparameter, **numbers)
     _draw(band, out, hyperparameter)
-    _report(band, options, optimizer)
+    _report(band, options, optimizer, found.task)
     print(f"picture: {out}")
     return 0 if band.ok else 1
 
 
-def _band(options: Mapping[str, Any], optimizer: Optimizer, **more: Any) -> RangeTest:
+def _band(options: Mapping[str, Any], found: Seeds, optimizer: Optimizer, **more: Any) -> RangeTest:
     """Run all seeds as one program."""
     said = options["task"]
     try:
-        found = task(said, options["seeds"], more["steps"], options["batch_size"])
         one = functools.partial(_one, found.loss, optimizer, more)
         return jax.jit(jax.vmap(one))(found.params, found.batches)
     except ValueError as error:
@@ -66,21 +71,32 @@ def _one(loss: Any, optimizer: Optimizer, more: dict[str, Any], params: Any, bat
     return lr_range_test(loss, params, batches, optimizer, **more)
 
 
-def _optimizer(text: str, hyperparameter: str) -> Optimizer:
+def _own(task: Task, hyperparameter: str) -> Optimizer:
+    """Return the optimizer of a task, or Adam."""
+    factory = functools.partial(task.optimizer or optax.adam)
+    _require_known(factory.func.__name__, factory, hyperparameter)
+    return factory
+
+
+def _require_known(name: str, factory: Any, hyperparameter: str) -> None:
+    known = inspect.signature(factory).parameters
+    if hyperparameter not in known:
+        raise RefusedError(
+            f"--hyperparameter: {name} has no {hyperparameter!r}, but has {', '.join(known)}"
+        )
+
+
+def _spoken(text: str, hyperparameter: str) -> Optimizer:
     """Return the optimizer of a text, without the hyperparameter that is varied."""
 
     def own(name: str) -> dict[str, str]:
-        known = inspect.signature(optimizers()[name]).parameters
-        if hyperparameter not in known:
-            raise RefusedError(
-                f"--hyperparameter: {name} has no {hyperparameter!r}, but has {', '.join(known)}"
-            )
+        _require_known(name, optimizers()[name], hyperparameter)
         return {hyperparameter: f"{hyperparameter} is varied, from --low to --high."}
 
     name, constants = _calls.read("--optimizer", text, "optimizer", optimizers(), own)
     factory = functools.partial(optimizers()[name], **constants)
     with refusing(f"--optimizer {name}", TypeError, NameError):
-        rehearsed(inject(factory, **{hyperparameter: 1.0}))
+        rehearsed(inject(factory, **{hyperparameter: 1.0}), SOME_PARAMS)
     return factory
 
 
@@ -109,11 +125,11 @@ def _draw(band: RangeTest, file: Path, hyperparameter: str) -> None:
     written(file, lambda stream: axes.figure.savefig(stream, dpi=120, format=format))
 
 
-def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer) -> None:
+def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer, task: Task) -> None:
     name = options["hyperparameter"]
     seeds = f"{options['seeds']} seed{'s' * (options['seeds'] > 1)}"
     print(
-        f"{options['task']}, {' '.join(options['optimizer'])}, {seeds}: "
+        f"{options['task']}, {_name(options, task)}, {seeds}: "
         f"{options['steps']} values of {name} from {options['low']:g} to {options['high']:g}, "
         f"{options['mode']}"
     )
@@ -133,13 +149,19 @@ def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer) -
     print(f"next:    {_next(options, optimizer, f'{high:.2g}')}")
 
 
+def _name(options: Mapping[str, Any], task: Task) -> str:
+    """Return the optimizer in words."""
+    own = "the optimizer of the task" if task.optimizer else "adam"
+    return " ".join(options["optimizer"] or [own])
+
+
 def _next(options: Mapping[str, Any], optimizer: Optimizer, value: str) -> str:
     """Return the next command to run, or the code to write."""
-    name, words = options["hyperparameter"], shlex.join(options["optimizer"])
+    name, words = options["hyperparameter"], options["optimizer"]
     if name != RATE:
         bound = "".join(f", {key}={x!r}" for key, x in optimizer.keywords.items())
         return f"inject(partial(optax.{optimizer.func.__name__}{bound}), {name}={value})"
-    if options["task"] != DIGITS:
-        return f"jaxsched describe 'warmup_cosine({value}, warmup_steps=5%)' --total-steps 1000"
+    said = [] if options["task"] == DIGITS else ["--task", options["task"]]
+    said += ["--optimizer", *words] if words else []
     schedule = f"warmup_cosine peak_value={value} warmup_steps=5%"
-    return f"jaxsched train --optimizer {words} --schedule {schedule}"
+    return shlex.join(["jaxsched", "train", *said, "--schedule"]) + f" {schedule}"

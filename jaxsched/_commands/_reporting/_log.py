@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxsched._commands._reporting._cells import rows
+from jaxsched._commands._reporting._cells import Rows, rows
+from jaxsched._commands._reporting._tensorboard import EVENTS, rows_of_events
 
 FILES = "metrics.csv", "metrics.jsonl"
+OTHERS = "*.csv", "*.jsonl"  # a folder may have one such file of another name
+PLACES = "step", "_step", "global_step", "iteration", "epoch"  # columns for the horizontal axis
 CHUNK = 2**16  # rows whose cells are in memory at once
 NOTHING = {"", "none", "null", "na", "n/a"}
 
@@ -28,6 +31,7 @@ class Log(NamedTuple):
     """The content of a log, and notes on its oddities."""
 
     file: Path
+    place: str  # the name of the column with the steps
     steps: np.ndarray  # float64, increasing: the steps of all rows
     columns: dict[str, Column]  # in the order of the file, without the steps
     notes: list[str]
@@ -41,33 +45,67 @@ class _Cells(NamedTuple):
     texts: int  # number of cells that are neither a number nor empty
 
 
-def log(folder: Path) -> Log:
-    """Return the log in a folder.
+def log(run: Path, place: str | None = None) -> Log:
+    """Return the log of a run: a folder, or the file of a logger.
+
+    Args:
+      run: folder or file.
+      place: the column with the steps; None: the first of `PLACES` that there is.
 
     Raises:
-      ValueError: there is no log, or it has no steps.
+      ValueError: there is no log, or it has no such column.
     """
+    file = run if run.is_file() else _file(run)
+    notes: list[str] = []
+    table, count = _table(_rows(file, notes))
+    found = place or next((name for name in map(_as_known(table), PLACES) if name in table), None)
+    if count and found not in table:
+        wanted = f"`{place}`" if place else f"`{PLACES[0]}`"
+        raise ValueError(
+            f"{file} has no column {wanted}, but has {_named(table)}. Name one with --x"
+        )
+    if not count:
+        return Log(file, PLACES[0], np.zeros(0), {}, [*notes, f"{file.name} has no rows yet."])
+    assert found is not None
+    return _ordered(file, found, table, notes)
+
+
+def _as_known(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a function from a name to the same name in the case in which a logger writes it."""
+    known = {name.lower(): name for name in names}
+    return lambda name: known.get(name, name)
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has a log."""
+    return folder.is_dir() and bool(_files(folder))
+
+
+def _file(folder: Path) -> Path:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise ValueError(f"there is no {' or '.join(FILES)} in {folder}: no run has logged there")
-    return read(file)
+    files = _files(folder)
+    if not files:
+        raise ValueError(
+            f"there is no {' or '.join(FILES)} in {folder}, and no other table or event file"
+        )
+    if len(files) > 1 and not files[0].name.startswith(EVENTS):
+        names = ", ".join(sorted(file.name for file in files))
+        raise ValueError(f"there are several tables in {folder}: {names}. Name one of them")
+    return files[0]
 
 
-def read(file: Path) -> Log:
-    """Return the log in a file.
+def _files(folder: Path) -> list[Path]:
+    """Return the file that is the log of a folder, or all that may be."""
+    known = [folder / name for name in FILES if (folder / name).is_file()]
+    others = [file for pattern in OTHERS for file in sorted(folder.glob(pattern))]
+    return known[:1] or others or sorted(folder.glob(f"{EVENTS}*"))
 
-    Raises:
-      ValueError: it has no steps.
-    """
-    notes: list[str] = []
-    table, count = _table(rows(file, notes))
-    if count and "step" not in table:
-        raise ValueError(f"{file} has no column `step`, but has {_named(table)}")
-    if not count:
-        return Log(file, np.zeros(0), {}, [*notes, f"{file.name} has no rows yet."])
-    return _ordered(file, table, notes)
+
+def _rows(file: Path, notes: list[str]) -> Rows:
+    if file.name.startswith(EVENTS):
+        return rows_of_events(file.parent, notes)
+    return rows(file, notes)
 
 
 def _named(columns: Iterable[str]) -> str:
@@ -116,9 +154,9 @@ def _joined(parts: list[_Cells], count: int) -> _Cells:
     return _Cells(np.concatenate(values), np.concatenate(there), sum(texts))
 
 
-def _ordered(file: Path, table: dict[str, _Cells], notes: list[str]) -> Log:
+def _ordered(file: Path, place: str, table: dict[str, _Cells], notes: list[str]) -> Log:
     """Return the columns over their steps; of repeated steps the later one is used."""
-    step, notes = table.pop("step"), [*notes]
+    step, notes = table.pop(place), [*notes]
     placed = step.there & np.isfinite(step.values)
     if not placed.all():
         notes.append(f"Rows without a step, which are left out: {(~placed).sum()}.")
@@ -136,7 +174,7 @@ def _ordered(file: Path, table: dict[str, _Cells], notes: list[str]) -> Log:
         elif there.any():
             columns[name] = _last_of_each(step.values[there], cells.values[there])
             notes += _oddities(name, columns[name], cells.texts)
-    return Log(file, np.unique(step.values[kept]), columns, notes)
+    return Log(file, place, np.unique(step.values[kept]), columns, notes)
 
 
 def _whence(steps: np.ndarray) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._commands._reporting._axes import UNSEEN
 from jaxsched._commands._reporting._log import Column
 from jaxsched._commands._reporting._panels import (
     ACCURACY,
     EVENTS,
     LOSS,
     RATE,
-    UNSEEN,
     Happened,
     kind,
 )
@@ -30,20 +30,32 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
         found["steps"] = f"{len(steps)} ({number(steps[0])} to {number(steps[-1])})"
     if epochs := columns.get("epoch"):
         found["epochs"] = _highest(epochs, number)
-    if verdict := diagnosis(run.summary).get("verdict"):
-        found["diagnosis"] = str(verdict)
+    if found_verdict := verdict(run):
+        found["diagnosis"] = found_verdict
     if rate := _of(RATE, columns):
         x = columns[rate]
         ends = _brief(x.values[0]), _highest(x, _brief), _brief(x.values[-1])
         found[f"{rate}: first / peak / last"] = " / ".join(ends)
-    for what, best, low in ((LOSS, np.argmin, "lowest"), (ACCURACY, np.argmax, "highest")):
+    for what, low in ((LOSS, "lowest"), (ACCURACY, "highest")):
         if name := _of(what, columns):
-            at = _extreme(columns[name], best, _brief)
-            last = _brief(columns[name].values[-1])
-            found[f"{name}: {low} / last"] = f"{at} / {last}"
+            found[f"{name}: {low} / last"] = of_kind(columns, what, low)
     if happened:
         found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
     return found
+
+
+def verdict(run: Run) -> str:
+    """Return the last diagnosis of a run in a word; an empty string if there is none."""
+    return str(diagnosis(run.summary).get("verdict") or "")
+
+
+def of_kind(columns: Mapping[str, Column], what: str, which: str) -> str:
+    """Return the lowest or the highest value, with its step, and the last value of a kind."""
+    name = _of(what, columns)
+    if name is None:
+        return ""
+    best = np.argmin if which == "lowest" else np.argmax
+    return f"{_extreme(columns[name], best, _brief)} / {_brief(columns[name].values[-1])}"
 
 
 def _highest(column: Column, shown: Callable[[Any], str]) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxsched._commands._reporting._axes import UNSEEN
 from jaxsched._commands._reporting._log import Column
 from jaxsched._look._colours import BLUE, EVENTS, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
@@ -18,7 +19,6 @@ RATE, LOSS, ACCURACY = "learning rate", "loss", "accuracy"
 DARKER = {ORANGE: "#B57B00", SKY: "#2585BD"}
 LINES = BLUE, VERMILION, GREEN, PURPLE, DARKER[ORANGE], DARKER[SKY], GREY
 PER = re.compile(r"/(s|sec|second|min|h|hour|step|epoch)$")  # the unit of a speed, not a name
-UNSEEN = {"epoch"}  # columns whose curve is not informative
 OTHER_RATES = {"error", "dropout", "success", "decay"}
 PLACES = re.compile(r"^(train|training|val|valid|validation|eval|test)(?=[_.\- ])[_.\- ]")
 
@@ -30,6 +30,7 @@ class Series(NamedTuple):
     column: Column
     colour: str
     dashed: bool = False
+    run: int = 0
 
 
 class Panel(NamedTuple):
@@ -47,6 +48,7 @@ class Happened(NamedTuple):
     kind: str
     steps: np.ndarray
     counts: np.ndarray
+    run: int = 0
 
 
 def kind(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsched._commands._reporting._axes import places
 from jaxsched._commands._reporting._log import Column, Log, log
 from jaxsched._commands._training._refused import first_line
 from jaxsched._core._files import read_json, shown
@@ -23,6 +24,7 @@ class Run(NamedTuple):
 
     name: str
     log: Log
+    axes: dict[str, Column | None]  # see `places`
     settings: dict[str, Any]
     rate: str | None  # the setting that is a schedule
     schedule: Schedule | Stateful | None
@@ -32,13 +34,18 @@ class Run(NamedTuple):
     notes: list[str]
 
 
-def run(folder: Path) -> Run:
-    """Return the run in a folder.
+def run(path: Path, place: str | None = None) -> Run:
+    """Return the run in a folder, or in the file of a logger.
+
+    Args:
+      path: the folder, or the file.
+      place: the column with the steps; None: the usual one.
 
     Raises:
-      ValueError: the folder has no log.
+      ValueError: there is no log.
     """
-    found, notes = log(folder), list[str]()
+    found, notes = log(path, place), list[str]()
+    folder = path if path.is_dir() else path.parent
     settings, summary = (_read(folder / f"{name}.json", notes) for name in ("settings", "summary"))
     read = {name: _schedule(settings.get(name)) for name in RATES}
     rate = next((name for name, x in read.items() if x is not None), None)
@@ -49,8 +56,9 @@ def run(folder: Path) -> Run:
         notes.append(f"The {rate} of settings.json cannot be drawn: {first_line(error)}")
         rate, schedule, alone, restarts = None, None, None, np.zeros(0)
     notes = [*_staleness(summary, found), *found.notes, *notes]
-    name = folder.resolve().name
-    return Run(name, found, settings, rate, schedule, alone, restarts, summary, notes)
+    name = path.resolve().name if path.is_dir() else path.name
+    axes = places(found, sessions(summary))
+    return Run(name, found, axes, settings, rate, schedule, alone, restarts, summary, notes)
 
 
 def _read(file: Path, notes: list[str]) -> dict[str, Any]:

@@ -19,6 +19,23 @@ function until(x, step) {
   return a;
 }
 
+// Returns x on another axis, which is known at some steps: linear between them and beyond.
+function placed(x, map) {
+  if (!map) return x;
+  const last = map.x.length - 1;
+  return Float64Array.from(x, (step) => {
+    const i = Math.min(Math.max(until(map.x, step), 1), last), [a, b] = [map.x[i - 1], map.x[i]];
+    return map.y[i - 1] + (step - a) / (b - a) * (map.y[i] - map.y[i - 1]);
+  });
+}
+
+// Returns all numbers of several increasing arrays, increasing, each once.
+function merged(arrays) {
+  if (arrays.length === 1) return arrays[0];
+  const all = Float64Array.from(arrays.flatMap((x) => [...x])).sort();
+  return all.filter((v, i) => !i || v !== all[i - 1]);
+}
+
 function nearest(x, step) {
   const i = until(x, step);
   return i && (i === x.length || step - x[i - 1] <= x[i] - step) ? i - 1 : i;

@@ -5,16 +5,30 @@ const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT, ROW] = [78, 14, 8, 22, 180, 22]; // pix
 const [DOT, GUIDES] = [12, 30]; // pixels per dot; largest number of events with a line each
 
 const run = JSON.parse(document.getElementById("data").textContent);
-const steps = numbers(run.steps), end = steps.length - 1;
-const unpack = (s) => ({ ...s, x: s.x ? numbers(s.x) : steps, y: numbers(s.y) });
-const happened = run.happened.map(unpack), guides = happened.filter((h) => h.guide && h.x.length <= GUIDES);
+const rows = run.steps.map(numbers);
+const axes = run.axes.map(({ name, maps }) => (
+  { name, maps: maps.map((m) => m && { x: numbers(m.x), y: numbers(m.y) }) }));
+const unpack = (s) => ({ ...s, steps: s.x ? numbers(s.x) : rows[s.run], y: numbers(s.y) });
+const happened = run.happened.map(unpack), shown = rows.map(() => true);
+const isShown = (s) => shown[s.run];
 const panels = [...document.querySelectorAll("figure")].map((figure, n) => ({
   id: figure.id, svg: figure.querySelector("svg.plot"), log: figure.querySelector("input.log"),
   outputs: figure.querySelectorAll("output"), series: run.panels[n].map(unpack),
 }));
 const smooth = document.getElementById("smooth");
-const whole = [steps[0], Math.max(steps[end], steps[0] + 1)];
-let view = whole;
+let axis, steps, end, whole, view;
+
+// Places all curves on another axis, for the whole run.
+function along(chosen) {
+  axis = chosen;
+  steps = merged(rows.map((x, n) => placed(x, axis.maps[n])).filter((_, n) => shown[n]));
+  end = steps.length - 1;
+  for (const s of [...happened, ...panels.flatMap((p) => p.series)]) s.x = placed(s.steps, axis.maps[s.run]);
+  whole = view = [steps[0], steps[end] > steps[0] ? steps[end] : steps[0] + 1];
+}
+
+// Returns the smallest width of a view: two steps, or the same part of another axis.
+const narrowest = () => (axis === axes[0] ? 2 : (whole[1] - whole[0]) * 2 / Math.max(end, 2));
 
 function add(parent, name, attributes, text = "") {
   const element = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
@@ -28,21 +42,23 @@ const label = (x, y, anchor) => ({ x, y, "text-anchor": anchor });
 
 function draw({ id, svg, log, series }) {
   const width = Math.max(svg.clientWidth, 240), right = width - RIGHT;
-  const height = log ? HEIGHT : TOP + ROW * happened.length + BOTTOM, bottom = height - BOTTOM;
+  const lanes = happened.filter(isShown);
+  const height = log ? HEIGHT : TOP + ROW * lanes.length + BOTTOM, bottom = height - BOTTOM;
+  svg.setAttribute("height", height);
   const across = (step) => LEFT + (step - view[0]) / (view[1] - view[0]) * (right - LEFT);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.dataset.steps = view.join(" ");
   svg.replaceChildren();
   const grid = add(svg, "g", { class: "grid" });
-  for (const step of ticks(view, Math.max((right - LEFT) / 75, 2), false, 1)) {
+  for (const step of ticks(view, Math.max((right - LEFT) / 75, 2), false, axis === axes[0] ? 1 : 0)) {
     add(grid, "line", upLine(across(step), TOP, bottom));
     add(svg, "text", label(across(step), bottom + 16, "middle"), written(step, 9));
   }
   const clip = { x: LEFT - 4, y: 0, width: right - LEFT + 8, height };
   add(add(svg, "clipPath", { id: `${id}-clip` }), "rect", clip);
   const inside = add(svg, "g", { "clip-path": `url(#${id}-clip)` });
-  if (log) curves(svg, inside, series, log.checked, across, [right, bottom]);
-  else happened.forEach((h, n) => lane(svg, inside, h, TOP + ROW * n, across));
+  if (log) curves(svg, inside, series.filter(isShown), log.checked, across, [right, bottom]);
+  else lanes.forEach((h, n) => lane(svg, inside, h, TOP + ROW * n, across));
   add(svg, "rect", { class: "dragged", y: TOP, height: bottom - TOP, width: 0 });
   add(svg, "line", upLine(0, TOP, bottom, { class: "cursor" }));
 }
@@ -59,7 +75,8 @@ function curves(svg, inside, series, log, across, [right, bottom]) {
     add(svg.firstChild, "line", { x1: LEFT, x2: right, y1: up(v), y2: up(v) });
     add(svg, "text", label(LEFT - 8, up(v) + 4, "end"), written(v, 9));
   }
-  for (const { colour, x } of guides) {
+  const alone = shown.filter(Boolean).length === 1; // the events of several runs would be a forest
+  for (const { colour, x } of alone ? happened.filter((h) => isShown(h) && h.guide && h.x.length <= GUIDES) : []) {
     for (const step of x) {
       add(inside, "line", upLine(across(step), TOP, bottom, { class: "guide", stroke: colour }));
     }
@@ -109,6 +126,6 @@ function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
   for (const { at, count, from, to } of marks) {
     const size = { x: at - 1.5, y: top, width: 3, height: ROW - 6, fill: colour };
     const mark = add(inside, "rect", { class: "mark", "data-kind": kind, "data-count": count, ...size });
-    add(mark, "title", {}, `${many(count)}, step ${from}${to > from ? ` to ${to}` : ""}`);
+    add(mark, "title", {}, `${many(count)}, ${axis.name} ${written(from)}${to > from ? ` to ${written(to)}` : ""}`);
   }
 }

@@ -4,30 +4,32 @@
 const DRAG = 5; // pixels; less is a click
 const [copy, reset, where, stage, said] =
   ["copy", "whole", "where", "stage", "said"].map((id) => document.getElementById(id));
-let row = end, drag = null, speech = 0;
+const over = document.getElementById("axis"), switches = document.querySelectorAll("input.run");
+let row = Infinity, drag = null, speech = 0;
 
 // Shows the cursor at a row, and the values of the curves there: the last ones until then.
 function point(to) {
   row = Math.min(Math.max(to, 0), end);
   const step = steps[row], spoken = [];
-  where.textContent = `step ${step}, in view ${view.map(Math.round).join(" to ")}`;
+  const ends = view.map((v) => (axis === axes[0] ? Math.round(v) : written(v, 4)));
+  where.textContent = `${axis.name} ${written(step)}, in view ${ends.join(" to ")}`;
   for (const { svg, outputs, series } of panels) {
     const line = svg.querySelector(".cursor"), room = svg.viewBox.baseVal.width - RIGHT - LEFT;
     const x = LEFT + (step - view[0]) / (view[1] - view[0]) * room;
     for (const key of ["x1", "x2"]) line.setAttribute(key, x);
     line.classList.toggle("away", step < view[0] || step > view[1]);
     series.forEach((s, n) => {
-      const i = until(s.x, step) - 1, old = s.x[i] < step ? ` (${s.x[i]})` : "";
-      outputs[n].textContent = i < 0 ? "–" : written(s.y[i]) + old;
-      spoken.push(`${s.name} ${outputs[n].textContent}`);
+      const i = until(s.x, step) - 1, old = s.x[i] < step ? ` (${written(s.x[i])})` : "";
+      outputs[n].textContent = i < 0 || !isShown(s) ? "–" : written(s.y[i]) + old;
+      if (isShown(s)) spoken.push(`${s.name} ${outputs[n].textContent}`);
     });
   }
   clearTimeout(speech); // only the place where the cursor comes to rest is spoken
-  speech = setTimeout(() => { said.textContent = `step ${step}: ${spoken.join(", ")}`; }, 300);
+  speech = setTimeout(() => { said.textContent = `${axis.name} ${written(step)}: ${spoken.join(", ")}`; }, 300);
 }
 
 function zoom([a, b]) {
-  const wide = Math.min(Math.max(b - a, 2), whole[1] - whole[0]);
+  const wide = Math.min(Math.max(b - a, narrowest()), whole[1] - whole[0]);
   const low = Math.min(Math.max((a + b - wide) / 2, whole[0]), whole[1] - wide);
   view = [low, low + wide];
   reset.disabled = view[0] === whole[0] && view[1] === whole[1];
@@ -105,8 +107,20 @@ for (const { svg, log } of panels) {
 stage?.addEventListener("keydown", pressed);
 reset?.addEventListener("click", () => zoom(whole));
 smooth?.addEventListener("change", () => zoom(view));
+over?.addEventListener("change", () => begin(axes[over.selectedIndex]));
+switches.forEach((box, n) => box.addEventListener("change", () => {
+  shown[n] = box.checked;
+  if (shown.some(Boolean)) begin(axis);
+  else panels.forEach(draw);
+}));
 copy?.addEventListener("click", copied);
+function begin(axis) {
+  along(axis);
+  row = end;
+  zoom(whole);
+}
+
 if (stage) {
   addEventListener("resize", () => zoom(view));
-  zoom(whole);
+  begin(axes[0]);
 }

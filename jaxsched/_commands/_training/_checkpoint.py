@@ -123,7 +123,7 @@ class Checkpoints:
             state=args.StandardRestore(jax.eval_shape(lambda: like)), history=args.StandardRestore()
         )
         found = self._manager.restore(epochs, args=parts)
-        state, history = found["state"], History(**found["history"]).then(*History.empty())
+        state, history = found["state"], _history(found["history"])
         # If the process was killed just before it wrote the checksum, there is none, and Orbax does
         # not notice a changed number.
         _require(about["numbers"] == _numbers((state, history)), CHANGED)
@@ -189,6 +189,12 @@ def _numbers(tree: Any) -> str:
         is_key = jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
         total.update(np.asarray(jax.random.key_data(x) if is_key else x).tobytes())
     return total.hexdigest()
+
+
+def _history(found: dict[str, Any]) -> History:
+    """Return a history whose arrays are on the host, and in the usual order."""
+    empty = History.empty(tuple(name for name in found["by_epoch"] if name != "loss"))
+    return empty.then(found["by_step"], found["by_epoch"])
 
 
 def _about(settings: Settings, state: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched._commands._training import _calls
-from jaxsched._commands._training._model import PIXELS, Network
 from jaxsched._commands._training._refused import refusing
 from jaxsched._commands._training._wrappers import wrapped
 from jaxsched._diagnose._monitor import monitor
@@ -21,6 +20,9 @@ from jaxsched._schedules._schedule import Schedule
 from jaxsched._transforms._inject import inject
 
 Factory = Callable[..., Any]
+
+# Parameters of a shape that every optimizer takes, to check an optimizer before there is a model.
+SOME_PARAMS = {"Dense": {"kernel": jax.ShapeDtypeStruct((4, 4), jnp.float32)}}
 
 OWN = {"learning_rate": "the learning rate is the schedule: use --schedule constant value=..."}
 
@@ -48,28 +50,39 @@ def spoken(text: str) -> str:
 
 
 def transform(
-    text: str, learning_rate: Schedule | Stateful, wrappers: Sequence[str] = ()
+    factory: Factory,
+    learning_rate: Schedule | Stateful,
+    wrappers: Sequence[str] = (),
+    params: Any = SOME_PARAMS,
 ) -> optax.GradientTransformation:
-    """Return the optimizer with the scheduled learning rate, its wrappers, and the monitor."""
-    name, constants = _read(text)
-    tx = inject(functools.partial(optimizers()[name], **constants), learning_rate=learning_rate)
+    """Return the optimizer with the scheduled learning rate, its wrappers, and the monitor.
+
+    Args:
+      factory: a function of `learning_rate` that returns the optimizer.
+      learning_rate: the schedule, stateful or not.
+      wrappers: texts of wrappers, innermost first.
+      params: the parameters, or their shapes.
+    """
+    tx = inject(factory, learning_rate=learning_rate)
+    name = getattr(factory, "func", factory).__name__
     with refusing(f"--optimizer {name}", TypeError, NameError):
-        rehearsed(tx)
+        rehearsed(tx, params)
     for wrapper in wrappers:
         tx = wrapped(wrapper, tx, learning_rate)
         with refusing(f"--with {wrapper}", TypeError, NameError):
-            rehearsed(tx)
+            rehearsed(tx, params)
     return optax.chain(monitor(metric="loss", validation="value"), tx)
 
 
-def rehearsed(tx: optax.GradientTransformation) -> Any:
+def rehearsed(tx: optax.GradientTransformation, params: Any) -> Any:
     """Trace one update and return the shapes of the state, so that a bad constant fails here."""
+    return jax.eval_shape(lambda params: tx.update(params, tx.init(params), params)[1], params)
 
-    def update() -> Any:
-        params = Network().init(jax.random.key(0), jnp.zeros((1, PIXELS)))["params"]
-        return tx.update(params, tx.init(params), params)[1]
 
-    return jax.eval_shape(update)
+def made(text: str) -> Factory:
+    """Return the function of `learning_rate` of a text."""
+    name, constants = _read(text)
+    return functools.partial(optimizers()[name], **constants)
 
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._commands._training._history import History
+from jaxsched._commands._training._report import shown
 from jaxsched._core._extra import extra
 from jaxsched._core._files import written
 from jaxsched._look._colours import BLUE, GREY, SKY
@@ -15,9 +16,12 @@ from jaxsched._look._colours import EVENTS as COLOURS
 from jaxsched._rules._events import EVENTS
 
 MANY = 20
+EPOCHS: dict[str, Any] = {"lw": 1.8, "marker": "o", "ms": 4}
 
 
-def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarray) -> None:
+def draw(
+    file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarray, judged_on: str
+) -> None:
     """Write the picture.
 
     Args:
@@ -25,56 +29,62 @@ def draw(file: Path, history: History, scheduled: np.ndarray, restarts: np.ndarr
       history: measurements of the run.
       scheduled: values of the schedule alone, by step, as if no rule had acted.
       restarts: the steps at which the schedule restarted.
+      judged_on: the batches on which an epoch was judged, in one word.
     """
     extra("matplotlib").use("Agg")
     plt: Any = extra("matplotlib.pyplot")
     found = {"restarts": restarts} | {name: history.when(name) for name in EVENTS}
     found = {name: steps for name, steps in found.items() if len(steps)}
     lane = 0.2 + 0.22 * len(found)
-    figure, (top, lanes, middle, bottom) = plt.subplots(
-        4, 1, figsize=(10, 10 + lane), sharex=True, height_ratios=(3, lane, 3, 2),
+    metrics = [name for name in history.by_epoch if name != "loss"]
+    heights = (3, lane, 3, *(2 for _ in metrics))
+    figure, panels = plt.subplots(
+        len(heights), 1, figsize=(10, 2 + sum(heights)), sharex=True, height_ratios=heights,
         layout="constrained",
     )  # fmt: skip
+    top, lanes, middle, *others = panels
     _rate(top, history, scheduled)
     _events(lanes, found)
-    _losses(middle, history)
-    _accuracy(bottom, history)
-    for panel in (top, middle, bottom):
+    _losses(middle, history, judged_on)
+    for name, panel in zip(metrics, others, strict=True):
+        _metric(panel, history, name, judged_on)
+    for panel in (top, middle, *others):
         _lines(panel, found)
         panel.grid(alpha=0.25)
         _legend(panel)
-    for panel in (top, lanes, middle, bottom):
+    for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    bottom.set_xlabel("optimizer step")
-    bottom.set_xlim(0, 1.01 * history.steps)
+    panels[-1].set_xlabel("optimizer step")
+    panels[-1].set_xlim(0, 1.01 * history.steps)
     written(file, lambda stream: figure.savefig(stream, dpi=120, format="png"))
     plt.close(figure)
 
 
 def _rate(panel: Any, history: History, scheduled: np.ndarray) -> None:
     panel.plot(scheduled, color=GREY, lw=1.2, ls=(0, (4, 2)), label="schedule alone")
-    panel.plot(history.learning_rate, color=BLUE, lw=2, label="learning rate used")
+    used = history.by_step["learning_rate"]
+    panel.plot(used, color=BLUE, lw=2, label="learning rate used")
     panel.set_ylabel("learning rate")
     panel.set_ylim(bottom=0 if scheduled.min() >= 0 else None)
 
 
-def _losses(panel: Any, history: History) -> None:
-    panel.plot(history.train_loss, color=SKY, lw=0.8, alpha=0.7, label="training, each step")
-    panel.plot(
-        history.last_steps, history.val_loss, color=BLUE, lw=1.8, marker="o", ms=4,
-        label="validation, each epoch",
-    )  # fmt: skip
-    panel.set_yscale("log")
+def _losses(panel: Any, history: History, judged_on: str) -> None:
+    losses = history.by_step["train_loss"]
+    panel.plot(losses, color=SKY, lw=0.8, alpha=0.7, label="training, each step")
+    label = f"{judged_on}, each epoch"
+    panel.plot(history.last_steps, history.by_epoch["loss"], color=BLUE, label=label, **EPOCHS)
+    if losses.min() > 0:
+        panel.set_yscale("log")
     panel.set_ylabel("loss")
 
 
-def _accuracy(panel: Any, history: History) -> None:
-    label = f"validation, each epoch: {history.val_accuracy[-1]:.1%} at the end"
-    panel.plot(
-        history.last_steps, history.val_accuracy, color=BLUE, lw=1.8, marker="o", ms=4, label=label
-    )
-    panel.yaxis.set_major_formatter(extra("matplotlib.ticker").PercentFormatter(1.0))
-    panel.set_ylabel("accuracy")
+def _metric(panel: Any, history: History, name: str, judged_on: str) -> None:
+    values = history.by_epoch[name]
+    label = f"{judged_on}, each epoch: {shown(name, values[-1])} at the end"
+    panel.plot(history.last_steps, values, color=BLUE, label=label, **EPOCHS)
+    if name == "accuracy":
+        panel.yaxis.set_major_formatter(extra("matplotlib.ticker").PercentFormatter(1.0))
+    panel.set_ylabel(name)
 
 
 def _events(panel: Any, found: dict[str, np.ndarray]) -> None:

@@ -11,20 +11,41 @@ import jax.numpy as jnp
 import numpy as np
 from flax.training.train_state import TrainState
 
-from jaxsched._commands._training._data import Digits
+from jaxsched._commands._tasks._task import Task
 from jaxsched._commands._training._history import History
-from jaxsched._commands._training._loop import judge, judge_together
+from jaxsched._commands._training._loop import judged
 from jaxsched._core._extra import extra
 from jaxsched._rules._events import EVENTS
 from jaxsched._state._readers import events
-from jaxsched._state._remembered import best_params, snapshot_average, snapshots
+from jaxsched._state._remembered import best_params, snapshot_average
 
 Show = Callable[[History], None]
 
+# What an epoch is judged on, and the word before the names of its metrics.
+WORDS = {"validation": "val", "training": "mean"}
+BEST = {"loss": np.nanargmin, "accuracy": np.nanargmax}
+
+
+def judged_on(task: Task) -> str:
+    """Return the batches on which an epoch is judged: `validation`, or `training`."""
+    return "training" if task.validation is None else "validation"
+
+
+def batches(task: Task, history: History) -> str:
+    """Return the number of batches of an epoch, and the shapes of the arrays in one."""
+    shapes = ", ".join(str(x.shape) for x in jax.tree.leaves(task.batch))
+    return f"{history.steps // max(history.epochs, 1)} an epoch, of shapes {shapes}"
+
 
 @contextmanager
-def progress(done: int, epochs: int) -> Generator[Show]:
-    """Show a bar on stderr; call the yielded function with the history after every epoch."""
+def progress(done: int, epochs: int, word: str) -> Generator[Show]:
+    """Show a bar on stderr; call the yielded function with the history after every epoch.
+
+    Args:
+      done: number of epochs so far.
+      epochs: number of all epochs.
+      word: the word before the name of a metric, `val` or `mean`.
+    """
     rich: Any = extra("rich.progress")
     console = extra("rich.console").Console(stderr=True)
     columns = (
@@ -38,14 +59,19 @@ def progress(done: int, epochs: int) -> Generator[Show]:
         task = bar.add_task(
             "compiling" if done < epochs else "finished", total=epochs, completed=done
         )
-        yield lambda history: bar.update(task, completed=history.epochs, description=_now(history))
+        yield lambda history: bar.update(
+            task, completed=history.epochs, description=_now(history, word)
+        )
 
 
-def _now(history: History) -> str:
-    return (
-        f"rate {history.learning_rate[-1]:.2e}  val loss {history.val_loss[-1]:.4f}  "
-        f"accuracy {history.val_accuracy[-1]:.1%}"
-    )
+def _now(history: History, word: str) -> str:
+    metrics = (f"{word} {name} {shown(name, x[-1])}" for name, x in history.by_epoch.items())
+    return "  ".join([f"rate {history.by_step['learning_rate'][-1]:.2e}", *metrics])
+
+
+def shown(name: str, x: float) -> str:
+    """Return a metric for a reader."""
+    return f"{x:.2%}" if name == "accuracy" else f"{x:.4g}" if name != "loss" else f"{x:.4f}"
 
 
 def summary(rows: dict[str, str]) -> None:
@@ -59,40 +85,48 @@ def summary(rows: dict[str, str]) -> None:
     extra("rich.console").Console().print(table)
 
 
-def measured(history: History, restarts: np.ndarray) -> dict[str, str]:
+def measured(history: History, restarts: np.ndarray, word: str) -> dict[str, str]:
     """Return the rows of the table with the measurements of the run."""
-    best = int(np.nanargmin(history.val_loss)) if not np.isnan(history.val_loss).all() else 0
-    rate = history.learning_rate
+    rate, scale = history.by_step["learning_rate"], history.by_step["scale"]
     return {
         "steps": f"{history.steps} in {history.epochs} epochs",
         "learning rate": f"{rate[0]:.3g} first, {rate.max():.3g} highest, {rate[-1]:.3g} last",
         "restarts": _steps(restarts),
-        "cuts": f"{_steps(history.when('cuts'))}, final factor {history.scale[-1]:.3g}",
+        "cuts": f"{_steps(history.when('cuts'))}, final factor {scale[-1]:.3g}",
         **{name: _steps(history.when(name)) for name in EVENTS[1:] if len(history.when(name))},
-        "train loss": f"{history.train_loss[-1]:.4f} in the last step",
-        "val loss": f"{history.val_loss[-1]:.4f}, "
-        f"best {history.val_loss[best]:.4f} in epoch {best + 1}",
-        "val accuracy": f"{history.val_accuracy[-1]:.2%}, best {history.val_accuracy.max():.2%}",
+        "train loss": f"{history.by_step['train_loss'][-1]:.4f} in the last step",
+        **{f"{word} {name}": _epochs(name, x) for name, x in history.by_epoch.items()},
     }
 
 
-def kept(state: TrainState, data: Digits) -> dict[str, str]:
+def _epochs(name: str, values: np.ndarray) -> str:
+    """Return the last value of a metric, and the best one if it is known which is better."""
+    last = shown(name, values[-1])
+    if name not in BEST or np.isnan(values).all():
+        return last
+    best = int(BEST[name](values))
+    return f"{last}, best {shown(name, values[best])} in epoch {best + 1}"
+
+
+def kept(state: TrainState, task: Task) -> dict[str, str]:
     """Return the rows for parameters that the optimizer has stored."""
     rows: dict[str, str] = {}
     happened = events(state)
+    if task.validation is None:
+        return rows
     if "restores" in happened:
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         # One more update, which is not applied, judges the last validation.
         settled = state.tx.update(zeros, state.opt_state, state.params)[1]
-        best = judge(best_params(settled), data)
-        rows["best kept"] = f"val loss {best.loss:.4f}, accuracy {best.accuracy:.2%}"
+        rows["best kept"] = _judged(task, best_params(settled))
     if happened.get("snapshots", 0) > 0:
-        stacked = snapshots(state)
-        mean = judge(snapshot_average(state), data)
-        count = len(jax.tree.leaves(stacked)[0])
-        rows["ensemble"] = f"{judge_together(stacked, data):.2%} of {count} snapshots"
-        rows["their average"] = f"val loss {mean.loss:.4f}, accuracy {mean.accuracy:.2%}"
+        rows["average of the snapshots"] = _judged(task, snapshot_average(state))
     return rows
+
+
+def _judged(task: Task, params: Any) -> str:
+    """Return the metrics of parameters on the validation batches."""
+    return ", ".join(f"val {name} {shown(name, x)}" for name, x in judged(task, params).items())
 
 
 def _steps(steps: np.ndarray) -> str:

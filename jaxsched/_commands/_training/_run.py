@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 import time
+from typing import Any
 
 import jax
 import numpy as np
 from flax.training.train_state import TrainState
 
+from jaxsched._commands._tasks._task import Task
 from jaxsched._commands._training import _report, _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
-from jaxsched._commands._training._data import digits
 from jaxsched._commands._training._folder import Folder
-from jaxsched._commands._training._history import COLUMNS, History
+from jaxsched._commands._training._history import History
 from jaxsched._commands._training._loop import epoch, start
 from jaxsched._commands._training._picture import draw
 from jaxsched._commands._training._refused import RefusedError, StoppedError, warn
@@ -41,6 +42,7 @@ def run(
     settings: Settings,
     learning_rate: Schedule | Stateful,
     folder: Folder,
+    task: Task,
     *,
     resume: bool = False,
     until: int | None = None,
@@ -52,6 +54,7 @@ def run(
       settings: settings of the run; the text of the learning rate in it is not used.
       learning_rate: the schedule, stateful or not.
       folder: folder to write to.
+      task: the model and its data.
       resume: whether to continue from the newest valid checkpoint; without one, the run starts.
       until: number of epochs after which to stop; None: all epochs of the settings.
       checkpoint_every: epochs between checkpoints; there is always one at the end.
@@ -60,39 +63,39 @@ def run(
       StoppedError: SIGTERM was received; the current epoch is saved.
     """
     folder.remove_partial()
-    data = digits()
-    first_key, key = jax.random.split(jax.random.key(settings.seed))
-    tx = _spoken.transform(settings, learning_rate)
-    state, history = start(tx, data, first_key), History.empty()
+    _, order, noise = _spoken.keys(settings.seed)
+    tx = _spoken.transform(settings, learning_rate, task)
+    state, empty = start(tx, task), History.empty(task.metrics)
+    history = empty
+    word = _report.WORDS[_report.judged_on(task)]
     last, began = settings.last_epoch or settings.epochs, time.perf_counter()
     until = min(until or last, last)
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
         if resume:
-            state, history = checkpoints.newest(state) or _from_the_start(folder, state)
+            state, history = checkpoints.newest(state) or _from_the_start(folder, state, empty)
         summary = Summary(folder, history.steps)
-        with _report.progress(history.epochs, last) as show, heard() as asked_to_end:
+        with _report.progress(history.epochs, last, word) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
-                state, steps, judged = epoch(
-                    state, data, key, learning_rate, batch_size=settings.batch_size
-                )
-                history = history.then(*jax.tree.leaves(steps), *judged)
+                state, *measured = epoch(state, task, order, noise, learning_rate)
+                history = _longer(history, *measured)
                 show(history)
                 ending = asked_to_end() and done < until
                 if done % checkpoint_every == 0 or done == until or ending:
                     checkpoints.save(done, state, history)
-                    folder.write_metrics(history.rows(), COLUMNS)
+                    folder.write_metrics(history.rows(word), history.columns(word))
                     summary.note(state, history.steps)
                 if ending:
                     raise StoppedError(f"ended by SIGTERM at epoch {done}: continue with --resume")
-    folder.write_metrics(history.rows(), COLUMNS)
-    kept = _report.kept(state, data)
+    folder.write_metrics(history.rows(word), history.columns(word))
+    kept = _report.kept(state, task)
     summary.end(kept)
     _report.summary(
         {
             "schedule": str(learning_rate),
-            "optimizer": settings.optimizer,
+            "optimizer": settings.optimizer or "that of the task",
             "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
-            **_report.measured(history, _pictured(folder, learning_rate, history)),
+            "batches": _report.batches(task, history),
+            **_report.measured(history, _pictured(folder, learning_rate, history, task), word),
             **kept,
             "diagnosis": str(diagnose(state)),
             "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
@@ -102,16 +105,31 @@ def run(
     )
 
 
-def _pictured(folder: Folder, learning_rate: Schedule | Stateful, history: History) -> np.ndarray:
+def _longer(history: History, by_step: Any, by_epoch: Any) -> History:
+    """Return the history with another epoch, or raise if it is not as long as those before."""
+    longer, epochs = history.then(by_step, by_epoch), history.epochs
+    if epochs and longer.steps * epochs != history.steps * longer.epochs:
+        raise RefusedError(
+            f"epoch {longer.epochs} has {longer.steps - history.steps} batches, but the epochs "
+            f"before have {history.steps // epochs}. Give every epoch the same number of batches"
+        )
+    return longer
+
+
+def _pictured(
+    folder: Folder, learning_rate: Schedule | Stateful, history: History, task: Task
+) -> np.ndarray:
     """Draw the run, and return the steps at which its schedule restarted."""
     [[curve]] = drawn([{"": learning_rate}], total_steps=history.steps)
     restarts = curve.restarts[curve.restarts < history.steps]
     scheduled = values_at(still(learning_rate), np.arange(history.steps))
-    draw(folder.picture, history, scheduled, restarts)
+    draw(folder.picture, history, scheduled, restarts, _report.judged_on(task))
     return restarts
 
 
-def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, History]:
+def _from_the_start(
+    folder: Folder, state: TrainState, history: History
+) -> tuple[TrainState, History]:
     """Return the initial state for a run that ended before its first checkpoint."""
     if folder.metrics.exists():
         raise RefusedError(
@@ -119,4 +137,4 @@ def _from_the_start(folder: Folder, state: TrainState) -> tuple[TrainState, Hist
             "Start the run again with --force"
         )
     warn(f"there is no checkpoint in {folder.checkpoints} yet: the run starts from the beginning")
-    return state, History.empty()
+    return state, history

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxsched._commands._training._data import TRAIN
+from jaxsched._commands._tasks._data import TRAIN
 from jaxsched._commands._training._limits import EPOCHS, SEEDS
 from jaxsched._commands._training._settings import Settings
 from jaxsched._core._files import shown
@@ -60,13 +60,16 @@ def _or_none(must: Must) -> Must:
 TEXT = Must("a text", lambda x: isinstance(x, str))
 MUST = {
     "epochs": _whole(EPOCHS),
-    "batch_size": _whole((1, TRAIN)),
+    "batch_size": _or_none(_whole((1, TRAIN))),
     "seed": _whole(SEEDS),
-    "optimizer": TEXT,
+    "optimizer": _or_none(TEXT),
     "learning_rate": TEXT,
     "wrappers": Must("a list of texts", _texts),
     "last_epoch": _or_none(_whole(EPOCHS)),
+    "task": TEXT,
 }
 REQUIRED = [
-    x.name for x in dataclasses.fields(Settings) if x.name not in ("wrappers", "last_epoch")
+    x.name
+    for x in dataclasses.fields(Settings)
+    if x.default is dataclasses.MISSING and x.default_factory is dataclasses.MISSING
 ]

@@ -12,9 +12,10 @@ class Settings:
     """All settings that determine what a run computes."""
 
     epochs: int
-    batch_size: int
+    batch_size: int | None  # of the digits; None: that of the task
     seed: int
-    optimizer: str  # `adamw(weight_decay=0.01)`
+    optimizer: str | None  # `adamw(weight_decay=0.01)`; None: that of the task
     learning_rate: str  # `repr` of the schedule
     wrappers: list[str] = dataclasses.field(default_factory=list[str])  # `skip_spikes(sigmas=4)`
     last_epoch: int | None = None  # new end, if set by a resume; lengths are still of `epochs`
+    task: str = "digits"  # or `module:function`

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import optax
 
+from jaxsched._commands._tasks._batches import count
+from jaxsched._commands._tasks._task import Task
+from jaxsched._commands._tasks._task import task as task_of
 from jaxsched._commands._training import _optimizer, _wrappers
-from jaxsched._commands._training._data import TRAIN
-from jaxsched._commands._training._loop import BY_EPOCH, BY_STEP
 from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._commands._training._settings import Settings
 from jaxsched._commands._training._words import call, is_call, pairs, text_of
@@ -22,10 +24,9 @@ from jaxsched._schedules._units import Units
 from jaxsched._text._parse import parse
 from jaxsched._text._readable import readable
 
-EPOCHS, BATCH_SIZE, OPTIMIZER = 40, 32, "adam"
+EPOCHS, DIGITS, OPTIMIZER = 40, "digits", "adam"
 # Observations are epochs here; an improvement by less than 1% does not count.
 PLATEAU = {"factor": "0.5", "patience": "4", "rtol": "0.01", "min_scale": "0.01"}
-METRICS = (*BY_EPOCH, *BY_STEP, GRADIENT_NORM)
 
 # The field of the settings for each option with another name.
 FIELDS = {"schedule": "learning_rate", "plateau": "learning_rate", "with": "wrappers"}
@@ -33,38 +34,61 @@ FIELDS = {"schedule": "learning_rate", "plateau": "learning_rate", "with": "wrap
 Words = Sequence[str]
 
 
-def spoken(options: Mapping[str, Any]) -> Settings:
+def task(options: Mapping[str, Any]) -> Task:
+    """Return the task for command-line options."""
+    return _seeded(options["task"] or DIGITS, options["seed"] or 0, options["batch_size"])
+
+
+def saved_task(settings: Settings) -> Task:
+    """Return the task of the settings."""
+    return _seeded(settings.task, settings.seed, settings.batch_size)
+
+
+def _seeded(said: str, seed: int, batch_size: int | None) -> Task:
+    return task_of(said, keys(seed)[0], batch_size)
+
+
+def keys(seed: int) -> jax.Array:
+    """Return the random keys of a run: of the task, of the batches' order, and of the losses."""
+    return jax.random.split(jax.random.key(seed), 3)
+
+
+def spoken(options: Mapping[str, Any], task: Task) -> Settings:
     """Return the settings for command-line options; None means the default."""
-    epochs, batch_size = options["epochs"] or EPOCHS, options["batch_size"] or BATCH_SIZE
-    if batch_size > TRAIN:
-        raise RefusedError(f"--batch-size: there are {TRAIN} images, got {batch_size}")
-    rate = _spoken_rate(options["schedule"], options["plateau"], run_units(epochs, batch_size))
+    epochs, words = options["epochs"] or EPOCHS, options["optimizer"]
+    if words is None and task.optimizer is None:
+        words = [OPTIMIZER]
+    rate = _spoken_rate(options["schedule"], options["plateau"], run_units(epochs, task))
     settings = Settings(
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=task.batch_size if task.name == DIGITS else None,
         seed=options["seed"] or 0,
-        optimizer=_optimizer.spoken(text_of("--optimizer", options["optimizer"] or [OPTIMIZER])),
+        optimizer=_optimizer.spoken(text_of("--optimizer", words)) if words else None,
         learning_rate=_written(rate),
         wrappers=_wrappers.spoken(options["with"] or ()),
+        task=task.name,
     )
-    require_possible(settings, rate)
+    require_possible(settings, rate, task)
     return settings
 
 
 def transform(
-    settings: Settings, learning_rate: Schedule | Stateful
+    settings: Settings, learning_rate: Schedule | Stateful, task: Task
 ) -> optax.GradientTransformation:
     """Return the optimizer of the settings."""
-    return _optimizer.transform(settings.optimizer, learning_rate, settings.wrappers)
+    text = settings.optimizer
+    factory = (task.optimizer or optax.adam) if text is None else _optimizer.made(text)
+    return _optimizer.transform(factory, learning_rate, settings.wrappers, task.params)
 
 
-def resumed(saved: Settings, options: Mapping[str, Any]) -> Settings:
+def resumed(saved: Settings, options: Mapping[str, Any], task: Task) -> Settings:
     """Return the settings of a resumed run: unchanged, except for the number of epochs."""
-    names = ("batch_size", "seed", "optimizer", "schedule", "plateau", "with")
+    names = ("batch_size", "seed", "optimizer", "schedule", "plateau", "with", "task")
     said = [option for option in names if options[option] is not None]
     if said:
-        batch_size = options["batch_size"] or saved.batch_size
-        now = spoken({**options, "epochs": saved.epochs, "batch_size": batch_size})
+        now = spoken({**options, "epochs": saved.epochs}, task)
+        given = {name: options[name] or getattr(saved, name) for name in ("batch_size", "task")}
+        now = dataclasses.replace(now, **given)
         for option in said:
             _require_as_before(option, FIELDS.get(option, option), now, saved)
     return dataclasses.replace(saved, last_epoch=options["epochs"] or saved.last_epoch)
@@ -79,13 +103,14 @@ def _require_as_before(option: str, field: str, now: Settings, saved: Settings) 
         )
 
 
-def run_units(epochs: int, batch_size: int) -> Units:
+def run_units(epochs: int, task: Task) -> Units:
     """Return what an optimizer step of a run consumes."""
+    with refusing(f"--task {task.name}"):
+        steps = count(task.batches)
     return Units(
-        batch_size=batch_size,
-        dataset_size=TRAIN,
-        drop_remainder=True,
-        total_steps=epochs * (TRAIN // batch_size),
+        batch_size=task.batch_size,
+        dataset_size=task.batch_size * steps,
+        total_steps=epochs * steps,
     )
 
 
@@ -127,12 +152,18 @@ def _restarts(units: Units) -> str:
     )
 
 
-def require_possible(settings: Settings, rate: Schedule | Stateful) -> None:
+def metrics(task: Task) -> tuple[str, ...]:
+    """Return the metrics to which a rule can listen: of an epoch, then of a step."""
+    kl = ("kl",) if task.has_logits else ()
+    return ("value", *task.metrics, "loss", *kl, GRADIENT_NORM)
+
+
+def require_possible(settings: Settings, rate: Schedule | Stateful, task: Task) -> None:
     """Raise if the optimizer does not exist, or if a rule listens to an unavailable metric."""
-    tx = transform(settings, rate)
-    strange = sorted(listened(_optimizer.rehearsed(tx)) - {*METRICS})
+    tx = transform(settings, rate, task)
+    strange = sorted(listened(_optimizer.rehearsed(tx, task.params)) - {*metrics(task)})
     if strange:
-        names = ", ".join(METRICS)
+        names = ", ".join(metrics(task))
         raise RefusedError(
             f"the learning rate: a metric must be one of {names}, got {strange[0]!r}"
         )

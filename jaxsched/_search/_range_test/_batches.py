@@ -12,25 +12,34 @@ import numpy as np
 
 from jaxsched._core._require import refuse, require
 
-_CALL = "lr_range_test"
 _STACKED = "Stacked batches are arrays, or a tuple, dict or other tree of arrays."
 
 
-def stacked(batches: Any, steps: int) -> Any:
-    """Return a tree of arrays whose leading axis is the batches; None for a loss without batches.
+def is_drawn(batches: Any) -> bool:
+    """Return whether these are batches one after another, and not arrays of all batches.
 
     A list is always a sequence of batches, not a tree: `[(x, y), (x, y)]` has two batches.
     """
+    return isinstance(batches, list) or (_is_leaf(batches) and not hasattr(batches, "shape"))
+
+
+def stacked(batches: Any, steps: int, call: str = "lr_range_test") -> Any:
+    """Return a tree of arrays whose leading axis is the batches; None for a loss without batches.
+
+    Args:
+      batches: arrays, or at least one batch after another.
+      steps: the number of batches that are drawn at most.
+      call: the calling function, for messages.
+    """
     if batches is None:
         return None
-    drawn = isinstance(batches, list) or (_is_leaf(batches) and not hasattr(batches, "shape"))
-    tree = _drawn(batches, steps) if drawn else batches
-    _require_numbers(tree)
+    tree = _drawn(call, batches, steps) if is_drawn(batches) else batches
+    _require_numbers(call, tree)
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     found = f"leading axes of {', '.join(str(*count) or 'no' for count in sorted(counts))}"
     require(
         len(counts) == 1 and counts.isdisjoint({(), (0,)}),
-        refuse(_CALL, "batches", "have one leading axis for the batches", _Text(found)),
+        refuse(call, "batches", "have one leading axis for the batches", _Text(found)),
     )
     return tree
 
@@ -48,30 +57,35 @@ def _row(x: jax.Array, step: jax.Array) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(x, step % x.shape[0], keepdims=False)
 
 
-def _drawn(batches: Any, steps: int) -> Any:
+def _drawn(call: str, batches: Any, steps: int) -> Any:
     """Return as many batches as there are steps, or fewer if the iterable ends."""
     iterable = isinstance(batches, Iterable) and not isinstance(batches, (str, bytes))
-    require(iterable, refuse(_CALL, "batches", "be arrays or iterable", batches, _STACKED))
+    require(iterable, refuse(call, "batches", "be arrays or iterable", batches, _STACKED))
     found = list(itertools.islice(batches, steps))
-    require(bool(found), refuse(_CALL, "batches", "not be empty", _Text("none"), _STACKED))
+    require(bool(found), refuse(call, "batches", "not be empty", _Text("none"), _STACKED))
     for batch in found:
-        _require_numbers(batch)
+        _require_numbers(call, batch)
     shapes = [_shapes(batch) for batch in found]
     for number, shape in enumerate(shapes):
         remedy = f"Batch {number} differs from the first. Leave out a smaller last batch."
         same = shape == shapes[0]
-        require(same, refuse(_CALL, "batches", f"all be {shapes[0]}", _Text(shape), remedy))
+        require(same, refuse(call, "batches", f"all be {shapes[0]}", _Text(shape), remedy))
     return jax.tree.map(lambda *leaves: _stack(leaves), *found)
 
 
-def _require_numbers(tree: Any) -> None:
+def _require_numbers(call: str, tree: Any) -> None:
     for leaf in jax.tree.leaves(tree):
-        # An array is not inspected: it may be on a device.
-        known = hasattr(leaf, "dtype") and leaf.dtype.kind not in "OSU"
-        numbers = known or (not hasattr(leaf, "dtype") and np.asarray(leaf).dtype.kind in "biufc")
         remedy = "Register a class of batches with `jax.tree_util.register_dataclass`."
         found = _Text(type(leaf).__name__)
-        require(numbers, refuse(_CALL, "batches", "be trees of numbers", found, remedy))
+        require(_is_numeric(leaf), refuse(call, "batches", "be trees of numbers", found, remedy))
+
+
+def _is_numeric(leaf: Any) -> bool:
+    """Return whether a leaf has numbers or random keys."""
+    kind = getattr(getattr(leaf, "dtype", None), "kind", None)
+    if kind is not None or isinstance(leaf, jax.Array):  # it may be on a device
+        return kind not in ("O", "S", "U")
+    return np.asarray(leaf).dtype.kind in "biufc"
 
 
 def _stack(leaves: tuple[Any, ...]) -> Any:

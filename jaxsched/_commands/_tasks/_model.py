@@ -8,7 +8,7 @@ import jax
 import optax
 from flax import linen
 
-from jaxsched._commands._training._data import Images
+from jaxsched._commands._tasks._data import Images
 
 PIXELS = 64
 WIDTH = 64
