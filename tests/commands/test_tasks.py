@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scripts import EXAMPLES
 
 import jaxsched as js
 from jaxsched._commands._tasks import _batches
@@ -326,3 +327,11 @@ def test_a_wrong_description_is_one_line(capsys, name, said):
 def test_a_file_is_no_module(capsys):
     said = refusal(capsys, "train", "--task", "./own_tasks.py:arrays")
     assert "Did you mean own_tasks:arrays?" in said
+
+
+def test_the_photograph_of_the_guide(monkeypatch, tmp_path):
+    monkeypatch.chdir(EXAMPLES)
+    words = ["--task", "own_task:photograph", "--epochs", "2", "--out", str(tmp_path / "photo")]
+    assert main(["train", *words, "--schedule", "warmup_cosine(0.01, warmup_steps=5%)"]) == 0
+    psnr = column(Folder(tmp_path / "photo"), "val_psnr")
+    assert psnr[1] > psnr[0] > 15

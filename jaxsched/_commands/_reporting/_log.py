@@ -17,6 +17,7 @@ FILES = "metrics.csv", "metrics.jsonl"
 OTHERS = "*.csv", "*.jsonl"  # a folder may have one such file of another name
 PLACES = "step", "_step", "global_step", "iteration", "epoch"  # columns for the horizontal axis
 CHUNK = 2**16  # rows whose cells are in memory at once
+BOUNDS = "__MIN", "__MAX"  # ends of the columns that W&B adds to one
 NOTHING = {"", "none", "null", "na", "n/a"}
 
 
@@ -167,7 +168,11 @@ def _ordered(file: Path, place: str, table: dict[str, _Cells], notes: list[str])
         notes.append(f"The steps go back{_whence(step.values[placed])}: of {void} rows the later "
                      "ones are shown.")  # fmt: skip
     columns: dict[str, Column] = {}
+    if bounds := [name for name in table if name.endswith(BOUNDS) and name[:-5] in table]:
+        notes.append(f"{', '.join(bounds)} are the bounds of other columns, and left out.")
     for name, cells in table.items():
+        if name in bounds:
+            continue
         there = cells.there & kept
         if cells.texts > cells.there.sum():
             notes.append(f"{name} is text, and left out.")

@@ -28,7 +28,13 @@ from jaxsched._commands._reporting._panels import (
 )
 from jaxsched._commands._reporting._record import configuration, diagnosed, environment
 from jaxsched._commands._reporting._run import Run, run
-from jaxsched._commands._reporting._several import all_happened, names, overview, together
+from jaxsched._commands._reporting._several import (
+    all_happened,
+    colour_of,
+    names,
+    overview,
+    together,
+)
 from jaxsched._commands._reporting._table import listed, table
 from jaxsched._look._colours import EVENTS
 
@@ -175,7 +181,7 @@ def _legend(x: Series) -> str:
 
 
 def _lane(n: int, events: list[Happened]) -> str:
-    said = ", ".join(f"{x.counts.sum():.15g} {x.name}" for x in events)
+    said = ", ".join(f"{x.whose}{x.counts.sum():.15g} {x.name}" for x in events)
     return (
         f'<figure id="panel-{n}"><figcaption><h3>what happened</h3></figcaption>'
         f'<svg class="plot" height="{30 + 22 * len(events)}" role="img" '
@@ -235,6 +241,7 @@ def _series(x: Series, runs: list[Run]) -> dict[str, Any]:
 
 def _marks(events: list[Happened]) -> Iterable[dict[str, Any]]:
     for x in events:
-        colour = DARKER.get(EVENTS[x.kind], EVENTS[x.kind])
+        own = DARKER.get(EVENTS[x.kind], EVENTS[x.kind])
+        colour = colour_of(x.run) if x.whose else own
         said = {"name": x.name, "kind": x.kind, "colour": colour, "guide": x.kind in GUIDES}
-        yield {**said, "run": x.run, "x": packed(x.steps), "y": packed(x.counts)}
+        yield {**said, "run": x.run, "whose": x.whose, "x": packed(x.steps), "y": packed(x.counts)}

@@ -49,6 +49,7 @@ class Happened(NamedTuple):
     steps: np.ndarray
     counts: np.ndarray
     run: int = 0
+    whose: str = ""  # the run, if there are several
 
 
 def kind(name: str) -> str:

@@ -13,10 +13,12 @@ from jaxsched._commands._reporting._panels import (
     LOSS,
     Happened,
     Panel,
+    Series,
     happened,
     panels,
 )
 from jaxsched._commands._reporting._run import Run
+from jaxsched._look._curve import brief
 
 
 def names(paths: Sequence[Path]) -> list[str]:
@@ -31,7 +33,7 @@ def names(paths: Sequence[Path]) -> list[str]:
     return found
 
 
-def colour(n: int) -> str:
+def colour_of(n: int) -> str:
     """Return the colour of the n-th run; after seven runs the colours repeat."""
     return LINES[n % len(LINES)]
 
@@ -42,32 +44,28 @@ def together(runs: Sequence[Run]) -> list[Panel]:
     for n, run in enumerate(runs):
         for panel in panels(run.log.columns, None):
             own = [
-                x._replace(name=f"{run.name}: {x.name}", colour=colour(n), dashed=False, run=n)
+                x._replace(name=f"{run.name}: {x.name}", colour=colour_of(n), dashed=False, run=n)
                 for x in panel.series
             ]
             before = found.get(panel.name, Panel(panel.name, panel.log, []))
             found[panel.name] = before._replace(series=[*before.series, *own])
-    return [*found.values()]
+    return [
+        panel._replace(series=sorted(panel.series, key=_sparseness)) for panel in found.values()
+    ]
+
+
+def _sparseness(x: Series) -> int:
+    """Return a number by which curves with few points are last, and so drawn on top."""
+    return -len(x.column.steps)
 
 
 def all_happened(runs: Sequence[Run]) -> list[Happened]:
     """Return the events of several runs."""
     return [
-        x._replace(name=f"{run.name}: {x.name}", run=n)
+        x._replace(run=n, whose=f"{run.name}: ")
         for n, run in enumerate(runs)
         for x in happened(run.log.columns, run.restarts)
     ]
-
-
-def overview(runs: Sequence[Run]) -> str:
-    """Return a table of the runs: a switch, the schedule, the optimizer, and the results."""
-    heads = ("run", "schedule", "optimizer", "steps", *RESULTS, "diagnosis")
-    head = "".join(f'<th scope="col">{escape(x)}</th>' for x in heads)
-    body = "".join(map(_row, range(len(runs)), runs))
-    return (
-        '<section><h2>Runs</h2><div class="scroll"><table class="runs"><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
-    )
 
 
 RESULTS = {
@@ -76,18 +74,40 @@ RESULTS = {
 }
 
 
-def _row(n: int, run: Run) -> str:
-    rate = "" if run.rate is None else str(run.settings[run.rate])
-    steps = f"{len(run.log.steps)}"
-    results = (of_kind(run.log.columns, *x) for x in RESULTS.values())
-    cells = (str(run.settings.get("optimizer") or ""), steps, *results, verdict(run))
-    swatch = (
-        f'<svg viewBox="0 0 20 8" aria-hidden="true"><line x2="20" y1="4" y2="4" '
-        f'stroke="{colour(n)}" stroke-width="4"/></svg>'
+HEADS = "steps", "optimizer", *RESULTS, "diagnosis", "schedule"
+
+
+def overview(runs: Sequence[Run]) -> str:
+    """Return a table of the runs: a switch, the schedule, the optimizer, and the results."""
+    columns = list(zip(HEADS, *map(cells, runs), strict=True))
+    told = [column for column in columns if any(column[1:])]
+    head = "".join(
+        f'<th scope="col">{escape(name)}</th>' for name in ("run", *(x[0] for x in told))
+    )
+    rows = (
+        f"<tr>{_switch(n, run)}{''.join(f'<td>{escape(x[n + 1])}</td>' for x in told)}</tr>"
+        for n, run in enumerate(runs)
     )
     return (
-        f'<tr><th scope="row"><label><input type="checkbox" class="run" checked '
-        f'aria-label="show {escape(run.name)}"> {swatch} {escape(run.name)}</label></th>'
-        f"<td><code>{escape(rate)}</code></td>"
-        f"{''.join(f'<td>{escape(x)}</td>' for x in cells)}</tr>"
+        '<section><h2>Runs</h2><div class="scroll"><table class="runs"><thead><tr>'
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def cells(run: Run) -> tuple[str, ...]:
+    """Return the cells of a run under `HEADS`."""
+    rate = "" if run.rate is None else brief(str(run.settings[run.rate]))
+    results = (of_kind(run.log.columns, *x) for x in RESULTS.values())
+    optimizer = str(run.settings.get("optimizer") or "")
+    return str(len(run.log.steps)), optimizer, *results, verdict(run), rate
+
+
+def _switch(n: int, run: Run) -> str:
+    """Return the cell with the name of a run, its colour and its switch."""
+    name = escape(run.name)
+    return (
+        f'<th scope="row"><label><input type="checkbox" class="run" checked '
+        f'aria-label="show {name}"> <svg viewBox="0 0 20 8" aria-hidden="true">'
+        f'<line x2="20" y1="4" y2="4" stroke="{colour_of(n)}" stroke-width="4"/></svg> '
+        f"{name}</label></th>"
     )

@@ -113,7 +113,7 @@ function smoothed({ x, y }, points, across, up) {
   return line;
 }
 
-function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
+function lane(svg, inside, { name, kind, colour, whose, x, y }, top, across) {
   const marks = [], last = until(x, view[1]); // one per column of pixels
   for (let i = until(x, view[0] - 1e-9), mark; i < last; i++) {
     const at = Math.round(across(x[i]));
@@ -126,6 +126,6 @@ function lane(svg, inside, { name, kind, colour, x, y }, top, across) {
   for (const { at, count, from, to } of marks) {
     const size = { x: at - 1.5, y: top, width: 3, height: ROW - 6, fill: colour };
     const mark = add(inside, "rect", { class: "mark", "data-kind": kind, "data-count": count, ...size });
-    add(mark, "title", {}, `${many(count)}, ${axis.name} ${written(from)}${to > from ? ` to ${written(to)}` : ""}`);
+    add(mark, "title", {}, `${whose}${many(count)}, ${axis.name} ${written(from)}${to > from ? ` to ${written(to)}` : ""}`);
   }
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ MOST = 10**6  # batches of an epoch
 _KEY = 0  # of the epoch whose shapes are inspected
 
 
-def is_iterator(batches: Any) -> bool:
+def is_iterator(batches: Any) -> TypeGuard[Iterator[Any]]:
     """Return whether batches can be read only once."""
     return isinstance(batches, Iterator)
 

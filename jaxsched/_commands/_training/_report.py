@@ -71,7 +71,7 @@ def _now(history: History, word: str) -> str:
 
 def shown(name: str, x: float) -> str:
     """Return a metric for a reader."""
-    return f"{x:.2%}" if name == "accuracy" else f"{x:.4g}" if name != "loss" else f"{x:.4f}"
+    return f"{x:.2%}" if name == "accuracy" else f"{x:.4g}"
 
 
 def summary(rows: dict[str, str]) -> None:
