@@ -102,7 +102,18 @@ def test_an_ensemble_of_snapshots_is_better_than_the_last(capsys):
     assert "differences on the same seeds" in capsys.readouterr().out
 
 
+def test_adaptive_optimizers_gain_from_a_schedule(capsys):
+    found, mean, twice = example("adaptive_optimizers").main(quick=True)
+    assert mean.shape == (2, 4)  # AdaGrad and Adam; three schedules, and the best of them
+    assert (mean[:, [0, 1, 3]] > twice[:, [0, 1, 3]]).all()
+    for rates, valid, losses in found["digits"].values():
+        assert (rates[1:] >= rates[0]).all()  # a decay allows a higher rate
+        assert losses.shape == (4, 6) and np.isfinite(losses).all() and np.isfinite(valid).all()
+    assert "better in  2, worse in  0" in capsys.readouterr().out
+
+
 STUDIES = {
+    "adaptive_optimizers": 300,
     "cooldown_branches": 340,
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
