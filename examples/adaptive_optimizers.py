@@ -20,18 +20,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import linen as nn
+from scipy.stats import sem
 from sklearn.datasets import load_digits, load_sample_image
 
 import jaxsched as js
 
 STEPS, CHECKS = 900, 30  # of a run, and the validations in it, which the plateau rule sees
 TUNED, RATES = 4, 6  # tuning seeds, and rates in a window of the grid
-RUNS = TUNED * RATES  # in one call of the program
-BYTES = 128
+RUNS, BYTES = TUNED * RATES, 128  # runs in one call of the program, and the size of the alphabet
 
 
-# 1. The optimizers, with optax's defaults where nothing is said. Each has a rate to begin with; the
-#    grid of rates grows from there by factors of two, until the best rate is inside it.
+# 1. The optimizers, with optax's defaults where nothing is said, and a rate to begin with.
 def muon(path):
     """Muon is for the hidden matrices. Embedding, output layer and biases are left to Adam."""
     inside = "hidden" in path and path.endswith("kernel")
@@ -121,16 +120,16 @@ def text(context=8):
     """
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     order = np.random.default_rng(0).permutation(len(files))
-    parts = [b"\n".join(files[n].read_bytes() for n in order[k::10]) for k in range(10)]
+    read = [b"\n".join(files[n].read_bytes() for n in order[k::10]) for k in range(10)]
 
-    def pairs(read, every):
-        codes = np.minimum(np.frombuffer(read, np.uint8), BYTES - 1)
+    def pairs(part, every):
+        codes = np.minimum(np.frombuffer(part, np.uint8), BYTES - 1)
         windows = np.lib.stride_tricks.sliding_window_view(codes, context + 1)[::every]
         return windows[:, :-1], windows[:, -1].astype(np.int32)
 
-    learn, valid, test = pairs(b"".join(parts[2:]), 1), pairs(parts[0], 601), pairs(parts[1], 53)
-    loss, network = optax.softmax_cross_entropy_with_integer_labels, Network((64,), BYTES, 12)
-    return Task(learn, valid, test, loss, network, 32)
+    parts = pairs(b"".join(read[2:]), 1), pairs(read[0], 601), pairs(read[1], 53)
+    loss = optax.softmax_cross_entropy_with_integer_labels
+    return Task(*parts, loss, Network((64,), BYTES, 12), 32)
 
 
 def photo():
@@ -148,8 +147,8 @@ def photo():
         chosen = patches[rows].reshape(-1, 28)[::every]
         return chosen[:, :24], chosen[:, 24:25]
 
-    learn, valid, test = pairs(band < 3, 1), pairs(band == 3, 31), pairs(band == 4, 7)
-    return Task(learn, valid, test, optax.squared_error, Network((32, 32), 1), 32)
+    parts = pairs(band < 3, 1), pairs(band == 3, 31), pairs(band == 4, 7)
+    return Task(*parts, optax.squared_error, Network((32, 32), 1), 32)
 
 
 TASKS = {"digits": digits, "text": text, "photo": photo}
@@ -197,8 +196,7 @@ def tuned(run, which, first, start):
     while True:
         rates = first * 2.0 ** np.repeat(window, TUNED)
         losses = run(np.full(RUNS, which), rates, start)[:, 0].reshape(RATES, TUNED)
-        means = np.nan_to_num(losses.mean(axis=1), nan=np.inf)
-        found |= dict(zip(window, means.tolist(), strict=True))
+        found |= dict(zip(window, np.nan_to_num(losses.mean(axis=1), nan=np.inf), strict=True))
         best = min(found, key=found.get)
         if min(found) < best < max(found):
             return first * 2.0**best, found[best]
@@ -209,16 +207,14 @@ def tuned(run, which, first, start):
 def study(name, task, starts):
     """For the four schedules: the best rates, their validation losses, and their test losses."""
     run = jax.jit(jax.vmap(partial(train, task, name), (0, 0, (0, 0, None))))
-    best = [tuned(run, which, OPTIMIZERS[name][1], starts[0]) for which in range(4)]
-    rates, valid = np.array(best).T
+    rates, valid = np.array([tuned(run, k, OPTIMIZERS[name][1], starts[0]) for k in range(4)]).T
     each = [np.repeat(x, RUNS // 4) for x in (np.arange(4), rates)]
     losses = [run(*each, start)[:, 1].reshape(4, -1) for start in starts[1:]]
     return rates, valid, np.hstack(losses)
 
 
 # 6. What is printed, and the picture.
-def error(x):
-    return x.std(axis=-1, ddof=1) / x.shape[-1] ** 0.5
+error = partial(sem, axis=-1)  # the standard error of a mean over seeds
 
 
 def percents(row):
@@ -236,41 +232,45 @@ def show(title, columns, rows, width=26):
 
 def losses_of(row):
     for rate, x in zip(row[0], row[2], strict=True):
-        yield f"{x.mean():.4f} ± {error(x):.4f} ({rate:.2g})"
+        lost, kept = f"{np.isnan(x).sum()} of {len(x)} diverged", f"{x.mean():.4f} ± {error(x):.4f}"
+        yield f"{rate:.2g}: {lost if np.isnan(x).any() else kept}"
 
 
 def best_of(row):
     gain, best = percents(row)[3], SCHEDULES[1 + np.argmin(row[1][1:])]
-    return f"{gain.mean():.1f} ± {error(gain):.1f} {best}"
+    return f"{best}: {gain.mean():4.1f} ± {error(gain):.1f}"
 
 
 def summary(found):
     """How often a gain differs from 0 by more than two standard errors."""
-    every = np.array([percents(row) for rows in found.values() for row in rows.values()])
+    rows = [row for rows in found.values() for row in rows.values()]
+    every = np.array([percents(row) for row in rows])
     mean, twice = every.mean(axis=-1), 2 * error(every)
-    print(f"# the schedules in all {len(every)} pairs of an optimizer and a task, and median gains")
-    for k, name in enumerate([*SCHEDULES[1:], "the best"]):
-        better, worse, gain = (mean > twice)[:, k], (mean < -twice)[:, k], np.median(mean[:, k])
-        print(f"{name:14} better in {better.sum():2}, worse in {worse.sum():2}, gain {gain:4.1f} %")
+    counts = np.array([mean > twice, mean < -twice, np.isnan(mean)]).sum(axis=1)
+    gain = np.median(np.nan_to_num(mean, nan=-np.inf), axis=0)
+    print(f"# the schedules in {len(rows)} pairs of an optimizer and a task: counts and medians")
+    for name, counted, x in zip([*SCHEDULES[1:], "the best"], counts.T, gain, strict=True):
+        print(f"{name:15}better {{}}, worse {{}}, diverged {{}}, gain {x:.1f} %".format(*counted))
+    times = np.median([row[0][1:] / row[0][0] for row in rows], axis=0)
+    print("best rate as a multiple of the constant rate: " + ", ".join(f"{x:.3g}" for x in times))
     return mean, twice
 
 
 def picture(found, file):
     figure, panels = plt.subplots(1, 3, figsize=(7, 4.6), sharey=True, layout="constrained")
     for panel, (task, rows) in zip(panels, found.items(), strict=True):
+        panel.axvline(0, color="0.6", lw=1)
         for k, colour in enumerate(("#0072b2", "#e69f00", "#009e73")):
             each = np.array([percents(row)[k] for row in rows.values()])
-            places = np.arange(len(rows)) + 0.22 * (k - 1)
+            places, bars = np.arange(len(rows)) + 0.22 * (k - 1), 2 * error(each)
             style = {"fmt": "o", "ms": 3.5, "lw": 1.3, "color": colour, "label": SCHEDULES[1 + k]}
-            panel.errorbar(each.mean(axis=1), places, xerr=2 * error(each), **style)
-        panel.set(title=task, yticks=range(len(rows)), yticklabels=[*rows])
+            panel.errorbar(each.mean(axis=1), places, xerr=bars, **style)
         panel.grid(axis="x", alpha=0.3)
-        panel.axvline(0, color="0.6", lw=1)
+        panel.set(title=task, yticks=range(len(rows)), yticklabels=[*rows])
     panels[0].invert_yaxis()
     figure.supxlabel("reduction of the test loss of a constant rate, in percent", fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.savefig(file, dpi=200)
-    plt.close(figure)
 
 
 def main(file=None, quick=False):
@@ -284,9 +284,9 @@ def main(file=None, quick=False):
         rows = mapped(partial(study, task=task, starts=starts), names)
         found[key] = dict(zip(names, rows, strict=True))
         shown = {name: losses_of(row) for name, row in found[key].items()}
-        show(f"{key}: test loss ± standard error (best rate)", SCHEDULES, shown)
+        show(f"{key}: best rate, and test loss ± standard error", SCHEDULES, shown)
     shown = {name: [best_of(rows[name]) for rows in found.values()] for name in names}
-    show("the gain of the best schedule ± standard error, in percent", found, shown)
+    show("the gain of the best schedule in percent ± standard error", found, shown, 28)
     if file:
         picture(found, file)
     return found, *summary(found)
