@@ -102,7 +102,18 @@ def test_an_ensemble_of_snapshots_is_better_than_the_last(capsys):
     assert "differences on the same seeds" in capsys.readouterr().out
 
 
+def test_adaptive_optimizers_gain_from_a_schedule(capsys):
+    found, mean, twice = example("adaptive_optimizers").main(quick=True)
+    assert mean.shape == (2, 4)  # AdaGrad and Adam; three schedules, and the best of them
+    assert (mean[:, [0, 1, 3]] > twice[:, [0, 1, 3]]).all()
+    for rates, valid, losses in found["digits"].values():
+        assert (rates[1:] >= rates[0]).all()  # a decay allows a higher rate
+        assert losses.shape == (4, 6) and np.isfinite(losses).all() and np.isfinite(valid).all()
+    assert "better 2, worse 0, diverged 0" in capsys.readouterr().out
+
+
 STUDIES = {
+    "adaptive_optimizers": 300,
     "cooldown_branches": 340,
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
@@ -154,6 +165,20 @@ def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
         assert words(block) == words(piece)
         np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
         assert not chaos or (numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0])
+
+
+@pytest.mark.slow
+def test_the_page_on_adaptive_optimizers_says_what_its_script_says(capsys):
+    example("adaptive_optimizers").main()
+    written = (EXAMPLES.parent / "docs" / "adaptive_optimizers.md").read_text()
+    loss = re.compile(r": (?:(\d\.\d{4}) ±|\d+ of \d+ diverged)")
+    both = [
+        np.array([float(x or "nan") for x in loss.findall(text)])
+        for text in (written, capsys.readouterr().out)
+    ]
+    assert len(both[0]) == len(both[1]) == 9 * 4 * 3
+    near = np.isclose(*both, rtol=0.1) | np.isnan(both).any(axis=0)  # a seed may diverge elsewhere
+    assert near.all() and np.isnan(both).sum() < 6
 
 
 def words(text):
