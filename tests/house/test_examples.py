@@ -107,6 +107,8 @@ STUDIES = {
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
     "choosing_a_rate": 180,
+    "fine_tuning": 300,
+    "pretraining": 190,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
@@ -154,6 +156,20 @@ def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
         assert words(block) == words(piece)
         np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
         assert not chaos or (numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0])
+
+
+def test_every_way_to_fine_tune_is_one_program(capsys):
+    study = example("fine_tuning")
+    results, _ = study.main(quick=True)
+    assert study.fine_tune._cache_size() == 1
+    assert {found.shape for found in results[100].values()} == {(2, 2)}
+    log_loss = {name: found[:, 1] for name, found in results[100].items()}
+    assert (log_loss["constant rate"] > log_loss["the recipe"]).all()
+    assert (log_loss["gradual unfreezing"] != log_loss["the recipe"]).all()
+    written = (EXAMPLES.parent / "docs" / "fine_tuning.md").read_text()
+    headings = re.findall(r"^# .*", capsys.readouterr().out, re.MULTILINE)
+    assert len(headings) == 5
+    assert all(f"```text\n{heading}\n" in written for heading in headings)
 
 
 def words(text):
