@@ -162,10 +162,12 @@ def pretrained(text, judge, cache, steps):
     folder, disk = Path(cache).resolve() / f"pretrained_{steps}", ocp.StandardCheckpointer()
     start = init(jax.random.key(0))
     if not folder.exists():
-        starts = np.random.default_rng(0).integers(len(judge) - LENGTH, size=(1024, 1))
+        starts = np.random.default_rng(0).integers(len(judge) - LENGTH, size=(min(1024, steps), 1))
         disk.save(folder, pretrain(start, text, judge[starts + np.arange(LENGTH + 1)], steps))
         disk.wait_until_finished()
-    return disk.restore(folder, {"params": start, "losses": jnp.zeros((16, 2))})
+    found = disk.restore(folder, {"params": start, "losses": jnp.zeros((16, 2))})
+    # Restored arrays belong to a device, for which `jit` would compile another program.
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), found)
 
 
 def main(cache, quick=False):
