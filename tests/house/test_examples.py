@@ -118,6 +118,8 @@ STUDIES = {
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
     "choosing_a_rate": 180,
+    "fine_tuning": 300,
+    "pretraining": 200,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
@@ -179,6 +181,21 @@ def test_the_page_on_adaptive_optimizers_says_what_its_script_says(capsys):
     assert len(both[0]) == len(both[1]) == 9 * 4 * 3
     near = np.isclose(*both, rtol=0.1) | np.isnan(both).any(axis=0)  # a seed may diverge elsewhere
     assert near.all() and np.isnan(both).sum() < 6
+
+
+def test_every_way_to_fine_tune_is_one_program(capsys):
+    study = example("fine_tuning")
+    with jax.numpy_rank_promotion("allow"):
+        results, _ = study.main(quick=True)
+    assert study.fine_tune._cache_size() == 1
+    assert {found.shape for found in results[100].values()} == {(2, 2)}
+    log_loss = {name: found[:, 1] for name, found in results[100].items()}
+    assert (log_loss["constant rate"] > log_loss["the recipe"]).all()
+    assert (log_loss["gradual unfreezing"] != log_loss["the recipe"]).all()
+    written = (EXAMPLES.parent / "docs" / "fine_tuning.md").read_text()
+    headings = re.findall(r"^# .*", capsys.readouterr().out, re.MULTILINE)
+    assert len(headings) == 5
+    assert all(f"```text\n{heading}\n" in written for heading in headings)
 
 
 def words(text):

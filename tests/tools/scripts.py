@@ -13,16 +13,16 @@ def example(name):
 
 
 def benchmark(name):
-    """A benchmark; it imports others that are beside it."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return loaded(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return loaded(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
 
 
 def loaded(name, file):
+    """A script as a module; it imports others that are beside it."""
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
     return module
