@@ -15,8 +15,8 @@ examples:
   jaxsched list --for 'language model'
   jaxsched plot "$(jaxsched list --for GAN --text)" --total-steps 1000
 
-With --for, each kind of training has one schedule. Its lengths are fractions of the run, or the steps
-of its source. The peak is that of the source, so tune it for your model.
+With --for, each kind of training has one schedule. Its lengths are fractions of the run, or the
+steps of its source. The peak is that of the source, so tune it for your model.
 """
 
 

@@ -1,7 +1,7 @@
 """A starting point for each kind of training: a schedule as text, and its source.
 
-Lengths are fractions of the run, so that a text needs `total_steps`, or the steps of the source. The
-peaks are those of the sources.
+Lengths are fractions of the run, so that a text needs `total_steps`, or the steps of the source.
+The peaks are those of the sources.
 """
 
 from __future__ import annotations
