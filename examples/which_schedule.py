@@ -157,14 +157,14 @@ def study(task, reported):
 
 # 4. What is printed, and the picture.
 def gains(losses):
-    """The loss of the constant rate divided by that of each shape, by seed, as a logarithm."""
-    return np.log(losses[0] / losses)
+    """The reduction of the loss by each shape, by seed, in percent of that of a constant rate."""
+    return 100 * (losses[0] - losses) / losses[0].mean()
 
 
 def show(name, peaks, losses):
     print(f"# {name}: best peak, test loss, and its reduction by the shape in percent")
     for shape, peak, x, gain in zip(NAMES, peaks, losses, gains(losses), strict=True):
-        less = f"{100 * (1 - np.exp(-gain.mean())):5.1f} ± {100 * sem(gain):.1f}"
+        less = f"{gain.mean():5.1f} ± {sem(gain):.1f}"
         print(f"  {shape:22} {peak:<8.2g} {x.mean():.4f} ± {sem(x):.4f}   {less}")
     best = np.argmax(gains(losses).mean(axis=1))
     behind = gains(losses)[best] - gains(losses)
@@ -181,7 +181,7 @@ def picture(found, file):
         1, len(found), figsize=(8, 3.6), sharey=True, layout="constrained"
     )
     for panel, (name, (_, losses)) in zip(panels, found.items(), strict=True):
-        gain = 100 * gains(losses)
+        gain = gains(losses)
         panel.axvline(0, color="0.6", lw=1)
         panel.errorbar(
             gain.mean(axis=1), range(len(NAMES)), xerr=2 * sem(gain, axis=1), fmt="o", ms=4, lw=1.5,
@@ -190,7 +190,7 @@ def picture(found, file):
         panel.grid(axis="x", alpha=0.3)
         panel.set(title=name, yticks=range(len(NAMES)), yticklabels=NAMES)
     panels[0].invert_yaxis()
-    figure.supxlabel("log of the loss at a constant rate over the loss, times 100", fontsize=10)
+    figure.supxlabel("reduction of the test loss of a constant rate, in percent", fontsize=10)
     figure.savefig(file, dpi=160)
 
 

@@ -222,7 +222,7 @@ def test_a_file_may_have_a_byte_order_mark(config, tmp_path):
     ("text", "said"),
     [
         ("epoks = 7", "there is no option 'epoks'. Did you mean epochs?"),
-        ("zzz = 7", "there is no option 'zzz'. All of them: out, epochs, batch-size,"),
+        ("zzz = 7", "there is no option 'zzz'. All of them: out, task, epochs, batch-size,"),
         ("resume = true", "there is no option 'resume'"),
         ("config = 'other.toml'", "there is no option 'config'"),
         ("help = true", "there is no option 'help'"),

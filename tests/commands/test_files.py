@@ -245,7 +245,7 @@ EDITED = {  # what of `settings.json` is another, and what is said then
     "batch_size is too large": ({"batch_size": 1438}, "'batch_size' must be an integer from 1 to"),
     "batch_size is a text": ({"batch_size": "32"}, "got '32'"),
     "optimizer is a number": ({"optimizer": 5}, "'optimizer' must be a text, or null, got 5"),
-    "task is unknown": ({"task": "nowhere:f"}, "No module named 'nowhere'"),
+    "task is unknown": ({"task": "nowhere:f", "batch_size": None}, "No module named 'nowhere'"),
     "optimizer is unknown": ({"optimizer": "adm"}, "Did you mean adam"),
     "optimizer is deep": ({"optimizer": f"sgd(momentum={DEEP}"}, "more than 40 deep"),
     "optimizer has half a pair": ({"optimizer": "\ud800"}, "settings.json"),

@@ -120,6 +120,7 @@ STUDIES = {
     "choosing_a_rate": 180,
     "fine_tuning": 300,
     "pretraining": 200,
+    "which_schedule": 220,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
@@ -167,6 +168,14 @@ def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
         assert words(block) == words(piece)
         np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
         assert not chaos or (numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0])
+
+
+def test_every_shape_of_a_task_is_one_program(capsys):
+    found = example("which_schedule").main(quick=True)
+    peaks, losses = found["vision"]
+    assert losses.shape == (8, 4) and np.isfinite(losses).all()
+    assert len({*peaks}) > 1 and (losses < 2.0).all()  # it learns with every shape
+    assert "no difference to: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
