@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from jaxsched._commands import _describe, _find, _list, _plot, _report, _runs, _train
 from jaxsched._commands._options import Parser
-from jaxsched._commands._training._refused import RefusedError, StoppedError
+from jaxsched._commands._refused import RefusedError, StoppedError
 from jaxsched._core._extra import MissingExtraError
 
 WHAT = "Learning-rate schedules for JAX: train, report, find, plot, describe and list them."

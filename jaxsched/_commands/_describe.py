@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from jaxsched._commands._options import added
+from jaxsched._commands._refused import refusing
 from jaxsched._commands._schedules import add_units, spoken
-from jaxsched._commands._training._refused import refusing
 
 WHAT = """\
 Show the values of a schedule at its start, at its first boundaries and at its end."""

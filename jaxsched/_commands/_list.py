@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from jaxsched._commands._options import added
-from jaxsched._commands._training._refused import RefusedError
+from jaxsched._commands._refused import RefusedError
 
 MORE = """\
 examples:

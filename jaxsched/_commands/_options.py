@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._training._limits import POSITIVE, SEEDS
-from jaxsched._commands._training._refused import RefusedError
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added, count, positive
+from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._commands._schedules import add_units, spoken, units
-from jaxsched._commands._training._refused import RefusedError, refusing
 
 PLOT = """\
 Draw schedules in the terminal, or into a file: .svg, .png, or another format of matplotlib. Lengths

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added
-from jaxsched._commands._training._refused import refusing
+from jaxsched._commands._refused import refusing
 
 WHAT = """\
 Make a page of a run: curves to zoom into, events, numbers, diagnosis and settings. It is one HTML

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added
-from jaxsched._commands._training._refused import RefusedError
+from jaxsched._commands._refused import RefusedError
 
 WHAT = """\
 List the runs below a folder: their steps, schedules, optimizers, results and diagnoses."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsched._commands._options import count
-from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._commands._refused import RefusedError, refusing
 
 _NEEDED = re.compile(r"needs `Units\((.*?)\)`")
 UNITS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added, positive, seed
-from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._commands._refused import RefusedError, refusing
 
 WHAT = """\
 Train a model, and record and plot the learning rate that was used. The model is a small network on

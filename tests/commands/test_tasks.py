@@ -139,6 +139,16 @@ made = lambda key: part(optimizer=optax.adam(0.1))
 longer = lambda key: part(batches=Growing())
 
 
+def broken(key):
+    def loss(w, batch):
+        raise ValueError("of the loss itself")
+
+    return part(loss=loss)
+
+
+ragged = lambda key: part(validation=[(x, y, 3)], batches=lambda key: [(x[:3], object())])
+
+
 class Growing:
     n = 7
 
@@ -312,6 +322,7 @@ def test_find_names_the_run_to_make_next(capsys, tmp_path):
         ("wide", "the metric 'mae' must be a number, got float32[4]"),
         ("made", "must be a function with an argument `learning_rate`"),
         ("longer", "batches, but the epochs before have"),
+        ("ragged", "--task own_tasks:ragged: `task(batches=...)` must be trees of numbers"),
         ("nowhere", "has no function 'nowhere'"),
         ("arrays --batch-size 3", "sets its own batches"),
         ("arrays --plateau metric=accuracy", "value, loss, gradient_norm, got 'accuracy'"),
@@ -322,6 +333,11 @@ def test_a_wrong_description_is_one_line(capsys, name, said):
     words = ["train", "--task", f"own_tasks:{words[0]}", "--epochs", "9", *words[1:]]
     captured = main(words), capsys.readouterr().err
     assert captured[0] == 2 and said in captured[1].splitlines()[-1]
+
+
+def test_a_mistake_in_the_loss_has_its_traceback():
+    with pytest.raises(ValueError, match="of the loss itself"):
+        main(["train", "--task", "own_tasks:broken"])
 
 
 def test_a_file_is_no_module(capsys):

@@ -7,8 +7,8 @@ import pytest
 from effort import at_most
 
 import jaxsched as js
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._training import _spoken
-from jaxsched._commands._training._refused import RefusedError
 from jaxsched._core._writing import LONGEST
 from jaxsched._text._readable import readable
 

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._training import _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
 from jaxsched._commands._training._folder import Folder
 from jaxsched._commands._training._history import History
 from jaxsched._commands._training._loop import start
-from jaxsched._commands._training._refused import RefusedError
 
 
 def bit(content: bytes, rng: random.Random) -> bytes:

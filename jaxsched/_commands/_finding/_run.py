@@ -13,10 +13,10 @@ import jax
 import optax
 
 from jaxsched._commands._finding._seeds import Seeds, seeded
+from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._commands._tasks._task import DIGITS, Task
 from jaxsched._commands._training import _calls
 from jaxsched._commands._training._optimizer import SOME_PARAMS, optimizers, rehearsed
-from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._commands._training._words import text_of
 from jaxsched._core._extra import extra
 from jaxsched._core._files import written

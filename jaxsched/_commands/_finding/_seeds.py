@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._tasks._batches import given, size
-from jaxsched._commands._tasks._task import Task, task
-from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._commands._tasks._task import Task, checking, task
 from jaxsched._search._range_test._batches import stacked
 
 
@@ -27,7 +27,7 @@ def seeded(said: str, seeds: int, steps: int, batch_size: int | None = None) -> 
     """Return a task, with parameters and batches for each seed."""
     keys = [jax.random.split(key, 3) for key in jax.random.split(jax.random.key(0), seeds)]
     tasks = [task(said, first, batch_size, steps) for first, _, _ in keys]
-    with refusing(f"--task {said}"):
+    with checking(said):
         drawn = [
             _with_keys(stacked(given(one.batches, order), steps, "task"), noise, steps)
             for one, (_, order, noise) in zip(tasks, keys, strict=True)

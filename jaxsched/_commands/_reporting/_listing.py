@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxsched._commands._refused import first_line
 from jaxsched._commands._reporting._log import is_run
 from jaxsched._commands._reporting._run import run
 from jaxsched._commands._reporting._several import HEADS, cells
-from jaxsched._commands._training._refused import first_line
 from jaxsched._search._leaderboard import table
 
 INSIDE = {"checkpoints"}  # folders of a run in which there is no other

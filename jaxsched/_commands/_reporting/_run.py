@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsched._commands._refused import first_line
 from jaxsched._commands._reporting._axes import places
 from jaxsched._commands._reporting._log import Column, Log, log
-from jaxsched._commands._training._refused import first_line
 from jaxsched._core._files import read_json, shown
 from jaxsched._look._curve import drawn
 from jaxsched._rules._stateful import Stateful

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._tasks._data import TRAIN, Images, digits, shuffled
 from jaxsched._commands._tasks._model import PIXELS, Network, loss_and_logits
-from jaxsched._commands._training._refused import RefusedError
 
 BATCH_SIZE = 32
 

@@ -17,15 +17,15 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsched._commands._tasks._batches import first, is_iterator
+from jaxsched._commands._refused import RefusedError
+from jaxsched._commands._tasks._batches import CALL, first, is_iterator
 from jaxsched._commands._tasks._digits import digits_task
-from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._core._files import shown
 from jaxsched._text._names import meant
 
@@ -112,7 +112,7 @@ def _called(said: str, function: Callable[..., Any], key: jax.Array) -> Any:
 def _read(said: str, given: Any, steps: int | None) -> Task:
     """Return what a function has returned as a task, or raise."""
     parts = _parts(said, given)
-    with refusing(f"--task {said}"):
+    with checking(said):
         parts = {**parts, "batches": _batches(parts["batches"], steps)}
         batch = jax.tree.map(_shape, first(parts["batches"]))
         loss, names = _loss(parts["loss"], parts["params"], batch)
@@ -124,6 +124,18 @@ def _read(said: str, given: Any, steps: int | None) -> Task:
             said, loss, parts["params"], parts["batches"], batch, parts.get("validation"),
             optimizer, scalars, LOGITS in names,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def checking(said: str) -> Generator[None]:
+    """Turn errors of the checks into one line; an error in the user's code keeps its traceback."""
+    try:
+        yield
+    except (RefusedError, ValueError) as error:
+        line = str(error).partition("\n")[0]
+        if isinstance(error, ValueError) and not line.startswith(f"`{CALL}("):
+            raise
+        raise RefusedError(f"--task {said}: {line}") from error
 
 
 def _parts(said: str, given: Any) -> dict[str, Any]:

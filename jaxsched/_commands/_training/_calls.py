@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxsched._commands._training._refused import refusing
+from jaxsched._commands._refused import refusing
 from jaxsched._core._writing import text
 from jaxsched._text._evaluate import Scope, arguments_of, unknown
 from jaxsched._text._parse import reading

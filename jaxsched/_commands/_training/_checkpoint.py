@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._commands._refused import RefusedError, first_line, warn
 from jaxsched._commands._training._history import History
-from jaxsched._commands._training._refused import RefusedError, first_line, warn
 from jaxsched._commands._training._settings import Settings
 from jaxsched._core._extra import extra
 from jaxsched._core._files import read_json, write_text

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from jaxsched._commands._training._refused import RefusedError, refusing
+from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._core._files import read_text, shown
 
 SPOKEN = "--config", "--resume", "--force"  # options of one start, only on the command line

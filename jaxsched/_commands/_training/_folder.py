@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxsched._commands._training._refused import RefusedError
+from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._training._saved import saved
 from jaxsched._commands._training._settings import Settings
 from jaxsched._core._files import read_json, remove_partial, write_text, written

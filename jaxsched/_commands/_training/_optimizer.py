@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched._commands._refused import refusing
 from jaxsched._commands._training import _calls
-from jaxsched._commands._training._refused import refusing
 from jaxsched._commands._training._wrappers import wrapped
 from jaxsched._diagnose._monitor import monitor
 from jaxsched._rules._stateful import Stateful

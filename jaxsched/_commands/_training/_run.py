@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from flax.training.train_state import TrainState
 
-from jaxsched._commands._tasks._task import Task
+from jaxsched._commands._refused import RefusedError, StoppedError, warn
+from jaxsched._commands._tasks._task import Task, checking
 from jaxsched._commands._training import _report, _spoken
 from jaxsched._commands._training._checkpoint import Checkpoints
 from jaxsched._commands._training._folder import Folder
 from jaxsched._commands._training._history import History
 from jaxsched._commands._training._loop import epoch, start
 from jaxsched._commands._training._picture import draw
-from jaxsched._commands._training._refused import RefusedError, StoppedError, warn
 from jaxsched._commands._training._settings import Settings
 from jaxsched._commands._training._stop import heard
 from jaxsched._commands._training._summary import Summary
@@ -76,7 +76,8 @@ def run(
         summary = Summary(folder, history.steps)
         with _report.progress(history.epochs, last, word) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
-                state, *measured = epoch(state, task, order, noise, learning_rate)
+                with checking(task.name):
+                    state, *measured = epoch(state, task, order, noise, learning_rate)
                 history = _longer(history, *measured)
                 show(history)
                 ending = asked_to_end() and done < until

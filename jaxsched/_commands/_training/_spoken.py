@@ -9,11 +9,11 @@ from typing import Any, Literal
 import jax
 import optax
 
+from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._commands._tasks._batches import count
-from jaxsched._commands._tasks._task import Task
+from jaxsched._commands._tasks._task import Task, checking
 from jaxsched._commands._tasks._task import task as task_of
 from jaxsched._commands._training import _optimizer, _wrappers
-from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._commands._training._settings import Settings
 from jaxsched._commands._training._words import call, is_call, pairs, text_of
 from jaxsched._rules._mailbox import listened
@@ -105,7 +105,7 @@ def _require_as_before(option: str, field: str, now: Settings, saved: Settings) 
 
 def run_units(epochs: int, task: Task) -> Units:
     """Return what an optimizer step of a run consumes."""
-    with refusing(f"--task {task.name}"):
+    with checking(task.name):
         steps = count(task.batches)
     return Units(
         batch_size=task.batch_size,

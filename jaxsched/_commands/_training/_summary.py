@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsched._commands._refused import first_line, warn
 from jaxsched._commands._training._folder import Folder
-from jaxsched._commands._training._refused import first_line, warn
 from jaxsched._core._files import read_json, write_text
 from jaxsched._diagnose._advice import WORDS
 from jaxsched._diagnose._diagnose import Diagnosis, diagnose

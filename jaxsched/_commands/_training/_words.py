@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from jaxsched._commands._training._refused import RefusedError
+from jaxsched._commands._refused import RefusedError
 from jaxsched._text import _names
 from jaxsched._text._syntax import tree
 from jaxsched._text._tokens import MisreadError

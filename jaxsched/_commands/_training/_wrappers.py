@@ -7,8 +7,8 @@ from typing import Any
 
 import optax
 
+from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._commands._training import _calls
-from jaxsched._commands._training._refused import RefusedError, refusing
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import Schedule
