@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -160,8 +162,7 @@ def _first(sweep: Sweep, members: Population) -> Sweep:
 
 
 def _joined(sweeps: list[Sweep], mode: str) -> Sweep:
-    made = [each for sweep in sweeps for each in sweep.population.made]
-    members = Population((each.member for each in made), made, one_factory=True)
+    members = functools.reduce(operator.add, [sweep.population for sweep in sweeps])
     scores = np.concatenate([sweep.scores for sweep in sweeps])
     each = (sweep.results for sweep in sweeps)
     return Sweep(members, scores, jax.tree.map(lambda *xs: jnp.concatenate(xs), *each), mode)

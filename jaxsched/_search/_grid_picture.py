@@ -34,6 +34,7 @@ def draw(sweep: Any, x: str, y: str, path: str | Path | None) -> Any:
         axis.set_label_text(name)
     panel.set_title(_title(sweep, x, y), fontsize="medium")
     panel.tick_params(length=0)
+    panel.tick_params("x", labelsize=min(10, 76 / len(columns)))
     panel.spines[:].set_visible(False)
     if path is not None:
         saved(figure, path)
@@ -89,9 +90,10 @@ def _colour(figure: Any, panel: Any, scores: np.ndarray, tried: np.ndarray) -> N
 def _write(panel: Any, scores: np.ndarray, tried: np.ndarray, sweep: Any) -> None:
     """Write the scores in their cells, and frame the best."""
     image = panel.images[0]
-    size = min(10, 66 / scores.shape[1])
+    size = min(10, 70 / scores.shape[1])
     for (row, column), score in np.ndenumerate(scores):
-        text = f"{score:.4g}" if np.isfinite(score) else "diverged" * bool(tried[row, column])
+        empty = "diverged" if tried[row, column] else ""
+        text = f"{score:#.4g}".rstrip(".") if np.isfinite(score) else empty
         red, green, blue, _ = image.cmap(image.norm(score if np.isfinite(score) else 0))
         dark = np.isfinite(score) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         colour = "white" if dark else BLACK

@@ -105,8 +105,8 @@ class Sweep:
         A standard error over the seeds follows each score and each difference. For the standard
         error of a difference, the difference is computed for each seed.
 
-        A member is shown by the arguments that vary. The text of the schedule is shown if no
-        argument is known, or if populations were joined.
+        The arguments that vary tell the members of a `grid` or of another search apart. The text of
+        the schedule is shown if no argument is known, or if several functions made the members.
 
         Args:
           top: number of members to show; None: all.
@@ -121,10 +121,9 @@ class Sweep:
         if self.trained is not None:
             columns["steps"] = [str(self.trained[i]) for i in order]
         arguments = varying([self.arguments[i] for i in order])
-        taken = [*columns, "schedule"]
-        columns |= {titled(name, taken): x for name, x in arguments.items()}
         if not arguments or not self.population.one_factory:
-            columns["schedule"] = [str(self.members[i]) for i in order]
+            arguments = {"schedule": [str(self.members[i]) for i in order]}
+        columns |= {titled(name, [*columns]): x for name, x in arguments.items()}
         rows = [*zip(*columns.values(), strict=True)]
         return table([tuple(columns), *rows[:top]])
 
@@ -207,7 +206,7 @@ class Sweep:
           >>> population = grid(linear, init_value=[0.1, 1.0], end_value=0.0, steps=[4, 8])
           >>> figure = sweep(train, population).plot_grid("init_value", "steps")
           >>> print(*(text.get_text() for text in figure.axes[0].texts))
-          0.25 2.5 0.45 4.5
+          0.2500 2.500 0.4500 4.500
         """
         from jaxsched._search._grid_picture import draw
 

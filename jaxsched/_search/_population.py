@@ -21,26 +21,20 @@ class Population(list[Any]):
 
     The list may be changed in any way. A member is found again as an object, so members that were
     added by hand have no arguments.
-
-    Attributes:
-      one_factory: whether one call of a search made all members.
     """
 
     _made: Sequence[Made] = ()
-    one_factory: bool = False
+    _factory: Any = None  # of all members; None if several functions or a person made them
 
-    def __init__(
-        self, members: Iterable[Any] = (), made: Iterable[Made] = (), one_factory: bool = False
-    ):
+    def __init__(self, members: Iterable[Any] = (), made: Iterable[Made] = (), factory: Any = None):
         super().__init__(members)
-        self._made = [*made]
-        self.one_factory = one_factory
+        self._made, self._factory = [*made], factory
 
     @classmethod
     def by(cls, factory: Callable[..., Any], rows: Iterable[Mapping[str, Any]]) -> Population:
         """Return the results of a factory, one for each row of arguments."""
         made = [Made(factory(**row), dict(row)) for row in rows]
-        return cls((each.member for each in made), made, True)
+        return cls((each.member for each in made), made, factory)
 
     @classmethod
     def of(cls, members: Iterable[Any]) -> Population:
@@ -55,6 +49,12 @@ class Population(list[Any]):
             known[id(each.member)].append(each)
         # A factory may return one object twice, so each entry is used once, in order.
         return [known[id(x)].popleft() if known[id(x)] else Made(x, {}) for x in self]
+
+    @property
+    def one_factory(self) -> bool:
+        """Whether one function made all members, so that their arguments tell them apart."""
+        known = {id(each.member) for each in self._made}
+        return self._factory is not None and known.issuperset(map(id, self))
 
     @property
     def arguments(self) -> list[dict[str, Any]]:
@@ -74,19 +74,23 @@ class Population(list[Any]):
     def extend(self, iterable: Iterable[Any], /) -> None:
         joined = self._joined(self, Population.of(iterable))
         super().extend(joined[len(self) :])
-        self._made, self.one_factory = joined.made, joined.one_factory
+        self._made, self._factory = joined.made, joined._factory
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        return Population(super().__getitem__(index), self.made[index], self.one_factory)
+        return Population(super().__getitem__(index), self.made[index], self._factory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A factory is often a lambda, which cannot be pickled. Any object can take its place.
+        return {"_made": self._made, "_factory": self._factory and object()}
 
     @staticmethod
     def _joined(first: list[Any], second: list[Any]) -> Population:
         made = [*_made(first), *_made(second)]
-        alone = [x for x in (first, second) if x]  # an empty list adds no factory
-        one = len(alone) == 1 and isinstance(alone[0], Population) and alone[0].one_factory
-        return Population((each.member for each in made), made, one)
+        factories = [getattr(x, "_factory", None) for x in (first, second) if x]
+        same = len(factories) > 0 and all(x is factories[0] for x in factories)
+        return Population((each.member for each in made), made, factories[0] if same else None)
 
 
 def _made(members: Iterable[Any]) -> list[Made]:

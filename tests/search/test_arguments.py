@@ -88,10 +88,15 @@ class TestPopulation:
         found.extend(found)
         assert [x["n"] for x in found.arguments] == [2, 3, 4] * 2
 
-    def test_a_call_alone_has_one_factory(self):
-        grid = js.grid(js.constant, value=[0.1])
-        assert grid.one_factory and ([] + grid).one_factory and not (grid + grid).one_factory
-        assert not Population([js.constant(0.1)]).one_factory
+    def test_one_factory(self):
+        grid, other = js.grid(js.constant, value=[0.1]), js.grid(lambda value: value, value=[0.1])
+        assert grid.one_factory and ([] + grid).one_factory and (grid + grid).one_factory
+        for several in (grid + other, grid + [1], [1] + grid, Population([1]), Population()):
+            assert not several.one_factory
+        copied = pickle.loads(pickle.dumps(other))
+        assert copied.one_factory and not (copied + other).one_factory
+        grid[0] = js.constant(0.2)
+        assert not grid.one_factory and grid.arguments == [{}]
 
     def test_values_that_differ_are_written_differently(self):
         assert written([0.1, 1 / 3, 1e-7, 100_000]) == ["0.1", "0.3333", "1e-07", "100000"]
@@ -127,8 +132,11 @@ class TestLeaderboard:
         population = js.grid(js.linear, init_value=[0.1, 0.2], end_value=0.0, steps=9) + drawn
         found = js.sweep(parabola, population)
         head, lines = table_of(found.leaderboard())
-        assert head == ["score", "behind", "init_value", "end_value", "steps", "value", "schedule"]
+        assert head == ["score", "behind", "schedule"]
         assert sum("linear(" in " ".join(line) for line in lines) == 2
+        longer = js.grid(js.constant, value=[0.3, 0.4], steps=5)
+        head, lines = table_of(js.sweep(parabola, drawn + longer).leaderboard())
+        assert head[2:] == ["value", "steps"] and sum(line[-1] == "5" for line in lines) == 2
         assert table_of(js.sweep(parabola, [*population]).leaderboard())[0][2:] == ["schedule"]
 
     def test_halving_and_an_argument_named_as_a_column(self):
@@ -213,7 +221,7 @@ class TestHeatMap:
         cells = {text.get_position(): text.get_text() for text in panel.texts}
         for row, score in zip(found.arguments, found.mean, strict=True):
             place = PEAKS.index(row["peak_value"]), WARMUPS.index(row["warmup_steps"])
-            assert cells[place] == ("diverged" if np.isnan(score) else f"{score:.4g}")
+            assert cells[place] == ("diverged" if np.isnan(score) else f"{score:#.4g}")
         assert [*cells.values()].count("diverged") == 3
         best = found.arguments[found.order[0]]
         corner = panel.patches[-1].get_xy()
@@ -229,7 +237,7 @@ class TestHeatMap:
         )
         found = js.sweep(lambda s: s(0), population[2:], mode="max")
         panel = found.plot_grid("a", "b").axes[0]
-        assert [text.get_text() for text in panel.texts] == ["", "0.7", "0.7", "0.8"]
+        assert [text.get_text() for text in panel.texts] == ["", "0.7000", "0.7000", "0.8000"]
         assert panel.get_title() == "Mean score, at the best c" and panel.patches[-1].get_xy() == (
             0.5,
             0.5,
