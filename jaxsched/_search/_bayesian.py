@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._extra import extra
 from jaxsched._core._require import length, one_of, refuse, require
 from jaxsched._search._leaderboard import Sweep
+from jaxsched._search._population import Population
 from jaxsched._search._space import Range, drawn_from, shortest
 from jaxsched._search._sweep import sweep
 
@@ -87,15 +90,15 @@ def bayesian_search(
         asked: list[Any] = []
         try:
             asked.extend(study.ask() for _ in range(min(size, count - first)))
-            members = [factory(**_suggested(trial, lists)) for trial in asked]
+            members = Population.by(factory, [_suggested(trial, lists) for trial in asked])
             # The last batch is padded, so that it is the same program as the others.
-            filled = members + members[:1] * (size - len(members))
+            filled = [*members, *members[:1] * (size - len(members))]
             found = sweep(train, filled, key=key, seeds=seeds, mode=mode, chunk=chunk, mesh=mesh)
         except BaseException:  # also an interrupt, so that no trial is left running in the study
             _tell(study, asked, np.full(len(asked), np.nan))
             raise
         _tell(study, asked, found.mean)
-        done.append(_first(found, len(asked)))
+        done.append(_first(found, members))
     return _joined(done, mode)
 
 
@@ -151,13 +154,15 @@ def _require_direction(call: str, study: Any, mode: str) -> Any:
     return study
 
 
-def _first(sweep: Sweep, count: int) -> Sweep:
+def _first(sweep: Sweep, members: Population) -> Sweep:
+    """Return the result without the members that only filled the batch."""
+    count = len(members)
     results = jax.tree.map(lambda x: x[:count], sweep.results)
-    return Sweep(sweep.members[:count], sweep.scores[:count], results, sweep.mode)
+    return Sweep(members, sweep.scores[:count], results, sweep.mode)
 
 
 def _joined(sweeps: list[Sweep], mode: str) -> Sweep:
-    members = tuple(member for sweep in sweeps for member in sweep.members)
+    members = functools.reduce(operator.add, [sweep.population for sweep in sweeps])
     scores = np.concatenate([sweep.scores for sweep in sweeps])
     each = (sweep.results for sweep in sweeps)
     return Sweep(members, scores, jax.tree.map(lambda *xs: jnp.concatenate(xs), *each), mode)

@@ -11,16 +11,17 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxsched._core._require import length, refuse, require
+from jaxsched._search._population import Population
 
 ARRAYS = (jax.Array, np.ndarray, np.generic, int, float, complex)
 
 
-def require_population(call: str, population: Any) -> list[Any]:
+def require_population(call: str, population: Any) -> Population:
     """Return the members, at least one, or raise."""
     if not isinstance(population, (list, tuple)) or len(population) == 0:
         must = "be a list of schedules that is not empty"
         raise ValueError(refuse(call, "population", must, population))
-    return list(population)
+    return Population.of(population)[:]  # a copy
 
 
 def require_key(call: str, key: Any) -> jax.Array:

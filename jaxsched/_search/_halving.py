@@ -82,11 +82,11 @@ def successive_halving(
       ...     return state, state[0] ** 2
       >>> rates = grid(constant, value=[0.01, 0.1, 0.4, 1.5])
       >>> successive_halving(start, advance, rates, rungs=[2, 4, 8])
-         score      steps  schedule
-      1  6.554e-12  8      constant(0.4)
-      2  0.1678     4      constant(0.1)
-      3  0.9224     2      constant(0.01)
-      4  16         2      constant(1.5)
+         score      steps  value
+      1  6.554e-12  8      0.4
+      2  0.1678     4      0.1
+      3  0.9224     2      0.01
+      4  16         2      1.5
 
     References:
       Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter
@@ -115,7 +115,7 @@ def successive_halving(
         places = np.sort(ranked[: max(len(alive) // reduction, 1)])
         rows = (places[:, None] * seeds + np.arange(seeds)).ravel()
         states, alive = jax.tree.map(lambda x, rows=rows: x[rows], states), alive[places]
-    return Sweep(tuple(members), scores, None, mode, trained)
+    return Sweep(members, scores, None, mode, trained)
 
 
 class _Advance(Node):

@@ -1,6 +1,7 @@
 """Search spaces: lists of schedules made by a factory, from lists or ranges of its arguments.
 
-A population is a plain list of schedules. Two populations are joined with `+`.
+A population is a list of schedules, which remembers the arguments of each. Two populations are
+joined with `+`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._padded import size
 from jaxsched._core._require import finite, length, positive, refuse, require
 from jaxsched._search._contract import require_key
+from jaxsched._search._population import Population
 
 
 class Range(NamedTuple):
@@ -95,7 +97,7 @@ def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
       **given: by the factory's arguments, a list of values, or one value. The last varies fastest.
 
     Returns:
-      A list of the factory's results.
+      A list of the factory's results. It remembers the arguments of each for `Sweep.leaderboard`.
 
     Raises:
       ValueError: a list is empty, or the factory has no such argument.
@@ -112,9 +114,8 @@ def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
     for name, space in lists.items():
         if isinstance(space, Range):
             raise ValueError(refuse("grid", name, "be values", space, "Or use `random_search`."))
-    return [
-        factory(**dict(zip(lists, row, strict=True))) for row in itertools.product(*lists.values())
-    ]
+    rows = itertools.product(*lists.values())
+    return Population.by(factory, (dict(zip(lists, row, strict=True)) for row in rows))
 
 
 def random_search(
@@ -130,7 +131,8 @@ def random_search(
         of choices, or one value.
 
     Returns:
-      A list of the factory's results. With the same key, a larger `n` adds to the same results.
+      A list of the factory's results, which remembers the arguments of each. With the same key, a
+      larger `n` adds to the same results.
 
     Raises:
       ValueError: `n` is not a positive int, a list is empty, or the factory has no such argument.
@@ -146,10 +148,9 @@ def random_search(
     lists = drawn_from("random_search", factory, ranges)
     key = require_key("random_search", key)
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
-    return [
-        factory(**{name: _at(lists[name], u) for name, u in zip(lists, us, strict=True)})
-        for us in np.asarray(row(np.arange(size(n))), float)[:n]
-    ]
+    drawn = np.asarray(row(np.arange(size(n))), float)[:n]
+    places = (dict(zip(lists, us, strict=True)) for us in drawn)
+    return Population.by(factory, ({k: _at(lists[k], u) for k, u in us.items()} for us in places))
 
 
 def spaces(call: str, factory: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def sweep(
     run = jax.tree_util.Partial(_scored, as_tree(train))
     scores, results = mapped(run, arguments, chunk=chunk, mesh=mesh)
     results = jax.tree.map(lambda x: x.reshape(len(members), seeds, *x.shape[1:]), results)
-    return Sweep(tuple(members), np.asarray(scores, float).reshape(-1, seeds), results, mode)
+    return Sweep(members, np.asarray(scores, float).reshape(-1, seeds), results, mode)
 
 
 def repeated(members: Sequence[Any], seeds: int) -> Any:

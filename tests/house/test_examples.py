@@ -124,6 +124,7 @@ STUDIES = {
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
     "resharded_restore": 86,
+    "tuning": 300,
 }  # they measure
 
 
@@ -205,6 +206,66 @@ def test_every_way_to_fine_tune_is_one_program(capsys):
     headings = re.findall(r"^# .*", capsys.readouterr().out, re.MULTILINE)
     assert len(headings) == 5
     assert all(f"```text\n{heading}\n" in written for heading in headings)
+
+
+def test_searches_cost_the_same_and_beat_no_search(capsys, tmp_path):
+    with jax.numpy_rank_promotion("allow"):  # Keras needs it
+        found, losses, grids, model = example("tuning").main(tmp_path, quick=True)
+    assert {x.scores.size for each in found.values() for x in each} == {72}
+    assert {len(x) for x in losses.values()} == {3}
+    for name in found:
+        assert (losses[name] < losses["no search"] - 0.1).all()
+    assert grids.scores.shape == (72, 3) and grids.mean.min() < 1.4 < 2 < grids.mean.max()
+    assert (tmp_path / "tuning_grid.png").stat().st_size > 10_000
+    assert np.isfinite(model.scores).all() and model.best is model.members[model.order[0]]
+    shown = capsys.readouterr().out
+    assert shown.count("peak_value  warmup_steps  weight_decay") == 2
+    assert "random, 3 folds - random" in shown
+
+
+def test_a_fold_that_is_held_out_does_not_change_the_training():
+    study = example("tuning")
+    data, member = study.digits(0)[0], study.member(0.01, 2, 0.1)
+    run = jax.jit(
+        jax.vmap(lambda fold, data: trained(study, member | {"fold": fold}, data), (0, None))
+    )
+    params, scores = run(np.arange(3), data)
+    size = len(data[1]) // 3
+    for fold in range(3):
+        held = slice(fold * size, (fold + 1) * size)
+        other = data[0].at[held].add(1.0), data[1].at[held].set(0)
+        found, others = run(np.arange(3), other)
+        for before, after in zip(jax.tree.leaves(params), jax.tree.leaves(found), strict=True):
+            same = (before == after).reshape(3, -1).all(axis=1)
+            assert same.tolist() == [i == fold for i in range(3)]  # all others learn from it
+        assert scores[fold] != others[fold]
+
+
+def trained(study, member, data):
+    state = study.start(member, jax.random.key(0), data)
+    (params, *_), score = study.advance(member, state, 3, data)
+    return params, score
+
+
+@pytest.mark.slow
+def test_the_page_about_tuning_says_what_its_script_says(capsys):
+    with jax.numpy_rank_promotion("allow"):
+        example("tuning").main()
+    written = (EXAMPLES.parent / "docs" / "tuning.md").read_text()
+    blocks = re.findall(r"```text\n(# .*?)\n```", written, re.DOTALL)
+    pieces = re.split(r"^(?=# )", capsys.readouterr().out, flags=re.MULTILINE)[1:]
+    for block, piece in zip(blocks[:2], pieces[:2], strict=True):
+        rows, others = ([NUMBER.findall(x) for x in y.split("\n")[1:]] for y in (block, piece))
+        firsts = [
+            [float(x[-4 if "own" in block else -2]) for x in y if len(x) > 3]
+            for y in (rows, others)
+        ]
+        np.testing.assert_allclose(*firsts, atol=0.02)
+    assert numbers(blocks[2].split("\n")[2])[3:] == numbers(pieces[2].split("\n")[2])[3:]
+    best = [
+        min(numbers(line)[1] for line in x.split("\n")[2:]) for x in (blocks[3], pieces[3].rstrip())
+    ]
+    np.testing.assert_allclose(*best, rtol=0.1)
 
 
 def words(text):

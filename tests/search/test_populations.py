@@ -360,8 +360,8 @@ class TestSweep:
             {*found.results[0].tolist()}
         ) == 3
         first, *_, last = found.leaderboard().splitlines()
-        assert first.split() == ["score", "behind", "schedule"]
-        assert "±" in last and "constant(1.5)" in last
+        assert first.split() == ["score", "behind", "value"]
+        assert "±" in last and last.endswith(" 1.5")
         assert str(found) == repr(found) == found.leaderboard()
         assert len(found.leaderboard(top=2).splitlines()) == 3
 
