@@ -242,7 +242,7 @@ def draw_plane(axes, paths):
     contours(axes, lambda p: jnp.log(whole_loss(start + p @ spans)), *edges.T, power=1.0)
     for name, path in flat.items():
         draw(axes, path, SHOWN[name], lw=0.7)
-        write(axes, path[-1], name, SHOWN[name], xytext=(6, -14), textcoords="offset points")
+        write(axes, path[-1], name, SHOWN[name], xytext=(6, -22), textcoords="offset points")
 
 
 def shares(paths):
