@@ -118,6 +118,8 @@ STUDIES = {
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
     "choosing_a_rate": 180,
+    "descent": 300,
+    "descent_minima": 300,
     "fine_tuning": 300,
     "pretraining": 200,
     "which_schedule": 220,
@@ -177,6 +179,33 @@ def test_every_shape_of_a_task_is_one_program(capsys):
     assert losses.shape == (8, 4) and np.isfinite(losses).all()
     assert len({*peaks}) > 1 and (losses < 2.0).all()  # it learns with every shape
     assert "no difference to: " in capsys.readouterr().out
+
+
+def test_a_decay_comes_nearer_to_the_minimum_than_a_constant_rate(capsys):
+    with jax.numpy_rank_promotion("allow"):
+        limit, stable, noisy, heard, _ = example("descent").main(quick=True)
+    np.testing.assert_allclose(stable, limit, rtol=1e-3)  # 2 / curvature, also with a warmup
+    last = {name: np.linalg.norm(path[:, -1], axis=-1).mean() for name, path in noisy.items()}
+    assert max(last["linear"], last["cosine"]) < 0.7 * last["constant 0.05"]
+    assert last["constant 0.05"] < last["constant 0.005"]
+    paths, rates = heard
+    assert np.linalg.norm(paths[:, -1], axis=-1).mean() < 0.7 * last["constant 0.05"]
+    assert (rates[:, -1] < rates[:, 0]).all()
+    assert "condition number 20" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_page_of_pictures_says_what_its_scripts_say(capsys):
+    with jax.numpy_rank_promotion("allow"):
+        for name in ("descent", "descent_minima"):
+            example(name).main()
+    written = (EXAMPLES.parent / "docs" / "descent.md").read_text()
+    blocks = "\n".join(re.findall(r"```text\n(.*?)\n```", written, re.DOTALL))
+    said = capsys.readouterr().out
+    assert words(blocks) == words(said)
+    near = [[x for x in text.splitlines() if "too high" not in x] for text in (blocks, said)]
+    both = [numbers("\n".join(lines)) for lines in near]
+    np.testing.assert_allclose(*both, rtol=0.2, atol=0.05)
 
 
 @pytest.mark.slow
