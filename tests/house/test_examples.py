@@ -238,17 +238,15 @@ def test_every_way_to_fine_tune_is_one_program(capsys):
 
 
 def test_searches_cost_the_same_and_beat_no_search(capsys, tmp_path):
-    with jax.numpy_rank_promotion("allow"):  # Keras needs it
-        found, losses, grids, model = example("tuning").main(tmp_path, quick=True)
+    found, losses, grids = example("tuning").main(tmp_path, quick=True)
     assert {x.scores.size for each in found.values() for x in each} == {72}
     assert {len(x) for x in losses.values()} == {3}
     for name in found:
         assert (losses[name] < losses["no search"] - 0.1).all()
     assert grids.scores.shape == (72, 3) and grids.mean.min() < 1.4 < 2 < grids.mean.max()
     assert (tmp_path / "tuning_grid.png").stat().st_size > 10_000
-    assert np.isfinite(model.scores).all() and model.best is model.members[model.order[0]]
     shown = capsys.readouterr().out
-    assert shown.count("peak_value  warmup_steps  weight_decay") == 2
+    assert "peak_value  warmup_steps  weight_decay" in shown
     assert "random, 3 folds - random" in shown
 
 
@@ -278,7 +276,7 @@ def trained(study, member, data):
 
 @pytest.mark.slow
 def test_the_page_about_tuning_says_what_its_script_says(capsys):
-    with jax.numpy_rank_promotion("allow"):
+    with jax.numpy_rank_promotion("allow"):  # Keras needs it
         example("tuning").main()
     written = (EXAMPLES.parent / "docs" / "tuning.md").read_text()
     blocks = re.findall(r"```text\n(# .*?)\n```", written, re.DOTALL)
