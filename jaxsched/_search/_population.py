@@ -81,9 +81,9 @@ class Population(list[Any]):
             return super().__getitem__(index)
         return Population(super().__getitem__(index), self.made[index], self._factory)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A factory is often a lambda, which cannot be pickled. Any object can take its place.
-        return {"_made": self._made, "_factory": self._factory and object()}
+    def __reduce__(self) -> Any:
+        # Without the factory, which is often a lambda: that cannot be pickled.
+        return _again, ([*self], self.arguments, self.one_factory)
 
     @staticmethod
     def _joined(first: list[Any], second: list[Any]) -> Population:
@@ -91,6 +91,12 @@ class Population(list[Any]):
         factories = [getattr(x, "_factory", None) for x in (first, second) if x]
         same = len(factories) > 0 and all(x is factories[0] for x in factories)
         return Population((each.member for each in made), made, factories[0] if same else None)
+
+
+def _again(members: list[Any], arguments: list[dict[str, Any]], one_factory: bool) -> Population:
+    """Return a population that was pickled or copied; its factory is like no other."""
+    made = [Made(*each) for each in zip(members, arguments, strict=True)]
+    return Population(members, made, object() if one_factory else None)
 
 
 def _made(members: Iterable[Any]) -> list[Made]:

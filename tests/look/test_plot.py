@@ -370,7 +370,10 @@ def test_compare_has_the_numbers_beside_each_other(capsys):
     [
         (["plot", "cosin(1, 0, 5)"], "plot: there is no schedule `cosin`"),
         (["plot", "constant(1)", "--metric", "value"], "--metric: write NAME=FILE:COLUMN"),
-        (["plot", "constant(1)", "--metric", "value=no.csv:loss"], "No such file"),
+        (
+            ["plot", "constant(1)", "--metric", "value=no.csv:loss"],
+            "there is no folder or file no.csv",
+        ),
         (
             ["plot", "constant(1)", "--metric", "value={file}:los"],
             "has no numbers 'los', but has loss",

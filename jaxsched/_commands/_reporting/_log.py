@@ -84,7 +84,7 @@ def is_run(folder: Path) -> bool:
 
 def _file(folder: Path) -> Path:
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(f"there is no folder or file {folder}")
     files = _files(folder)
     if not files:
         raise ValueError(
