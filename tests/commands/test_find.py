@@ -176,7 +176,7 @@ def test_nothing_found_is_an_exit_code(capsys, tmp_path):
             "must return (loss, params, batches), or a dict with these names",
         ),
         ("--task some_tasks:nothing", "and validation or optimizer, got NoneType"),
-        ("--task some_tasks:keyless", "is called with a random key: too many positional arguments"),
+        ("--task some_tasks:keyless", "must take one argument, a random key: too many"),
         ("--task some_tasks:objects", "must be trees of numbers, got batches=object"),
         (
             "--task some_tasks:step",

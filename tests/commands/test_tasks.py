@@ -135,6 +135,8 @@ lonely = lambda key: part(loss=lambda w: 0.0)
 taken = lambda key: part(loss=lambda w, batch: (squares(w, batch), {"loss": 1.0}))
 wide = lambda key: part(loss=lambda w, batch: (squares(w, batch), {"mae": w}))
 pair = lambda key: part(loss=lambda w, batch: (squares(w, batch), w))
+whole_batch = lambda key: part(validation=valid)
+spent = lambda key: part(validation=iter([valid]))
 made = lambda key: part(optimizer=optax.adam(0.1))
 longer = lambda key: part(batches=Growing())
 
@@ -323,6 +325,8 @@ def test_find_names_the_run_to_make_next(capsys, tmp_path):
         ("made", "must be a function with an argument `learning_rate`"),
         ("longer", "batches, but the epochs before have"),
         ("ragged", "--task own_tasks:ragged: `task(batches=...)` must be trees of numbers"),
+        ("whole_batch", "If it is one batch, put it into a list"),
+        ("spent", "`validation` is an iterator"),
         ("nowhere", "has no function 'nowhere'"),
         ("arrays --batch-size 3", "sets its own batches"),
         ("arrays --plateau metric=accuracy", "value, loss, gradient_norm, got 'accuracy'"),
@@ -341,8 +345,15 @@ def test_a_mistake_in_the_loss_has_its_traceback():
 
 
 def test_a_file_is_no_module(capsys):
-    said = refusal(capsys, "train", "--task", "./own_tasks.py:arrays")
-    assert "Did you mean own_tasks:arrays?" in said
+    for file in ("./own_tasks.py", "own_tasks.py"):
+        said = refusal(capsys, "train", "--task", f"{file}:arrays")
+        assert "Did you mean own_tasks:arrays?" in said
+
+
+def test_a_run_beyond_the_end_of_its_schedule_says_so(capsys):
+    trained("arrays")
+    assert main(["train", "--out", "arrays", "--resume", "--epochs", "7"]) == 0
+    assert "the schedule ended at step 48, and stays at 0 from there on" in capsys.readouterr().err
 
 
 def test_the_photograph_of_the_guide(monkeypatch, tmp_path):

@@ -163,5 +163,5 @@ def _next(options: Mapping[str, Any], optimizer: Optimizer, value: str) -> str:
         return f"inject(partial(optax.{optimizer.func.__name__}{bound}), {name}={value})"
     said = [] if options["task"] == DIGITS else ["--task", options["task"]]
     said += ["--optimizer", *words] if words else []
-    schedule = f"warmup_cosine peak_value={value} warmup_steps=5%"
-    return shlex.join(["jaxsched", "train", *said, "--schedule"]) + f" {schedule}"
+    schedule = f"warmup_cosine({value}, warmup_steps=5%)"  # a text, so without a plateau rule
+    return shlex.join(["jaxsched", "train", *said, "--schedule", schedule])

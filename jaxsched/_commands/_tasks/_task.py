@@ -81,7 +81,8 @@ def task(
 def _imported(said: str) -> Callable[..., Any]:
     """Return a function of a module, which may be in the current directory."""
     module, colon, name = said.partition(":")
-    if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+    parts = [name, *module.split(".")]
+    if not (colon and all(map(str.isidentifier, parts))) or module.endswith(".py"):
         hint = f". Did you mean {file_as_module(module)}:{name}?" if ".py" in module else ""
         raise RefusedError(f"--task: write {DIGITS} or module:function, got {said!r}{hint}")
     if os.getcwd() not in sys.path:
@@ -105,7 +106,9 @@ def _called(said: str, function: Callable[..., Any], key: jax.Array) -> Any:
         try:
             inspect.signature(function).bind(key)
         except TypeError as error:
-            raise RefusedError(f"--task {said}: is called with a random key: {error}") from error
+            raise RefusedError(
+                f"--task {said}: must take one argument, a random key: {error}"
+            ) from error
     return function(key)
 
 
@@ -116,12 +119,15 @@ def _read(said: str, given: Any, steps: int | None) -> Task:
         parts = {**parts, "batches": _batches(parts["batches"], steps)}
         batch = jax.tree.map(_shape, first(parts["batches"]))
         loss, names = _loss(parts["loss"], parts["params"], batch)
+        validation = parts.get("validation")
+        if validation is not None:
+            _require_alike(batch, validation)
         optimizer = parts.get("optimizer")
         if optimizer is not None:
             _require_optimizer(optimizer)
         scalars = tuple(name for name in names if name != LOGITS)
         return Task(
-            said, loss, parts["params"], parts["batches"], batch, parts.get("validation"),
+            said, loss, parts["params"], parts["batches"], batch, validation,
             optimizer, scalars, LOGITS in names,
         )  # fmt: skip
 
@@ -172,6 +178,22 @@ def _batches(batches: Any, steps: int | None) -> Any:
     return [*itertools.islice(batches, steps)]
 
 
+def _require_alike(batch: Any, validation: Any) -> None:
+    """Raise if a batch of the validation does not have as many axes as a batch of the training."""
+    if is_iterator(validation):
+        raise RefusedError(
+            "`validation` is an iterator, which can be read only once. Return a list, or a "
+            "function of a random key that makes the iterator"
+        )
+    found = jax.tree.map(_shape, first(validation))
+    axes, wanted = ([x.ndim for x in jax.tree.leaves(tree)] for tree in (found, batch))
+    if axes != wanted:
+        raise RefusedError(
+            f"a batch of `validation` must have arrays with {wanted} axes, as a batch of the "
+            f"training has, got {axes}. If it is one batch, put it into a list"
+        )
+
+
 def _shape(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x))
 
@@ -217,7 +239,7 @@ def _takes_key(function: Any) -> bool:
     try:
         signature.bind(*(None,) * (3 if named else 2))
     except TypeError as error:
-        calls = "`loss(params, batch)` or `loss(params, batch, key)`"
+        calls = "`loss(params, batch)` or `loss(params, batch, key)`, with these names"
         raise RefusedError(f"the loss must be called as {calls}: {error}") from None
     return named
 

@@ -73,6 +73,7 @@ def run(
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
         if resume:
             state, history = checkpoints.newest(state) or _from_the_start(folder, state, empty)
+            _warn_of_the_end(learning_rate, history, until)
         summary = Summary(folder, history.steps)
         with _report.progress(history.epochs, last, word) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
@@ -115,6 +116,18 @@ def _longer(history: History, by_step: Any, by_epoch: Any) -> History:
             f"before have {history.steps // epochs}. Give every epoch the same number of batches"
         )
     return longer
+
+
+def _warn_of_the_end(learning_rate: Schedule | Stateful, history: History, until: int) -> None:
+    """Warn if a schedule has ended before the steps that follow."""
+    schedule = still(learning_rate)
+    if schedule.steps is None or until <= history.epochs or history.steps < int(schedule.steps):
+        return
+    warn(
+        f"the schedule ended at step {int(schedule.steps)}, and stays at "
+        f"{float(schedule(schedule.steps)):.3g} from there on. To train longer with a schedule, "
+        "start another run with more --epochs"
+    )
 
 
 def _pictured(
