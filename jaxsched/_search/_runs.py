@@ -46,7 +46,9 @@ def mapped(
     if chunk is not None and chunk < -(-count // mesh.size):
         runs = _placed(_padded(arguments, count, mesh.size * chunk), along)
     with jax.set_mesh(mesh):
-        results = jitted(shared)(shared, runs, chunk=chunk, mesh=mesh)
+        # The slices below communicate. On a CPU with fewer cores than devices, that can deadlock
+        # while the program still runs.
+        results = jax.block_until_ready(jitted(shared)(shared, runs, chunk=chunk, mesh=mesh))
     return jax.tree.map(lambda x: x[:count], _gathered(results))
 
 
