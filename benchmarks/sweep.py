@@ -25,7 +25,8 @@ from measure import Table, size, unit
 
 import jaxsched as js
 from jaxsched._commands._tasks._data import Digits, digits
-from jaxsched._commands._tasks._model import Network, loss_of
+from jaxsched._commands._tasks._digits import loss
+from jaxsched._commands._tasks._model import Network
 from jaxsched._search import _runs, _sweep
 from jaxsched._search._programs import as_tree
 
@@ -87,11 +88,11 @@ def train(schedule: Any, key: jax.Array, data: Digits, steps: int, tx: Any) -> j
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        updates, state = tx.update(jax.grad(loss_of)(params, images), state, params)
+        updates, state = tx.update(jax.grad(loss, has_aux=True)(params, images)[0], state, params)
         return (optax.apply_updates(params, updates), state), None
 
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid)
+    return loss(params, data.valid)[0]
 
 
 def momentum(schedule: Any) -> optax.GradientTransformation:

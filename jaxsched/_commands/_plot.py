@@ -195,19 +195,21 @@ def _metrics(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _metric(word: str) -> tuple[str, Any]:
-    from jaxsched._commands._reporting._log import log as read
+    from jaxsched._commands._reporting._log import log
 
     name, equals, place = word.partition("=")
     file, colon, header = place.rpartition(":")
     if not (equals and colon and name and file):
         raise RefusedError(f"--metric: write NAME=FILE:COLUMN, got {word!r}")
     with refusing("--metric"):
-        log = read(Path(file))
-        if header not in log.columns:
-            known = ", ".join(log.columns) or "none"
+        found = log(Path(file))
+        if header not in found.columns:
+            known = ", ".join(found.columns) or "none"
             raise RefusedError(f"--metric: {file} has no numbers {header!r}, but has {known}")
-        steps, values = log.columns[header]
+        steps, values = found.columns[header]
         if not ((steps >= 0) & (steps < 2**31 - 1) & (steps % 1 == 0)).all():
             raise RefusedError(f"--metric: the steps of {file} must be integers from 0 on")
-        later = 2 * len(steps) < len(log.steps)  # measured occasionally, after the step of its row
+        later = 2 * len(steps) < len(
+            found.steps
+        )  # measured occasionally, after the step of its row
         return name, (steps.astype(int) + later, values)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added
-from jaxsched._commands._refused import refusing
+from jaxsched._commands._refused import RefusedError, refusing
 
 WHAT = """\
 Make a page of a run: curves to zoom into, events, numbers, diagnosis and settings. It is one HTML
@@ -38,13 +38,25 @@ def run(options: argparse.Namespace) -> None:
     from jaxsched._commands._reporting._page import page
     from jaxsched._core._files import write_text
 
-    runs: list[Path] = options.runs
+    runs, notes = _logs(options.runs)
     with refusing("report"):
-        text, notes = page(*runs, place=options.x)
+        text, found = page(*runs, place=options.x)
+    notes += found
     file: Path = options.out or _beside(runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     print(file, *notes, sep="\n  ")
+
+
+def _logs(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Return the runs, and notes on other files, such as pictures, that a pattern has found."""
+    from jaxsched._commands._reporting._log import is_run
+
+    other = [path for path in paths if path.is_file() and not is_run(path)]
+    if len(other) == len(paths):
+        raise RefusedError(f"report: {other[0]} is no table and no event file")
+    notes = [f"{path} is no table and no event file, and left out." for path in other]
+    return [path for path in paths if path not in other], notes
 
 
 def _beside(runs: list[Path]) -> Path:

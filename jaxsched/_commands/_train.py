@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._commands._options import added, positive, seed
-from jaxsched._commands._refused import RefusedError, refusing
+from jaxsched._commands._refused import RefusedError, refusing, warn
 
 WHAT = """\
 Train a model, and record and plot the learning rate that was used. The model is a small network on
@@ -57,6 +57,7 @@ run.toml may contain any of these options except --resume and --force. The comma
 def run(options: argparse.Namespace) -> None:
     """Start a run, or resume it."""
     from jaxsched._commands._training import _run, _spoken
+    from jaxsched._commands._training._doubts import doubts
     from jaxsched._commands._training._folder import Folder
 
     _run.require_extras()
@@ -67,13 +68,14 @@ def run(options: argparse.Namespace) -> None:
             task = _spoken.saved_task(saved)
             _spoken.require_possible(saved, _spoken.learning_rate(saved), task)
         settings = _spoken.resumed(saved, vars(options), task)
-        folder.write_settings(settings)  # if killed again, it is resumed to the same end
         learning_rate = _spoken.learning_rate(settings)
     else:
         task = _spoken.task(vars(options))
         settings = _spoken.spoken(vars(options), task)
         learning_rate = _spoken.learning_rate(settings)
         folder.begin(settings, force=options.force)
+        for doubt in doubts(task, learning_rate, is_own=settings.optimizer is None):
+            warn(doubt)
     _run.run(
         settings,
         learning_rate,

@@ -135,10 +135,13 @@ lonely = lambda key: part(loss=lambda w: 0.0)
 taken = lambda key: part(loss=lambda w, batch: (squares(w, batch), {"loss": 1.0}))
 wide = lambda key: part(loss=lambda w, batch: (squares(w, batch), {"mae": w}))
 pair = lambda key: part(loss=lambda w, batch: (squares(w, batch), w))
+keyed = lambda key: part(params={"w": jnp.zeros(4), "key": key})
 whole_batch = lambda key: part(validation=valid)
 spent = lambda key: part(validation=iter([valid]))
 made = lambda key: part(optimizer=optax.adam(0.1))
 longer = lambda key: part(batches=Growing())
+unbatched = lambda key: part(batches=train)
+deaf = lambda key: part(optimizer=lambda learning_rate: optax.adam(1e-3))
 
 
 def broken(key):
@@ -191,6 +194,11 @@ def refusal(capsys, *words):
     return captured.err
 
 
+def refusal_after(capsys, *words):
+    capsys.readouterr()
+    return refusal(capsys, *words)
+
+
 def final_params(folder):
     settings = folder.read_settings()
     own = _spoken.saved_task(settings)
@@ -215,6 +223,7 @@ def test_the_shortest_task_is_the_loop_that_one_would_write(capsys):
     )
     said = capsys.readouterr().out
     assert "8 an epoch, of shapes (10, 4), (10,)" in said and "mean loss" in said
+    assert "validation " not in said
 
 
 @pytest.mark.parametrize("name", ["as_list", "as_loader", "as_generator"])
@@ -226,7 +235,6 @@ def test_batches_in_any_form_are_the_same_run(name):
 def test_an_epoch_is_read_in_pieces(monkeypatch):
     whole = trained("as_loader", out="one").metrics.read_bytes()
     monkeypatch.setattr(_batches, "CHUNK", 3)
-    monkeypatch.setattr(_batches._chunks, "__defaults__", (3,))
     assert trained("as_loader", out="pieces").metrics.read_bytes() == whole
 
 
@@ -326,6 +334,7 @@ def test_find_names_the_run_to_make_next(capsys, tmp_path):
         ("longer", "batches, but the epochs before have"),
         ("ragged", "--task own_tasks:ragged: `task(batches=...)` must be trees of numbers"),
         ("whole_batch", "If it is one batch, put it into a list"),
+        ("keyed", "`task(params=...)` must be floats, but ['key'] is key<fry>"),
         ("spent", "`validation` is an iterator"),
         ("nowhere", "has no function 'nowhere'"),
         ("arrays --batch-size 3", "sets its own batches"),
@@ -348,6 +357,30 @@ def test_a_file_is_no_module(capsys):
     for file in ("./own_tasks.py", "own_tasks.py"):
         said = refusal(capsys, "train", "--task", f"{file}:arrays")
         assert "Did you mean own_tasks:arrays?" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unbatched", "a batch has arrays of shapes (4,), (), of which one has no axis"),
+        ("deaf", "the first update of the task's optimizer is the same at any learning rate"),
+        ("whole --schedule constant(0.1)*greedy(metric='accuracy')", "waits for a lower accuracy"),
+        ("whole", None),
+    ],
+)
+def test_what_is_probably_not_meant_is_said(capsys, name, said):
+    name, *words = name.split()
+    trained(name, "--epochs", "1", *words)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "jaxsched:" in line]
+    assert len(warnings) == (said is not None) and (said or "") in "".join(warnings)
+
+
+def test_a_run_does_not_go_back(capsys):
+    folder = trained("arrays")
+    before = folder.settings.read_bytes()
+    said = refusal_after(capsys, "train", "--out", "arrays", "--resume", "--epochs", "5")
+    assert "--epochs 5: the run in arrays has 6 already" in said
+    assert folder.settings.read_bytes() == before
 
 
 def test_a_run_beyond_the_end_of_its_schedule_says_so(capsys):

@@ -172,6 +172,17 @@ def test_runs_that_share_no_axis_are_said(tmp_path, capsys):
     assert "no common axis" in capsys.readouterr().out
 
 
+def test_what_is_no_log_among_several_runs_is_left_out_and_said(runs, tmp_path, capsys):
+    """A pattern such as `runs/*` finds the picture of `jaxsched find` too."""
+    (tmp_path / "find.png").write_bytes(b"\x89PNG")
+    out = str(tmp_path / "page.html")
+    both = [str(runs / "fast"), str(runs / "slow")]
+    assert main(["report", *both, str(tmp_path / "find.png"), "-o", out]) == 0
+    assert "find.png is no table and no event file, and left out" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "find.png"), "-o", out]) == 2
+    assert "find.png is no table and no event file" in capsys.readouterr().err
+
+
 def test_a_list_of_runs(runs, capsys, tmp_path):
     write(runs.parent / "more" / "odd", {"time": [1], "loss": [1]})
     assert main(["runs", str(runs.parent)]) == 0

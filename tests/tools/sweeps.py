@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 
 import jaxsched as js
 from jaxsched._commands._tasks._data import Digits, digits
-from jaxsched._commands._tasks._model import Network, loss_of
+from jaxsched._commands._tasks._digits import loss
+from jaxsched._commands._tasks._model import Network
 
 STEPS, BATCH, SEEDS = 40, 32, 2
 
@@ -36,13 +37,13 @@ def train(schedule: Any, key: jax.Array, data: Digits) -> tuple[jax.Array, jax.A
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
         images = jax.tree.map(lambda x: x[batch], data.train)
-        loss, gradients = jax.value_and_grad(loss_of)(params, images)
+        gradients = jax.grad(loss, has_aux=True)(params, images)[0]
         updates, state = tx.update(gradients, state, params, value=loss)
         rate = js.hyperparams(state)["learning_rate"]
         return (optax.apply_updates(params, updates), state), rate
 
     (params, _), rates = jax.lax.scan(step, (params, tx.init(params)), batches)
-    return loss_of(params, data.valid), rates
+    return loss(params, data.valid)[0], rates
 
 
 def swept(devices: int | None = None, chunk: int | None = None) -> js.Sweep:

@@ -77,9 +77,11 @@ def _as_known(names: Iterable[str]) -> Callable[[str], str]:
     return lambda name: known.get(name, name)
 
 
-def is_run(folder: Path) -> bool:
-    """Return whether a folder has a log."""
-    return folder.is_dir() and bool(_files(folder))
+def is_run(path: Path) -> bool:
+    """Return whether a path is a folder with a log, or may be the file of a logger."""
+    if path.is_dir():
+        return bool(_files(path))
+    return path.name.startswith(EVENTS) or any(path.match(pattern) for pattern in OTHERS)
 
 
 def _file(folder: Path) -> Path:

@@ -19,6 +19,8 @@ from jaxsched._commands._reporting._panels import (
 )
 from jaxsched._commands._reporting._run import Run, diagnosis
 
+# The best value of a kind of column, as a function and as a word.
+BEST = {LOSS: (np.argmin, "lowest"), ACCURACY: (np.argmax, "highest")}
 HEADS = "curve", "first", "lowest", "highest", "last"
 
 
@@ -36,9 +38,9 @@ def facts(run: Run, happened: list[Happened]) -> dict[str, str]:
         x = columns[rate]
         ends = _brief(x.values[0]), _highest(x, _brief), _brief(x.values[-1])
         found[f"{rate}: first / peak / last"] = " / ".join(ends)
-    for what, low in ((LOSS, "lowest"), (ACCURACY, "highest")):
+    for what, (_, word) in BEST.items():
         if name := _of(what, columns):
-            found[f"{name}: {low} / last"] = of_kind(columns, what, low)
+            found[f"{name}: {word} / last"] = best_and_last(columns, what)
     if happened:
         found["what happened"] = ", ".join(f"{number(x.counts.sum())} {x.name}" for x in happened)
     return found
@@ -49,13 +51,13 @@ def verdict(run: Run) -> str:
     return str(diagnosis(run.summary).get("verdict") or "")
 
 
-def of_kind(columns: Mapping[str, Column], what: str, which: str) -> str:
-    """Return the lowest or the highest value, with its step, and the last value of a kind."""
+def best_and_last(columns: Mapping[str, Column], what: str) -> str:
+    """Return the best value of a kind with its step, and the last one; of the validation if any."""
     name = _of(what, columns)
     if name is None:
         return ""
-    best = np.argmin if which == "lowest" else np.argmax
-    return f"{_extreme(columns[name], best, _brief)} / {_brief(columns[name].values[-1])}"
+    at = _extreme(columns[name], BEST[what][0], _brief)
+    return f"{at} / {_brief(columns[name].values[-1])}"
 
 
 def _highest(column: Column, shown: Callable[[Any], str]) -> str:

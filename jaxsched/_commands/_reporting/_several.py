@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from jaxsched._commands._reporting._numbers import of_kind, verdict
+from jaxsched._commands._reporting._numbers import BEST, best_and_last, verdict
 from jaxsched._commands._reporting._panels import (
-    ACCURACY,
     LINES,
-    LOSS,
     Happened,
     Panel,
     Series,
@@ -68,12 +66,8 @@ def all_happened(runs: Sequence[Run]) -> list[Happened]:
     ]
 
 
-RESULTS = {
-    "loss: lowest / last": (LOSS, "lowest"),
-    "accuracy: highest / last": (ACCURACY, "highest"),
-}
-
-
+# The results are those of the validation, if there is one.
+RESULTS = [f"{what}: {word} at step / last" for what, (_, word) in BEST.items()]
 HEADS = "steps", "optimizer", *RESULTS, "diagnosis", "schedule"
 
 
@@ -97,7 +91,7 @@ def overview(runs: Sequence[Run]) -> str:
 def cells(run: Run) -> tuple[str, ...]:
     """Return the cells of a run under `HEADS`."""
     rate = "" if run.rate is None else brief(str(run.settings[run.rate]))
-    results = (of_kind(run.log.columns, *x) for x in RESULTS.values())
+    results = (best_and_last(run.log.columns, what) for what in BEST)
     optimizer = str(run.settings.get("optimizer") or "")
     return str(len(run.log.steps)), optimizer, *results, verdict(run), rate
 

@@ -42,12 +42,12 @@ def count(batches: Any) -> int:
     found = given(batches)
     if hasattr(found, "__len__") and is_drawn(found):
         return len(found)
-    return sum(size(chunk) for chunk in _chunks(found))
+    return sum(size(chunk) for chunk in _chunks(found, CHUNK))
 
 
 def chunks(batches: Any, key: jax.Array | None = None) -> Iterator[Any]:
     """Yield the batches of an epoch, stacked; only batches of equal shapes are together."""
-    return _chunks(given(batches, key))
+    return _chunks(given(batches, key), CHUNK)
 
 
 def size(chunk: Any) -> int:
@@ -55,9 +55,9 @@ def size(chunk: Any) -> int:
     return np.shape(jax.tree.leaves(chunk)[0])[0]
 
 
-def _chunks(found: Any, most: int = CHUNK) -> Iterator[Any]:
+def _chunks(found: Any, most: int) -> Iterator[Any]:
     if not is_drawn(found):
-        yield stacked(found, MOST, CALL)
+        yield jax.tree.map(_array, stacked(found, MOST, CALL))
         return
     total = 0
     for _, group in itertools.groupby(found, _shapes):
@@ -68,6 +68,11 @@ def _chunks(found: Any, most: int = CHUNK) -> Iterator[Any]:
             yield stacked(some, most, CALL)
     if not total:
         raise ValueError("`task(batches=...)` must not be empty.")
+
+
+def _array(x: Any) -> Any:
+    """Return an array of another library, such as a tensor, as one of NumPy."""
+    return x if isinstance(x, jax.Array) else np.asarray(x)
 
 
 def _shapes(batch: Any) -> Any:

@@ -35,8 +35,3 @@ def loss_and_logits(params: Any, images: Images) -> tuple[jax.Array, jax.Array]:
     logits = logits_of(params, images)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels)
     return losses.mean(), logits
-
-
-def loss_of(params: Any, images: Images) -> jax.Array:
-    """Return the mean cross-entropy."""
-    return loss_and_logits(params, images)[0]

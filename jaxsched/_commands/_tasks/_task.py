@@ -27,6 +27,7 @@ from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._tasks._batches import CALL, first, is_iterator
 from jaxsched._commands._tasks._digits import digits_task
 from jaxsched._core._files import shown
+from jaxsched._search._range_test._steps import require_floats
 from jaxsched._text._names import meant
 
 DIGITS = "digits"
@@ -116,6 +117,9 @@ def _read(said: str, given: Any, steps: int | None) -> Task:
     """Return what a function has returned as a task, or raise."""
     parts = _parts(said, given)
     with checking(said):
+        require_floats(
+            parts["params"], CALL, "Leave other state, such as random keys, to the loss."
+        )
         parts = {**parts, "batches": _batches(parts["batches"], steps)}
         batch = jax.tree.map(_shape, first(parts["batches"]))
         loss, names = _loss(parts["loss"], parts["params"], batch)

@@ -123,7 +123,7 @@ def _judge(loss: Loss, params: Any, batches: Any) -> Metrics:
 
 def examples(batches: Any) -> int:
     """Return the number of examples in each of some stacked batches."""
-    shapes = [jnp.shape(x) for x in jax.tree.leaves(batches)]
+    shapes = [np.shape(x) for x in jax.tree.leaves(batches)]
     return next((shape[1] for shape in shapes if len(shape) > 1), 1)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.training.train_state import TrainState
 
+from jaxsched._commands._tasks._batches import count, first
 from jaxsched._commands._tasks._task import Task
 from jaxsched._commands._training._history import History
 from jaxsched._commands._training._loop import judged
@@ -31,10 +32,26 @@ def judged_on(task: Task) -> str:
     return "training" if task.validation is None else "validation"
 
 
-def batches(task: Task, history: History) -> str:
-    """Return the number of batches of an epoch, and the shapes of the arrays in one."""
-    shapes = ", ".join(str(x.shape) for x in jax.tree.leaves(task.batch))
-    return f"{history.steps // max(history.epochs, 1)} an epoch, of shapes {shapes}"
+def word(task: Task) -> str:
+    """Return the word before the names of the metrics of an epoch."""
+    return WORDS[judged_on(task)]
+
+
+def described(task: Task, history: History) -> dict[str, str]:
+    """Return the rows with the sizes of the parameters and of the batches."""
+    rows = {
+        "model": f"{sum(x.size for x in jax.tree.leaves(task.params))} parameters",
+        "batches": _batches(history.steps // max(history.epochs, 1), task.batch),
+    }
+    if task.validation is not None:
+        rows["validation"] = _batches(count(task.validation), first(task.validation))
+    return rows
+
+
+def _batches(count: int, batch: Any) -> str:
+    """Return the number of batches, and the shapes of the arrays in one."""
+    shapes = ", ".join(str(np.shape(x)) for x in jax.tree.leaves(batch))
+    return f"{count} an epoch, of shapes {shapes}"
 
 
 @contextmanager

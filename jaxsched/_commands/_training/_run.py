@@ -6,7 +6,6 @@ import shlex
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from flax.training.train_state import TrainState
 
@@ -63,18 +62,14 @@ def run(
       StoppedError: SIGTERM was received; the current epoch is saved.
     """
     folder.remove_partial()
-    _, order, noise = _spoken.keys(settings.seed)
-    tx = _spoken.transform(settings, learning_rate, task)
-    state, empty = start(tx, task), History.empty(task.metrics)
-    history = empty
-    word = _report.WORDS[_report.judged_on(task)]
-    last, began = settings.last_epoch or settings.epochs, time.perf_counter()
-    until = min(until or last, last)
+    began = time.perf_counter()
     with Checkpoints(folder.checkpoints, settings) as checkpoints:
-        if resume:
-            state, history = checkpoints.newest(state) or _from_the_start(folder, state, empty)
-            _warn_of_the_end(learning_rate, history, until)
-        summary = Summary(folder, history.steps)
+        state, history = _begun(settings, learning_rate, folder, task, checkpoints, resume=resume)
+        last = settings.last_epoch or settings.epochs
+        until = min(until or last, last)
+        _warn_of_the_end(learning_rate, history, until)
+        summary, word = Summary(folder, history.steps), _report.word(task)
+        _, order, noise = _spoken.keys(settings.seed)
         with _report.progress(history.epochs, last, word) as show, heard() as asked_to_end:
             for done in range(history.epochs + 1, until + 1):
                 with checking(task.name):
@@ -91,13 +86,13 @@ def run(
     folder.write_metrics(history.rows(word), history.columns(word))
     kept = _report.kept(state, task)
     summary.end(kept)
+    restarts = _pictured(folder, learning_rate, history, task)
     _report.summary(
         {
             "schedule": str(learning_rate),
             "optimizer": settings.optimizer or "that of the task",
-            "model": f"{sum(x.size for x in jax.tree.leaves(state.params))} parameters",
-            "batches": _report.batches(task, history),
-            **_report.measured(history, _pictured(folder, learning_rate, history, task), word),
+            **_report.described(task, history),
+            **_report.measured(history, restarts, word),
             **kept,
             "diagnosis": str(diagnose(state)),
             "time": f"{time.perf_counter() - began:.1f} s, compilation and checkpoints included",
@@ -105,6 +100,29 @@ def run(
             "a page": f"jaxsched report {shlex.quote(str(folder.path))}",
         }
     )
+
+
+def _begun(
+    settings: Settings,
+    learning_rate: Schedule | Stateful,
+    folder: Folder,
+    task: Task,
+    checkpoints: Checkpoints,
+    *,
+    resume: bool,
+) -> tuple[TrainState, History]:
+    """Return the state and the history that a run continues from."""
+    tx = _spoken.transform(settings, learning_rate, task)
+    state, history = start(tx, task), History.empty(task.metrics)
+    if not resume:
+        return state, history
+    state, history = checkpoints.newest(state) or _from_the_start(folder, state, history)
+    if history.epochs > (last := settings.last_epoch or settings.epochs):
+        raise RefusedError(
+            f"--epochs {last}: the run in {folder.path} has {history.epochs} already"
+        )
+    folder.write_settings(settings)  # if killed again, it is resumed to the same end
+    return state, history
 
 
 def _longer(history: History, by_step: Any, by_epoch: Any) -> History:
@@ -121,7 +139,9 @@ def _longer(history: History, by_step: Any, by_epoch: Any) -> History:
 def _warn_of_the_end(learning_rate: Schedule | Stateful, history: History, until: int) -> None:
     """Warn if a schedule has ended before the steps that follow."""
     schedule = still(learning_rate)
-    if schedule.steps is None or until <= history.epochs or history.steps < int(schedule.steps):
+    if schedule.steps is None or not 0 < history.epochs < until:
+        return
+    if history.steps < int(schedule.steps):
         return
     warn(
         f"the schedule ended at step {int(schedule.steps)}, and stays at "

@@ -115,14 +115,17 @@ def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
         raise ValueError(refuse(_CALL, "optimizer", must, optimizer, remedy)) from None
 
 
-def require_floats(params: Any) -> None:
+def require_floats(
+    params: Any,
+    call: str = _CALL,
+    remedy: str = "For other state, pass your own step and no optimizer.",
+) -> None:
     """Raise unless every leaf has a gradient."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         kind = jnp.result_type(leaf)
         if not jnp.issubdtype(kind, jnp.inexact):  # showing an array waits for its device
             must = f"be floats, but {jax.tree_util.keystr(path) or 'this'} is {kind}"
-            remedy = "For other state, pass your own step and no optimizer."
-            raise ValueError(refuse(_CALL, "params", must, leaf, remedy))
+            raise ValueError(refuse(call, "params", must, leaf, remedy))
 
 
 class Key(NamedTuple):
