@@ -3,7 +3,7 @@
     python examples/adaptive_optimizers.py [PICTURE] [--quick]
 
 trains nine optimizers with four schedules on three tasks, prints every number of the page and draws
-its picture. All runs of an optimizer on a task are one program, at any rate and schedule.
+its picture. All runs of one optimizer on one task share a program.
 """
 
 import argparse

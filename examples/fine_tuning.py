@@ -90,7 +90,7 @@ def begin(body, seed, labels, steps, data):
 
 
 # 2. The methods: the three ways, and the recipe with one change each. The peaks are chosen by the
-# validation packages. A frozen body needs higher peaks than a body that moves.
+# validation packages. A frozen body needs higher peaks than one that is trained.
 PEAKS = {
     "from scratch": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "frozen body": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),

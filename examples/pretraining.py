@@ -3,7 +3,7 @@
     python examples/pretraining.py FOLDER
 
 saves the parameters to FOLDER. The text is on every machine: the standard library, JAX and Flax.
-The other dependencies of jaxsched are for validation and for tests.
+Other dependencies of jaxsched provide the validation and the test examples.
 """
 
 import ast

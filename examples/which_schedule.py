@@ -173,7 +173,7 @@ def show(name, peaks, losses):
         for shape, x in zip(NAMES, behind, strict=True)
         if x.mean() <= 2 * sem(x) and shape != NAMES[best]
     ]
-    print(f"  best: {NAMES[best]}; no difference to: {', '.join(alike) or 'none'}")
+    print(f"  best: {NAMES[best]}; no difference to: {'; '.join(alike) or 'none'}")
 
 
 def picture(found, file):

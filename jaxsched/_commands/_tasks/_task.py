@@ -117,9 +117,7 @@ def _read(said: str, given: Any, steps: int | None) -> Task:
     """Return what a function has returned as a task, or raise."""
     parts = _parts(said, given)
     with checking(said):
-        require_floats(
-            parts["params"], CALL, "Leave other state, such as random keys, to the loss."
-        )
+        require_floats(parts["params"], CALL, "Keep other state, such as random keys, in the loss.")
         parts = {**parts, "batches": _batches(parts["batches"], steps)}
         batch = jax.tree.map(_shape, first(parts["batches"]))
         loss, names = _loss(parts["loss"], parts["params"], batch)
