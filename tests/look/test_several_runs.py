@@ -257,6 +257,16 @@ def test_any_column_can_be_the_axis(tmp_path):
     assert [*run(tmp_path, "tokens").axes] == ["tokens"]
 
 
+def test_the_seconds_of_sessions_that_went_back_or_had_one_step(tmp_path):
+    write(tmp_path, {"step": range(10), "loss": range(10)})
+    told = [(0, 8, 7.0), (4, 5, 1.0), (4, 10, 10.0)]
+    names = "first_step", "steps", "seconds"
+    sessions = [dict(zip(names, x, strict=True)) for x in told]
+    (tmp_path / "summary.json").write_text(json.dumps({"sessions": sessions}))
+    steps, seconds = run(tmp_path).axes["seconds"]
+    assert steps.tolist() == [0, 4, 9] and seconds.tolist() == [0, 7, 17]
+
+
 def test_the_place_of_a_step_in_its_epoch(tmp_path):
     write(tmp_path, {"step": range(6), "epoch": [1, 1, 1, 2, 2, 2], "loss": range(6)})
     steps, values = run(tmp_path).axes["epoch"]

@@ -54,8 +54,10 @@ def _of_sessions(sessions: Sequence[Mapping[str, Any]]) -> Column | None:
     for session in sessions:
         told: list[Any] = [session.get(name) for name in ("first_step", "steps", "seconds")]
         first, last, took = told
-        if not all(isinstance(x, int | float) for x in told) or last <= first:
+        if not all(isinstance(x, int | float) for x in told) or last - 1 <= first:
             continue
+        while steps and steps[-1] >= first:  # it went back, to a checkpoint before a damaged one
+            steps.pop(), seconds.pop()
         steps += [first, last - 1]
         seconds += [spent, spent + took]
         spent += took
