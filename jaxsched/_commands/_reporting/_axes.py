@@ -57,7 +57,7 @@ def _of_sessions(sessions: Sequence[Mapping[str, Any]]) -> Column | None:
         if not all(isinstance(x, int | float) for x in told) or last - 1 <= first:
             continue
         while steps and steps[-1] >= first:  # it went back, to a checkpoint before a damaged one
-            steps.pop(), seconds.pop()
+            del steps[-1], seconds[-1]
         steps += [first, last - 1]
         seconds += [spent, spent + took]
         spent += took
