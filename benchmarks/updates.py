@@ -87,9 +87,15 @@ def compiled(tx: Any, params: Any) -> tuple[Any, int]:
 
 
 def kernels(program: Any) -> collections.Counter[str]:
-    """How many operations of each kind stand at the top level of a program."""
-    text = program.as_text()
-    return collections.Counter(re.findall(r"= \S+ ([a-z\-]+)\(", text[text.index("ENTRY") :]))
+    """How many operations of each kind stand at the top level of a program.
+
+    On a GPU, XLA may move kernels into a command buffer, which the top level calls.
+    """
+    blocks = re.split(r"\n(?=%|ENTRY)", program.as_text())
+    top = (b for b in blocks if b.startswith(("ENTRY", "%command_buffer")))
+    return collections.Counter(
+        kind for block in top for kind in re.findall(r" ([a-z\-]+)\(", block)
+    )
 
 
 def repeated(tx: Any, size: int, calls: int) -> Callable[[], Any]:
