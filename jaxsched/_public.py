@@ -146,6 +146,16 @@ from jaxsched._search._learn import learn_schedule as learn_schedule
 from jaxsched._search._learn import Learned as Learned
 from jaxsched._search._unroll import checkpointed_scan as checkpointed_scan
 
+# Forecasts.
+from jaxsched._forecast._fit import fit_loss_law as fit_loss_law
+from jaxsched._forecast._forecast import forecast as forecast
+from jaxsched._forecast._forecast import Forecast as Forecast
+from jaxsched._forecast._best import best_schedule as best_schedule
+from jaxsched._forecast._best import best_remaining as best_remaining
+from jaxsched._forecast._laws import LossLaw as LossLaw
+from jaxsched._forecast._laws import MultiPowerLaw as MultiPowerLaw
+from jaxsched._forecast._laws import AnnealingLaw as AnnealingLaw
+
 # Batch size.
 from jaxsched._schedules._batch_size import scale_with_batch as scale_with_batch
 from jaxsched._schedules._batch_size import scale_adam_with_batch as scale_adam_with_batch
@@ -295,6 +305,15 @@ __all__ = [
     "learn_schedule",
     "Learned",
     "checkpointed_scan",
+    # Forecasts.
+    "fit_loss_law",
+    "forecast",
+    "Forecast",
+    "best_schedule",
+    "best_remaining",
+    "LossLaw",
+    "MultiPowerLaw",
+    "AnnealingLaw",
     # Batch size.
     "scale_with_batch",
     "scale_adam_with_batch",

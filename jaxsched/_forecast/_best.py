@@ -1,0 +1,262 @@
+"""The schedule with the lowest loss at the end, by a loss law.
+
+The rate is a line between knots. The knots are found by gradient descent on the loss that the law
+predicts for the last step, from several starts in one compiled program.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxsched._core._numerics import real
+from jaxsched._core._require import flag, length, positive, refuse, require
+from jaxsched._forecast._annealing import LEAST_RATE, Annealing, annealing
+from jaxsched._forecast._forecast import ended
+from jaxsched._forecast._laws import LossLaw
+from jaxsched._forecast._rates import rates_of
+from jaxsched._schedules._piecewise import piecewise_linear
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
+
+CELLS = 1024  # of the rest of the run, in the search
+UPDATES = 300
+STARTS = 0.1, 0.2, 0.4, 0.7, 1.0  # fractions of the rest in which the rate falls, at the start
+
+
+class _Past(NamedTuple):
+    """What a law reads of the steps before the search begins."""
+
+    seen: Annealing  # at the first step of the rest
+    rate: jax.Array  # the last rate before
+
+
+def best_schedule(
+    law: LossLaw,
+    total_steps: int,
+    *,
+    warmup_steps: int = 0,
+    knots: int = 33,
+    lowest: float | None = None,
+    highest: float | None = None,
+    monotone: bool = True,
+) -> Schedule:
+    """Returns the schedule for which a law predicts the lowest loss at the end of a run.
+
+        minimize over the rates at the knots: law(schedule, total_steps)
+
+    The rate is a line between knots, which are spread evenly from the end of the warmup to the end.
+    A law is trusted only for the rates on which it was fitted, so these are the bounds.
+
+    Args:
+      law: a law of `fit_loss_law`.
+      total_steps: number of optimizer steps of the run, warmup included.
+      warmup_steps: steps in which the rate rises linearly from near zero to the first knot.
+      knots: number of knots, those of the warmup included, at least 4.
+      lowest: lowest rate allowed; None: the lowest rate of the fitted runs.
+      highest: highest rate allowed; None: the highest rate of the fitted runs.
+      monotone: whether the rate must not rise after the warmup. The runs behind the law had rates
+        that only fall, as a rule, and then the law knows nothing about rises.
+
+    Returns:
+      A `piecewise_linear` schedule with `knots` values, unbounded: it holds its last value.
+
+    Raises:
+      ValueError: a length is not a whole number or too small, or a bound is not positive.
+
+    Example:
+      >>> steps = np.arange(100, 2000, 20)
+      >>> truth = MultiPowerLaw(
+      ...     floor=2.0, gain=1.0, alpha=0.5, drop=0.2, memory=0.1, beta=0.6, gamma=0.6,
+      ...     unit_rate=0.01, unit_steps=2000)
+      >>> branch = constant(0.01, 1000) >> constant(0.001)
+      >>> law = fit_loss_law([(s, steps, truth(s, steps)) for s in (constant(0.01), branch)])
+      >>> best = best_schedule(law, 4000)
+      >>> others = linear(0.01, 0.001, 4000), cosine(0.01, 0.001, 4000), constant(0.01)
+      >>> all(law(best, 4000) < law(other, 4000) for other in others)
+      True
+
+    References:
+      Luo et al., ICLR 2025, https://arxiv.org/abs/2503.12811, section 5.
+    """
+    call = "best_schedule"
+    total = int(length(call, total_steps=total_steps, least=2))
+    warmup = int(length(call, warmup_steps=warmup_steps))
+    fits = warmup < total - 1
+    require(fits, refuse(call, "warmup_steps", f"be below {total - 1}", warmup_steps))
+    bounds = _bounds(call, law, lowest, highest)
+    begins = [0] if warmup else []
+    count = int(length(call, knots=knots, least=4)) - len(begins)
+    none = jnp.zeros((1, 1))
+    past = _Past(Annealing(jnp.zeros(1), none, none + 1, none, none), real(0.0))
+    rates = _searched(call, law, past, warmup, total, count, bounds, monotone, free=True)
+    before = [rates[0] / (warmup + 1)] if warmup else []
+    places = np.linspace(warmup, total, count).round().astype(int)
+    return piecewise_linear([*before, *rates], [*begins, *places.tolist()])
+
+
+def best_remaining(
+    law: LossLaw,
+    schedule: AnySchedule,
+    step: int,
+    *,
+    total_steps: int | None = None,
+    knots: int = 33,
+    lowest: float | None = None,
+    highest: float | None = None,
+    monotone: bool = True,
+) -> Schedule:
+    """Returns the best rest of a run, which followed a schedule up to a step, by a law.
+
+        minimize over the rates at the knots: law(schedule until `step`, then knots; total_steps)
+
+    A run whose optimizer has `tunable(piecewise_linear(...))` with as many knots takes the result
+    with `retune`, without compiling anything. For such a plan, read the first schedule at as many
+    steps: `piecewise_linear(plan(places), places)`.
+
+    Args:
+      law: a law of `fit_loss_law`, usually fitted to the run itself and to a branch of it.
+      schedule: the schedule that the run has followed up to `step`.
+      step: the first step at which the rate may change.
+      total_steps: number of optimizer steps of the run; None: the end of the schedule.
+      knots: number of knots, from `step` to the end, at least 4.
+      lowest: lowest rate allowed; None: the lowest rate of the fitted runs.
+      highest: highest rate allowed; None: the highest rate of the fitted runs.
+      monotone: whether the rate must never rise, from the last one used on.
+
+    Returns:
+      A `piecewise_linear` schedule of the step of the run. Before `step` it holds its first value.
+      `schedule.take(step) >> ...` is not needed: those steps are over.
+
+    Raises:
+      ValueError: as in `best_schedule`; or the schedule never ends and there is no `total_steps`;
+        or `step` is not below `total_steps`.
+
+    Example:
+      >>> steps = np.arange(100, 2000, 20)
+      >>> truth = MultiPowerLaw(
+      ...     floor=2.0, gain=1.0, alpha=0.5, drop=0.2, memory=0.1, beta=0.6, gamma=0.6,
+      ...     unit_rate=0.01, unit_steps=2000)
+      >>> branch = constant(0.01, 1000) >> constant(0.001)
+      >>> law = fit_loss_law([(s, steps, truth(s, steps)) for s in (constant(0.01), branch)])
+      >>> rest = best_remaining(law, constant(0.01), 1000, total_steps=4000)
+      >>> whole = constant(0.01, 1000) >> rest.shift(-1000)  # to predict the loss of the whole run
+      >>> print(law(whole, 4000) < law(linear(0.01, 0.001, 4000), 4000))
+      True
+
+    References:
+      Luo et al., ICLR 2025, https://arxiv.org/abs/2503.12811, section 5, for a whole run.
+    """
+    call = "best_remaining"
+    schedule = as_schedule(call, schedule)
+    total = ended(call, schedule, total_steps)
+    begin = int(length(call, step=step, least=1))
+    require(begin < total - 1, refuse(call, "step", f"be below {total - 1}", step))
+    bounds = _bounds(call, law, lowest, highest)
+    count = int(length(call, knots=knots, least=4))
+    at = np.array([begin])
+    past = _Past(annealing(rates_of(call, schedule, at), at), real(schedule(begin - 1)))
+    rates = _searched(call, law, past, begin, total, count, bounds, monotone, free=False)
+    places = np.linspace(begin, total, count).round().astype(int)
+    return piecewise_linear(rates, places.tolist())
+
+
+def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, float]:
+    require(isinstance(law, LossLaw), refuse(call, "law", "be a loss law", law))
+    if law.evidence is None and (lowest is None or highest is None):
+        remedy = "Give `lowest` and `highest` for a law that was not fitted."
+        raise ValueError(refuse(call, "law", "know the rates of its runs", law, remedy))
+    seen = (0.0, 0.0) if law.evidence is None else (law.evidence.lowest, law.evidence.highest)
+    low = float(seen[0] if lowest is None else positive(call, lowest=lowest))
+    high = float(seen[1] if highest is None else positive(call, highest=highest))
+    remedy = "The rate of a fitted run must fall: add a branch, or give `lowest`."
+    require(0 < low < high, refuse(call, "lowest", f"be above 0 and below {high:.4g}", low, remedy))
+    return low, high
+
+
+def _searched(
+    call: str, law: LossLaw, past: _Past, begin: int, total: int, count: int,
+    bounds: tuple[float, float], monotone: Any, *, free: bool,
+) -> list[float]:  # fmt: skip
+    monotone = flag(call, monotone=monotone)
+    numbers = (begin, total, *bounds)
+    rates = _search(law, past, *map(real, numbers), count=count, monotone=monotone, free=free)
+    return [float(x) for x in np.asarray(rates)]
+
+
+@partial(jax.jit, static_argnames=("count", "monotone", "free"))
+def _search(
+    law: LossLaw, past: _Past, begin: jax.Array, total: jax.Array, low: jax.Array, high: jax.Array,
+    *, count: int, monotone: bool, free: bool,
+) -> jax.Array:  # fmt: skip
+    """Return the best rates at the knots; if `free`, there were no updates before but a warmup."""
+    top = high if free else jnp.clip(past.rate, low, high)
+
+    def rates(x: jax.Array) -> jax.Array:
+        share = jax.nn.sigmoid(x)
+        if monotone:
+            return low + (top - low) * jnp.cumprod(share)
+        return low + (high - low) * share
+
+    def loss(x: jax.Array) -> jax.Array:
+        knots = rates(x)
+        place = (real(np.arange(CELLS)) + 0.5) * ((count - 1) / CELLS)
+        values = jnp.interp(place, real(np.arange(count)), knots)
+        known = past
+        if free:  # the warmup is a line to the first knot
+            warmup = past.seen._replace(summed=past.seen.summed + begin * knots[0] / 2)
+            known = _Past(warmup, values[0])
+        return law.at(_whole(known, values, (total - begin) / CELLS))[0]
+
+    optimizer = optax.adam(0.1)
+
+    def update(carry: Any, _: Any) -> tuple[Any, None]:
+        x, state, best, lowest = carry
+        value, slope = jax.value_and_grad(loss)(x)
+        changes, state = optimizer.update(slope, state)
+        best = jnp.where(value < lowest, x, best)
+        return (x + changes, state, best, jnp.minimum(value, lowest)), None
+
+    def searched(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = (start, optimizer.init(start), start, real(jnp.inf))
+        (_, _, best, lowest), _ = jax.lax.scan(update, first, length=UPDATES)
+        return best, lowest
+
+    found, losses = jax.vmap(searched)(_starts(count, monotone))
+    return rates(found[jnp.argmin(losses)])
+
+
+def _starts(count: int, monotone: bool) -> jax.Array:
+    """Return schedules that are stable and then fall: the unknowns of each, one per row."""
+    left = np.linspace(1, 0, count)[None, :]
+    shape = np.clip(left / np.array(STARTS)[:, None], 0.02, 0.98)
+    if monotone:
+        shape = np.clip(
+            shape / np.append(np.ones((len(STARTS), 1)), shape[:, :-1], axis=1), 0.02, 0.998
+        )
+    return real(np.log(shape / (1 - shape)))
+
+
+def _whole(past: _Past, rates: jax.Array, width: jax.Array) -> Annealing:
+    """Return what a law reads at the end of a run: its past, and each change of its rest."""
+    seen = past.seen
+    rest = width * jnp.sum(rates)
+    before = width * (jnp.cumsum(rates) - rates)
+    fall = jnp.append(past.rate, rates[:-1]) - rates
+    elapsed = width * real(np.arange(len(rates), 0, -1))
+    rate = jnp.maximum(rates, LEAST_RATE * jnp.max(rates))
+
+    def joined(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.append(a[0], b)[None]
+
+    return Annealing(
+        summed=seen.summed + rest,
+        fall=joined(seen.fall, fall),
+        rate=joined(seen.rate, rate),
+        since=joined(seen.since + rest, rest - before),
+        elapsed=joined(seen.elapsed + width * len(rates), elapsed),
+    )

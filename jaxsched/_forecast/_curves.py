@@ -1,0 +1,104 @@
+"""The loss curves of runs: checked, without the warmup, and averaged in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from jax.core import Tracer
+
+from jaxsched._core._require import refuse, require
+from jaxsched._forecast._annealing import Annealing, annealing
+from jaxsched._forecast._rates import rates_of, read_at, warmed_up
+
+GROUPS = 32  # of changes of the rate: an error of 2e-4 of the loss, a tenth of that of the laws
+BLOCKS = 128  # points of a run; each is the mean of neighbouring losses
+
+
+class Curve(NamedTuple):
+    """The loss curve of a run, as it is fitted."""
+
+    losses: np.ndarray
+    """The mean loss of each block, float[blocks]."""
+    noise: float
+    """The standard deviation of the logarithm of these means."""
+    seen: Annealing
+    """What a law reads of the rates before each block."""
+    lowest: float
+    """The lowest rate after the warmup."""
+    highest: float
+    """The highest rate."""
+    steps: int
+    """The last step with a loss."""
+
+
+def curves_of(call: str, runs: Any) -> list[Curve]:
+    """Return the curves of some runs, each of them (rates, steps, losses)."""
+    shape = "be a list of runs, each of them a tuple (schedule or rates, steps, losses)"
+    given = cast(list[Any], list(runs)) if isinstance(runs, Iterable) else []
+    is_list = bool(given) and all(isinstance(x, (tuple, list)) and len(x) == 3 for x in given)
+    require(is_list, refuse(call, "runs", shape, type(runs)))
+    return [_curve(call, f"runs[{i}]", *run) for i, run in enumerate(given)]
+
+
+def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
+    at = read_at(call, steps, least=0)
+    values = _losses(call, name, losses, at)
+    rising = bool(np.all(np.diff(at) > 0))
+    hint = "Sort the log, and keep one loss for each step."
+    require(rising, refuse(call, "runs", f"have rising steps in {name}", _around(at), hint))
+    run = rates_of(call, rates, at)
+    cells = np.asarray(run.values)
+    peak = int(warmed_up(run.values))
+    begin = max(peak * run.width, 1)
+    after = at >= begin
+    few = f"have at least 3 losses after the warmup, which ends at step {begin}, in {name}"
+    require(int(after.sum()) >= 3, refuse(call, "runs", few, f"{int(after.sum())} losses"))
+    at, values = at[after], values[after]
+    each = -(-len(at) // BLOCKS)
+    blocks = [slice(i, i + each) for i in range(0, len(at), each)]
+    middle = np.unique([int(at[block].mean()) for block in blocks])
+    means = np.array([values[block].mean() for block in blocks])
+    seen = annealing(run, middle, GROUPS)
+    used = cells[peak : -(-int(at[-1]) // run.width)]
+    return Curve(means, _noise(means), seen, float(used.min()), float(used.max()), int(at[-1]))
+
+
+def _losses(call: str, name: str, losses: Any, steps: np.ndarray) -> np.ndarray:
+    values = np.asarray(losses, np.float64) if not isinstance(losses, Tracer) else None
+    known = f"have losses in {name} that are known, not traced"
+    require(values is not None, refuse(call, "runs", known, losses))
+    assert values is not None
+    fits = f"have one loss for each of the {len(steps)} steps in {name}"
+    require(values.shape == steps.shape, refuse(call, "runs", fits, f"shape {values.shape}"))
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = int(np.argmax(bad))
+        must = f"have finite losses in {name}"
+        hint = "Leave these rows out. If the run diverged, no law describes it."
+        where = f"{values[first]} at step {steps[first]}"
+        raise ValueError(refuse(call, "runs", must, where, hint))
+    if values.min() <= 0:
+        first = int(np.argmin(values))
+        # Laws are fitted in logarithms; the offset leaves the last losses a few of their spread.
+        offset = float(np.ptp(values) - values.min())
+        must = f"have losses above zero in {name}"
+        hint = (
+            f"Add an offset to all losses, for example {offset:.3g}, and subtract it from the "
+            "forecast."
+        )
+        where = f"{values[first]} at step {steps[first]}"
+        raise ValueError(refuse(call, "runs", must, where, hint))
+    return values
+
+
+def _noise(losses: np.ndarray) -> float:
+    """Return the standard deviation of the noise in log losses, from their second differences."""
+    bends = np.diff(np.log(losses), n=2)
+    return float(1.4826 * np.median(np.abs(bends)) / np.sqrt(6))
+
+
+def _around(steps: np.ndarray) -> str:
+    first = int(np.argmax(np.diff(steps) <= 0))
+    return f"{steps[first]}, then {steps[first + 1]}"

@@ -1,0 +1,68 @@
+"""The picture of forecasts: the losses with their bands, and the schedules below."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsched._core._extra import extra
+from jaxsched._core._padded import values_at
+from jaxsched._look._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jaxsched._look._saved import saved
+
+COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY
+POINTS = 1000
+
+
+def draw(forecasts: Sequence[Any], log: Any, path: str | Path | None) -> Any:
+    """Return the figure, and write it to `path` if given."""
+    figure = extra("matplotlib.figure").Figure(figsize=(9, 6), layout="constrained")
+    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    if log is not None:
+        _log(losses, *map(np.asarray, log))
+    # The first is drawn last, on top of the others.
+    for i, found in reversed([*enumerate(forecasts)]):
+        _one(losses, rates, found, COLOURS[i % len(COLOURS)], first=i == 0)
+    _limited(losses, forecasts, log)
+    losses.set_ylabel("loss")
+    rates.set_ylabel("learning rate")
+    rates.set_ylim(bottom=0)
+    rates.set_xlabel("optimizer step")
+    handles, labels = losses.get_legend_handles_labels()
+    losses.legend(handles[::-1], labels[::-1], frameon=False, fontsize="small", loc="upper right")
+    for panel in (losses, rates):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    if path is not None:
+        saved(figure, path)
+    return figure
+
+
+def _log(panel: Any, steps: np.ndarray, losses: np.ndarray) -> None:
+    panel.plot(steps, losses, ".", ms=3, color=GREY, label="log", zorder=1)
+
+
+def _one(losses: Any, rates: Any, found: Any, colour: str, *, first: bool) -> None:
+    low, high = found.band
+    name = textwrap.shorten(str(found.schedule), 60, placeholder=" ...")
+    label = f"{name}: {found.loss:.4g} ({low:.4g} to {high:.4g})"
+    losses.fill_between(
+        found.steps, found.low, found.high, color=colour, alpha=0.2 if first else 0.08, lw=0
+    )
+    losses.plot(found.steps, found.losses, color=colour, lw=2 if first else 1.4, label=label)
+    steps = np.unique(np.linspace(0, found.steps[-1] - 1, POINTS).astype(int))
+    rates.plot(steps, values_at(found.schedule, steps), color=colour, lw=2 if first else 1.4)
+
+
+def _limited(panel: Any, forecasts: Sequence[Any], log: Any) -> None:
+    """Limit the axis to what can be told apart: the losses at the start are far above."""
+    low = min(float(np.min(x.low)) for x in forecasts)
+    last = [float(np.interp(x.steps[-1] / 10, x.steps, x.losses)) for x in forecasts]
+    if log is not None:
+        low = min(low, float(np.nanmin(np.asarray(log[1]))))
+    high = max(last)
+    panel.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
