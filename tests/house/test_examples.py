@@ -122,6 +122,7 @@ STUDIES = {
     "descent_minima": 300,
     "fine_tuning": 300,
     "pretraining": 200,
+    "small_language_model": 180,
     "which_schedule": 220,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
@@ -301,3 +302,23 @@ def words(text):
 
 def numbers(text):
     return [float(x) for x in NUMBER.findall(text)]
+
+
+def test_a_language_model_continues_and_branches_from_its_end():
+    study = example("small_language_model")
+    with jax.numpy_rank_promotion("allow"):
+        rates, seeds = np.full((2, 8), 1e-3), np.arange(2)
+        whole = study.train(rates, seeds, every=4)
+        half = study.train(rates[:, :4], seeds, every=4)
+        rest = study.train(rates[:, 4:], seeds, half.end, every=4)
+        branch = study.train(rates[:, 4:] / 2, seeds, half.end, every=4)
+    both = np.concatenate([half.losses, rest.losses], axis=1)
+    assert np.array_equal(whole.losses, both)
+    assert np.array_equal(whole.validation[:, 1:], rest.validation)
+    for a, b in zip(jax.tree.leaves(whole.end), jax.tree.leaves(rest.end), strict=True):
+        assert np.array_equal(a, b)
+    assert whole.validation_steps.tolist() == [[4, 8]] * 2
+    assert np.array_equal(branch.losses[:, 0], rest.losses[:, 0])  # the same batch
+    assert (branch.losses[:, 1] != rest.losses[:, 1]).all()
+    assert study.runs._cache_size() == 2  # of 8 and of 4 steps
+    assert (whole.losses[:, -1] < whole.losses[:, 0]).all()
