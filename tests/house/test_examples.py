@@ -122,7 +122,7 @@ STUDIES = {
     "descent_minima": 300,
     "fine_tuning": 300,
     "pretraining": 200,
-    "small_language_model": 180,
+    "small_language_model": 190,
     "which_schedule": 220,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
