@@ -41,7 +41,7 @@ def wsd(peak, steps, share, shape=js.linear, end=0.0):
 
 def candidates(peak, steps):
     """Ten schedules that people use."""
-    warm = dict(total_steps=steps, warmup_steps=steps // 20)
+    warm = {"total_steps": steps, "warmup_steps": steps // 20}
     return {
         "constant": constant(peak, steps),
         "linear to 0": js.warmup_linear(peak, **warm),
@@ -109,7 +109,9 @@ def ranking(steps, seeds, save):
 
 # 2. What will the end of a run be, from its first 40 percent?
 def from_a_part(named, true, at, law):
-    print("\nfrom 40 %: schedule     error of the law    of the law with its branch    in the bands")
+    print(
+        "\nfrom 40 %: schedule     error of the law    of the law with its branch    in the bands"
+    )
     known = at <= SHARE * at[-1]
     for name in ("constant", "cosine to 0", "WSD, 20 %"):
         i, schedule = [*named].index(name), named[name]
@@ -136,7 +138,7 @@ def rest_of_a_run(law, seeds, steps, save):
     print(f"\nthe rest of a cosine from step {begin} on, at its knots:")
     print("  " + " ".join(f"{x:.2g}" for x in np.asarray(rest.values)[::4]))
     _, _, middle = trained([plan], seeds, begin)
-    ends, at, _ = trained([plan, rest], seeds, steps - begin, middle, begin)
+    ends, _, _ = trained([plan, rest], seeds, steps - begin, middle, begin)
     save(rest=ends, rest_values=np.asarray(rest.values))
     difference = ends[1, :, -1] - ends[0, :, -1]
     whole = plan.take(begin) >> js.piecewise_linear(

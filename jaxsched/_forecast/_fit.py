@@ -150,7 +150,7 @@ def _fitted(
     def residuals(x: jax.Array) -> jax.Array:
         return _robust(errors(x) / scale)
 
-    found, values = jax.vmap(lambda x: least_squares(residuals, x))(points)
+    found, values = least_squares(residuals, points)
     x = found[jnp.argmin(values)]
     # Neighbouring errors are alike, so that the points of a curve say less than as many separate
     # ones would.

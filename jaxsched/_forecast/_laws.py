@@ -194,7 +194,9 @@ class MultiPowerLaw(LossLaw):
 
     def effect(self, seen: Annealing) -> jax.Array:
         since = seen.since / (self.unit_rate * self.unit_steps * self.memory)
-        grown = jnp.log1p((seen.rate / self.unit_rate) ** -self.gamma * since)
+        # Not as a power: its slope would take a logarithm for each start of a fit.
+        sooner = jnp.exp(-self.gamma * jnp.log(seen.rate / self.unit_rate))
+        grown = jnp.log1p(sooner * since)
         return -jnp.expm1(-self.beta * grown)
 
 

@@ -55,8 +55,26 @@ def rates_of(call: str, rates: Any, steps: np.ndarray, total: int | None = None)
     if known.shape[0] >= total:
         return Rates(_checked(call, rates, real(known)[place]), width)
     require(bool(np.all(np.diff(steps) > 0)), refuse(call, "steps", "rise", steps.tolist()))
-    at, values = real(np.append(0, steps)), jnp.append(real(np.zeros(1)), real(known))
-    return Rates(_checked(call, rates, jnp.interp(real(place), at, values)), width)
+    at, values = np.append(0, steps), jnp.append(real(np.zeros(1)), real(known))
+    if not isinstance(values, Tracer):
+        at, values = _with_jumps(at, np.asarray(values))
+    return Rates(_checked(call, rates, jnp.interp(real(place), real(at), real(values))), width)
+
+
+def _with_jumps(steps: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add a jump between two logged rates if the rate is constant before and after them.
+
+    Such a rate was changed at once, in the middle of the interval for all that is known. A line
+    would be a slow change, which has an effect of its own.
+    """
+    same = np.diff(rates) == 0
+    jump = np.flatnonzero(same[:-2] & ~same[1:-1] & same[2:]) + 1
+    middle = (steps[jump] + steps[jump + 1]) // 2
+    places = np.repeat(jump + 1, 2)
+    return (
+        np.insert(steps, places, np.stack([middle, middle + 1], axis=1).ravel()),
+        np.insert(rates, places, np.stack([rates[jump], rates[jump + 1]], axis=1).ravel()),
+    )
 
 
 def warmed_up(rates: jax.Array) -> jax.Array:
