@@ -21,7 +21,7 @@ import numpy as np
 from jaxsched._core._numerics import real
 from jaxsched._forecast._rates import Rates, warmed_up
 
-GROUPS = 64
+GROUPS = 128
 LEAST_RATE = 1e-6  # of the highest rate: a rate of zero has no power
 
 

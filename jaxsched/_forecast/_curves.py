@@ -45,6 +45,8 @@ def curves_of(call: str, runs: Any) -> list[Curve]:
 def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
     at = read_at(call, steps, least=0)
     values = _losses(call, name, losses, at)
+    few = f"have at least 3 losses in {name}"
+    require(len(at) >= 3, refuse(call, "runs", few, f"{len(at)} losses"))
     rising = bool(np.all(np.diff(at) > 0))
     hint = "Sort the log, and keep one loss for each step."
     require(rising, refuse(call, "runs", f"have rising steps in {name}", _around(at), hint))

@@ -161,7 +161,7 @@ def _fitted(
     share /= worse
     slopes = jax.jacfwd(residuals)(x) * jnp.sqrt(share)
     covariance = jnp.linalg.inv(curvature(slopes))
-    return mean + spread * x, covariance * spread[:, None] * spread, jnp.sqrt(worse)
+    return mean + spread * x, covariance * jnp.outer(spread, spread), jnp.sqrt(worse)
 
 
 def _robust(z: jax.Array) -> jax.Array:
