@@ -227,7 +227,7 @@ class AnnealingLaw(LossLaw):
       >>> for schedule in (constant(3e-4), cosine(3e-4, 3e-5, 20_000)):
       ...     print(f"{law(schedule, 20_000):.3f}")
       3.204
-      3.168
+      3.169
 
     References:
       Tissue, Wang and Wang, Scaling law with learning rate annealing, 2024,
