@@ -2,6 +2,10 @@
 
 It reads the incoming gradients, the parameters, and the observed losses. It stores scalars, means
 of blocks, and a sample of the last gradients, which is compared with the next gradients.
+
+On a GPU, an array of the state costs a few microseconds, and so does a kernel. So samples of one
+shape are one array, and all sums are computed together. The sample is not divided by its norm, so
+that its product with parameters that have not moved is rounded as it was the first time.
 """
 
 from __future__ import annotations
@@ -13,9 +17,19 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched._core._clock import counted
-from jaxsched._core._numerics import real, wide
+from jaxsched._core._numerics import real
 from jaxsched._core._require import name, refuse, require, static_length
-from jaxsched._diagnose._sample import estimated, sampled, weights
+from jaxsched._diagnose._sample import (
+    Groups,
+    Stacks,
+    estimated,
+    groups,
+    groups_of,
+    named,
+    sampled,
+    shapes,
+    weights,
+)
 from jaxsched._diagnose._stream import (
     History,
     Stream,
@@ -46,7 +60,7 @@ class Gradients(NamedTuple):
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
     cosine: jax.Array  # float: the mean cosine of such pairs
     kept: jax.Array  # bool: whether there is a previous gradient
-    previous: Any  # the last nonzero gradient over its norm, in the dtypes of the parameters
+    previous: Any  # the sample of the last nonzero gradient, in float32 or wider
 
     BESIDE = ("previous",)
 
@@ -59,7 +73,7 @@ class Parameters(NamedTuple):
     posed: jax.Array  # int32: how often they were seen with a gradient, none of them zero
     outward: jax.Array  # float: the mean cosine of the parameters and the descent direction
     travel: History  # the change of their norm at each update
-    along: jax.Array  # float: their product with the last normalized gradient
+    along: jax.Array  # float: their product with the last nonzero gradient over its norm
     moved: jax.Array  # int32: updates along the previous gradient, or against it
     climb: jax.Array  # float: the mean of 1 for along and -1 for against
 
@@ -73,18 +87,25 @@ class MonitorState(NamedTuple):
     gradient: Gradients  # the gradients, as they come in
     parameters: Parameters  # the parameters, before the update
 
+    RESTARTS = ("gradient.previous",)  # `graft` may leave it fresh
 
-class _Sampled(NamedTuple):
-    """A sample of the gradients, or of the parameters, which have the same shapes."""
 
-    tree: Any
-    scales: list[float]
-    axis: Axis
+class _Felt(NamedTuple):
+    """The gradient of an update. Its norm is 0 if it is not finite."""
 
-    def dot(self, other: Any) -> jax.Array:
-        """Return the estimate of a product in float32 or wider; not finite if an entry is not."""
-        total = estimated(self.scales, self.tree, other)
-        return total if self.axis is None else jax.lax.pmean(total, self.axis)
+    finite: jax.Array
+    norm: jax.Array
+    before: jax.Array  # the norm of the previous gradient, 0 if there is none
+    turn: jax.Array  # the product of the two
+
+
+class _Met(NamedTuple):
+    """The parameters of an update. Their norm is 0 if it is not finite."""
+
+    finite: jax.Array
+    norm: jax.Array
+    slope: jax.Array  # their product with the gradient
+    way: jax.Array  # their product with the previous gradient
 
 
 def monitor(
@@ -164,22 +185,43 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
-        rows, place = sampled(updates), None if params is None else sampled(params)
+        before, alike = _previous(call, state.gradient.previous, updates)
+        rows, place = sampled(updates, alike), None if params is None else sampled(params, alike)
         # The parameters are read before an update may overwrite them. Else XLA copies all of them.
         updates, rows, place = jax.lax.optimization_barrier((updates, rows, place))
-        sample = _Sampled(rows, weights(updates, rows), axis)
-        felt = _felt(state.gradient, sample, size)
+        pairs = [(rows, rows), (before, before), (rows, before)]
+        if place is not None:
+            pairs += [(place, place), (place, rows), (place, before)]
+        sums = estimated(weights(updates, alike), *pairs)
+        sums = sums if axis is None else jax.lax.pmean(sums, axis)
+        felt = _Felt(*_length(sums[0]), jnp.sqrt(sums[1]), sums[2])
+        parameters = state.parameters
+        if place is not None:
+            met = _Met(*_length(sums[3]), sums[4], sums[5])
+            parameters = _moved(parameters, met, felt, size)
         return updates, MonitorState(
             mailbox=_mailbox.emptied(mail, axis),
             loss=heard(state.loss, _mailbox.read(mail, metric, axis), size),
             validation=heard(state.validation, _mailbox.read(mail, validation, axis), JUDGED),
-            gradient=felt,
-            parameters=state.parameters
-            if params is None
-            else _moved(state.parameters, state.gradient, felt, sample, place, size),
+            gradient=_after(state.gradient, felt, rows, size),
+            parameters=parameters,
         )
 
     return transform(init, update, axis)
+
+
+def _previous(call: str, stored: Any, updates: optax.Updates) -> tuple[Stacks, Groups]:
+    """Return the sample of the previous gradient, and which arrays are stacked in it."""
+    before = stored if isinstance(stored, dict) else {}
+    alike = groups_of(before)
+    new, old = shapes(updates), {i: before[named(each)].shape[1:] for each in alike for i in each}
+    require(
+        dict(enumerate(new)) == old,
+        f"`{call}` got gradients whose samples have the shapes {new}, and a state for "
+        f"{[shape for _, shape in sorted(old.items())]}. Use `tx.init(params)` of the same "
+        "parameters; under `shard_map`, call it inside.",
+    )
+    return before, alike
 
 
 def _zero() -> jax.Array:
@@ -187,16 +229,10 @@ def _zero() -> jax.Array:
 
 
 def _unfelt(params: optax.Params) -> Gradients:
-    return Gradients(
-        seen=_zero(),
-        broken=_zero(),
-        first=real(0.0),
-        norm=real(0.0),
-        compared=_zero(),
-        cosine=real(0.0),
-        kept=jnp.zeros((), bool),
-        previous=jax.tree.map(jnp.zeros_like, sampled(params)),
-    )
+    # Optax finds what is shaped as the parameters by a tree without arrays, for which it needs one.
+    previous = jax.tree.map(jnp.zeros_like, sampled(params, groups(params))) or real(jnp.zeros(0))
+    none = jnp.zeros((), bool), previous
+    return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), real(0.0), *none)
 
 
 def _unmoved() -> Parameters:
@@ -204,63 +240,56 @@ def _unmoved() -> Parameters:
     return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten(), *none)
 
 
-def _felt(old: Gradients, gradient: _Sampled, window: int) -> Gradients:
-    square = gradient.dot(gradient.tree)
-    finite, norm = jnp.isfinite(square), jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
-    seen = counted(old.seen, finite)
-    # The previous gradient has length 1, or is zero before the first.
-    pair = (norm > 0) & old.kept
-    cosine = _cosine(gradient.dot(old.previous), norm, pair)
+def _length(square: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return whether a square is finite, and its root, which is 0 if it is not."""
+    finite = jnp.isfinite(square)
+    return finite, jnp.sqrt(jnp.where(finite, square, 0))
+
+
+def _after(old: Gradients, now: _Felt, rows: Stacks, window: int) -> Gradients:
+    seen = counted(old.seen, now.finite)
+    pair = (now.norm > 0) & (now.before > 0)
+    cosine = _cosine(now.turn, now.norm, now.before, pair)
     compared = counted(old.compared, pair)
 
     def kept(new: jax.Array, last: jax.Array) -> jax.Array:
         # A zero gradient has no direction to compare the next one with.
-        new = wide(new)
-        return jnp.where(norm > 0, (new / _whole(norm).astype(new.dtype)).astype(last.dtype), last)
+        return jnp.where(now.norm > 0, new.astype(last.dtype), last)
 
     return Gradients(
         seen=seen,
-        broken=counted(old.broken, ~finite),
-        first=jnp.where((old.seen == 0) & finite, norm, old.first),
-        norm=_mean(old.norm, norm, seen, finite, window),
+        broken=counted(old.broken, ~now.finite),
+        first=jnp.where((old.seen == 0) & now.finite, now.norm, old.first),
+        norm=_mean(old.norm, now.norm, seen, now.finite, window),
         compared=compared,
         cosine=_mean(old.cosine, cosine, compared, pair, window),
-        kept=old.kept | (norm > 0),
-        previous=jax.tree.map(kept, gradient.tree, old.previous),
+        kept=old.kept | (now.norm > 0),
+        previous=jax.tree.map(kept, rows, old.previous) if rows else old.previous,
     )
 
 
-def _moved(
-    old: Parameters,
-    before: Gradients,
-    now: Gradients,
-    gradient: _Sampled,
-    params: Any,
-    window: int,
-) -> Parameters:
-    here = gradient._replace(tree=params)
-    square, steep = here.dot(params), gradient.dot(gradient.tree)
-    norm = jnp.sqrt(jnp.where(jnp.isfinite(square), square, 0))
-    posed = jnp.isfinite(steep) & (steep > 0) & (norm > 0)
-    length = jnp.sqrt(jnp.where(posed, steep, 1)) * norm
-    outward = _cosine(-gradient.dot(params), length, posed)
+def _moved(old: Parameters, here: _Met, gradient: _Felt, window: int) -> Parameters:
+    posed = (gradient.norm > 0) & (here.norm > 0)
+    outward = _cosine(-here.slope, gradient.norm, here.norm, posed)
     together = counted(old.posed, posed)
-    travel = chosen(old.seen > 0, remembered(old.travel, jnp.abs(norm - old.norm)), old.travel)
+    change = jnp.abs(here.norm - old.norm)
+    travel = chosen(old.seen > 0, remembered(old.travel, change), old.travel)
     # The movement of the last update along its gradient. A rounding error is not a movement.
-    way = here.dot(before.previous) - old.along
-    went = before.kept & (old.seen > 0) & (jnp.abs(way) > ROUNDING * norm)
+    reached = here.way / _whole(gradient.before)
+    way = reached - old.along
+    went = (gradient.before > 0) & (old.seen > 0) & (jnp.abs(way) > ROUNDING * here.norm)
     moved = counted(old.moved, went)
     new = Parameters(
         seen=counted(old.seen, jnp.ones((), bool)),
-        norm=norm,
+        norm=here.norm,
         posed=together,
         outward=_mean(old.outward, outward, together, posed, window),
         travel=travel,
-        along=here.dot(now.previous),
+        along=jnp.where(gradient.norm > 0, here.slope / _whole(gradient.norm), reached),
         moved=moved,
         climb=_mean(old.climb, jnp.sign(way), moved, went, window),
     )
-    return chosen(jnp.isfinite(square), new, old)
+    return chosen(here.finite, new, old)
 
 
 def _mean(
@@ -269,8 +298,9 @@ def _mean(
     return jnp.where(counts, old + weight(count, window) * (new - old), old)
 
 
-def _cosine(dot: jax.Array, length: jax.Array, known: jax.Array) -> jax.Array:
-    return jnp.clip(jnp.where(known, dot, 0) / _whole(length), -1, 1)
+def _cosine(dot: jax.Array, a: jax.Array, b: jax.Array, known: jax.Array) -> jax.Array:
+    """Return the cosine of an angle between two vectors of such lengths."""
+    return jnp.clip(jnp.where(known, dot, 0) / _whole(a) / _whole(b), -1, 1)
 
 
 def _whole(x: jax.Array) -> jax.Array:

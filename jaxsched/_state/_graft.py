@@ -107,13 +107,27 @@ def _matched(new: Any, old: Any) -> Taken:
         if node.kind.name == CLOCK:
             _take_clock(taken, node, found, clocks)
         elif is_record(node.tree) and leaves:
-            taken.whole(None if found is None else _whole(leaves, found.tree), title(node.tree))
+            _take_record(taken, node, leaves, found)
         elif node.path == ():
             # Leaves outside any record, such as a `TrainState`'s params, are matched by name.
             taken.fresh.extend(taken.each(leaves, old))
     unused = [node for node in free.values() if node.kind.name == CLOCK or is_record(node.tree)]
     taken.lost.extend(title(node.tree) for node in unused if own_leaves(node))
     return taken
+
+
+def _take_record(taken: Taken, node: Node, leaves: Leaves, found: Node | None) -> None:
+    """Take all the numbers of a record; a part that may restart stays fresh if it does not fit."""
+    if found is None:
+        taken.whole(None, title(node.tree))
+        return
+    for part in getattr(node.tree, "RESTARTS", ()):
+        way = tuple(part.split("."))
+        own = {path: leaf for path, leaf in leaves.items() if leaf[0][: len(way)] == way}
+        if _whole(own, found.tree) is None:
+            leaves = {path: leaf for path, leaf in leaves.items() if path not in own}
+            taken.fresh.append(f"{part} of {title(node.tree)}")
+    taken.whole(_whole(leaves, found.tree), title(node.tree))
 
 
 def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Path, Node]:

@@ -209,7 +209,7 @@ def test_observe_finds_it_in_a_chain_and_in_flax():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
-def test_scalars_are_float32_and_the_copy_is_as_the_parameters(dtype):
+def test_all_floats_are_float32_whatever_the_parameters(dtype):
     tx = js.monitor()
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     state = tx.init(params)
@@ -220,7 +220,7 @@ def test_scalars_are_float32_and_the_copy_is_as_the_parameters(dtype):
     leaves = jax.tree.leaves((state.floats, state.ints))
     assert [x.dtype.name for x in leaves] == ["float32", "int32"]
     assert not any(x.weak_type for x in jax.tree.leaves(state))
-    assert {x.dtype for x in jax.tree.leaves(state.gradient.previous)} == {jnp.dtype(dtype)}
+    assert {x.dtype.name for x in jax.tree.leaves(state.gradient.previous)} == {"float32"}
     np.testing.assert_allclose(state.gradient.cosine, 1.0, rtol=1e-3)
 
 
@@ -320,7 +320,8 @@ def test_every_device_remembers_the_same(how):
         step = jax.pmap(one, axis_name="d")
     else:
         state = tx.init(params)
-        parted = jax.tree.map(lambda _: P(), state)._replace(arrays={"gradient.previous": P("d")})
+        parted = jax.tree.map(lambda _: P(), state)
+        parted = parted._replace(arrays={"gradient.previous": P(None, "d")})
         step = jax.jit(
             jax.shard_map(
                 lambda g, s, p, m: one(g, s, p, m[0]),
@@ -364,7 +365,7 @@ def test_it_is_float64_under_x64(x64):
     _, state = tx.update(params, tx.init(params), params, value=1.0)
     assert js.diagnose(state).overshoot.dtype == jnp.float64
     assert state.loss.mean.dtype == jnp.float64 and state.loss.seen.dtype == jnp.int32
-    assert state.gradient.previous.dtype == jnp.float32
+    assert [x.dtype for x in jax.tree.leaves(state.gradient.previous)] == [jnp.float32]
 
 
 def test_placeholders_and_no_parameters():
