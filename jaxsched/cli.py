@@ -8,13 +8,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from jaxsched._commands import _describe, _find, _list, _plot, _report, _runs, _train
+from jaxsched._commands import (
+    _describe,
+    _find,
+    _forecast,
+    _list,
+    _plot,
+    _report,
+    _runs,
+    _train,
+)
 from jaxsched._commands._options import Parser
 from jaxsched._commands._refused import RefusedError, StoppedError
 from jaxsched._core._extra import MissingExtraError
 
-WHAT = "Learning-rate schedules for JAX: train, report, find, plot, describe and list them."
-COMMANDS = (_train, _report, _runs, _find, _plot, _describe, _list)
+WHAT = (
+    "Learning-rate schedules for JAX: train, report, find, forecast, plot, describe and list them."
+)
+COMMANDS = (_train, _report, _runs, _find, _forecast, _plot, _describe, _list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

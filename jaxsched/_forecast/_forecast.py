@@ -67,6 +67,7 @@ class Forecast(NamedTuple):
         *,
         log: tuple[Any, Any] | None = None,
         beside: Sequence[Forecast] = (),
+        names: Sequence[str] | None = None,
     ) -> Any:
         """Draw the forecast with its band, and the schedule below.
 
@@ -74,16 +75,22 @@ class Forecast(NamedTuple):
           path: the file to write, such as "forecast.png"; None: no file.
           log: the losses so far, as (steps, losses).
           beside: forecasts of other schedules.
+          names: names of the schedules, this one first; None: their texts.
 
         Returns:
           The matplotlib figure.
 
         Raises:
           MissingExtraError: matplotlib is not installed; it comes with the extra `train`.
+          ValueError: there are not as many names as forecasts.
         """
         from jaxsched._forecast._picture import draw
 
-        return draw([self, *beside], log, path)
+        drawn = [self, *beside]
+        texts = [str(each.schedule) for each in drawn] if names is None else [*names]
+        fits = len(texts) == len(drawn)
+        require(fits, refuse("plot", "names", f"have {len(drawn)} names", names))
+        return draw(dict(zip(texts, drawn, strict=True)), log, path)
 
 
 def forecast(

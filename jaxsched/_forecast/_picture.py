@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY
 POINTS = 1000
 
 
-def draw(forecasts: Sequence[Any], log: Any, path: str | Path | None) -> Any:
-    """Return the figure, and write it to `path` if given."""
+def draw(named: Mapping[str, Any], log: Any, path: str | Path | None) -> Any:
+    """Return the figure of forecasts by name, and write it to `path` if given."""
     figure = extra("matplotlib.figure").Figure(figsize=(9, 6), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     if log is not None:
         _log(losses, *map(np.asarray, log))
     # The first is drawn last, on top of the others.
-    for i, found in reversed([*enumerate(forecasts)]):
-        _one(losses, rates, found, COLOURS[i % len(COLOURS)], first=i == 0)
-    _limited(losses, forecasts, log)
+    for i, (name, found) in reversed([*enumerate(named.items())]):
+        _one(losses, rates, name, found, COLOURS[i % len(COLOURS)], first=i == 0)
+    _limited(losses, [*named.values()], log)
     losses.set_ylabel("loss")
     rates.set_ylabel("learning rate")
     rates.set_ylim(bottom=0)
@@ -46,10 +46,10 @@ def _log(panel: Any, steps: np.ndarray, losses: np.ndarray) -> None:
     panel.plot(steps, losses, ".", ms=3, color=GREY, label="log", zorder=1)
 
 
-def _one(losses: Any, rates: Any, found: Any, colour: str, *, first: bool) -> None:
+def _one(losses: Any, rates: Any, name: str, found: Any, colour: str, *, first: bool) -> None:
     low, high = found.band
-    name = textwrap.shorten(str(found.schedule), 60, placeholder=" ...")
-    label = f"{name}: {found.loss:.4g} ({low:.4g} to {high:.4g})"
+    short = textwrap.shorten(name, 72, placeholder=" ...")
+    label = f"{short}: {found.loss:.4g} ({low:.4g} to {high:.4g})"
     losses.fill_between(
         found.steps, found.low, found.high, color=colour, alpha=0.2 if first else 0.08, lw=0
     )
@@ -61,7 +61,7 @@ def _one(losses: Any, rates: Any, found: Any, colour: str, *, first: bool) -> No
 def _limited(panel: Any, forecasts: Sequence[Any], log: Any) -> None:
     """Limit the axis to what can be told apart: the losses at the start are far above."""
     low = min(float(np.min(x.low)) for x in forecasts)
-    last = [float(np.interp(x.steps[-1] / 10, x.steps, x.losses)) for x in forecasts]
+    last = [float(np.interp(x.steps[-1] / 5, x.steps, x.losses)) for x in forecasts]
     if log is not None:
         low = min(low, float(np.nanmin(np.asarray(log[1]))))
     high = max(last)

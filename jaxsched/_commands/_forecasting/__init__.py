@@ -1,0 +1,1 @@
+"""What only `jaxsched forecast` needs."""
