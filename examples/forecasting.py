@@ -82,7 +82,7 @@ def ranked(x):
 
 
 # 1. One stable run, one short branch: which of ten schedules is best?
-def ranking(steps, seeds, save):
+def ranking(steps, seeds, save, picture=None):
     stable, short = constant(PEAK, steps), branch(PEAK, steps)
     losses, at, _ = trained([stable, short], jnp.zeros(1, int), steps)
     ends = at <= short.steps
@@ -110,6 +110,10 @@ def ranking(steps, seeds, save):
     best = np.argsort(forecasts)[:3]
     print(f"best of the three best forecasts: {100 * (ends[best].min() / ends.min() - 1):.2f} % "
           "above the best of all")  # fmt: skip
+    if picture is not None:
+        drawn = ["WSD, 20 %", "cosine to 0", "constant"]
+        first, *others = [told[name] for name in drawn]
+        first.plot(picture, log=(at, losses[0, 0]), beside=others, names=drawn)
     return law, dict(zip(SEVERAL, some, strict=True)), at
 
 
@@ -155,10 +159,10 @@ def rest_of_a_run(law, seeds, steps, save):
           f"({len(seeds)} seeds); forecast {told:+.4f}")  # fmt: skip
 
 
-def main(steps=1000, seeds=6, out=None):
+def main(steps=1000, seeds=6, out=None, picture=None):
     steps -= steps % 100
     kept = {}
-    law, several, at = ranking(steps, jnp.arange(1, seeds + 1), kept.update)
+    law, several, at = ranking(steps, jnp.arange(1, seeds + 1), kept.update, picture)
     from_a_part(several, at, steps, law)
     rest_of_a_run(law, jnp.arange(1, seeds + 3), steps, kept.update)
     if out is not None:
@@ -171,4 +175,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--out", type=Path, help="write the losses to this file (.npz)")
+    parser.add_argument("--picture", type=Path, help="draw three of the forecasts to this file")
     main(**vars(parser.parse_args()))

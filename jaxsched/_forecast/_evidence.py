@@ -34,7 +34,11 @@ class Evidence(NamedTuple):
     summed: jax.Array
     """The largest sum of rates."""
     worse: jax.Array
-    """How many times larger than usual the errors on the fitted runs are, at least 1."""
+    """How many times larger than usual the errors on the fitted runs are, at least 1.
+
+    It is the largest of the errors along the curves, and of the errors at their ends when only
+    their first halves are fitted.
+    """
 
 
 def deviation(law: Any, seen: Annealing) -> jax.Array:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import length, one_of
 from jaxsched._forecast._annealing import Annealing
 from jaxsched._forecast._curves import Curve, curves_of
-from jaxsched._forecast._evidence import Evidence
+from jaxsched._forecast._evidence import Evidence, deviation
 from jaxsched._forecast._laws import LAWS, LossLaw
 from jaxsched._forecast._least_squares import curvature, least_squares
 
@@ -24,6 +23,15 @@ EARLY = 0.7
 OUTLIER = 2.0  # larger errors, in standard deviations, count linearly
 # Errors of a law along a curve are alike for a long time: a run has so many independent ones.
 INDEPENDENT = 10
+
+
+class _Points(NamedTuple):
+    """The points of all curves."""
+
+    seen: Annealing
+    losses: jax.Array
+    scale: jax.Array  # the standard deviation of the logarithm of each loss; infinite for padding
+    place: jax.Array  # where a point is in its curve: 1 is its end
 
 
 def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> LossLaw:
@@ -77,19 +85,10 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
     one_of(call, tuple(LAWS), form=form)
     starts = int(length(call, starts=starts, least=1))
     curves = curves_of(call, runs)
-    law = _unfitted(LAWS[form], curves)
-    seen, losses, scale = _joined(curves)
-    means = jnp.log(real(curves[-1].losses[-1])) * real(
-        np.array([x in law.LOSSES for x in law.PRIOR])
-    )
-    points = np.random.default_rng(0).standard_normal((starts, len(law.PRIOR))) * 0.7
-    logs, covariance, worse = _fitted(law, seen, losses, scale, means, real(points))
-    lowest, highest = (
-        real(f(getattr(c, x) for c in curves)) for f, x in ((min, "lowest"), (max, "highest"))
-    )
-    summed = real(max(float(np.max(c.seen.summed)) for c in curves))
-    evidence = Evidence(covariance, lowest, highest, summed, worse)
-    return dataclasses.replace(law.with_logs(logs), evidence=evidence)
+    law, points = _unfitted(LAWS[form], curves), _joined(curves)
+    begun = np.random.default_rng(0).standard_normal((starts, len(law.PRIOR))) * 0.7
+    rates = real(min(c.lowest for c in curves)), real(max(c.highest for c in curves))
+    return _fitted(law, points, real(begun), real(curves[-1].losses[-1]), rates)
 
 
 def _unfitted(form: type[LossLaw], curves: list[Curve]) -> LossLaw:
@@ -102,11 +101,12 @@ def _unfitted(form: type[LossLaw], curves: list[Curve]) -> LossLaw:
     return form(**means, **units)  # pyright: ignore[reportArgumentType]
 
 
-def _joined(curves: list[Curve]) -> tuple[Annealing, jax.Array, jax.Array]:
+def _joined(curves: list[Curve]) -> _Points:
     """Return the points of all curves, padded so that there is a program for a few shapes only."""
     seen = jax.tree.map(lambda *x: np.concatenate(x), *(c.seen for c in curves))
     losses = np.concatenate([c.losses for c in curves])
     scale = np.concatenate([np.hypot(c.noise, NEAR * _early(c)) for c in curves])
+    place = np.concatenate([np.arange(1, len(c.losses) + 1) / len(c.losses) for c in curves])
     groups = np.any(seen.fall != 0, axis=0)
     order = np.argsort(~groups, kind="stable")[: _power(int(groups.sum()))]
     more = _power(len(losses)) - len(losses)
@@ -116,8 +116,10 @@ def _joined(curves: list[Curve]) -> tuple[Annealing, jax.Array, jax.Array]:
         return np.concatenate([x, np.repeat(x[-1:], more, axis=0)])
 
     # A point with an infinite scale has no weight.
-    ends = np.concatenate([scale, np.full(more, np.inf)])
-    return jax.tree.map(padded, seen), real(padded(losses)), real(ends)
+    scale = np.concatenate([scale, np.full(more, np.inf)])
+    return _Points(
+        jax.tree.map(padded, seen), real(padded(losses)), real(scale), real(padded(place))
+    )
 
 
 def _early(curve: Curve) -> np.ndarray:
@@ -130,38 +132,58 @@ def _power(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-@partial(jax.jit)
+@jax.jit
 def _fitted(
     law: LossLaw,
-    seen: Annealing,
-    losses: jax.Array,
-    scale: jax.Array,
-    shift: jax.Array,
-    points: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the logarithms of the parameters, their covariance, and how much worse the fit is."""
-    mean = real(np.array([mean for mean, _ in law.PRIOR.values()])) + shift
-    spread = real(np.array([spread for _, spread in law.PRIOR.values()]))
+    points: _Points,
+    starts: jax.Array,
+    last: jax.Array,
+    rates: tuple[jax.Array, jax.Array],
+) -> LossLaw:
+    """Return the most probable law, with what is known of its errors."""
+    # First as if each run had stopped halfway: the error at its end then shows what to expect.
+    half = points._replace(scale=jnp.where(points.place <= 0.5, points.scale, jnp.inf))
+    before = _searched(law, half, starts, last, rates, real(1.0))
+    ends = (points.place == 1) & jnp.isfinite(points.scale)
+    missed = jnp.abs(_errors(before, points)) / deviation(before, points.seen)
+    return _searched(law, points, starts, last, rates, jnp.max(jnp.where(ends, missed, 0)))
+
+
+def _searched(
+    law: LossLaw,
+    points: _Points,
+    starts: jax.Array,
+    last: jax.Array,
+    rates: tuple[jax.Array, jax.Array],
+    worse: jax.Array,
+) -> LossLaw:
+    prior = np.array([*law.PRIOR.values()])
+    of_losses = real(np.array([x in law.LOSSES for x in law.PRIOR]))
+    mean, spread = real(prior[:, 0]) + of_losses * jnp.log(last), real(prior[:, 1])
 
     def errors(x: jax.Array) -> jax.Array:
-        predicted = law.with_logs(mean + spread * x).at(seen)
-        return jnp.log(jnp.maximum(predicted, 1e-3 * losses)) - jnp.log(losses)
+        return _errors(law.with_logs(mean + spread * x), points) / points.scale
 
     def residuals(x: jax.Array) -> jax.Array:
-        return _robust(errors(x) / scale)
+        return _robust(errors(x))
 
-    found, values = least_squares(residuals, points)
+    found, values = least_squares(residuals, starts)
     x = found[jnp.argmin(values)]
+    counted = jnp.isfinite(points.scale)
+    # Where the law fits worse than usual, it also predicts worse.
+    worse = jnp.maximum(jnp.maximum(worse, 1), jnp.sqrt(jnp.mean(errors(x) ** 2, where=counted)))
     # Neighbouring errors are alike, so that the points of a curve say less than as many separate
     # ones would.
-    counted = jnp.isfinite(scale)
-    share = jnp.minimum(1, INDEPENDENT / jnp.sum(counted))
-    # Where the law fits worse than usual, it also predicts worse.
-    worse = jnp.maximum(1, jnp.mean((errors(x) / scale) ** 2, where=counted))
-    share /= worse
-    slopes = jax.jacfwd(residuals)(x) * jnp.sqrt(share)
-    covariance = jnp.linalg.inv(curvature(slopes))
-    return mean + spread * x, covariance * jnp.outer(spread, spread), jnp.sqrt(worse)
+    share = jnp.minimum(1, INDEPENDENT / jnp.sum(counted)) / worse**2
+    covariance = jnp.linalg.inv(curvature(jax.jacfwd(residuals)(x) * jnp.sqrt(share)))
+    summed = jnp.max(jnp.where(counted, points.seen.summed, 0))
+    evidence = Evidence(covariance * jnp.outer(spread, spread), *rates, summed, worse)
+    return dataclasses.replace(law.with_logs(mean + spread * x), evidence=evidence)
+
+
+def _errors(law: LossLaw, points: _Points) -> jax.Array:
+    predicted = jnp.maximum(law.at(points.seen), 1e-3 * points.losses)
+    return jnp.log(predicted) - jnp.log(points.losses)
 
 
 def _robust(z: jax.Array) -> jax.Array:

@@ -48,7 +48,7 @@ class LossLaw(Node):
         "floor": (math.log(0.8), 0.5),
         "gain": (math.log(0.2), 1.5),
         "alpha": (math.log(0.5), 0.7),
-        "drop": (math.log(0.05), 1.0),
+        "drop": (math.log(0.05), 0.7),
         "memory": (math.log(0.05), 3.0),
     }
 
