@@ -51,8 +51,8 @@ REFERENCE = {
     "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
-    "Forecasts": "fit_loss_law forecast Forecast best_schedule best_remaining LossLaw MultiPowerLaw "
-    "AnnealingLaw",
+    "Forecasts": "fit_loss_law forecast Forecast best_schedule best_remaining LossLaw "
+    "MultiPowerLaw AnnealingLaw",
     "Batch size": "scale_with_batch scale_adam_with_batch gradual_warmup seesaw",
     "Plotting and inspection": "plot simulate Simulated describe parse",
 }

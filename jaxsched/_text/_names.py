@@ -19,7 +19,8 @@ Factory = Callable[..., Any]
 OLD_NAMES: dict[str, str] = {}
 
 _MADE = ("Schedule", "Rule", "Stateful")
-_OPAQUE = ("from_function", "feedback")  # their arguments have no text
+# Their arguments have no text.
+_OPAQUE = ("from_function", "feedback", "best_schedule", "best_remaining")
 _PLACED = ["init_value", "end_value", "steps"]
 
 

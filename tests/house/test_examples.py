@@ -1,6 +1,7 @@
 """Every example runs, and what it says is so."""
 
 import re
+import sys
 
 import jax
 import numpy as np
@@ -123,6 +124,7 @@ STUDIES = {
     "fine_tuning": 300,
     "pretraining": 200,
     "small_language_model": 190,
+    "forecasting": 190,
     "which_schedule": 220,
     "logging_metrics": 90,
     "ppo": 98,  # its environment is a part of it
@@ -302,6 +304,28 @@ def words(text):
 
 def numbers(text):
     return [float(x) for x in NUMBER.findall(text)]
+
+
+def test_a_law_ranks_schedules_and_chooses_a_rest(capsys, monkeypatch, tmp_path):
+    study = example("forecasting")
+    small = sys.modules["small_language_model"]
+    for name, size in {"WIDTH": 16, "LAYERS": 1, "LENGTH": 16, "BATCH": 4}.items():
+        monkeypatch.setattr(small, name, size)
+    small.data.cache_clear()
+    with jax.numpy_rank_promotion("allow"):
+        law, several = study.main(
+            steps=100, seeds=2, out=tmp_path / "losses.npz", picture=tmp_path / "forecast.png"
+        )
+    small.data.cache_clear()
+    shown = capsys.readouterr().out
+    assert law.evidence is not None
+    assert {name: x.shape for name, x in several.items()} == dict.fromkeys(study.SEVERAL, (2, 100))
+    assert np.load(tmp_path / "losses.npz")["rest"].shape[:2] == (2, 4)
+    assert (tmp_path / "forecast.png").exists()
+    table = shown.partition("another seed\n")[2].splitlines()[:10]
+    told = [float(line[22:].split()[0]) for line in table]
+    assert told == sorted(told) and np.isfinite(told).all()
+    assert all(text in shown for text in ("rank correlation", "from 40 %", "(4 seeds); forecast"))
 
 
 def test_a_language_model_continues_and_branches_from_its_end():
