@@ -82,7 +82,8 @@ def missed(row: Sequence[Any]) -> bool:
 def side_by_side(tables: dict[str, Table]) -> Table:
     """One table from the tables of several devices.
 
-    Rows are paired by their first cell. A column that is the same on every device appears once.
+    Rows are paired by their first cell. A column that is the same on every device, as far as its
+    rows were measured there, appears once.
     """
     if len(tables) == 1:
         return next(iter(tables.values()))
@@ -97,8 +98,9 @@ def side_by_side(tables: dict[str, Table]) -> Table:
     columns, cells = [first.columns[0]], [names]
     for i, column in enumerate(first.columns[1:]):
         each = [[rows.get(name, empty)[i] for name in names] for rows in by_name]
-        if all(one == each[0] for one in each):
-            columns, cells = [*columns, column], [*cells, each[0]]
+        found = [[rows[name][i] for rows in by_name if name in rows] for name in names]
+        if all(cell == row[0] for row in found for cell in row):
+            columns, cells = [*columns, column], [*cells, [row[0] for row in found]]
         else:
             columns += [f"{device}: {column}" for device in tables]
             cells += each
