@@ -19,12 +19,13 @@ from jaxsched._core._require import flag, length, positive, refuse, require
 from jaxsched._forecast._annealing import LEAST_RATE, Annealing, annealing
 from jaxsched._forecast._forecast import ended
 from jaxsched._forecast._laws import LossLaw
-from jaxsched._forecast._rates import rates_of
+from jaxsched._forecast._rates import rates_of, warmed_up
 from jaxsched._schedules._piecewise import piecewise_linear
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 CELLS = 1024  # of the rest of the run, in the search
 UPDATES = 300
+MOST = 129  # knots, beyond which the search is too short
 STARTS = 0.1, 0.2, 0.4, 0.7, 1.0  # fractions of the rest in which the rate falls, at the start
 
 
@@ -57,7 +58,8 @@ def best_schedule(
       total_steps: number of optimizer steps of the run, warmup included.
       warmup_steps: steps in which the rate rises linearly from near zero to the first knot.
       knots: number of knots, those of the warmup included, at least 4.
-      lowest: lowest rate allowed; None: the lowest rate of the fitted runs.
+      lowest: lowest rate allowed; None: the lowest rate of the fitted runs, or a thousandth of the
+        highest if the rate of one of them fell to zero.
       highest: highest rate allowed; None: the highest rate of the fitted runs.
       monotone: whether the rate must not rise after the warmup. The runs behind the law had rates
         that only fall, as a rule, and then the law knows nothing about rises.
@@ -90,7 +92,7 @@ def best_schedule(
     require(fits, refuse(call, "warmup_steps", f"be below {total - 1}", warmup_steps))
     bounds = _bounds(call, law, lowest, highest)
     begins = [0] if warmup else []
-    count = int(length(call, knots=knots, least=4)) - len(begins)
+    count = _knots(call, knots, total - warmup) - len(begins)
     none = jnp.zeros((1, 1))
     past = _Past(Annealing(jnp.zeros(1), none, none + 1, none, none), real(0.0))
     rates = _searched(call, law, past, warmup, total, count, bounds, monotone, free=True)
@@ -114,6 +116,8 @@ def best_remaining(
 
         minimize over the rates at the knots: law(schedule until `step`, then knots; total_steps)
 
+    If the last rate used is outside the bounds, the first one returned is the nearest bound.
+
     A run whose optimizer has `tunable(piecewise_linear(...))` with as many knots takes the result
     with `retune`, without compiling anything. For such a plan, read the first schedule at as many
     steps: `piecewise_linear(plan(places), places)`.
@@ -124,13 +128,14 @@ def best_remaining(
       step: the first step at which the rate may change.
       total_steps: number of optimizer steps of the run; None: the end of the schedule.
       knots: number of knots, from `step` to the end, at least 4.
-      lowest: lowest rate allowed; None: the lowest rate of the fitted runs.
+      lowest: lowest rate allowed; None: the lowest rate of the fitted runs, or a thousandth of the
+        highest if the rate of one of them fell to zero.
       highest: highest rate allowed; None: the highest rate of the fitted runs.
       monotone: whether the rate must never rise, from the last one used on.
 
     Returns:
-      A `piecewise_linear` schedule of the step of the run. Before `step` it holds its first value.
-      `schedule.take(step) >> ...` is not needed: those steps are over.
+      A `piecewise_linear` schedule of the step of the run. Before `step` it holds its first value,
+      which no longer matters to the run itself.
 
     Raises:
       ValueError: as in `best_schedule`; or the schedule never ends and there is no `total_steps`;
@@ -156,13 +161,27 @@ def best_remaining(
     total = ended(call, schedule, total_steps)
     begin = int(length(call, step=step, least=1))
     require(begin < total - 1, refuse(call, "step", f"be below {total - 1}", step))
+    whole = rates_of(call, schedule, np.array([total]))
+    warm = int(warmed_up(whole.values)) * whole.width
+    remedy = "Choose the rest after the warmup, or give `monotone=False`."
+    late = begin > warm or not flag(call, monotone=monotone)
+    require(late, refuse(call, "step", f"be above {warm}, the end of the warmup", step, remedy))
     bounds = _bounds(call, law, lowest, highest)
-    count = int(length(call, knots=knots, least=4))
+    count = _knots(call, knots, total - begin)
     at = np.array([begin])
     past = _Past(annealing(rates_of(call, schedule, at), at), real(schedule(begin - 1)))
+    if monotone:  # the rate may be below all rates of the law already
+        bounds = min(bounds[0], float(past.rate)), bounds[1]
     rates = _searched(call, law, past, begin, total, count, bounds, monotone, free=False)
     places = np.linspace(begin, total, count).round().astype(int)
     return piecewise_linear(rates, places.tolist())
+
+
+def _knots(call: str, knots: Any, steps: int) -> int:
+    count = int(length(call, knots=knots, least=4))
+    most = min(MOST, steps + 1)
+    require(count <= most, refuse(call, "knots", f"be at most {most} here", knots))
+    return count
 
 
 def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, float]:
@@ -173,8 +192,13 @@ def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, floa
     seen = (0.0, 0.0) if law.evidence is None else (law.evidence.lowest, law.evidence.highest)
     low = float(seen[0] if lowest is None else positive(call, lowest=lowest))
     high = float(seen[1] if highest is None else positive(call, highest=highest))
+    if lowest is None and low == 0:  # a fitted run fell to zero
+        low = high / 1000
+    if lowest is not None or highest is not None:
+        between = f"be below the highest, {high:.4g}"
+        require(low < high, refuse(call, "lowest", between, f"{low:.4g}"))
     remedy = "The rate of a fitted run must fall: add a branch, or give `lowest`."
-    require(0 < low < high, refuse(call, "lowest", f"be above 0 and below {high:.4g}", low, remedy))
+    require(low < high, refuse(call, "law", "know several rates", f"{low:.4g} alone", remedy))
     return low, high
 
 

@@ -13,6 +13,7 @@ from jaxsched._forecast._annealing import Annealing, annealing
 from jaxsched._forecast._rates import rates_of, read_at, warmed_up
 
 GROUPS = 32  # of changes of the rate: an error of 2e-4 of the loss, a tenth of that of the laws
+LATE = 0.25  # a log that begins later, as a fraction of its end, misses more than a warmup
 BLOCKS = 128  # points of a run; each is the mean of neighbouring losses
 
 
@@ -50,6 +51,10 @@ def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
     rising = bool(np.all(np.diff(at) > 0))
     hint = "Sort the log, and keep one loss for each step."
     require(rising, refuse(call, "runs", f"have rising steps in {name}", _around(at), hint))
+    if not callable(rates) and np.shape(rates) == at.shape and at[0] > LATE * at[-1]:
+        known = f"have rates from the start of {name}, whose log begins at step {at[0]}"
+        remedy = "Give one rate for each step of the run, or its schedule."
+        raise ValueError(refuse(call, "runs", known, f"{len(at)} rates", remedy))
     run = rates_of(call, rates, at)
     cells = np.asarray(run.values)
     peak = int(warmed_up(run.values))
@@ -60,7 +65,7 @@ def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
     at, values = at[after], values[after]
     each = -(-len(at) // BLOCKS)
     blocks = [slice(i, i + each) for i in range(0, len(at), each)]
-    middle = np.unique([int(at[block].mean()) for block in blocks])
+    middle = np.array([int(at[block].mean()) for block in blocks])
     means = np.array([values[block].mean() for block in blocks])
     seen = annealing(run, middle, GROUPS)
     used = cells[peak : -(-int(at[-1]) // run.width)]

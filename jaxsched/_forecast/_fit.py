@@ -21,7 +21,7 @@ NEAR = 2e-3  # the error of a law along a curve, relative to the loss; smaller o
 # A law is for late losses. This is the power of the sum of rates with which its error falls.
 EARLY = 0.7
 OUTLIER = 2.0  # larger errors, in standard deviations, count linearly
-# Errors of a law along a curve are alike for a long time: a run has so many independent ones.
+# Errors of a law along the curves are alike for a long time: a fit has so many independent ones.
 INDEPENDENT = 10
 
 
@@ -46,7 +46,7 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
     the rate to zero worth about 5 % of the last loss, and a memory of any length. It decides what
     the runs do not determine; `law.undetermined` names these parameters, and the band of a forecast
     is wide where they matter. Two runs are enough for a good law: one at a constant rate, and a
-    branch of it in which the rate falls, for example to a third, for a fifth of the run.
+    branch of it in which the rate falls, for example to a tenth, for a fifth of the run.
 
     The losses of the warmup are left out, but its rates count. Many losses are averaged in 128
     blocks per run, so the losses of single batches can be used; a validation loss is better.
@@ -54,7 +54,9 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
     Args:
       runs: a list of runs, each a tuple (rates, steps, losses). The rates are the schedule of the
         run, or an array: one rate for each of `steps`, as in a log, or one for each step of the
-        run. A branch is a run whose rates include those before the branch. Losses are positive.
+        run. If a log begins late, at more than twice its interval, a linear warmup from zero is
+        assumed before it. A branch is a run whose rates include those before the branch. Losses are
+        positive.
       form: the law: "multi_power" or "annealing". See `MultiPowerLaw` and `AnnealingLaw`.
       starts: the number of starting points of the search, all in one compiled program.
 
@@ -88,7 +90,7 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
     law, points = _unfitted(LAWS[form], curves), _joined(curves)
     begun = np.random.default_rng(0).standard_normal((starts, len(law.PRIOR))) * 0.7
     rates = real(min(c.lowest for c in curves)), real(max(c.highest for c in curves))
-    return _fitted(law, points, real(begun), real(curves[-1].losses[-1]), rates)
+    return _fitted(law, points, real(begun), real(min(c.losses[-1] for c in curves)), rates)
 
 
 def _unfitted(form: type[LossLaw], curves: list[Curve]) -> LossLaw:

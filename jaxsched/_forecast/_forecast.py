@@ -15,6 +15,7 @@ from jaxsched._forecast._rates import rates_of, warmed_up
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 POINTS = 200
+BAD = 3.0  # times the usual errors on the fitted runs
 FAR = 4.0  # times the largest sum of rates that was fitted
 
 
@@ -131,7 +132,7 @@ def forecast(
     is_law = isinstance(law, LossLaw)
     require(is_law, refuse(call, "law", "be a loss law", law, "Fit one with `fit_loss_law`."))
     schedule = as_schedule(call, schedule)
-    total = ended(call, schedule, total_steps)
+    total = ended(call, schedule, total_steps, least=2)
     run = rates_of(call, schedule, np.array([total]))
     rates = np.asarray(run.values)
     begin = int(warmed_up(run.values)) * run.width
@@ -145,15 +146,15 @@ def forecast(
     return Forecast(schedule, steps, losses, low, high, float(level), doubts)
 
 
-def ended(call: str, schedule: Schedule, total_steps: Any) -> int:
+def ended(call: str, schedule: Schedule, total_steps: Any, least: int = 1) -> int:
     """Return the number of steps of a run: as given, or those of its schedule."""
     if total_steps is not None:
-        return int(length(call, total_steps=total_steps, least=1))
+        return int(length(call, total_steps=total_steps, least=least))
     must = "end, or be given with `total_steps`"
     remedy = "Say how long the run is: `total_steps=100_000`."
     require(schedule.steps is not None, refuse(call, "schedule", must, schedule, remedy))
     steps: Any = schedule.steps
-    return int(length(call, total_steps=steps, least=1))
+    return int(length(call, total_steps=steps, least=least))
 
 
 def _doubts(law: LossLaw, rates: np.ndarray, summed: float) -> Iterable[str]:
@@ -170,6 +171,10 @@ def _doubts(law: LossLaw, rates: np.ndarray, summed: float) -> Iterable[str]:
     if summed > FAR * float(evidence.summed):
         times = summed / float(evidence.summed)
         yield f"The rates add up to {times:.2g} times those of the fitted runs."
-    unknown = {"drop", "memory"} & {*law.undetermined}
-    if "drop" in unknown and rates.min() < 0.9 * rates.max():
-        yield "The rate of the fitted runs did not fall, so that the effect of a fall is a guess."
+    if "drop" in law.undetermined and rates.min() < 0.9 * rates.max():
+        did = "hardly tell" if lowest < 0.9 * highest else "have no fall of the rate to tell"
+        yield f"The fitted runs {did} the effect of a fall, which is a guess."
+    if np.any(np.diff(rates) > 0.01 * rates.max()) or rates[-1] > 1.01 * rates.min():
+        yield "The rate rises after its warmup; no law was tried on such schedules."
+    if (worse := float(evidence.worse)) > BAD:
+        yield f"The law fits its runs {worse:.2g} times worse than usual; it may not hold for them."

@@ -66,8 +66,8 @@ class LossLaw(Node):
         Args:
           rates: a schedule, or any function of the step; an array with one rate per step of the
             run; or an array with one rate for each of `steps`, as a log has them. Rates between
-            logged steps are interpolated; before the first one, the rate is taken to rise linearly
-            from zero.
+            logged steps are interpolated. If the log begins late, at more than twice its interval,
+            the rate is taken to rise linearly from zero before it.
           steps: the steps, a whole number or a list of them, at least 1. The loss at step t is the
             loss after t updates. Steps cannot be traced, because they set shapes.
 
@@ -207,8 +207,8 @@ class AnnealingLaw(LossLaw):
         effect_k(t) = 1 - exp(-(t - k) / (memory unit_steps))
         S(t) = (r[0] + ... + r[t-1]) / (unit_rate unit_steps)
 
-    It has two parameters less than `MultiPowerLaw`, and is less accurate where the rate falls to
-    different levels. The paper writes the same sums as S1 and S2, with the momentum lambda =
+    It has two parameters less than `MultiPowerLaw`, because a fall takes the same time to have its
+    effect at any rate. The paper writes the same sums as S1 and S2, with the momentum lambda =
     exp(-1 / (memory unit_steps)) and with C = drop (1 - lambda) / unit_rate.
 
     Args:

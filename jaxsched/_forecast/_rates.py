@@ -36,9 +36,8 @@ def rates_of(call: str, rates: Any, steps: np.ndarray, total: int | None = None)
 
     Args:
       call: the function that was called, for errors.
-      rates: a schedule; an array with one rate per logged step; or an array with one rate per step
-        of the run. The rates between logged steps are interpolated. Before the first logged step,
-        the rate is taken to rise linearly from zero.
+      rates: a schedule; an array with one rate per logged step, see `of_log`; or an array with one
+        rate per step of the run.
       steps: the steps at which the loss is read, int[points].
       total: the number of steps of the run; None: up to the last of `steps`.
     """
@@ -55,10 +54,24 @@ def rates_of(call: str, rates: Any, steps: np.ndarray, total: int | None = None)
     if known.shape[0] >= total:
         return Rates(_checked(call, rates, real(known)[place]), width)
     require(bool(np.all(np.diff(steps) > 0)), refuse(call, "steps", "rise", steps.tolist()))
-    at, values = np.append(0, steps), jnp.append(real(np.zeros(1)), real(known))
-    if not isinstance(values, Tracer):
-        at, values = _with_jumps(at, np.asarray(values))
-    return Rates(_checked(call, rates, jnp.interp(real(place), real(at), real(values))), width)
+    if isinstance(known, Tracer):
+        values = jnp.interp(real(place), real(steps), real(known))
+    else:
+        values = of_log(steps, np.asarray(known), place)
+    return Rates(_checked(call, rates, values), width)
+
+
+def of_log(steps: np.ndarray, rates: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return the rates at some steps, from those that a log has.
+
+    If the log begins late, at more than twice its interval, a warmup is missing: the rate is taken
+    to rise linearly from zero. Otherwise the first rate is held back to the start.
+    """
+    late = len(steps) > 1 and steps[0] > 2 * (steps[1] - steps[0])
+    first = 0.0 if late else rates[0]
+    begun = np.insert(steps, 0, 0) if steps[0] > 0 else steps
+    used = np.insert(rates, 0, first) if steps[0] > 0 else rates
+    return np.interp(place, *_with_jumps(begun, used))
 
 
 def _with_jumps(steps: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

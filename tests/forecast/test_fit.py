@@ -72,6 +72,18 @@ def test_rates_of_a_log_are_as_good_as_the_schedule():
     np.testing.assert_allclose(law(DECAY, 2000), js.fit_loss_law(known)(DECAY, 2000), rtol=1e-3)
 
 
+def test_a_log_that_begins_at_its_interval_has_no_warmup():
+    steps = np.arange(20, 2001, 20)
+    known = [(s, steps, np.asarray(TRUTH(s, steps))) for s in (STABLE, BRANCH)]
+    law = js.fit_loss_law([(s(steps), steps, x) for s, _, x in known])
+    np.testing.assert_allclose(law(DECAY, 2000), TRUTH(DECAY, 2000), rtol=3e-3)
+
+
+def test_the_order_of_the_runs_does_not_matter():
+    laws = [js.fit_loss_law(x) for x in (runs(STABLE, BRANCH), runs(BRANCH, STABLE))]
+    np.testing.assert_allclose(*(law(DECAY, 2000) for law in laws), rtol=1e-4)
+
+
 def test_the_rates_of_the_warmup_count_and_its_losses_do_not():
     warm = js.linear(1e-4, 0.01, 400) >> js.constant(0.01)
     fell = js.linear(1e-4, 0.01, 400) >> js.constant(0.01, 800) >> js.constant(0.003)
@@ -128,6 +140,7 @@ LOSSES = np.asarray(TRUTH(STABLE, STEPS))
         ([(STABLE, STEPS, LOSSES[1:])], "one loss for each of the 191 steps"),
         ([(js.constant(0.0), STEPS, LOSSES)], "above zero at some step"),
         ([(STABLE, STEPS, LOSSES), (-LOSSES, STEPS, LOSSES)], "not negative"),
+        ([(np.full(91, 0.01), STEPS[100:], LOSSES[100:])], r"from the start of runs\[0\]"),
         ([(js.linear(0.0, 0.01, 3000), STEPS, LOSSES)], "ends at step 1999"),
     ],
 )

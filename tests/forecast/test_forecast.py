@@ -40,6 +40,7 @@ def test_a_forecast_covers_the_run_from_the_end_of_the_warmup(law):
         (js.linear(0.01, 1e-4, 1000), "The rate falls to"),
         (js.constant(0.02, 900) >> js.constant(0.01, 9), "up to 0.02"),
         (js.constant(0.01, 100_000), "50 times"),
+        (js.linear(0.01, 0.001, 1000).cycle(cycles=2), "rises after its warmup"),
     ],
 )
 def test_a_forecast_says_where_it_leaves_the_runs(law, schedule, doubt):
@@ -48,7 +49,7 @@ def test_a_forecast_says_where_it_leaves_the_runs(law, schedule, doubt):
 
 def test_a_law_that_never_saw_a_fall_says_so():
     law = js.fit_loss_law([(STABLE, STEPS, TRUTH(STABLE, STEPS))])
-    assert "a guess" in js.forecast(law, js.linear(0.01, 0.001, 2000)).doubts[-1]
+    assert "have no fall" in js.forecast(law, js.linear(0.01, 0.001, 2000)).doubts[-1]
 
 
 def test_higher_levels_are_wider(law):
@@ -67,7 +68,16 @@ def test_higher_levels_are_wider(law):
         (lambda law: js.forecast(TRUTH, STABLE, total_steps=100), "fit_loss_law"),
         (lambda law: js.forecast(law, STABLE, total_steps=100, level=1.0), "in \\(0, 1\\)"),
         (lambda law: js.best_schedule(TRUTH, 100), "Give `lowest` and `highest`"),
-        (lambda law: js.best_schedule(law, 100, lowest=0.1), "below 0.01"),
+        (lambda law: js.best_schedule(law, 100, lowest=0.1), "lowest=.*below the highest, 0.01"),
+        (lambda law: js.best_schedule(law, 4000, knots=1000), "at most 129"),
+        (lambda law: js.best_schedule(law, 10), "at most 11"),
+        (
+            lambda law: js.best_remaining(
+                law, js.warmup_linear(0.01, total_steps=4000, warmup_steps=500), 50
+            ),
+            "above 500, the end of the warmup",
+        ),
+        (lambda law: js.forecast(law, STABLE, total_steps=1), "at least 2"),
         (lambda law: js.best_schedule(law, 100, warmup_steps=100), "warmup_steps"),
         (lambda law: js.best_remaining(law, STABLE, 10), "total_steps"),
         (lambda law: js.best_remaining(law, STABLE, 100, total_steps=100), "step=100"),
@@ -106,6 +116,24 @@ def test_the_rest_starts_from_the_rate_that_was_used(law):
 
     ends = [TRUTH(x, 4000) for x in (whole(free), whole(rest), plan)]
     assert ends == sorted(ends)
+
+
+def test_a_rate_below_all_others_is_not_raised(law):
+    plan = js.linear(0.01, 0.0, 4000)
+    rest = js.best_remaining(law, plan, 3900, knots=9)
+    assert np.all(np.asarray(rest(np.arange(3900, 4000))) <= plan(3899))
+
+
+def test_a_law_that_fits_badly_says_so():
+    rising = np.linspace(2.0, 3.0, len(STEPS))
+    found = js.forecast(js.fit_loss_law([(STABLE, STEPS, rising)]), STABLE, total_steps=4000)
+    assert any("worse than usual" in x for x in found.doubts)
+
+
+def test_a_run_that_fell_to_zero_bounds_the_rest_above_it():
+    runs = [STABLE, js.constant(0.01, 1000) >> js.linear(0.01, 0.0, 500)]
+    law = js.fit_loss_law([(s, STEPS, TRUTH(s, STEPS)) for s in runs])
+    assert js.best_schedule(law, 4000)(4000) >= 1e-5
 
 
 def test_a_run_takes_the_rest_without_compiling_anything(law):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxsched._commands._reporting._log import Column
 from jaxsched._commands._reporting._panels import LOSS, PLACES, RATE, kind
 from jaxsched._commands._reporting._run import run
+from jaxsched._forecast._rates import of_log
 from jaxsched._schedules._schedule import Schedule
 
 
@@ -20,7 +21,8 @@ class Curve(NamedTuple):
     loss: str  # the name of the column
     steps: np.ndarray  # int64
     losses: np.ndarray
-    rates: Any  # a schedule, or one rate for each step
+    rates: Any  # a schedule, or one rate for each step before the last loss
+    begins: int  # the first step with a logged rate; 0 for a schedule
     schedule: Schedule | None  # of the whole run, if its settings name one
     notes: list[str]
 
@@ -46,13 +48,13 @@ def curve(path: Path, loss: str | None, rate: str | None, place: str | None) -> 
     whole = bool(np.all(losses.steps == steps))
     if not whole:
         raise ValueError(f"{path} has fractions in its column {found.log.place}; laws need steps")
-    if rate is None and not any(kind(name) == RATE for name in columns) and planned is not None:
-        rates: Any = planned
-    else:
+    rates, begins = planned, 0
+    if rate is not None or planned is None or any(kind(name) == RATE for name in columns):
         used = columns[_chosen(path, columns, RATE, rate, "--rate")]
-        rates = np.interp(losses.steps, used.steps, used.values)
-    # The steps of a log count from 0: a loss at step t is seen by update t, after t updates.
-    return Curve(found.name, of_loss, steps, losses.values, rates, planned, found.notes)
+        rates = of_log(used.steps, used.values, np.arange(max(steps[-1], 1)))
+        begins = int(used.steps[0])
+    # A loss that is logged at step t is that of the parameters after t updates.
+    return Curve(found.name, of_loss, steps, losses.values, rates, begins, planned, found.notes)
 
 
 def _chosen(

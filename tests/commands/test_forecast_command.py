@@ -49,11 +49,25 @@ def test_the_best_forecast_comes_first(logs, capsys, tmp_path):
 def test_the_best_rest_is_a_text(logs, capsys):
     assert main(["forecast", *logs, "--best", "--total-steps", "4000"]) == 0
     shown = capsys.readouterr().out
-    text = shown.partition("then ")[2].strip()
+    text = shown.partition("then ")[2].splitlines()[0]
     rest = js.parse(text)
     whole = STABLE.take(2000) >> rest
     others = STABLE.take(2000) >> js.linear(0.01, 0.001, 2000), STABLE
     assert all(TRUTH(whole, 4000) < TRUTH(other, 4000) for other in others)
+
+
+def test_a_branch_may_begin_where_it_branches(logs, tmp_path, capsys):
+    rows = (tmp_path / "branch.csv").read_text().splitlines()
+    late = tmp_path / "late.csv"
+    late.write_text("\n".join([rows[0], *rows[101:]]))
+    told = []
+    for branch in (logs[1], str(late)):
+        words = ["--schedule", "cosine(0.01, 0.001, 4000)"]
+        assert main(["forecast", logs[0], branch, *words]) == 0
+        shown = capsys.readouterr().out
+        told.append(float(shown.partition("schedule\n")[2].split()[0]))
+    assert "the rates before it are those of stable.csv" in shown
+    assert told[0] == pytest.approx(told[1], rel=3e-3)
 
 
 def test_a_run_with_settings_is_forecast_as_planned(tmp_path, capsys):
@@ -64,7 +78,7 @@ def test_a_run_with_settings_is_forecast_as_planned(tmp_path, capsys):
     assert main(["forecast", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert "as planned" in shown
-    assert "did not fall" in shown
+    assert "have no fall of the rate" in shown
 
 
 def test_the_validation_loss_is_preferred(tmp_path, capsys):
@@ -85,8 +99,8 @@ def test_the_validation_loss_is_preferred(tmp_path, capsys):
         (["{stable}", "--schedule", "cosine(0.01"], "forecast"),
         (["{stable}", "--schedule", "constant(0.1) * greedy()"], "reacts to a run"),
         (["{stable}", "--loss", "val"], "no column val, but has lr, loss"),
-        (["{stable}", "--best", "--total-steps", "4000"], "must fall"),
-        (["{stable}", "--best"], "total_steps"),
+        (["{stable}", "--best", "--total-steps", "4000"], "several rates"),
+        (["{stable}", "--best"], "--best needs --total-steps"),
         (["{other}"], "only a, b. Use --loss"),
     ],
 )
