@@ -102,7 +102,8 @@ def _forecasts(
 
 def _rest(options: argparse.Namespace, law: LossLaw, run: Curve) -> Schedule:
     """Return the best rest of a run, counted from its last step, with numbers of four digits."""
-    step, planned = int(run.steps[-1]), None if run.schedule is None else run.schedule.steps
+    planned: Any = None if run.schedule is None else run.schedule.steps
+    step = int(run.steps[-1])
     total = planned if options.total_steps is None else options.total_steps
     if total is None:
         raise RefusedError("forecast: --best needs --total-steps, the length of the run")
