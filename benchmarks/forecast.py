@@ -170,7 +170,7 @@ def calibration(curves: dict[str, Curve], model: str) -> Table:
     total = []
     for way in WAYS:
         law = js.fit_loss_law([curves[name].part(share).run for name, share in way.items()])
-        # A longer or the same run at the same rate was seen, in part.
+        # A curve of which only a part was fitted still has an end that was not.
         others = [errors(law, x) for name, x in curves.items() if way.get(name, 0.0) < 1.0]
         total += [x.inside for x in others]
         named = " and ".join(f"{name} x {share:g}" for name, share in way.items())

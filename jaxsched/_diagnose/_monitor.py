@@ -229,7 +229,7 @@ def _zero() -> jax.Array:
 
 
 def _unfelt(params: optax.Params) -> Gradients:
-    # Optax finds what is shaped as the parameters by a tree without arrays, for which it needs one.
+    # `optax.tree.map_params` calls `init` with a tree without arrays, and must find an array here.
     previous = jax.tree.map(jnp.zeros_like, sampled(params, groups(params))) or real(jnp.zeros(0))
     none = jnp.zeros((), bool), previous
     return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), real(0.0), *none)

@@ -18,8 +18,8 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import flag, length, positive, refuse, require
 from jaxsched._forecast._annealing import LEAST_RATE, Annealing, annealing
 from jaxsched._forecast._forecast import ended
-from jaxsched._forecast._laws import LossLaw
-from jaxsched._forecast._rates import rates_of, warmed_up
+from jaxsched._forecast._laws import LossLaw, require_law
+from jaxsched._forecast._rates import rates_of
 from jaxsched._schedules._piecewise import piecewise_linear
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
@@ -61,8 +61,8 @@ def best_schedule(
       lowest: lowest rate allowed; None: the lowest rate of the fitted runs, or a thousandth of the
         highest if the rate of one of them fell to zero.
       highest: highest rate allowed; None: the highest rate of the fitted runs.
-      monotone: whether the rate must not rise after the warmup. The runs behind the law had rates
-        that only fall, as a rule, and then the law knows nothing about rises.
+      monotone: whether the rate must not rise after the warmup. A law knows nothing about rises if
+        the rates of its runs only fall.
 
     Returns:
       A `piecewise_linear` schedule with `knots` values, unbounded: it holds its last value.
@@ -71,13 +71,10 @@ def best_schedule(
       ValueError: a length is not a whole number or too small, or a bound is not positive.
 
     Example:
-      >>> steps = np.arange(100, 2000, 20)
-      >>> truth = MultiPowerLaw(
+      >>> law = MultiPowerLaw(
       ...     floor=2.0, gain=1.0, alpha=0.5, drop=0.2, memory=0.1, beta=0.6, gamma=0.6,
       ...     unit_rate=0.01, unit_steps=2000)
-      >>> branch = constant(0.01, 1000) >> constant(0.001)
-      >>> law = fit_loss_law([(s, steps, truth(s, steps)) for s in (constant(0.01), branch)])
-      >>> best = best_schedule(law, 4000)
+      >>> best = best_schedule(law, 4000, lowest=0.001, highest=0.01)
       >>> others = linear(0.01, 0.001, 4000), cosine(0.01, 0.001, 4000), constant(0.01)
       >>> all(law(best, 4000) < law(other, 4000) for other in others)
       True
@@ -93,9 +90,7 @@ def best_schedule(
     bounds = _bounds(call, law, lowest, highest)
     begins = [0] if warmup else []
     count = _knots(call, knots, total - warmup) - len(begins)
-    none = jnp.zeros((1, 1))
-    past = _Past(Annealing(jnp.zeros(1), none, none + 1, none, none), real(0.0))
-    rates = _searched(call, law, past, warmup, total, count, bounds, monotone, free=True)
+    rates = _searched(call, law, None, warmup, total, count, bounds, monotone)
     before = [rates[0] / (warmup + 1)] if warmup else []
     places = np.linspace(warmup, total, count).round().astype(int)
     return piecewise_linear([*before, *rates], [*begins, *places.tolist()])
@@ -142,13 +137,11 @@ def best_remaining(
         or `step` is not below `total_steps`.
 
     Example:
-      >>> steps = np.arange(100, 2000, 20)
-      >>> truth = MultiPowerLaw(
+      >>> law = MultiPowerLaw(
       ...     floor=2.0, gain=1.0, alpha=0.5, drop=0.2, memory=0.1, beta=0.6, gamma=0.6,
       ...     unit_rate=0.01, unit_steps=2000)
-      >>> branch = constant(0.01, 1000) >> constant(0.001)
-      >>> law = fit_loss_law([(s, steps, truth(s, steps)) for s in (constant(0.01), branch)])
-      >>> rest = best_remaining(law, constant(0.01), 1000, total_steps=4000)
+      >>> bounds = {"lowest": 0.001, "highest": 0.01}
+      >>> rest = best_remaining(law, constant(0.01), 1000, total_steps=4000, **bounds)
       >>> whole = constant(0.01, 1000) >> rest.shift(-1000)  # to predict the loss of the whole run
       >>> print(law(whole, 4000) < law(linear(0.01, 0.001, 4000), 4000))
       True
@@ -161,8 +154,7 @@ def best_remaining(
     total = ended(call, schedule, total_steps)
     begin = int(length(call, step=step, least=1))
     require(begin < total - 1, refuse(call, "step", f"be below {total - 1}", step))
-    whole = rates_of(call, schedule, np.array([total]))
-    warm = int(warmed_up(whole.values)) * whole.width
+    warm = rates_of(call, schedule, np.array([total])).warmup
     remedy = "Choose the rest after the warmup, or give `monotone=False`."
     late = begin > warm or not flag(call, monotone=monotone)
     require(late, refuse(call, "step", f"be above {warm}, the end of the warmup", step, remedy))
@@ -172,7 +164,7 @@ def best_remaining(
     past = _Past(annealing(rates_of(call, schedule, at), at), real(schedule(begin - 1)))
     if monotone:  # the rate may be below all rates of the law already
         bounds = min(bounds[0], float(past.rate)), bounds[1]
-    rates = _searched(call, law, past, begin, total, count, bounds, monotone, free=False)
+    rates = _searched(call, law, past, begin, total, count, bounds, monotone)
     places = np.linspace(begin, total, count).round().astype(int)
     return piecewise_linear(rates, places.tolist())
 
@@ -185,7 +177,7 @@ def _knots(call: str, knots: Any, steps: int) -> int:
 
 
 def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, float]:
-    require(isinstance(law, LossLaw), refuse(call, "law", "be a loss law", law))
+    require_law(call, law)
     if law.evidence is None and (lowest is None or highest is None):
         remedy = "Give `lowest` and `highest` for a law that was not fitted."
         raise ValueError(refuse(call, "law", "know the rates of its runs", law, remedy))
@@ -203,22 +195,22 @@ def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, floa
 
 
 def _searched(
-    call: str, law: LossLaw, past: _Past, begin: int, total: int, count: int,
-    bounds: tuple[float, float], monotone: Any, *, free: bool,
+    call: str, law: LossLaw, past: _Past | None, begin: int, total: int, count: int,
+    bounds: tuple[float, float], monotone: Any,
 ) -> list[float]:  # fmt: skip
     monotone = flag(call, monotone=monotone)
     numbers = (begin, total, *bounds)
-    rates = _search(law, past, *map(real, numbers), count=count, monotone=monotone, free=free)
+    rates = _search(law, past, *map(real, numbers), count=count, monotone=monotone)
     return [float(x) for x in np.asarray(rates)]
 
 
-@partial(jax.jit, static_argnames=("count", "monotone", "free"))
+@partial(jax.jit, static_argnames=("count", "monotone"))
 def _search(
-    law: LossLaw, past: _Past, begin: jax.Array, total: jax.Array, low: jax.Array, high: jax.Array,
-    *, count: int, monotone: bool, free: bool,
+    law: LossLaw, past: _Past | None, begin: jax.Array, total: jax.Array, low: jax.Array,
+    high: jax.Array, *, count: int, monotone: bool,
 ) -> jax.Array:  # fmt: skip
-    """Return the best rates at the knots; if `free`, there were no updates before but a warmup."""
-    top = high if free else jnp.clip(past.rate, low, high)
+    """Return the best rates at the knots. Without a past, there is a warmup to the first knot."""
+    top = high if past is None else jnp.clip(past.rate, low, high)
 
     def rates(x: jax.Array) -> jax.Array:
         share = jax.nn.sigmoid(x)
@@ -230,11 +222,8 @@ def _search(
         knots = rates(x)
         place = (real(np.arange(CELLS)) + 0.5) * ((count - 1) / CELLS)
         values = jnp.interp(place, real(np.arange(count)), knots)
-        known = past
-        if free:  # the warmup is a line to the first knot
-            warmup = past.seen._replace(summed=past.seen.summed + begin * knots[0] / 2)
-            known = _Past(warmup, values[0])
-        return law.at(_whole(known, values, (total - begin) / CELLS))[0]
+        before = _warmup(begin, knots[0]) if past is None else past
+        return law.at(_whole(before, values, (total - begin) / CELLS))[0]
 
     optimizer = optax.rmsprop(0.05)  # not Adam, whose count is refused under strict promotion
 
@@ -263,6 +252,12 @@ def _starts(count: int, monotone: bool) -> jax.Array:
             shape / np.append(np.ones((len(STARTS), 1)), shape[:, :-1], axis=1), 0.02, 0.998
         )
     return real(np.log(shape / (1 - shape)))
+
+
+def _warmup(steps: jax.Array, peak: jax.Array) -> _Past:
+    """Return the past of a run that has only warmed up, linearly from near zero."""
+    none = jnp.zeros((1, 1))
+    return _Past(Annealing((steps * peak / 2)[None], none, none + peak, none, none), peak)
 
 
 def _whole(past: _Past, rates: jax.Array, width: jax.Array) -> Annealing:

@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from jaxsched._core._require import refuse, require
 from jaxsched._forecast._annealing import Annealing, annealing
-from jaxsched._forecast._rates import rates_of, read_at, warmed_up
+from jaxsched._forecast._rates import rates_of, read_at
 
 GROUPS = 32  # of changes of the rate: an error of 2e-4 of the loss, a tenth of that of the laws
 LATE = 0.25  # a log that begins later, as a fraction of its end, misses more than a warmup
@@ -56,9 +56,7 @@ def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
         remedy = "Give one rate for each step of the run, or its schedule."
         raise ValueError(refuse(call, "runs", known, f"{len(at)} rates", remedy))
     run = rates_of(call, rates, at)
-    cells = np.asarray(run.values)
-    peak = int(warmed_up(run.values))
-    begin = max(peak * run.width, 1)
+    begin = max(run.warmup, 1)
     after = at >= begin
     few = f"have at least 3 losses after the warmup, which ends at step {begin}, in {name}"
     require(int(after.sum()) >= 3, refuse(call, "runs", few, f"{int(after.sum())} losses"))
@@ -68,35 +66,29 @@ def _curve(call: str, name: str, rates: Any, steps: Any, losses: Any) -> Curve:
     middle = np.array([int(at[block].mean()) for block in blocks])
     means = np.array([values[block].mean() for block in blocks])
     seen = annealing(run, middle, GROUPS)
-    used = cells[peak : -(-int(at[-1]) // run.width)]
+    used = run.used(run.warmup, int(at[-1]))
     return Curve(means, _noise(means), seen, float(used.min()), float(used.max()), int(at[-1]))
 
 
 def _losses(call: str, name: str, losses: Any, steps: np.ndarray) -> np.ndarray:
-    values = np.asarray(losses, np.float64) if not isinstance(losses, Tracer) else None
-    known = f"have losses in {name} that are known, not traced"
-    require(values is not None, refuse(call, "runs", known, losses))
-    assert values is not None
+    if isinstance(losses, Tracer):
+        raise ValueError(refuse(call, "runs", f"have known losses in {name}, not traced", losses))
+    values = np.asarray(losses, np.float64)
     fits = f"have one loss for each of the {len(steps)} steps in {name}"
     require(values.shape == steps.shape, refuse(call, "runs", fits, f"shape {values.shape}"))
-    bad = ~np.isfinite(values)
-    if bad.any():
-        first = int(np.argmax(bad))
-        must = f"have finite losses in {name}"
-        hint = "Leave these rows out. If the run diverged, no law describes it."
-        where = f"{values[first]} at step {steps[first]}"
-        raise ValueError(refuse(call, "runs", must, where, hint))
+
+    def refuse_at(i: int, must: str, remedy: str) -> None:
+        where = f"{values[i]} at step {steps[i]}"
+        raise ValueError(refuse(call, "runs", f"have {must} losses in {name}", where, remedy))
+
+    if not np.isfinite(values).all():
+        first = int(np.argmin(np.isfinite(values)))
+        refuse_at(first, "finite", "Leave these rows out. No law describes a run that diverged.")
     if values.min() <= 0:
-        first = int(np.argmin(values))
-        # Laws are fitted in logarithms; the offset leaves the last losses a few of their spread.
+        # Laws are fitted in logarithms, so the lowest loss becomes as large as the whole fall.
         offset = float(np.ptp(values) - values.min())
-        must = f"have losses above zero in {name}"
-        hint = (
-            f"Add an offset to all losses, for example {offset:.3g}, and subtract it from the "
-            "forecast."
-        )
-        where = f"{values[first]} at step {steps[first]}"
-        raise ValueError(refuse(call, "runs", must, where, hint))
+        add = f"Add an offset to all losses, for example {offset:.3g}; subtract it afterwards."
+        refuse_at(int(np.argmin(values)), "positive", add)
     return values
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._core._require import refuse, require
+from jaxsched._core._require import refuse
 from jaxsched._forecast._annealing import Annealing
 
 # The error of the law itself, calibrated on the ends of the published runs of 25 million parameters
@@ -44,9 +44,9 @@ class Evidence(NamedTuple):
 def deviation(law: Any, seen: Annealing) -> jax.Array:
     """Return the standard deviation of the logarithm of each loss."""
     evidence: Evidence | None = law.evidence
-    remedy = "Use a law of `fit_loss_law(...)`."
-    require(evidence is not None, refuse(type(law).__name__, "evidence", "be known", None, remedy))
-    assert evidence is not None
+    if evidence is None:
+        remedy = "Use a law of `fit_loss_law(...)`."
+        raise ValueError(refuse(type(law).__name__, "evidence", "be known", None, remedy))
 
     def log_loss(logs: jax.Array) -> jax.Array:
         return jnp.log(jnp.maximum(law.with_logs(logs).at(seen), jnp.finfo(logs.dtype).tiny))

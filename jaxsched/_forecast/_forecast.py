@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jaxsched._core._require import length, refuse, require
-from jaxsched._forecast._laws import LossLaw
-from jaxsched._forecast._rates import rates_of, warmed_up
+from jaxsched._forecast._laws import LossLaw, require_law
+from jaxsched._forecast._rates import rates_of
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
 POINTS = 200
@@ -20,17 +20,7 @@ FAR = 4.0  # times the largest sum of rates that was fitted
 
 
 class Forecast(NamedTuple):
-    """The losses that a law predicts for a schedule.
-
-    Example:
-      >>> steps = np.arange(100, 2000, 20)
-      >>> truth = MultiPowerLaw(
-      ...     floor=2.0, gain=1.0, alpha=0.5, drop=0.2, memory=0.1, beta=0.6, gamma=0.6,
-      ...     unit_rate=0.01, unit_steps=2000)
-      >>> law = fit_loss_law([(constant(0.01), steps, truth(constant(0.01), steps))])
-      >>> print(forecast(law, constant(0.01, 4000)))
-      loss 2.707 (90 % band 2.681 to 2.734) at step 4000
-    """
+    """The losses that a law predicts for a schedule: the result of `forecast`."""
 
     schedule: Schedule
     """The schedule."""
@@ -95,13 +85,13 @@ class Forecast(NamedTuple):
 
 
 def forecast(
-    law: LossLaw | Any, schedule: AnySchedule, *, total_steps: int | None = None, level: float = 0.9
+    law: LossLaw, schedule: AnySchedule, *, total_steps: int | None = None, level: float = 0.9
 ) -> Forecast:
     """Predicts the losses of a run with a schedule, by a law that was fitted to other runs.
 
     Args:
       law: a law of `fit_loss_law`.
-      schedule: the schedule of the whole run, the part that was already run included.
+      schedule: the schedule of the whole run, including the steps that were already run.
       total_steps: number of optimizer steps of the run; None: the end of the schedule.
       level: probability that the loss at a step is in the band, in (0, 1).
 
@@ -129,20 +119,18 @@ def forecast(
       Luo et al., ICLR 2025, https://arxiv.org/abs/2503.12811.
     """
     call = "forecast"
-    is_law = isinstance(law, LossLaw)
-    require(is_law, refuse(call, "law", "be a loss law", law, "Fit one with `fit_loss_law`."))
+    require_law(call, law)
     schedule = as_schedule(call, schedule)
     total = ended(call, schedule, total_steps, least=2)
     run = rates_of(call, schedule, np.array([total]))
-    rates = np.asarray(run.values)
-    begin = int(warmed_up(run.values)) * run.width
+    begin = run.warmup
     rises = f"fall or stay below its peak within {total} steps, after its warmup"
     require(begin < total - 1, refuse(call, "schedule", rises, schedule))
     steps = np.unique(np.linspace(begin + 1, total, POINTS).astype(np.int64))
     losses = law(schedule, steps)
     low, high = law.band(schedule, steps, level=level)
-    used = rates[begin // run.width : -(-total // run.width)]
-    doubts = tuple(_doubts(law, used, float(np.sum(rates[: -(-total // run.width)])) * run.width))
+    summed = float(np.sum(run.used(0, total))) * run.width
+    doubts = tuple(_doubts(law, run.used(begin, total), summed))
     return Forecast(schedule, steps, losses, low, high, float(level), doubts)
 
 
@@ -177,4 +165,4 @@ def _doubts(law: LossLaw, rates: np.ndarray, summed: float) -> Iterable[str]:
     if np.any(np.diff(rates) > 0.01 * rates.max()) or rates[-1] > 1.01 * rates.min():
         yield "The rate rises after its warmup; no law was tried on such schedules."
     if (worse := float(evidence.worse)) > BAD:
-        yield f"The law fits its runs {worse:.2g} times worse than usual; it may not hold for them."
+        yield f"The law fits its own runs {worse:.2g} times worse than usual."

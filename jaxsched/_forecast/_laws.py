@@ -18,7 +18,7 @@ from jax.core import Tracer
 
 from jaxsched._core._fields import fields_of, kind_of, number_field, tree_field
 from jaxsched._core._node import Node, require_unstacked
-from jaxsched._core._require import NOT_NEGATIVE, POSITIVE, PROPER, within
+from jaxsched._core._require import NOT_NEGATIVE, POSITIVE, PROPER, refuse, require, within
 from jaxsched._forecast._annealing import Annealing, annealing
 from jaxsched._forecast._evidence import Evidence, deviation
 from jaxsched._forecast._rates import rates_of, read_at
@@ -90,7 +90,8 @@ class LossLaw(Node):
           level: a probability in (0, 1).
 
         Returns:
-          The lower and the upper losses, both as those of a call of the law.
+          The lower losses and the upper losses. Both have the shape and the dtype of the losses
+          that a call of the law returns.
 
         Raises:
           ValueError: the law was not fitted, so that its error is not known.
@@ -163,7 +164,8 @@ class MultiPowerLaw(LossLaw):
       gain: the loss above the floor at S = 1, at a constant rate.
       alpha: the power with which this part of the loss falls.
       drop: how much the loss falls in the end, if the rate falls from `unit_rate` to zero.
-      memory: the sum of rates that a fall takes to have most of its effect, in units of S.
+      memory: how large the sum of the rates after a fall becomes, in units of S, before the fall
+        has much of its effect.
       beta: the power with which the effect of a fall approaches its end.
       gamma: how much sooner the effect comes at a low rate.
       unit_rate: the unit of rates; in a fitted law, the highest rate of the runs.
@@ -216,7 +218,7 @@ class AnnealingLaw(LossLaw):
       gain: the loss above the floor at S = 1, at a constant rate.
       alpha: the power with which this part of the loss falls.
       drop: how much the loss falls in the end, if the rate falls from `unit_rate` to zero.
-      memory: the time that a fall takes to have most of its effect, in units of `unit_steps`.
+      memory: the time after which a fall has 63 % of its effect, in units of `unit_steps`.
       unit_rate: the unit of rates; in a fitted law, the highest rate of the runs.
       unit_steps: the unit of steps; in a fitted law, the length of the longest run.
       evidence: what a fit knows about its errors; None in a law that was not fitted.
@@ -239,6 +241,12 @@ class AnnealingLaw(LossLaw):
 
 
 LAWS: dict[str, type[LossLaw]] = {"multi_power": MultiPowerLaw, "annealing": AnnealingLaw}
+
+
+def require_law(call: str, law: Any) -> None:
+    """Raise unless an argument is a law."""
+    remedy = "Fit one with `fit_loss_law(...)`."
+    require(isinstance(law, LossLaw), refuse(call, "law", "be a loss law", law, remedy))
 
 
 def _short(x: Any) -> str:

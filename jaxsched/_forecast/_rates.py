@@ -30,8 +30,17 @@ class Rates(NamedTuple):
     width: int
     """The number of steps in a cell. It is 1, except in a run of more than 131,072 steps."""
 
+    @property
+    def warmup(self) -> int:
+        """The step at which the warmup ends."""
+        return int(warmed_up(self.values)) * self.width
 
-def rates_of(call: str, rates: Any, steps: np.ndarray, total: int | None = None) -> Rates:
+    def used(self, begin: int, end: int) -> np.ndarray:
+        """Return the rates of the cells from one step to another, on the host."""
+        return np.asarray(self.values)[begin // self.width : -(-end // self.width)]
+
+
+def rates_of(call: str, rates: Any, steps: np.ndarray) -> Rates:
     """Return the rates up to the last of some steps.
 
     Args:
@@ -39,9 +48,8 @@ def rates_of(call: str, rates: Any, steps: np.ndarray, total: int | None = None)
       rates: a schedule; an array with one rate per logged step, see `of_log`; or an array with one
         rate per step of the run.
       steps: the steps at which the loss is read, int[points].
-      total: the number of steps of the run; None: up to the last of `steps`.
     """
-    total = int(steps.max()) if total is None else total
+    total = int(steps.max())
     width = -(-total // CELLS)
     cells = -(-total // width)
     place = np.minimum(np.arange(size(cells)) * width, max(total - 1, 0))
@@ -65,7 +73,7 @@ def of_log(steps: np.ndarray, rates: np.ndarray, place: np.ndarray) -> np.ndarra
     """Return the rates at some steps, from those that a log has.
 
     If the log begins late, at more than twice its interval, a warmup is missing: the rate is taken
-    to rise linearly from zero. Otherwise the first rate is held back to the start.
+    to rise linearly from zero. Otherwise the first logged rate is used from step 0 on.
     """
     late = len(steps) > 1 and steps[0] > 2 * (steps[1] - steps[0])
     first = 0.0 if late else rates[0]

@@ -135,7 +135,7 @@ LOSSES = np.asarray(TRUTH(STABLE, STEPS))
         ([(STABLE, [100], [3.0])], r"at least 3 losses in runs\[0\]"),
         ([(STABLE, STEPS, np.where(STEPS == 500, np.nan, LOSSES))], r"nan at step 500"),
         ([(STABLE, STEPS, np.where(STEPS == 500, np.inf, LOSSES))], r"inf at step 500"),
-        ([(STABLE, STEPS, LOSSES - 3.0)], r"above zero.*at step 2000.*offset.* \d"),
+        ([(STABLE, STEPS, LOSSES - 3.0)], r"positive losses.*at step 2000.*offset.* \d"),
         ([(STABLE, STEPS[::-1], LOSSES)], "2000, then 1990"),
         ([(STABLE, STEPS, LOSSES[1:])], "one loss for each of the 191 steps"),
         ([(js.constant(0.0), STEPS, LOSSES)], "above zero at some step"),
