@@ -75,7 +75,7 @@ def page(results: dict[str, Any]) -> str:
     tables = {suite: together(results[suite]) for suite in SUITES if suite in results}
     backends = {backend for found in results.values() for backend in found}
     first = min(backends)  # a CPU, if one has run
-    parts = [opening.page(of(first, results), first, bool(backends - {"CPU"}))]
+    parts = [opening.page(of(first, results), first)]
     for suite, each in tables.items():
         source = sources(suite, results[suite])
         parts += [f"{table.markdown()}\n{source}\n" for table in each]

@@ -34,14 +34,6 @@ BARS = (
     (SWEEP, "one sweep of all", "training with 64 schedules, compilation included"),
 )  # fmt: skip
 
-# Figures that were measured by hand, for devices on which the benchmarks have not run.
-BY_HAND = (
-    "No GPU has run these benchmarks since the optimizer state became two vectors. The last "
-    "figures from a GPU were taken by hand on one H100, with jax 0.11.2 and Optax 0.2.8. Before "
-    "the change, an update of 10^6 parameters with a schedule and a plateau took 1.7 to 2.4 times "
-    "as long as at a constant rate; with 124 * 10^6 parameters it took 1.02 to 1.03 times as long. "
-    "A prototype of the two vectors took 1.08 and 1.003 times as long."
-)
 HOW = (
     "`python benchmarks/all.py` measures all of this on the device that JAX finds. It writes this "
     "page and `benchmarks/results.json`. A ratio is the time of the other library divided by the "
@@ -69,13 +61,12 @@ def bars(tables: Tables) -> list[tuple[str, float]]:
     return [(label, times(tables, title, name)) for title, name, label in BARS]
 
 
-def page(tables: Tables, backend: str, others: bool) -> str:
+def page(tables: Tables, backend: str) -> str:
     """The head of the page, from the tables of one device.
 
     Args:
       tables: its tables by title.
       backend: its name: CPU, GPU or TPU.
-      others: whether there are tables of a GPU or a TPU.
     """
     scans = sorted(times(tables, SCAN, row[0]) for row in tables[SCAN].rows)
     restarts, compiled = (times(tables, *bar[:2]) for bar in BARS[3:5])
@@ -102,8 +93,6 @@ def page(tables: Tables, backend: str, others: bool) -> str:
     )
     lines = ["# Benchmarks", "", *(wrapped(f"- {point}", "  ") for point in points), ""]
     lines += [f"![How many times as fast as Optax]({PICTURE})", "", wrapped(HOW), ""]
-    if not others:
-        lines += [wrapped(BY_HAND), ""]
     return "\n".join(lines)
 
 
