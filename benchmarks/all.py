@@ -28,7 +28,7 @@ DOCS = HERE.parent / "docs"
 RESULTS, PAGE = HERE / "results.json", DOCS / "benchmarks.md"
 SUITES = (
     "core", "updates", "rules", "growth", "programs", "sweep", "range_test", "ranking", "monitor",
-    "diagnosis",
+    "diagnosis", "averages",
 )  # fmt: skip
 
 

@@ -124,6 +124,17 @@ from jaxsched._diagnose._diagnose import diagnose as diagnose
 from jaxsched._diagnose._diagnose import Diagnosis as Diagnosis
 from jaxsched._state._remembered import gradient_noise_scale as gradient_noise_scale
 
+# Averages of the parameters.
+from jaxsched._averages._average import average as average
+from jaxsched._averages._kinds import exponential_average as exponential_average
+from jaxsched._averages._kinds import uniform_average as uniform_average
+from jaxsched._averages._kinds import merged_decay as merged_decay
+from jaxsched._averages._reading import averaged_params as averaged_params
+from jaxsched._averages._reading import average_at as average_at
+from jaxsched._averages._snapshots import merged_snapshots as merged_snapshots
+from jaxsched._averages._batch_statistics import batch_statistics as batch_statistics
+from jaxsched._averages._kinds import Average as Average
+
 # Search.
 from jaxsched._search._range_test._lr_range_test import lr_range_test as lr_range_test
 from jaxsched._search._range_test._result import RangeTest as RangeTest
@@ -284,6 +295,16 @@ __all__ = [
     "diagnose",
     "Diagnosis",
     "gradient_noise_scale",
+    # Averages of the parameters.
+    "average",
+    "exponential_average",
+    "uniform_average",
+    "merged_decay",
+    "averaged_params",
+    "average_at",
+    "merged_snapshots",
+    "batch_statistics",
+    "Average",
     # Search.
     "lr_range_test",
     "RangeTest",

@@ -4,6 +4,8 @@ An optimizer holds `PackedState`s. The other classes are records of named number
 in it. `factors(opt_state)` returns those of rules.
 """
 
+from jaxsched._averages._average import AveragesState as AveragesState
+from jaxsched._averages._average import AverageState as AverageState
 from jaxsched._core._packed import LikeParams as LikeParams
 from jaxsched._core._packed import PackedState as PackedState
 from jaxsched._diagnose._monitor import MonitorState as MonitorState
@@ -23,6 +25,8 @@ from jaxsched._transforms._skip_spikes import SkipSpikesState as SkipSpikesState
 from jaxsched._transforms._snapshot import SnapshotsState as SnapshotsState
 
 __all__ = [
+    "AverageState",
+    "AveragesState",
     "FeedbackState",
     "FlatState",
     "GreedyState",

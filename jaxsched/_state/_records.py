@@ -131,7 +131,8 @@ def kind_of(tree: Any) -> Kind:
     if _listens(tree):
         heard = field_names(field(tree, "mailbox"))
         return Kind(_class_of(tree), (*sorted(fields - {"inner_state"}), *sorted(heard)))
-    return Kind(_class_of(tree), tuple(sorted(fields)))
+    # One of several averages is recognised by its name.
+    return Kind(_class_of(tree), (*sorted(fields), *sorted(field_names(field(tree, "totals")))))
 
 
 def akin(factor: Any, old: Any) -> bool:

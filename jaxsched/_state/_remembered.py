@@ -73,11 +73,8 @@ def snapshots(opt_state: Any) -> optax.Params:
       [[2.]
        [2.]]
     """
-    ring = _ring("snapshots", opt_state)
-    keep = ring.steps.shape[-1]
-    order = (ring.snapshots + jnp.arange(keep, dtype=jnp.int32)) % keep
-    if not isinstance(ring.snapshots, Tracer):
-        order = order[keep - min(int(ring.snapshots), keep) :]
+    ring = ring_of("snapshots", opt_state)
+    order = oldest_first(ring)
     return jax.tree.map(lambda x: x[order], ring.params)
 
 
@@ -108,7 +105,7 @@ def snapshot_average(opt_state: Any) -> optax.Params:
     References:
       Izmailov et al., 2018, https://arxiv.org/abs/1803.05407.
     """
-    ring = _ring("snapshot_average", opt_state)
+    ring = ring_of("snapshot_average", opt_state)
     count = jnp.clip(ring.snapshots, 1, ring.steps.shape[-1])
 
     def mean(x: jax.Array) -> jax.Array:
@@ -118,7 +115,8 @@ def snapshot_average(opt_state: Any) -> optax.Params:
     return jax.tree.map(mean, ring.params)
 
 
-def _ring(call: str, opt_state: Any) -> SnapshotsState:
+def ring_of(call: str, opt_state: Any) -> SnapshotsState:
+    """Return the only ring of snapshots in a state, which has at least one, or raise."""
     ring = only(call, SnapshotsState, "snapshot(schedule, keep=...)", opt_state)
     require(
         ring.snapshots.ndim == 0,
@@ -126,6 +124,15 @@ def _ring(call: str, opt_state: Any) -> SnapshotsState:
     )
     require(ring.snapshots > 0, f"`{call}(opt_state)`: the schedule has had no minimum yet.")
     return ring
+
+
+def oldest_first(ring: SnapshotsState) -> jax.Array:
+    """Return the places of the snapshots in a ring; under `jit`, empty places come first."""
+    keep = ring.steps.shape[-1]
+    order = (ring.snapshots + jnp.arange(keep, dtype=jnp.int32)) % keep
+    if isinstance(ring.snapshots, Tracer):
+        return order
+    return order[keep - min(int(ring.snapshots), keep) :]
 
 
 def gradient_noise_scale(opt_state: Any) -> jax.Array:

@@ -18,14 +18,14 @@ Factory = Callable[..., Any]
 # Former names of functions and methods. They are kept forever, so that old texts can be read.
 OLD_NAMES: dict[str, str] = {}
 
-_MADE = ("Schedule", "Rule", "Stateful")
+_MADE = ("Schedule", "Rule", "Stateful", "Average")
 # Their arguments have no text.
 _OPAQUE = ("from_function", "feedback", "best_schedule", "best_remaining")
 _PLACED = ["init_value", "end_value", "steps"]
 
 
 def factory(name: str) -> Factory | None:
-    """Return the public function of this name, if it makes a schedule, stateful or not."""
+    """Return the public function of this name, if it makes a schedule, a rule or an average."""
     return _maker(_known().get(name)) if name not in _OPAQUE else None
 
 

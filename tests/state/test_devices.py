@@ -38,6 +38,9 @@ EACH = {
     ),
     "skip_spikes": js.skip_spikes(MOMENTUM(0.1)),
     "snapshot": optax.chain(MOMENTUM(0.1), js.snapshot(CURVE, keep=2)),
+    "average": js.average(
+        MOMENTUM(0.1), [js.exponential_average(2), js.merged_decay(js.linear(1.0, 0.0, 4))]
+    ),
     "everything": processes.optimizer(),
 }
 each = pytest.mark.parametrize("name", EACH)

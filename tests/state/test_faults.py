@@ -1,5 +1,8 @@
 """Nothing is lost: of a run that is killed, damaged, starved of room, stopped."""
 
+import gc
+import sys
+
 import jax
 import pytest
 from damage import DAMAGES, FOREIGN, SUMS, Patient, damaged, foreign, none_good, strangers
@@ -28,6 +31,15 @@ def _standard_promotion():
     """As the command has it."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    """The tasks of Orbax are collected here, and not during the test of another file."""
+    yield
+    heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    gc.collect()
+    sys.unraisablehook = heard
 
 
 @pytest.fixture(scope="module")

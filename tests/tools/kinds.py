@@ -37,6 +37,16 @@ KINDS = {
     "skip": js.skip_spikes(scaled(js.greedy(patience=1)), window_size=8),
     "best": js.keep_best(scaled(js.reduce_on_plateau(patience=1)), backtrack=True),
     "snapshot": optax.chain(js.scale_by_learning_rate(CYCLES), js.snapshot(CYCLES, keep=3)),
+    "average": js.average(
+        scaled(js.greedy(patience=1)),
+        [
+            js.exponential_average(5),
+            js.uniform_average(3),
+            js.merged_decay(js.constant(1.0, 4) >> js.linear(1.0, 0.0, 8)),
+            js.merged_decay(js.linear(0.5, 1.5, 20)),
+        ],
+        every=2,
+    ),
     "noise": js.noise_scale(js.accumulate(scaled(js.reduce_on_plateau()), 2), batch_size=2),
     "monitor": optax.chain(js.monitor(), js.scale_by_learning_rate(RATE)),
     "partition": optax.partition(

@@ -1,0 +1,1 @@
+"""Averages of the parameters, kept in the optimizer state."""

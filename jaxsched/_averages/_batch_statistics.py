@@ -1,0 +1,90 @@
+"""Batch statistics of averaged parameters.
+
+Batch normalisation keeps running statistics of the activations. They belong to the parameters with
+which they were collected. Averaged parameters give other activations, so their statistics must be
+collected again. In training mode, a layer with momentum m turns the statistics s into
+
+    m * s + (1 - m) * batch
+
+and its output does not depend on s. So two evaluations on one batch, with statistics of zeros and
+of ones, tell m, and one on each further batch tells the statistics of that batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._core._numerics import wide
+from jaxsched._core._require import require
+
+S = TypeVar("S")
+B = TypeVar("B")
+
+
+def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterable[B]) -> S:
+    """Re-estimates the batch statistics of a model, such as those of averaged parameters.
+
+        the mean over all batches of the statistics of each batch
+
+    The averages of `average`, `snapshot_average` and `best_params` are parameters only. The running
+    statistics of batch normalisation in the model belong to other parameters, and with them the
+    averaged model can be far worse than both. Layers without running statistics, such as layer
+    normalisation, need nothing.
+
+    Args:
+      update: a function `(statistics, batch) -> statistics` that runs the model in training mode
+        with the averaged parameters, and returns its updated statistics. It is compiled here.
+      statistics: statistics of the model, of which only the structure is used.
+      batches: batches of training data; 50 to 100 are usually enough. They count equally, so they
+        should have the same size.
+
+    Returns:
+      Statistics like `statistics`. They do not depend on the momentum of the layers.
+
+    Raises:
+      ValueError: there are no batches, or `update` does not change the statistics.
+
+    Example:
+      >>> from flax import linen as nn
+      >>> class Model(nn.Module):
+      ...     @nn.compact
+      ...     def __call__(self, x, train):
+      ...         return nn.Dense(1)(nn.BatchNorm(use_running_average=not train)(x))
+      >>> model, batches = Model(), [jnp.asarray([[0.0], [2.0]]), jnp.asarray([[4.0], [6.0]])]
+      >>> variables = model.init(jax.random.key(0), batches[0], train=False)
+      >>> params = variables["params"]  # or `averaged_params(opt_state)`
+      >>> def update(statistics, x):
+      ...     variables = {"params": params, "batch_stats": statistics}
+      ...     _, new = model.apply(variables, x, train=True, mutable=["batch_stats"])
+      ...     return new["batch_stats"]
+      >>> batch_statistics(update, variables["batch_stats"], batches)
+      {'BatchNorm_0': {'mean': Array([3.], dtype=float32), 'var': Array([1.], dtype=float32)}}
+
+    References:
+      Izmailov et al., 2018, https://arxiv.org/abs/1803.05407, section 3.2; `update_bn` of
+      `torch.optim.swa_utils`.
+    """
+    step = jax.jit(update)
+    zeros, ones = (jax.tree.map(lambda x, n=n: jnp.full_like(x, n), statistics) for n in (0, 1))
+    share, total, count = None, None, 0
+    for batch in batches:
+        new = jax.tree.map(wide, step(zeros, batch))
+        if share is None:
+            share = jax.tree.map(lambda one, new: 1 - (wide(one) - new), step(ones, batch), new)
+        total = new if total is None else jax.tree.map(jnp.add, total, new)
+        count += 1
+    require(count > 0, "`batch_statistics(batches=...)` must have at least one batch, got none.")
+    changed = all(bool((x > 0).all()) for x in jax.tree.leaves(share))
+    must = (
+        "`batch_statistics(update=...)` must change the statistics: run the model in training mode."
+    )
+    require(changed, must)
+
+    def mean(x: jax.Array, share: jax.Array, like: jax.Array) -> jax.Array:
+        return (x / share / count).astype(like.dtype)
+
+    return jax.tree.map(mean, total, share, statistics)
