@@ -48,6 +48,8 @@ REFERENCE = {
     "monitor noise_scale accumulate with_gradient_norm",
     "Optimizer state": "hyperparams factors events exhausted step set_step observe override retune "
     "trigger graft best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
+    "Averages of the parameters": "average exponential_average uniform_average merged_decay "
+    "averaged_params average_at merged_snapshots batch_statistics Average",
     "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
@@ -59,7 +61,7 @@ REFERENCE = {
 STATES = (
     "PackedState ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
     "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
-    "SnapshotsState MonitorState NoiseScaleState LikeParams"
+    "SnapshotsState MonitorState NoiseScaleState LikeParams AverageState AveragesState"
 )
 MODULES = "Modules"  # the group of the names that are not `jaxsched.NAME`
 NO_GUIDES = {"changelog", "index", "portability", "benchmarks"}
@@ -82,6 +84,9 @@ SYNONYMS = {
     "accumulate": "gradient accumulation",
     "keep_best": "early stopping, best checkpoint",
     "gradient_noise_scale": "critical batch size",
+    "average": "EMA, SWA, Polyak averaging, weight averaging, AveragedModel, WSM",
+    "merged_decay": "WSM, checkpoint merging",
+    "batch_statistics": "update_bn, BatchNorm",
     "hyperparams": "log the learning rate, current learning rate",
 }
 

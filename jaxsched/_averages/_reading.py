@@ -86,6 +86,15 @@ def average_at(opt_state: Any, horizon: int) -> optax.Params:
     return state.mean
 
 
+def complete(opt_state: Any) -> dict[str, optax.Params]:
+    """Return all averages of a state that are complete or running, by name."""
+    return {
+        name: average.mean
+        for name, average, count in _averages(opt_state)
+        if not name.startswith(at("")) or int(name.removeprefix(at(""))) <= count
+    }
+
+
 def _averages(opt_state: Any) -> Iterator[tuple[str, AverageState, jax.Array]]:
     """Yield the averages in a state, with their names and the step."""
     for state in all_of(AveragesState, opt_state):

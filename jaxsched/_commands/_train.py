@@ -132,7 +132,7 @@ def add(commands: Any) -> None:
         nargs="+",
         metavar="TEXT",
         help="wrappers of the optimizer, innermost first: skip_spikes(...), keep_best(...), "
-        "layerwise(...), snapshot(keep=N)",
+        "average(...), layerwise(...), snapshot(keep=N)",
     )
     add("--stop-after", type=positive, metavar="N", help="stop after N epochs, to be resumed later")
     add("--checkpoint-every", type=positive, default=5, metavar="N", help="epochs; default: 5")

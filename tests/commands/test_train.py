@@ -283,6 +283,8 @@ BAD = {
     "--with keep_best(metric='loss2')": "got 'loss2'",
     "--with keep_best(backtrack=True) --no-plateau": "nothing in `tx` cuts it",
     "--with snapshot()": "needs keep=...",
+    "--with average()": "needs averages=...",
+    "--with average(linear(1.0,0.0,9))": "must contain only averages, got averages=linear",
     "--with keep_best() keep_best(metric='accuracy',mode='max')": "use keep_best only once",
     "--with snapshot(keep=2)*2": "calls no wrapper",
     "--with layerwise(decay=0.5,depth=['Dense_0'])": "`Dense_1/bias` is in no layer",
@@ -366,6 +368,7 @@ WATCHED = [
     " * kl_adaptive(0.05)",
     "--with", "skip_spikes(sigmas=2.0, window_size=8)", "keep_best(backtrack=True)",
     "layerwise(decay=0.5, depth=['Dense_0', 'Dense_1'])", "snapshot(keep=2)",
+    "average([uniform_average(11), merged_decay(linear(1.0, 0.0, 44))], every=2)",
 ]  # fmt: skip
 
 
@@ -385,7 +388,8 @@ def test_everything_that_happens_is_in_the_table_and_the_picture(tmp_path, capsy
         assert drawn[event].tolist() == when.tolist() and f"at steps {when[0]}" in shown
     assert drawn["restarts"].tolist() == [22, 44]
     assert drawn["snapshots"].tolist() == [21, 43, 65]
-    for row in ("average of the snapshots", "best kept", "diagnosis"):
+    averages = "uniform average", "merged decay at 44"
+    for row in ("average of the snapshots", "best kept", "diagnosis", *averages):
         assert row in shown
     rate, scale = column(folder, "learning_rate"), column(folder, "scale")
     held = np.flatnonzero(np.diff(column(folder, "skips"), prepend=0))

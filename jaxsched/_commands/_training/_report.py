@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax.training.train_state import TrainState
 
+from jaxsched._averages._reading import complete
 from jaxsched._commands._tasks._batches import count, first
 from jaxsched._commands._tasks._task import Task
 from jaxsched._commands._training._history import History
@@ -138,6 +140,9 @@ def kept(state: TrainState, task: Task) -> dict[str, str]:
         rows["best kept"] = _judged(task, best_params(settled))
     if happened.get("snapshots", 0) > 0:
         rows["average of the snapshots"] = _judged(task, snapshot_average(state))
+    for name, average in complete(state).items():
+        title = name.replace("at_", "merged decay at ").replace("_", " ")
+        rows[title] = _judged(task, optax.tree.cast_like(average, state.params))
     return rows
 
 

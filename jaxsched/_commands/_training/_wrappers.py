@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
 
+from jaxsched._averages._average import average
 from jaxsched._commands._refused import RefusedError, refusing
 from jaxsched._commands._training import _calls
 from jaxsched._rules._stateful import Stateful
@@ -19,10 +21,12 @@ from jaxsched._transforms._snapshot import snapshot
 
 Transform = optax.GradientTransformation
 
-AROUND = {"skip_spikes": skip_spikes, "keep_best": keep_best}
+AROUND = {"skip_spikes": skip_spikes, "keep_best": keep_best, "average": average}
 BEHIND = {"layerwise": layerwise, "snapshot": snapshot}
-ONCE = ("keep_best", "snapshot")
+ONCE = ("keep_best", "snapshot", "average")
 WRAPPERS: dict[str, Callable[..., Any]] = AROUND | BEHIND
+# Averages need no names: `average(uniform_average(100))`.
+_UNNAMED = {"average": functools.partial(average, optax.identity())}
 
 
 def spoken(texts: Sequence[str]) -> list[str]:
@@ -49,10 +53,11 @@ def wrapped(text: str, tx: Transform, learning_rate: Schedule | Stateful) -> Tra
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:
     """Return the name of a wrapper, and its arguments without the optimizer and the schedule."""
-    return _calls.read("--with", text, "wrapper", WRAPPERS, _own)
+    return _calls.read("--with", text, "wrapper", WRAPPERS | _UNNAMED, _own)
 
 
 def _own(name: str) -> dict[str, str]:
     """Return the arguments that the run provides to a wrapper."""
-    given = ("tx",) if name in AROUND else ("schedule",) if name == "snapshot" else ()
+    around = name in AROUND and name not in _UNNAMED
+    given = ("tx",) if around else ("schedule",) if name == "snapshot" else ()
     return {argument: f"the run provides the {argument}." for argument in given}
