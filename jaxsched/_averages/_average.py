@@ -151,15 +151,16 @@ def _moved(
     average: Average, state: AverageState, params: optax.Params, j: jax.Array, every: int
 ) -> AverageState:
     """Return the state with one more iterate: the parameters after `j` updates."""
-    ((name, total),) = state.totals.items()
-    share, total = average.taken(total, j, every)
+    ((name, before),) = state.totals.items()
+    share, total = average.taken(before, j, every)
 
     def moved(mean: jax.Array, x: Any) -> jax.Array:
         way = wide(x) if average.is_sum else wide(x) - mean
         # Beyond its horizon an average is at rest, even if the parameters become infinite.
         return mean + _times(share, jnp.where(share == 0, 0, way))
 
-    return AverageState({name: total}, jax.tree.map(moved, state.mean, params))
+    # A state of float32 goes on as it is under x64.
+    return AverageState({name: total.astype(before.dtype)}, jax.tree.map(moved, state.mean, params))
 
 
 def _as_stored(x: jax.Array) -> jax.Array:

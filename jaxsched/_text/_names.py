@@ -18,7 +18,8 @@ Factory = Callable[..., Any]
 # Former names of functions and methods. They are kept forever, so that old texts can be read.
 OLD_NAMES: dict[str, str] = {}
 
-_MADE = ("Schedule", "Rule", "Stateful", "Average")
+_MADE = ("Schedule", "Rule", "Stateful")
+_AVERAGE = ("Average",)
 # Their arguments have no text.
 _OPAQUE = ("from_function", "feedback", "best_schedule", "best_remaining")
 _PLACED = ["init_value", "end_value", "steps"]
@@ -26,7 +27,8 @@ _PLACED = ["init_value", "end_value", "steps"]
 
 def factory(name: str) -> Factory | None:
     """Return the public function of this name, if it makes a schedule, a rule or an average."""
-    return _maker(_known().get(name)) if name not in _OPAQUE else None
+    made = (*_MADE, *_AVERAGE)
+    return _maker(_known().get(name), made) if name not in _OPAQUE else None
 
 
 def method(name: str) -> Factory | None:
@@ -41,8 +43,9 @@ def curve(name: str) -> Factory | None:
 
 
 def factories() -> dict[str, Factory]:
-    """Return all functions that make a schedule, by name."""
-    return _found(factory, _known())
+    """Return all functions that make a schedule, stateful or not, by name."""
+    made = _found(factory, _known())
+    return {name: function for name, function in made.items() if _maker(function)}
 
 
 def methods() -> dict[str, Factory]:
@@ -87,11 +90,12 @@ def _known() -> Mapping[str, Any]:
     return collections.ChainMap(vars(public), made)
 
 
-def _maker(x: Any) -> Factory | None:
+def _maker(x: Any, kinds: Iterable[str] = _MADE) -> Factory | None:
+    """Return `x` if it is a public function that makes something of these kinds."""
     if not inspect.isfunction(x) or x.__name__.startswith("_"):
         return None
     made = x.__annotations__.get("return")
-    return x if getattr(made, "__name__", made) in _MADE else None
+    return x if getattr(made, "__name__", made) in kinds else None
 
 
 def _found(look: Callable[[str], Factory | None], where: Iterable[str]) -> dict[str, Factory]:
