@@ -46,6 +46,7 @@ CASES: dict[str, Callable[[], Any]] = {
         chained(RATE * js.spike_guard(metric="gradient_norm"))
     ),
     "reduce_when_flat()": ruled(js.reduce_when_flat()),
+    "auto_warmup()": ruled(js.auto_warmup()),
     "hypergradient()": ruled(js.hypergradient()),
     "feedback(...)": ruled(js.feedback(lambda s, loss: jnp.where(loss > 1e9, s * 0.5, s))),
     "until(a, b)": ruled(js.until(js.constant(1.0), js.linear(1.0, 0.0, 100))),

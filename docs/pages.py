@@ -41,7 +41,8 @@ REFERENCE = {
     "warmup_inverse_sqrt warmup_stable_decay warmup_cosine_restarts cyclic one_cycle "
     "one_cycle_momentum noam bert",
     "Warmups for Adam": "exponential_warmup radam_warmup untuned_linear_warmup",
-    "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard hypergradient "
+    "Rules": "reduce_on_plateau reduce_when_flat greedy kl_adaptive spike_guard auto_warmup "
+    "hypergradient "
     "until cooldown tunable feedback Stateful",
     "Optimizer transforms and guards": "inject wrap scale_by_learning_rate scale_by_schedule "
     "scale_by_plateau per_group layerwise unfreezing by_path skip_spikes keep_best snapshot "
@@ -61,7 +62,8 @@ REFERENCE = {
 STATES = (
     "PackedState ScheduledState PlateauState FlatState GreedyState KLAdaptiveState SpikeGuardState "
     "HypergradientState FeedbackState UntilState TunableState SkipSpikesState KeepBestState "
-    "SnapshotsState MonitorState NoiseScaleState LikeParams AverageState AveragesState"
+    "SnapshotsState MonitorState NoiseScaleState LikeParams AverageState AveragesState "
+    "AutoWarmupState"
 )
 MODULES = "Modules"  # the group of the names that are not `jaxsched.NAME`
 NO_GUIDES = {"changelog", "index", "portability", "benchmarks"}

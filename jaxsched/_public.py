@@ -80,6 +80,7 @@ from jaxsched._rules._flat import reduce_when_flat as reduce_when_flat
 from jaxsched._rules._greedy import greedy as greedy
 from jaxsched._rules._kl import kl_adaptive as kl_adaptive
 from jaxsched._rules._spike_guard import spike_guard as spike_guard
+from jaxsched._rules._auto_warmup import auto_warmup as auto_warmup
 from jaxsched._rules._hypergradient import hypergradient as hypergradient
 from jaxsched._rules._until import until as until
 from jaxsched._rules._cooldown import cooldown as cooldown
@@ -254,6 +255,7 @@ __all__ = [
     "greedy",
     "kl_adaptive",
     "spike_guard",
+    "auto_warmup",
     "hypergradient",
     "until",
     "cooldown",

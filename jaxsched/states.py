@@ -9,6 +9,7 @@ from jaxsched._averages._average import AverageState as AverageState
 from jaxsched._core._packed import LikeParams as LikeParams
 from jaxsched._core._packed import PackedState as PackedState
 from jaxsched._diagnose._monitor import MonitorState as MonitorState
+from jaxsched._rules._auto_warmup import AutoWarmupState as AutoWarmupState
 from jaxsched._rules._feedback import FeedbackState as FeedbackState
 from jaxsched._rules._flat import FlatState as FlatState
 from jaxsched._rules._greedy import GreedyState as GreedyState
@@ -25,6 +26,7 @@ from jaxsched._transforms._skip_spikes import SkipSpikesState as SkipSpikesState
 from jaxsched._transforms._snapshot import SnapshotsState as SnapshotsState
 
 __all__ = [
+    "AutoWarmupState",
     "AverageState",
     "AveragesState",
     "FeedbackState",
