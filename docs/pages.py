@@ -51,7 +51,8 @@ REFERENCE = {
     "trigger graft best_params snapshots snapshot_average diagnose Diagnosis gradient_noise_scale",
     "Averages of the parameters": "average exponential_average uniform_average merged_decay "
     "averaged_params average_at merged_snapshots batch_statistics Average",
-    "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions stack grid "
+    "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions "
+    "critical_rate critical_warmup stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
     "Forecasts": "fit_loss_law forecast Forecast best_schedule best_remaining LossLaw "

@@ -141,6 +141,8 @@ from jaxsched._search._range_test._lr_range_test import lr_range_test as lr_rang
 from jaxsched._search._range_test._result import RangeTest as RangeTest
 from jaxsched._search._range_test._suggestions import suggestions as suggestions
 from jaxsched._search._range_test._suggestions import Suggestions as Suggestions
+from jaxsched._search._critical_rate import critical_rate as critical_rate
+from jaxsched._search._critical_rate import critical_warmup as critical_warmup
 from jaxsched._search._stack import stack as stack
 from jaxsched._search._space import grid as grid
 from jaxsched._search._space import random_search as random_search
@@ -312,6 +314,8 @@ __all__ = [
     "RangeTest",
     "suggestions",
     "Suggestions",
+    "critical_rate",
+    "critical_warmup",
     "stack",
     "grid",
     "random_search",

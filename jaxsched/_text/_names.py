@@ -90,7 +90,7 @@ def _known() -> Mapping[str, Any]:
     return collections.ChainMap(vars(public), made)
 
 
-def _maker(x: Any, kinds: Iterable[str] = _MADE) -> Factory | None:
+def _maker(x: Any, kinds: tuple[str, ...] = _MADE) -> Factory | None:
     """Return `x` if it is a public function that makes something of these kinds."""
     if not inspect.isfunction(x) or x.__name__.startswith("_"):
         return None

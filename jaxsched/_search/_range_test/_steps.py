@@ -19,7 +19,7 @@ _CALL = "lr_range_test"
 Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
-def scalar_of(loss: Callable[..., Any]) -> Callable[[Any, Any], jax.Array]:
+def scalar_of(loss: Callable[..., Any]) -> Callable[..., jax.Array]:
     """Return the loss alone, without other values of a tuple."""
 
     def scalar(params: Any, batch: Any) -> jax.Array:

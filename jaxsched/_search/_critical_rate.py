@@ -1,0 +1,140 @@
+"""The critical rate of the first step, and the warmup that begins there.
+
+A linear warmup from zero spends its first steps on rates that would do no harm at once. The rate
+from which a step raises the loss tells how many of them can be left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxsched._core._numerics import real, wide
+from jaxsched._core._require import length, positive, refuse, require
+from jaxsched._schedules._curves import linear
+from jaxsched._schedules._schedule import Schedule
+from jaxsched._search._range_test._steps import require_floats, require_optimizer, scalar_of
+
+_HALVINGS = 12  # of a factor of 2: to 1 part in 4096
+_CALL = "critical_rate"
+
+
+def critical_rate(
+    function: Callable[..., Any],
+    params: Any,
+    batch: Any,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.sgd,
+    *,
+    low: ArrayLike = 1e-8,
+    high: ArrayLike = 1e4,
+) -> jax.Array:
+    """Returns the lowest learning rate at which the first step raises the loss.
+
+        the lowest rate with  loss(params + rate * update) > loss(params)
+
+    `update` is the first update of the optimizer at a rate of 1, from the gradient of the same
+    batch. The rate is doubled from `low` until the loss rises, and the last factor of 2 is halved
+    twelve times. So it takes one gradient, and as many losses as there are doublings, about 30.
+
+    Args:
+      function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.
+      params: parameters, usually the initial ones.
+      batch: a batch, as large as one of training or larger.
+      optimizer: function that makes the optimizer from a learning rate.
+      low: first rate to try, positive.
+      high: rate at which to stop, above `low`.
+
+    Returns:
+      The rate, float32 (float64 under x64); `low` if the loss rises there already, and infinity if
+      it rises nowhere below `high`. A loss that is not finite counts as raised.
+
+    Raises:
+      ValueError: `low` is not positive or not below `high`; a parameter is not a float; or
+        `optimizer` needs more than a learning rate.
+
+    Example:
+      >>> def loss(x, batch):
+      ...     return 2 * jnp.sum((x - batch) ** 2)  # of curvature 4: from 2 / 4 on, it rises
+      >>> rate = critical_rate(loss, jnp.ones(3), jnp.zeros(3))
+      >>> print(f"{rate:.3f}")
+      0.500
+      >>> critical_warmup(0.5, 2.0, warmup_steps=1000)
+      linear(0.5, 2.0, 750)
+
+    References:
+      Kalra and Barkeshli, 2024, https://arxiv.org/abs/2406.09405, section 6 (the critical rate as
+      the first rate of a warmup).
+    """
+    least = positive(_CALL, low=low)
+    require(least < positive(_CALL, high=high), refuse(_CALL, "high", "be above low", high))
+    require_floats(params, _CALL, "Pass the parameters alone.")
+    require_optimizer(optimizer, "learning_rate")
+    loss = functools.partial(scalar_of(function), batch=batch)
+    tx = optax.with_extra_args_support(optimizer(learning_rate=1.0))
+    before, gradients = jax.value_and_grad(loss)(params)
+    update = tx.update(gradients, tx.init(params), params, value=before, grad=gradients)[0]
+
+    def rises(rate: jax.Array) -> jax.Array:
+        def moved(x: Any, u: Any) -> jax.Array:
+            return (wide(x) + rate.astype(wide(x).dtype) * wide(u)).astype(jnp.result_type(x))
+
+        return ~(loss(jax.tree.map(moved, params, update)) <= before)
+
+    def halved(_: Any, around: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        below, above = around
+        middle = jnp.sqrt(below * above)
+        high = rises(middle)
+        return jnp.where(high, below, middle), jnp.where(high, middle, above)
+
+    def lower(rate: jax.Array) -> jax.Array:
+        return ~rises(rate) & (rate < real(high))
+
+    first = jax.lax.while_loop(lower, lambda rate: 2 * rate, real(least))
+    _, found = jax.lax.fori_loop(0, _HALVINGS, halved, (first / 2, first))
+    found = jnp.where(first > real(least), found, first)
+    return jnp.where(first >= real(high), jnp.inf, found)
+
+
+def critical_warmup(rate: ArrayLike, peak_value: ArrayLike, *, warmup_steps: ArrayLike) -> Schedule:
+    """A linear warmup that begins at the critical rate, and is shorter by the steps below it.
+
+        linear(rate, peak_value, warmup_steps * (1 - rate / peak_value))
+
+    It rises as steeply as a warmup from zero in `warmup_steps`. If the critical rate is not below
+    the peak, no warmup is needed, and its length is 0.
+
+    Args:
+      rate: the critical rate, see `critical_rate`, positive; infinity is allowed.
+      peak_value: the rate at the end, positive.
+      warmup_steps: length of the warmup from zero that it replaces.
+
+    Returns:
+      A schedule, for example for `critical_warmup(...) >> cosine(...)`.
+
+    Raises:
+      ValueError: an argument is traced or out of its range. A length cannot depend on a traced
+        number here: use `float(rate)` outside `jit`.
+
+    Example:
+      >>> critical_warmup(0.01, 0.1, warmup_steps=200) >> linear(0.1, 0.0, 800)
+      linear(0.01, 0.1, 180) >> linear(0.1, 0.0, 800)
+
+    References:
+      Kalra and Barkeshli, 2024, https://arxiv.org/abs/2406.09405, section 6.
+    """
+    call = "critical_warmup"
+    known = not any(isinstance(x, Tracer) for x in (rate, peak_value, warmup_steps))
+    require(known, f"`{call}` needs numbers that are known: use it outside `jit`.")
+    first, peak = float(np.asarray(rate)), float(positive(call, peak_value=peak_value))
+    require(first > 0, refuse(call, "rate", "be positive", rate))
+    whole = int(length(call, warmup_steps=warmup_steps))
+    steps = round(whole * (1 - min(first / peak, 1.0)))
+    return linear(min(first, peak), peak, steps)
