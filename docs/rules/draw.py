@@ -212,6 +212,11 @@ def spike_guard() -> None:
     picture("spike_guard", rate(found, alone), losses(found))
 
 
+def auto_warmup() -> None:
+    found = run(sgd(0.1 * js.auto_warmup(metric="loss")))
+    picture("auto_warmup", rate(found, js.constant(0.1)), losses(found))
+
+
 def hypergradient() -> None:
     tx = sgd(0.003 * js.hypergradient(0.02, max_scale=1000.0), 0.0)
     found = run(tx)
@@ -345,9 +350,9 @@ def monitor() -> None:
 DRAWN = {
     f.__name__: f
     for f in (
-        reduce_on_plateau, reduce_when_flat, greedy, kl_adaptive, spike_guard, hypergradient,
-        feedback, until, cooldown, tunable, skip_spikes, keep_best, snapshot, per_group, layerwise,
-        monitor,
+        reduce_on_plateau, reduce_when_flat, greedy, kl_adaptive, spike_guard, auto_warmup,
+        hypergradient, feedback, until, cooldown, tunable, skip_spikes, keep_best, snapshot,
+        per_group, layerwise, monitor,
     )
 }  # fmt: skip
 

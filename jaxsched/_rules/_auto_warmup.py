@@ -28,6 +28,8 @@ from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._memory import initially
 from jaxsched._rules._rule import Listener
 
+_HIGHEST = 10.0  # a loss counts as at most so many times the first one, above the floor
+
 
 class AutoWarmupState(NamedTuple):
     """The state of `auto_warmup`. Every number is finite for any observation."""
@@ -45,7 +47,8 @@ class AutoWarmup(Listener):
 
     `loss` is a moving average of the observed losses. `first` is its value after the first
     `1 / (1 - ema_decay)` of them, rounded up. So the factor starts at 1 / (1 + ratio), and comes
-    near 1 as the loss comes near `floor`. If the loss rises, the factor falls.
+    near 1 as the loss comes near `floor`. If the loss rises, the factor falls. A loss that is more
+    than ten times as far above the floor as `first` counts as ten times as far.
 
     The floor is the loss of a perfect model. It is 0 for a squared error, the entropy of the labels
     for a cross-entropy, and may be negative for a log density. If the loss cannot come near the
@@ -94,20 +97,27 @@ class AutoWarmup(Listener):
     def _is_factor(self) -> bool:
         return True
 
+    def _said(self) -> str:
+        return f"times {self}, {self._at_first():g} at first, nearer to 1 as the loss falls"
+
     def start(self, params: Any) -> AutoWarmupState:
         return AutoWarmupState()
 
     def react(self, state: AutoWarmupState, seen: Observation, t: jax.Array) -> AutoWarmupState:
-        decay = real(self.ema_decay)
+        decay, floor = real(self.ema_decay), real(self.floor)
         weight = decay * state.weight + 1
-        mean = state.mean + (seen.value - state.mean) / weight
+        # One loss of 1e10 would hold the rate at zero for hundreds of steps.
+        highest = floor + _HIGHEST * jnp.maximum(state.first - floor, 0)
+        known = (state.weight > 0) & (state.first > floor)
+        loss = jnp.where(known, jnp.minimum(seen.value, highest), seen.value)
+        mean = state.mean + (loss - state.mean) / weight
         # The weight of a moving average of n losses is (1 - decay**n) / (1 - decay).
         begins = state.weight * (1 - decay) < 1 - decay ** (1 / (1 - decay))
         return AutoWarmupState(
             mean=mean,
             weight=weight,
             first=jnp.where(begins, mean, state.first),
-            below=counted(state.below, seen.value < real(self.floor)),
+            below=counted(state.below, seen.value < floor),
         )
 
     def value(self, state: AutoWarmupState, t: jax.Array) -> jax.Array:

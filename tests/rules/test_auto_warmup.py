@@ -26,6 +26,8 @@ def reference(losses, ratio=3.0, floor=0.0, ema_decay=0.9):
     heard, first, out = [], None, []
     for loss in losses:
         if loss is not None and math.isfinite(loss):
+            if first is not None and first > floor:
+                loss = min(loss, floor + 10 * (first - floor))
             heard.append(loss)
             ages = range(len(heard) - 1, -1, -1)
             weights = [ema_decay**age for age in ages]
@@ -53,6 +55,8 @@ def reference(losses, ratio=3.0, floor=0.0, ema_decay=0.9):
         ([-1.0, -2.0, 3.0], dict(ema_decay=0.0), [1, 1, 1]),
         ([-1.0, -2.0], dict(ratio=1.0, floor=-3.0, ema_decay=0.0), [1 / 2, 2 / 3]),
         ([4.0, 0.5, 9.0], dict(ratio=0.0), [1, 1, 1]),
+        # One monstrous loss is forgotten soon.
+        ([1.0, 1e30, 1.0], dict(ratio=1.0, ema_decay=0.0), [1 / 2, 1 / 11, 1 / 2]),
     ],
 )
 def test_what_it_does(losses, options, expected):
