@@ -113,8 +113,18 @@ def test_adaptive_optimizers_gain_from_a_schedule(capsys):
     assert "better 2, worse 0, diverged 0" in capsys.readouterr().out
 
 
+def test_a_warmup_from_the_loss_survives_a_peak_that_is_too_high(capsys):
+    found, (_, _, _, failed) = example("auto_warmup").main(quick=True)
+    assert failed[0, 1] == 0  # at its own peak
+    assert failed[1, 1] <= failed[1, 0]  # at four times the peak, beside a fixed length
+    ((_, curves, _, runs),) = found.values()
+    assert np.isfinite(curves[-1].min()) and (runs[0, 1, :, 3] < 1).all()
+    assert "fail at the own peak" in capsys.readouterr().out
+
+
 STUDIES = {
     "adaptive_optimizers": 300,
+    "auto_warmup": 300,
     "cooldown_branches": 340,
     "snapshot_ensemble": 140,
     "learned_schedule": 110,
