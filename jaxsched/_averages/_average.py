@@ -55,7 +55,8 @@ def average(
     In float32 a running average over n iterates is accurate to n * 6e-8, relative to the
     parameters. So use `every` for averages over more than 10,000 steps.
 
-    Put `average` inside `accumulate` and `optax.MultiSteps`, so that it sees whole updates. If the
+    `average` must see the updates as they are applied. Put it around `keep_best` and `skip_spikes`,
+    but inside `accumulate` and `optax.MultiSteps`, which combine several updates into one. If the
     model has batch statistics, recompute them for the averaged parameters with `batch_statistics`.
 
     Args:

@@ -455,3 +455,39 @@ class TestMessages:
             ValueError, match="keeps the averages at_9, uniform_average, but the code"
         ):
             other.update(START, state, START)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_around_guards_and_inside_an_accumulation(every):
+    """Skipped steps count as iterates, and a part of an update does not."""
+    decay = js.constant(1.0, 8) >> js.linear(1.0, 0.0, 8)
+    inner = js.skip_spikes(optax.sgd(0.1), window_size=4, min_observations=2, sigmas=2.0)
+    averaged = js.average(inner, [js.merged_decay(decay), js.uniform_average()], every=every)
+    tx = js.accumulate(averaged, 2)
+    x, state, xs = START, tx.init(START), [np.asarray(START, np.float64)]
+    for t in range(32):
+        gradient = GRADIENTS[t] * (1e3 if t in (14, 20) else 1.0)
+        updates, state = jax.jit(tx.update)(gradient, state, x)
+        x = optax.apply_updates(x, updates)
+        if t % 2:
+            xs.append(np.asarray(x, np.float64))
+    xs = np.asarray(xs)
+    assert js.events(state)["skips"] > 0
+    w = np.asarray(decay(jnp.arange(16)), np.float64).reshape(-1, every).mean(axis=1)
+    c = np.concatenate([[1 - w[0]], w[:-1] - w[1:], [w[-1]]])
+    assert error(js.average_at(state, 16), c @ xs[::every], xs) < 1e-6
+    assert error(js.averaged_params(state), xs[every::every].mean(axis=0), xs) < 1e-6
+
+
+def test_a_donated_state_is_used_up_and_its_average_goes_on():
+    tx = js.average(optax.sgd(0.1), [js.exponential_average(5), js.uniform_average(2)], every=2)
+    step = jax.jit(lambda g, s, x: tx.update(g, s, x), donate_argnums=1)
+    plain = jax.jit(tx.update)
+    x, state, other = START, tx.init(START), tx.init(START)
+    for t in range(9):
+        held = state
+        updates, state = step(GRADIENTS[t], state, x)
+        _, other = plain(GRADIENTS[t], other, x)
+        x = optax.apply_updates(x, updates)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(held))
+    testing.assert_same(state, other)
