@@ -222,28 +222,27 @@ def show(found):
 
 
 def picture(found, file):
-    """The validation loss over the peak, for each pair."""
+    """For each pair, the part of the fall of the loss that is missing, over the peak."""
     tasks, names = (list(dict.fromkeys(x)) for x in zip(*found, strict=True))
-    size = 2.35 * len(tasks) / 2, 1.7 * len(names) * 2
-    figure, panels = plt.subplots(
-        len(names) * 2, len(tasks) // 2, figsize=size, layout="constrained"
+    shape = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, panels = plt.subplots(len(names), len(tasks), figsize=(9, 4.8), **shape)
+    for (task, name), (peaks, curves, (_, chosen), runs) in found.items():
+        panel = panels[names.index(name), tasks.index(task)]
+        missing = (curves - curves.min()) / (runs[..., 2].mean() - curves.min())
+        for k, length in enumerate(LENGTHS):
+            style = {"color": str(0.75 - 0.18 * k), "lw": 1, "label": f"warmup of {length} steps"}
+            panel.plot(peaks / chosen[0], missing[k], **style)
+        panel.plot(peaks / chosen[0], missing[AUTO], color="#d55e00", lw=2, label="auto_warmup()")
+        panel.set(xscale="log", xlim=(0.05, 20), ylim=(-0.02, 0.5))
+        panel.grid(alpha=0.3)
+        panel.set_title(task if name == names[0] else "", fontsize=10)
+        panel.set_ylabel(name if task == tasks[0] else "")
+    figure.supxlabel(
+        "peak, as a multiple of the best one with a warmup of fixed length", fontsize=10
     )
-    for (task, name), (peaks, curves, *_) in found.items():
-        column, below = divmod(tasks.index(task), 2)
-        panel = panels[2 * names.index(name) + below, column]
-        for k in range(AUTO):
-            panel.plot(peaks, curves[k], color=str(0.8 - 0.16 * k), lw=1)
-        panel.plot(peaks, curves[AUTO], color="#d55e00", lw=2)
-        low = curves.min()
-        start = found[task, name][3][..., 2].mean()
-        panel.set(
-            xscale="log",
-            title=f"{task}, {name}",
-            ylim=(low - 0.05 * (start - low), low + 0.5 * (start - low)),
-        )
-        panel.tick_params(labelsize=7)
-        panel.title.set_size(9)
-    figure.savefig(file, dpi=130)
+    figure.supylabel("missing part of the fall of the validation loss", fontsize=10)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.savefig(file, dpi=150)
 
 
 def main(file=None, quick=False):
