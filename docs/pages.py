@@ -162,6 +162,7 @@ GALLERY = {
         noam(1.0, model_size=512, warmup_steps=400)
         bert(0.0001, total_steps=1000, warmup_steps=100)
         gradual_warmup(0.1, 256, 1024, warmup_steps=100)
+        critical_warmup(0.03, 0.1, warmup_steps=200) >> linear(0.1, 0.0, 800)
     """,
     "Warmups for Adam": """
         untuned_linear_warmup(b2=0.99)
@@ -226,6 +227,7 @@ HEARD = 25 * np.arange(1, len(LOSSES) + 1)
 REACTING = """
     constant(0.1) * reduce_on_plateau(patience=3, factor=0.5)
     constant(0.1) * greedy(patience=1, factor=0.7)
+    constant(0.1) * auto_warmup()
     constant(0.1) * spike_guard(window_size=8, recover_steps=150)
     cooldown(linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900), one_minus_sqrt(1.0, 0.0, 300))
 """
