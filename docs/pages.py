@@ -227,7 +227,6 @@ HEARD = 25 * np.arange(1, len(LOSSES) + 1)
 REACTING = """
     constant(0.1) * reduce_on_plateau(patience=3, factor=0.5)
     constant(0.1) * greedy(patience=1, factor=0.7)
-    constant(0.1) * auto_warmup()
     constant(0.1) * spike_guard(window_size=8, recover_steps=150)
     cooldown(linear(0.0, 0.1, 100) >> cosine(0.1, 0.0, 900), one_minus_sqrt(1.0, 0.0, 300))
 """
