@@ -66,6 +66,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "skip_spikes(tx)": lambda: js.skip_spikes(chained(RATE)),
     "keep_best(tx)": lambda: js.keep_best(chained(RATE)),
     "snapshot(cycles, keep=5)": lambda: optax.chain(chained(RATE), js.snapshot(CYCLES, keep=5)),
+    "average(tx, exponential_average(100))": lambda: js.average(
+        chained(RATE), js.exponential_average(100)
+    ),
     "monitor()": lambda: optax.chain(js.monitor(), chained(RATE)),
 }
 

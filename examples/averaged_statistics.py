@@ -87,16 +87,16 @@ def study(task, rate, steps):
 def main(rates=(0.05, 0.2), steps=STEPS):
     task = digits()
     found = {f"rate {rate}": study(task, rate, steps) for rate in rates}
-    for n, what in enumerate(["loss", "accuracy in percent"]):
-        rows = {name: cells(x[n], "") for name, x in found.items()}
+    for n, (what, places) in enumerate({"loss": 4, "accuracy in percent": 2}.items()):
+        rows = {name: cells(x[n], places) for name, x in found.items()}
         show(f"# test {what}, mean ± 95 % interval", MODELS, rows)
-        rows = {name: cells(x[n, 3] - x[n, :3], "+") for name, x in found.items()}
+        rows = {name: cells(x[n, 3] - x[n, :3], places, "+") for name, x in found.items()}
         show(f"# test {what}: {MODELS[3]} - each of the others", MODELS[:3], rows)
     return found
 
 
-def cells(x, sign):
-    return (f"{y.mean():{sign}.4g} ± {interval(y):.2g}" for y in x)
+def cells(x, places, sign=""):
+    return (f"{y.mean():{sign}.{places}f} ± {interval(y):.{places}f}" for y in x)
 
 
 if __name__ == "__main__":

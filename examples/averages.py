@@ -224,7 +224,8 @@ def decoupled(weight_decay, rate, steps=1000):
 # 6. What is printed, and the picture.
 DIFFERENCES = [
     ("merge", "cosine"), ("merge", "real decay"), ("real decay", "cosine"),
-    ("merge", "last, own peak"), ("exponential", "cosine"), ("uniform", "cosine"),
+    ("merge", "last, own peak"), ("last, own peak", "cosine"),
+    ("exponential", "cosine"), ("uniform", "cosine"),
 ]  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def word(mean, half):
     return "none found" if abs(mean) < half else "better" if mean < 0 else "worse"
 
 
-def show(title, columns, rows, width=24):
+def show(title, columns, rows, width=22):
     names = max(map(len, rows))
     print(f"{title}\n{'':{names}}" + "".join(f"{name:>{width}}" for name in columns))
     for name, cells in rows.items():
@@ -287,11 +288,11 @@ def picture(found, horizons, file):
     labels = "last iterate", "exponential average", "real decay", "merge"
     for panel, (pair, (losses, _)) in zip(panels.flat, found.items(), strict=False):
         panel.axhline(0, color="black", lw=1)
-        for (kind, colour), label in zip(kinds.items(), labels, strict=True):
-            x = percents(losses, kind, "cosine")
+        for n, ((kind, colour), label) in enumerate(zip(kinds.items(), labels, strict=True)):
+            x, places = percents(losses, kind, "cosine"), np.multiply(horizons, 1.05 ** (n - 2))
             style = {"fmt": "o-", "ms": 3.5, "lw": 1.3, "color": colour, "label": label}
-            panel.errorbar(horizons, x.mean(axis=-1), interval(x), **style)
-        panel.set(title=", ".join(pair), xscale="log", ylim=(-9, 11))
+            panel.errorbar(places, x.mean(axis=-1), interval(x), **style)
+        panel.set(title=", ".join(pair), xscale="log", ylim=(-11, 13))
         panel.set_xticks(horizons, horizons, fontsize=8)
         panel.minorticks_off()
         panel.grid(alpha=0.3)

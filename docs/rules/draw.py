@@ -283,6 +283,44 @@ def snapshot() -> None:
     picture("snapshot", rate(found), losses(found))
 
 
+def average() -> None:
+    count, ends = STEPS // EPOCHS, (10, 20, 30)
+    horizons = [epoch * count for epoch in ends]
+    decays = [js.constant(1.0, n - n // 3) >> js.linear(1.0, 0.0, n // 3) for n in horizons]
+    kept = [js.exponential_average(100), *map(js.merged_decay, decays)]
+    mean, merged = [], []
+
+    def look(epoch: int, state: Any) -> Any:
+        valid = digits().valid
+        mean.append(float(loss_of(js.averaged_params(state), valid)[0]))
+        if epoch + 1 in ends:
+            merge = js.average_at(state, (epoch + 1) * count)
+            merged.append(float(loss_of(merge, valid)[0]))
+        return state
+
+    found = run(js.average(sgd(0.05), kept), noise=0.3, after_epoch=look)
+    found["mean"] = np.asarray(mean)
+
+    def rates(axis: Any) -> None:
+        for n, decay in zip(horizons, decays, strict=True):
+            steps = np.arange(n - n // 3, n + 1)
+            label = "decays that the merges stand in for" if n == horizons[0] else None
+            style = {"ls": (0, (4, 2)), "lw": 1.4, "color": VERMILION, "label": label}
+            axis.plot(steps, 0.05 * decay(steps), **style)
+        axis.axhline(0.05, color=BLUE, lw=1.6, label="learning rate used")
+        axis.set_ylabel("learning rate")
+        axis.set_ylim(0, 0.058)
+
+    def points(axis: Any) -> None:
+        style = {"ls": "", "marker": "D", "ms": 7, "color": VERMILION}
+        axis.plot(np.asarray(horizons) - 1, merged, label="merges", **style)
+        axis.set_ylabel("validation loss")
+
+    last = curve(found, "val", "last iterate", log=False, color=BLUE)
+    averaged = curve(found, "mean", "exponential average", log=False, color=GREEN)
+    picture("average", rates, both(last, averaged, points))
+
+
 def per_group() -> None:
     labels = js.by_path(lambda path: "head" if "Dense_1" in path else "body")
     alone = js.warmup_cosine(0.1, total_steps=STEPS, warmup_steps=50)
@@ -352,7 +390,7 @@ DRAWN = {
     for f in (
         reduce_on_plateau, reduce_when_flat, greedy, kl_adaptive, spike_guard, auto_warmup,
         hypergradient, feedback, until, cooldown, tunable, skip_spikes, keep_best, snapshot,
-        per_group, layerwise, monitor,
+        average, per_group, layerwise, monitor,
     )
 }  # fmt: skip
 

@@ -122,7 +122,40 @@ def test_a_warmup_from_the_loss_survives_a_peak_that_is_too_high(capsys):
     assert "fail at the own peak" in capsys.readouterr().out
 
 
+def test_a_merge_is_better_than_the_last_iterate_and_near_the_run_that_decays(capsys):
+    found, fixed = example("averages").main(quick=True)
+    losses, chosen = found["AdamW", "digits"]
+    assert losses["merge"].shape == (2, 24) and all(np.isfinite(x).all() for x in losses.values())
+    mean = {name: x.mean(axis=1) for name, x in losses.items()}
+    assert (mean["merge"] < 0.85 * np.minimum(mean["last"], mean["last, own peak"])).all()
+    for other in ("real decay", "cosine"):
+        np.testing.assert_allclose(mean["merge"], mean[other], rtol=0.2)
+    assert chosen["peak"] > chosen["own"]  # an average allows a higher rate
+    exact, not_exact = (np.array(x)[:, 0] for x in fixed.values())
+    assert (exact < 1e-3).all() and (not_exact > 1e-3).all() and not_exact[1] > 10 * not_exact[0]
+    assert "merge - cosine" in capsys.readouterr().out
+
+
+def test_averaged_parameters_need_statistics_of_their_own():
+    (found,) = example("averaged_statistics").main(rates=(0.2,), steps=600).values()
+    last, again, running, own = found[0].mean(axis=1)
+    assert own < running < again < last
+
+
+@pytest.mark.slow
+def test_the_guide_to_averages_says_what_its_scripts_say(capsys):
+    for name in ("averages", "averaged_statistics"):
+        example(name).main()
+    written = (EXAMPLES.parent / "docs" / "averages.md").read_text()
+    loss = re.compile(r"(\d\.\d{4}) ± \d\.\d{4}")
+    both = [sorted(map(float, loss.findall(x))) for x in (written, capsys.readouterr().out)]
+    assert len(both[0]) == len(both[1]) > 6 * 9 * 5
+    np.testing.assert_allclose(*both, rtol=0.1)
+
+
 STUDIES = {
+    "averages": 340,
+    "averaged_statistics": 110,
     "adaptive_optimizers": 300,
     "auto_warmup": 300,
     "cooldown_branches": 340,

@@ -385,7 +385,7 @@ def test_trigger_begins_the_second_schedule():
     np.testing.assert_allclose(after, 1 - np.arange(10) / 20, rtol=1e-6)
 
 
-GUARDS = ("skip_spikes", "keep_best", "snapshot", "per_group", "layerwise", "monitor")
+GUARDS = ("skip_spikes", "keep_best", "snapshot", "average", "per_group", "layerwise", "monitor")
 
 
 @pytest.mark.parametrize("name", [*AWAKE, *GUARDS])
