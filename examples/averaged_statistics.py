@@ -17,7 +17,7 @@ from flax import linen as nn
 
 import jaxsched as js
 
-SEEDS, STEPS, MORE, BATCH = 24, 1200, 100, 32  # MORE batches estimate the statistics
+SEEDS, MORE, BATCH = 24, 100, 32  # MORE batches estimate the statistics
 MODELS = [f"{model}, {what}" for model in ("last", "average") for what in ("running", "again")]
 
 
@@ -84,9 +84,9 @@ def study(task, rate, steps):
     return np.moveaxis(np.stack(found), -1, 0)
 
 
-def main(rates=(0.05, 0.2), steps=STEPS):
+def main(cases=((0.05, 1200), (0.2, 1200), (0.05, 300))):
     task = digits()
-    found = {f"rate {rate}": study(task, rate, steps) for rate in rates}
+    found = {f"rate {rate}, {steps} steps": study(task, rate, steps) for rate, steps in cases}
     for n, (what, places) in enumerate({"loss": 4, "accuracy in percent": 2}.items()):
         rows = {name: cells(x[n], places) for name, x in found.items()}
         show(f"# test {what}, mean ± 95 % interval", MODELS, rows)

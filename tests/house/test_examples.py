@@ -137,7 +137,7 @@ def test_a_merge_is_better_than_the_last_iterate_and_near_the_run_that_decays(ca
 
 
 def test_averaged_parameters_need_statistics_of_their_own():
-    (found,) = example("averaged_statistics").main(rates=(0.2,), steps=600).values()
+    (found,) = example("averaged_statistics").main(cases=((0.2, 600),)).values()
     last, again, running, own = found[0].mean(axis=1)
     assert own < running < again < last
 
