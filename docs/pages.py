@@ -84,7 +84,6 @@ SYNONYMS = {
     "inject": "weight decay schedule, inject_hyperparams",
     "per_group": "parameter groups",
     "layerwise": "discriminative fine-tuning, layer-wise learning rate decay, LLRD",
-    "average": "SWA, EMA of the weights, Polyak averaging, checkpoint merging, WSM",
     "accumulate": "gradient accumulation",
     "keep_best": "early stopping, best checkpoint",
     "gradient_noise_scale": "critical batch size",
