@@ -132,7 +132,11 @@ def _checked(call: str, averages: Any, every: int) -> dict[str, Average]:
         remedy = "Use `exponential_average(half_life)`, `uniform_average()` or `merged_decay(...)`."
         known = isinstance(each, Average)
         require(known, refuse(call, "averages", "contain only averages", each, remedy))
-        remedy = f"Two of them are called {each.name!r}. Put one into another `average(...)`."
+        remedy = (
+            f"Two of them are called {each.name!r}. Put one into a link of its own, "
+            "`optax.chain(tx, average(optax.identity(), ...))`, and read it from the state of that "
+            "link."
+        )
         require(each.name not in kept, refuse(call, "averages", "differ", listed, remedy))
         divides = each.horizon is None or each.horizon % every == 0
         require(divides, refuse(call, "every", f"divide the horizon {each.horizon}", every))

@@ -13,7 +13,7 @@ of ones, tell m, and one on each further batch tells the statistics of that batc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,8 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
       Statistics like `statistics`. They do not depend on the momentum of the layers.
 
     Raises:
-      ValueError: there are no batches, or `update` does not change the statistics.
+      ValueError: there are no batches; or, outside `jit`, `update` does not change the statistics,
+        or a statistic is not finite.
 
     Example:
       >>> from flax import linen as nn
@@ -78,13 +79,20 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
         total = new if total is None else jax.tree.map(jnp.add, total, new)
         count += 1
     require(count > 0, "`batch_statistics(batches=...)` must have at least one batch, got none.")
-    changed = all(bool((x > 0).all()) for x in jax.tree.leaves(share))
-    must = (
-        "`batch_statistics(update=...)` must change the statistics: run the model in training mode."
+    require(
+        _all(jnp.isfinite, total),
+        "`batch_statistics`: a statistic is NaN or infinite. Check the parameters and the batches.",
     )
-    require(changed, must)
+    require(
+        _all(lambda x: x > 0, share),
+        "`batch_statistics(update=...)` must change each statistic. Run in training mode.",
+    )
 
     def mean(x: jax.Array, share: jax.Array, like: jax.Array) -> jax.Array:
         return (x / share / count).astype(like.dtype)
 
     return jax.tree.map(mean, total, share, statistics)
+
+
+def _all(holds: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
+    return jnp.stack([holds(x).all() for x in jax.tree.leaves(tree)]).all()

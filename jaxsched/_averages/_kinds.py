@@ -241,7 +241,7 @@ def merged_decay(decay: AnySchedule) -> Average:
     differ; the guide to averages shows by how much.
 
     The decay is relative: 1 means the rate that the run uses. For a run with the schedule `rate`
-    and the wanted schedule `target`, pass `target / rate`.
+    and the wanted schedule `target`, pass `(target / rate).take(target.steps)`.
 
     The sum is exact in this sense for every optimizer whose updates are the learning rate times a
     function of the gradients, such as SGD with momentum or Adam. With decoupled weight decay it is

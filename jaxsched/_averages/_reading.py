@@ -106,7 +106,7 @@ def _only(call: str, found: list[Any], what: str, opt_state: Any) -> Any:
     names = ", ".join(name for name, _, _ in _averages(opt_state)) or "none"
     require(
         len(found) == 1,
-        f"`{call}(opt_state)` finds {len(found) or 'no'} {what} in a {type(opt_state).__name__}, "
-        f"but needs exactly one. The averages in it: {names}.",
+        f"`{call}(opt_state)` needs exactly one {what}, but a {type(opt_state).__name__} has "
+        f"{len(found) or 'none'}. The averages in it: {names}.",
     )
     return found[0]

@@ -442,11 +442,13 @@ class TestMessages:
         state = tx.init(START)
         with pytest.raises(ValueError, match=r"`average_at\(opt_state, 9\)`: the run is at step 0"):
             js.average_at(state, 9)
-        with pytest.raises(ValueError, match=r"finds no average with horizon=8.*: at_9, uniform"):
+        with pytest.raises(
+            ValueError, match=r"needs exactly one average with horizon=8.*has none.*: at_9, uniform"
+        ):
             js.average_at(state, 8)
-        with pytest.raises(ValueError, match="finds no exponential_average"):
+        with pytest.raises(ValueError, match="needs exactly one exponential_average"):
             js.averaged_params(state, "exponential_average")
-        with pytest.raises(ValueError, match="finds no running average in a"):
+        with pytest.raises(ValueError, match=r"exactly one running average, but a .* has none"):
             js.averaged_params(optax.sgd(0.1).init(START))
         with pytest.raises(ValueError, match="needs the parameters"):
             tx.update(START, state)
