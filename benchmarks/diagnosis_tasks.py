@@ -1,0 +1,568 @@
+"""Small tasks that are unlike each other, and runs on them that fail on purpose or succeed.
+
+All runs of a task with one optimizer are one program. `course` returns the optimizer states of
+every run at four moments, without the sample of gradients, so that they can be judged later.
+
+The truth comes from a grid of rates: the loss at the end on held-out draws, minus the best of the
+grid, over what the best run learns. This excess has neither scale nor offset. A rate is too low if
+ten times the rate is much better, and too high if a tenth of it is; see `truth`.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import sysconfig
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxsched._commands._tasks._data import digits
+from sklearn import datasets
+
+import jaxsched as js
+from jaxsched._core._trees import all_of
+from jaxsched._diagnose._monitor import MonitorState
+from jaxsched._transforms._scheduled import ScheduledState
+
+STEPS, EVERY, MOMENTS = 512, 32, 4  # a validation loss every so many steps
+WIDTH = 32  # of hidden layers
+GRID = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)  # decades around the usual rate
+
+Data = tuple[jax.Array, jax.Array]
+Case = dict[str, Any]
+
+ORDINARY: Case = {
+    "rate": 1.0,
+    "decays": 0.0,  # 1: as a cosine, to zero
+    "warmup": 0,  # steps
+    "stop": STEPS,  # the rate is zero from here on
+    "sign": 1.0,
+    "count": 2**30,  # training examples
+    "batch": 2**30,
+    "width": WIDTH,  # hidden units that work
+    "bias": 0.0,  # added to those of the hidden layer
+    "see": 1.0,  # 0: inputs are hidden, so that only the mean can be learnt
+    "decay": 0.0,  # of the weights
+    "scale": 1.0,  # of targets and predictions
+    "offset": 0.0,  # of targets
+    "easy": 0,  # first steps, whose losses are lower
+    "lost": 0.0,  # added to every loss
+}
+
+
+class Task(NamedTuple):
+    """A task: its data, its model, and what is known about it."""
+
+    name: str
+    init: Callable[[jax.Array], Any]
+    losses: Callable[..., jax.Array]  # (params, x, y, c): one for each example
+    train: Data
+    valid: Data
+    batch: int
+    rates: dict[str, float]  # by optimizer: a usual one
+    floor: float | None = None  # the loss of a perfect model
+    scales: tuple[float, ...] = (1.0,)
+    batches: tuple[int, ...] = (2**30,)
+    rewards: bool = False  # learns by a surrogate loss
+    dies: bool = False  # hidden units are rectified
+    shifts: bool = False  # targets can have an offset
+    few: tuple[int, ...] = ()  # examples that are too few
+
+
+def dense(key: jax.Array, *sizes: int) -> dict[str, jax.Array]:
+    """The parameters of a network with these widths."""
+    params = {}
+    for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        w = jax.random.normal(jax.random.fold_in(key, i), (a, b)) * np.sqrt(1 / a)
+        params |= {f"w{i}": w, f"b{i}": jnp.zeros(b)}
+    return params
+
+
+def hidden(x: jax.Array, c: Case) -> jax.Array:
+    """The activations of the units that work."""
+    return jnp.where(jnp.arange(x.shape[-1]) < c["width"], jax.nn.relu(x + c["bias"]), 0)
+
+
+def network(params: Any, x: jax.Array, c: Case) -> jax.Array:
+    return hidden(c["see"] * x @ params["w0"] + params["b0"], c) @ params["w1"] + params["b1"]
+
+
+def squares(predict: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    def losses(params: Any, x: jax.Array, y: jax.Array, c: Case) -> jax.Array:
+        error = predict(params, x, c) - (y + c["offset"])
+        return (c["scale"] * error).reshape(len(x), -1).__pow__(2).mean(1)
+
+    return losses
+
+
+def entropies(predict: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    def losses(params: Any, x: jax.Array, y: jax.Array, c: Case) -> jax.Array:
+        each = optax.softmax_cross_entropy_with_integer_labels(predict(params, x, c), y)
+        return each.reshape(len(x), -1).mean(1)
+
+    return losses
+
+
+def parted(x: Any, y: Any, valid: int) -> dict[str, Data]:
+    """Training and validation examples, in a fixed random order."""
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = jnp.asarray(np.asarray(x)[order]), jnp.asarray(np.asarray(y)[order])
+    return {"train": (x[valid:], y[valid:]), "valid": (x[:valid], y[:valid])}
+
+
+def text(files: list[pathlib.Path], length: int) -> dict[str, Data]:
+    """Pieces of files, and each with the next byte of every byte."""
+    found = np.frombuffer(b"".join(p.read_bytes() for p in files), np.uint8).astype(np.int32) % 128
+    rows = found[: (len(found) - 1) // length * length].reshape(-1, length)
+    after = found[1 : rows.size + 1].reshape(-1, length)
+    return parted(rows[:4000], after[:4000], 128)
+
+
+# Development tasks.
+
+
+def bigram() -> Task:
+    def predict(params: Any, x: jax.Array, c: Case) -> jax.Array:
+        return params["table"][x * c["see"].astype(int)]
+
+    return Task(
+        name="bigram",
+        init=lambda key: {"table": 0.01 * jax.random.normal(key, (128, 128))},
+        losses=entropies(predict),
+        **text(sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:20], 32),
+        batch=16,
+        rates={"momentum": 3.0, "adam": 0.1},
+        few=(4, 12),
+    )
+
+
+def classes() -> Task:
+    rng = np.random.default_rng(1)
+    centres, labels = rng.normal(size=(1000, 32)), rng.integers(0, 1000, 12000)
+    x = centres[labels] + 0.3 * rng.normal(size=(12000, 32))
+    return Task(
+        name="1000 classes",
+        init=lambda key: dense(key, 32, WIDTH, 1000),
+        losses=entropies(network),
+        **parted(x.astype(np.float32), labels.astype(np.int32), 512),
+        batch=32,
+        rates={"momentum": 0.1, "adam": 0.01},
+        floor=0.0,
+        dies=True,
+        few=(16, 40),
+    )
+
+
+def teacher() -> Task:
+    rng = np.random.default_rng(2)
+    x, w, v = rng.normal(size=(4000, 8)), rng.normal(size=(8, 6)), rng.normal(size=6)
+    y = np.tanh(x @ w / 3) @ v + 0.1 * rng.normal(size=4000)
+    y = y / y.std()
+    return Task(
+        name="teacher, 1e-6 and 1e6",
+        init=lambda key: dense(key, 8, WIDTH, 1),
+        losses=squares(lambda p, x, c: network(p, x, c)[:, 0]),
+        **parted(x.astype(np.float32), y.astype(np.float32), 512),
+        batch=32,
+        rates={"momentum": 0.02, "adam": 0.01},
+        scales=(1e-3, 1e3),
+        dies=True,
+        shifts=True,
+        few=(8, 20),
+    )
+
+
+def linear(name: str, width: int, noise: float, batches: tuple[int, ...], seed: int) -> Task:
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=(20000, width)), rng.normal(size=width) / np.sqrt(width)
+    y = x @ w + noise * rng.normal(size=20000)
+    return Task(
+        name=name,
+        init=lambda _: {"w": jnp.zeros(width)},
+        losses=squares(lambda p, x, c: c["see"] * x @ p["w"]),
+        **parted(x.astype(np.float32), y.astype(np.float32), 2048),
+        batch=4,
+        rates={"plain": 0.02, "adam": 0.02},
+        floor=noise**2,
+        batches=batches,
+    )
+
+
+# Report tasks: no limit was chosen on them.
+
+
+def transformer() -> Task:
+    size, heads, length = 32, 2, 24
+
+    def init(key: jax.Array) -> Any:
+        keys = iter(jax.random.split(key, 8))
+        normal = lambda *s: jax.random.normal(next(keys), s) / np.sqrt(s[0])  # noqa: E731
+        return {
+            "token": 0.02 * jax.random.normal(next(keys), (128, size)),
+            "place": 0.02 * jax.random.normal(next(keys), (length, size)),
+            "qkv": normal(size, 3 * size),
+            "mix": normal(size, size),
+            "up": normal(size, 2 * size),
+            "down": normal(2 * size, size),
+            "out": normal(size, 128),
+        }
+
+    def norm(x: jax.Array) -> jax.Array:
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+    def predict(p: Any, x: jax.Array, c: Case) -> jax.Array:
+        h = p["token"][x * c["see"].astype(int)] + p["place"]
+        q, k, v = jnp.split((norm(h) @ p["qkv"]).reshape(*x.shape, heads, -1), 3, axis=-1)
+        a = jnp.einsum("bihd,bjhd->bhij", q, k) / np.sqrt(size / heads)
+        a = jax.nn.softmax(jnp.where(jnp.tri(length, dtype=bool), a, -1e9))
+        h = h + jnp.einsum("bhij,bjhd->bihd", a, v).reshape(h.shape) @ p["mix"]
+        h = h + hidden(norm(h) @ p["up"], c) @ p["down"]
+        return norm(h) @ p["out"]
+
+    files = sorted((pathlib.Path(datasets.__file__).parent / "descr").glob("*.rst"))
+    return Task(
+        name="transformer on text",
+        init=init,
+        losses=entropies(predict),
+        **text(files, length),
+        batch=8,
+        rates={"momentum": 0.1, "adam": 0.005},
+        few=(4, 8),
+    )
+
+
+def recurrent() -> Task:
+    rng, length = np.random.default_rng(3), 10
+    x = rng.uniform(size=(6000, length, 2))
+    x[..., 1] = np.argsort(np.argsort(rng.normal(size=(6000, length)), axis=1), axis=1) < 2
+    y = (x[..., 0] * x[..., 1]).sum(1)
+
+    def init(key: jax.Array) -> Any:
+        return {**dense(key, 2, WIDTH, 1), "h": 0.9 * jnp.eye(WIDTH)}
+
+    def predict(p: Any, x: jax.Array, c: Case) -> jax.Array:
+        works = jnp.arange(WIDTH) < c["width"]
+        state = jnp.zeros((len(x), WIDTH))
+        for t in range(length):
+            state = works * jnp.tanh(c["see"] * x[:, t] @ p["w0"] + p["b0"] + state @ p["h"])
+        return (state @ p["w1"] + p["b1"])[:, 0]
+
+    return Task(
+        name="recurrent",
+        init=init,
+        losses=squares(predict),
+        **parted(x.astype(np.float32), y.astype(np.float32), 512),
+        batch=32,
+        rates={"momentum": 0.01, "adam": 0.003},
+        floor=0.0,
+        shifts=True,
+        few=(8, 16),
+    )
+
+
+def density() -> Task:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(5000, 4))
+    spread = 0.05 * np.exp(0.3 * x[:, 1])
+    y = np.sin(x[:, 0]) + spread * rng.normal(size=5000)
+
+    def losses(p: Any, x: jax.Array, y: jax.Array, c: Case) -> jax.Array:
+        mean, log = jnp.split(network(p, x, c), 2, axis=1)
+        log = jnp.clip(log[:, 0], -8, 8)
+        return 0.5 * ((y + c["offset"] - mean[:, 0]) * jnp.exp(-log)) ** 2 + log
+
+    return Task(
+        name="density",
+        init=lambda key: dense(key, 4, WIDTH, 2),
+        losses=losses,
+        **parted(x.astype(np.float32), y.astype(np.float32), 512),
+        batch=32,
+        rates={"momentum": 0.003, "adam": 0.01},
+        floor=float(np.log(spread).mean() + 0.5),
+        dies=True,
+        shifts=True,
+        few=(8, 20),
+    )
+
+
+def policy() -> Task:
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(4000, 6)).astype(np.float32), rng.normal(size=(6, 2)) / 2.5
+
+    def losses(p: Any, x: jax.Array, y: jax.Array, c: Case) -> jax.Array:
+        """The mean loss of the reward, with the known noise of the actions."""
+        mean = network(p, x, c)[:, :2]
+        return ((mean - y) ** 2).sum(1) + 2 * jnp.exp(2 * jnp.clip(p["spread"], -3, 2))
+
+    return Task(
+        name="policy gradient",
+        init=lambda key: {**dense(key, 6, WIDTH, 3), "spread": jnp.zeros(())},
+        losses=losses,
+        **parted(x, (x @ w).astype(np.float32), 512),
+        batch=64,
+        rates={"momentum": 0.001, "adam": 0.01},
+        rewards=True,
+        dies=True,
+    )
+
+
+def surrogate(p: Any, before: Any, x: jax.Array, y: jax.Array, key: jax.Array, c: Case) -> Any:
+    """The loss of proximal policy optimization, with the actions of the policy before."""
+
+    def logs(q: Any, action: jax.Array) -> jax.Array:
+        s = jnp.clip(q["spread"], -3, 2)
+        return (-0.5 * ((action - network(q, x, c)[:, :2]) * jnp.exp(-s)) ** 2 - s).sum(1)
+
+    noise = jax.random.normal(key, y.shape)
+    action = network(before, x, c)[:, :2] + jnp.exp(jnp.clip(before["spread"], -3, 2)) * noise
+    reward = -((action - y) ** 2).sum(1) + jax.random.normal(key, (len(x),))
+    value = network(p, x, c)[:, 2]
+    gain = reward - jax.lax.stop_gradient(value)
+    gain = (gain - gain.mean()) / (gain.std() + 1e-6)
+    ratio = jnp.exp(jnp.clip(logs(p, action) - logs(before, action), -20, 20))
+    gained = jnp.minimum(ratio * gain, jnp.clip(ratio, 0.8, 1.2) * gain).mean()
+    return -gained + 0.05 * ((value - reward) ** 2).mean() - 0.003 * p["spread"]
+
+
+def diabetes() -> Task:
+    raw: Any = datasets.load_diabetes()
+    x, y = raw.data / raw.data.std(0), raw.target / raw.target.std()
+    return Task(
+        name="diabetes, 1e-6 and 1e6",
+        init=lambda key: dense(key, 10, WIDTH, 1),
+        losses=squares(lambda p, x, c: network(p, x, c)[:, 0]),
+        **parted(x.astype(np.float32), y.astype(np.float32), 142),
+        batch=32,
+        rates={"momentum": 0.003, "adam": 0.01},
+        scales=(1e-3, 1e3),
+        dies=True,
+        shifts=True,
+        few=(8, 20),
+    )
+
+
+def autoencoder() -> Task:
+    data = digits()
+    pixels = np.concatenate([np.asarray(data.train.pixels), np.asarray(data.valid.pixels)])
+    return Task(
+        name="autoencoder",
+        init=lambda key: dense(key, 64, WIDTH, 64),
+        losses=squares(network),
+        **parted(pixels, pixels, 360),
+        batch=32,
+        rates={"momentum": 0.1, "adam": 0.01},
+        floor=0.0,
+        dies=True,
+        few=(8, 16),
+    )
+
+
+def noisy() -> Task:
+    rng = np.random.default_rng(6)
+    centres, labels = 2 * rng.normal(size=(10, 16)), rng.integers(0, 10, 6000)
+    x = centres[labels] + rng.normal(size=(6000, 16))
+    wrong = rng.uniform(size=6000) < 0.4
+    labels = np.where(wrong, rng.integers(0, 10, 6000), labels)
+    right, other = 0.64, 0.04
+    return Task(
+        name="noisy labels",
+        init=lambda key: dense(key, 16, WIDTH, 10),
+        losses=entropies(network),
+        **parted(x.astype(np.float32), labels.astype(np.int32), 512),
+        batch=32,
+        rates={"momentum": 0.01, "adam": 0.003},
+        floor=-right * np.log(right) - 9 * other * np.log(other),
+        dies=True,
+        few=(16, 40),
+    )
+
+
+DEVELOPMENT = (
+    bigram,
+    classes,
+    teacher,
+    functools.partial(linear, "online linear, batches of 1 and 4", 8, 0.5, (1, 4), 7),
+)
+REPORT = (
+    transformer,
+    recurrent,
+    density,
+    policy,
+    diabetes,
+    functools.partial(linear, "online linear, batches of 2 and 3", 16, 1.0, (2, 3), 8),
+    autoencoder,
+    noisy,
+)
+
+
+def cases(task: Task, kind: str) -> Iterator[tuple[str, Case]]:
+    """What each run is made to be, and how it is made."""
+    for scale in task.scales:
+        for batch in task.batches:
+            same = {"scale": scale, "batch": batch}
+            usual = task.rates[kind] * (1 if kind == "adam" else scale**-2)
+            yield from (("grid", {**same, "rate": usual * 10**d, "decade": d}) for d in GRID)
+            made = [("healthy", {"decays": 1.0}), ("healthy", {"decays": 1.0, "warmup": 160})]
+            made += [("healthy", {"easy": 12})]
+            made += [("healthy", {"offset": 2.0})] if task.shifts else []
+            made += [("healthy", {"lost": 3 * scale**2})]
+            made += [("uphill", {"sign": -1.0}), ("uphill", {"sign": -1.0, "rate": usual / 10})]
+            made += [("stagnation", {"stop": stop}) for stop in (8, 24)]
+            made += [("stagnation", {"bias": -40.0})] if task.dies else []
+            made += [("overfitting", {"count": n}) for n in task.few]
+            made += [("underfitting", {"see": 0.0})]
+            made += [("underfitting", {"width": 1})] if task.dies else []
+            made += [("underfitting", {"decay": 3.0 if kind == "adam" else 1.0})]
+            for what, c in made:
+                yield what, {**same, "rate": usual, "decade": 0.0, **c}
+
+
+def optimizer(kind: str, c: Case) -> optax.GradientTransformationExtraArgs:
+    def rate(t: jax.Array) -> jax.Array:
+        warm = jnp.minimum((t + 1) / (c["warmup"] + 1), 1)
+        falling = jnp.where(c["decays"] > 0, jnp.cos(jnp.pi / 2 * t / STEPS) ** 2, 1)
+        return jnp.where(t < c["stop"], c["rate"] * warm * falling, 0)
+
+    rule = {"adam": optax.scale_by_adam(), "momentum": optax.trace(0.9), "plain": optax.identity()}
+    signed = optax.stateless(lambda u, _: jax.tree.map(lambda x: x * c["sign"], u))
+    held = optax.add_decayed_weights(c["decay"] * (1 if kind == "adam" else c["scale"] ** 2))
+    return optax.chain(js.monitor(), rule[kind], held, js.scale_by_learning_rate(rate), signed)
+
+
+def course(task: Task, kind: str, c: Case) -> dict[str, Any]:
+    """One run: its losses, and the states of its monitor at several moments."""
+    key = jax.random.key(c["seed"])
+    params = task.init(key)
+    tx = optimizer(kind, c)
+    x, y = task.train
+    count = jnp.minimum(c["count"], len(x))
+    # Which examples are seen differs from run to run.
+    start = jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(x))
+    among = jnp.arange(task.batch) < jnp.minimum(c["batch"], task.batch)
+
+    def mean(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.where(among, task.losses(params, x, y, c), 0).sum() / among.sum()
+
+    def step(carry: Any, t: jax.Array) -> Any:
+        params, before, state = carry
+        mine = jax.random.fold_in(key, 2 + t)
+        drawn = (start + jax.random.randint(mine, (task.batch,), 0, count)) % len(x)
+        before = jax.tree.map(lambda a, b: jnp.where(t % 8 == 0, a, b), params, before)
+
+        def loss_of(p: Any) -> jax.Array:
+            if task.rewards:
+                loss = surrogate(p, before, x[drawn], y[drawn], mine, c)
+            else:
+                loss = mean(p, x[drawn], y[drawn])
+            return loss * jnp.where(t < c["easy"], 0.6, 1)
+
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        updates, state = tx.update(gradients, state, params, value=loss + c["lost"])
+        return (optax.apply_updates(params, updates), before, state), loss + c["lost"]
+
+    def score(params: Any) -> jax.Array:
+        return task.losses(params, *task.valid, c).mean()
+
+    def epoch(carry: Any, steps: jax.Array) -> Any:
+        params, before, state = carry
+        valid = score(params)
+        if not task.rewards:
+            state = js.observe(state, validation=valid + c["lost"])
+        carry, losses = jax.lax.scan(step, (params, before, state), steps)
+        return carry, (losses, valid, kept(carry[2]))
+
+    times = jnp.arange(STEPS).reshape(-1, EVERY)
+    (end, _, _), (losses, valid, states) = jax.lax.scan(
+        epoch, (params, params, tx.init(params)), times
+    )
+    own = (start + jnp.arange(512) % count) % len(x)
+    each = len(times) // MOMENTS
+    return {
+        "losses": losses.reshape(-1),
+        "before": score(params),
+        "after": score(end),
+        "lowest": jnp.nanmin(valid),  # of the validation losses
+        "own": task.losses(end, x[own], y[own], c).mean(),  # on its own examples
+        "states": jax.tree.map(lambda s: s[each - 1 :: each], states),
+    }
+
+
+def kept(state: Any) -> Any:
+    """What `diagnose` reads of a state: all but the sample of the gradients."""
+    (monitor,) = all_of(MonitorState, state)
+    gradient = monitor.gradient._replace(previous=jnp.zeros(0))
+    clocks = [x._replace(inner_state=()) for x in all_of(ScheduledState, state)]
+    return monitor._replace(gradient=gradient), clocks
+
+
+def runs(task: Task, kind: str, seeds: range) -> list[dict[str, Any]]:
+    """All runs of a task by one optimizer, and the truth about each."""
+    made = [(m, ORDINARY | c, s) for m, c in cases(task, kind) for s in seeds]
+    todo = [{**c, "seed": s} for _, c, s in made]
+    stacked = {name: jnp.asarray([c[name] for c in todo]) for name in todo[0] if name != "decade"}
+    found = jax.jit(jax.vmap(functools.partial(course, task, kind)))(stacked)
+    found = jax.tree.map(np.asarray, found)
+    rows: list[dict[str, Any]] = []
+    for i, (what, c, seed) in enumerate(made):
+        ran = jax.tree.map(lambda x, i=i: x[i], found)
+        rows.append({**ran, "made": what, "task": task.name, "kind": kind, "options": c})
+        rows[-1] |= {"seed": seed, "floor": task.floor}
+    return told(rows)
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the excess of each run, the best of the rates, and the truth."""
+    for same in {same_task(row) for row in rows}:
+        group = [row for row in rows if same_task(row) == same]
+        grid = [row for row in group if row["made"] == "grid"]
+        ends = {d: [r["after"] for r in grid if r["options"]["decade"] == d] for d in GRID}
+        median = {d: float(np.median(np.nan_to_num(ends[d], nan=np.inf))) for d in GRID}
+        best = min(median, key=lambda d: median[d])
+        first = float(np.median([row["before"] for row in grid]))
+        span = first - median[best]
+        excess = {d: (median[d] - median[best]) / span for d in GRID}
+        for row in group:
+            loss = float(np.nan_to_num(row["after"], nan=np.inf, posinf=np.inf))
+            offset = row["options"]["offset"]
+            # An offset makes the first loss higher: the excess is in units of the span without.
+            row["excess"] = (loss - median[best]) / span
+            row["best"] = best
+            row["span"] = span
+            row["truth"] = truth(row, excess) if offset == 0 or row["made"] != "grid" else None
+    return rows
+
+
+def same_task(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["kind"], row["options"]["scale"], row["options"]["batch"]
+
+
+WELL, ILL = 0.1, 0.25  # excess of a run that went well, or failed
+
+
+def truth(row: dict[str, Any], excess: dict[float, float]) -> str | None:
+    """What was wrong with a run; None if it neither failed nor succeeded clearly."""
+    made, found, decade = row["made"], row["excess"], row["options"]["decade"]
+    if made == "grid":
+        if found < WELL:
+            return "healthy"
+        if found < ILL:
+            return None
+        if decade < row["best"]:
+            higher = min((x for d, x in excess.items() if 0.75 <= d - decade <= 1.25), default=np.inf)
+            return "slow" if higher < found - 0.1 else None
+        lower = min((x for d, x in excess.items() if d <= decade - 0.75), default=np.inf)
+        if decade == row["best"] or not lower < found - 0.1:
+            return None
+        return "divergence" if found > 1 else "overshoot"
+    if made == "healthy":
+        return made if found < WELL else None
+    if made == "uphill":
+        return made if found > 1 else None
+    if made == "overfitting":
+        apart = (row["after"] - row["own"]) / row["span"]
+        return made if apart > ILL and found > ILL else None
+    return made if found > ILL else None
