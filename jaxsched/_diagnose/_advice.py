@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jaxsched._diagnose._evidence import Evidence
 
+NOTHING = "no problem found"  # which does not mean that there is none
+
 
 def uphill(e: Evidence) -> str:
     return (
@@ -18,72 +20,57 @@ def diverging(e: Evidence) -> str:
     broken = float(e.broken)
     if e.lost > 0 or broken > 0.01:
         said = f"{broken:.1%} of the updates had a NaN or infinite loss or gradient"
-    elif e.level > 1:
-        said = f"the loss is {_many(e.level)} the first loss"
     else:
-        said = (
-            f"the loss rises by {e.alarm:.0f} deviations in Page and Hinkley's test (limit 12), "
-            f"and is {e.level:.2g} of the first loss after {e.best:.2g}"
-        )
+        how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else "slowly"
+        said = f"the loss rose {how}, by {_times(e.climbed)} its deviation from step to step"
+        if e.regained < 1:
+            said += f", and {e.regained:.0%} of what was learnt is lost again"
+        else:
+            said += ", to above the first losses"
+            said += f": it is {_times(e.level)} them" if e.positive and e.level > 1 else ""
     return f"diverging: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
 
 
 def overshooting(e: Evidence) -> str:
-    if e.cosine < -0.2:
+    if e.cosine < -0.25:
         said = f"consecutive gradients point in opposite directions, cos {e.cosine:.2f}"
-    elif e.neumann > 1.4:
+    elif e.neumann > 1.7:
         said = f"the loss alternates up and down, von Neumann's ratio {e.neumann:.2f}"
-    elif e.early > 0.4:
-        said = f"the mean loss jumped to {_many(1 + e.early)} the very first, and is still high"
     else:
-        said = f"the loss jumps by {_many(e.spread / e.level)} its mean from step to step, " + (
-            f"which is {e.level:.2g} of the first loss after {e.best:.2g}"
-        )
+        said = f"the mean loss leapt to {_times(e.leapt)} the very first, and is still high"
     return f"overshooting: {said}; lower the rate about 3x, or let it decay"
 
 
 def stagnating(e: Evidence) -> str:
-    if e.moving < 0.1:
-        return (
-            f"stagnating: the parameters have stopped at {e.level:.2g} of the first loss: in the "
-            f"second half they moved {_share(e.moving)} as far as in the first half; either the "
-            "rate has decayed too early, or gradients vanish, or a rate that was far too high has "
-            "led here; start again with a lower rate"
-        )
     return (
-        f"stagnating: the loss is still {e.level:.2g} of the first, and gradients have no common "
-        f"direction, cos {e.cosine:.2f}; check for dead or saturated units, and check the data"
+        f"stagnating: the parameters have stopped: in the second half they moved {e.moving:.2g} "
+        f"as far as in the first half, though consecutive gradients still agree, cos "
+        f"{e.cosine:.2f}; the rate has become too small too early, so let it decay later"
     )
 
 
 def slow(e: Evidence) -> str:
-    times = 10 if e.level > 0.5 else 3
     return (
-        f"slow: consecutive gradients agree, cos {e.cosine:.2f}, and the loss is still "
-        f"{e.level:.2g} of the first; raise the rate about {times}x"
+        f"slow: {e.late:.0%} of the fall of the loss belongs to the second half, and consecutive "
+        f"gradients agree, cos {e.cosine:.2f}; raise the rate about 3x, and diagnose again"
     )
 
 
 def overfitting(e: Evidence) -> str:
-    rising = f", and {e.rise:.0%} above its best" if e.rise > 0.01 else ""
-    return (
-        f"overfitting: the validation loss is {e.gap:.2g} of the first loss above the training "
-        f"loss{rising}; stop earlier, regularise, or add data"
-    )
+    said = f"overfitting: the validation loss is above the training loss by {e.gap:.0%} of what "
+    if e.worse:
+        rise = f"{e.rise:.0%} of its fall" if e.rise < 10 else "more than ten times its fall"
+        return said + (
+            f"was learnt, and above its best by {rise}; stop earlier, regularise, or add data"
+        )
+    return said + "was learnt, and no longer falls; regularise, or add data"
 
 
 def underfitting(e: Evidence) -> str:
-    said = f"underfitting: the loss is flat at {e.level:.2g} of the first, and "
-    if e.outward > 0.25:
-        return said + (
-            f"gradients only balance the weight decay, cos {e.outward:.2f} with the parameters; "
-            "lower the weight decay"
-        )
-    cancel = "gradients cancel" if e.cosine < 0.18 else "gradients agree without effect"
-    return said + (
-        f"{cancel}, cos {e.cosine:.2f}; first lower the rate about 3x, and if the loss does not "
-        "fall then, use a larger model or better inputs, or pass the unavoidable loss to "
-        "`diagnose` as `floor`"
+    return (
+        f"underfitting: the loss is flat, {e.share:.2g} of the first loss above the floor, and "
+        f"gradients only balance the weight decay, cos {e.outward:.2f} with the parameters; lower "
+        "the weight decay"
     )
 
 
@@ -122,14 +109,15 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
         return f"too early: {int(e.steps)} losses were seen, but {enough} are needed"
     if not warm:
         return "too early: the learning rate is still warming up"
-    said = f"healthy: the loss is {e.level:.2g} of the first"
-    return f"{said}, and the validation loss is {e.gap + e.level:.2g} of it" if e.gap != 0 else said
+    if not e.floored:
+        return f"{NOTHING}; `diagnose` cannot tell underfitting without `floor`"
+    return (
+        f"{NOTHING}: the loss is above the floor by {e.share:.2g} of what it was at first; if that "
+        "is too much, and it is flat, compare runs at a third of the rate and at three times the "
+        "rate before you use a larger model"
+    )
 
 
-def _many(x: object) -> str:
+def _times(x: object) -> str:
     times = float(x)  # pyright: ignore[reportArgumentType]
     return f"{times:.2g} times" if times < 1000 else f"{times:.0e} times"
-
-
-def _share(x: object) -> str:
-    return f"{float(x):.2g}"  # pyright: ignore[reportArgumentType]

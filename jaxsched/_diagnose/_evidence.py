@@ -1,7 +1,10 @@
 """The numbers by which a run is judged, from the record that `monitor` keeps.
 
-They have no unit: losses are divided by the mean of the first few, after subtracting the floor.
-Trends are fitted to the second half of the run, by least squares over the means of its blocks.
+A problem is judged by numbers that stay the same if all losses are multiplied by a number, or if a
+number is added to all: differences of losses over other differences, or over the deviation from one
+step to the next. What was learnt is the fall from the first losses to the lowest block. Ratios of
+losses such as `level` only ever add silence, unless a floor is given. Trends are fitted to the
+second half of the run, by least squares over the means of its blocks.
 """
 
 from __future__ import annotations
@@ -13,39 +16,43 @@ import jax.numpy as jnp
 
 from jaxsched._core._numerics import real, saturated
 from jaxsched._diagnose._monitor import MonitorState
-from jaxsched._diagnose._stream import BLOCKS, History
+from jaxsched._diagnose._stream import BLOCKS, History, Stream
 
-SMALL = 1e-18  # smallest divisor
-LARGE = 1e15  # largest number that is squared
+LARGE = 1e15  # what is read for a number over zero
 TREND = 8  # smallest number of blocks for a trend
 
 
 class Evidence(NamedTuple):
-    """The numbers behind the scores: finite floats. Losses are in units of the first mean loss."""
+    """The numbers behind the scores: finite floats. A floor that is not given is read as zero."""
 
     steps: jax.Array  # int32: finite losses seen
     broken: jax.Array  # losses and gradients that were NaN or infinite, over all updates
     lost: jax.Array  # int32: non-finite losses since the last finite one
-    level: jax.Array  # the recent mean loss, minus the floor
-    best: jax.Array  # the lowest mean loss
-    worst: jax.Array  # the highest mean loss
-    alarm: jax.Array  # Page and Hinkley's statistic, in deviations; 12 is the usual limit
-    spread: jax.Array  # the deviation of the loss from one step to the next
+    floored: jax.Array  # bool: whether the floor is known
+    positive: jax.Array  # bool: whether the first loss and all blocks are above the floor
+    level: jax.Array  # the recent mean loss over the first losses, both minus the floor
+    share: jax.Array  # the same over the lower one of the first loss and the mean of a few
+    leapt: jax.Array  # the highest mean loss over the very first, both minus the floor
+    peak: jax.Array  # the highest rise of the mean loss above the very first, in deviations
+    noise: jax.Array  # the deviation of the loss from step to step, over its mean minus the floor
+    learnt: jax.Array  # the fall from the first losses to the recent mean, in deviations
+    climbed: jax.Array  # the rise from the lowest block to the recent mean, in deviations
+    regained: jax.Array  # that rise over what was learnt; 1 is the height of the first losses
+    sudden: jax.Array  # the largest rise from block to block, over the rise from the lowest one
+    late: jax.Array  # the share of the fall that belongs to the second half
+    trend: jax.Array  # the fall in the second half, in standard errors of that fall
+    left: jax.Array  # the fall that the second half allows at most, over the mean minus the floor
     neumann: jax.Array  # von Neumann's ratio: near 0 for a trend, 1 for noise, 2 for oscillation
-    fall: jax.Array  # the fall of the loss
-    fall_error: jax.Array  # the standard error of that fall
-    pressure: jax.Array  # Prechelt's P_k: mean over lowest loss in the second half, minus 1
-    early: jax.Array  # the rise of the mean loss above the very first, in units of that
     moved: jax.Array  # int32: updates known to have gone along the gradient or against it
     climb: jax.Array  # (updates along - updates against) / all of them; downhill is -1
     cosine: jax.Array  # cosine of consecutive gradients
-    norm: jax.Array  # norm of the gradients, divided by that of the first
     outward: jax.Array  # cosine of the descent direction and the parameters
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
-    gap: jax.Array  # the last validation loss, minus the mean training loss
-    rise: jax.Array  # Prechelt's GL: the last validation loss over the best, minus 1
-    validation_fall: jax.Array  # the fall of the validation loss
-    validation_error: jax.Array  # the standard error of that fall
+    worse: jax.Array  # bool: whether the last validation loss is above the best
+    gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
+    gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
+    rise: jax.Array  # the rise of the validation loss above its best, over its fall to the best
+    validation_trend: jax.Array  # the fall of the validation loss, in standard errors
 
 
 class Trend(NamedTuple):
@@ -53,64 +60,91 @@ class Trend(NamedTuple):
 
     fall: jax.Array  # the fall of the line
     error: jax.Array  # the standard error of the fall
-    pressure: jax.Array  # the mean over the lowest, minus 1
 
 
-def evidence(state: MonitorState, floor: jax.Array) -> Evidence:
+def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
     """Return the numbers of one run, or under `vmap` of many."""
     loss, valid, gradient = state.loss, state.validation, state.gradient
-    # One loss may be far off by chance, and a mean of several by an explosion among them.
-    first = jnp.abs(loss.first - floor)
-    unit = jnp.maximum(jnp.clip(jnp.abs(loss.start - floor), first / 1.5, first * 1.5), SMALL)
-    trend, validation = _trend(loss.history, unit, floor), _trend(valid.history, unit, floor)
+    floored, least = jnp.asarray(floor is not None), real(0.0) if floor is None else floor
+    # One loss may be far off by chance, and a mean of several by an explosion among them. The
+    # higher one is the cautious one: what has risen above both has risen.
+    base = jnp.maximum(loss.first, loss.start)
+    # From the jumps, not from the variance, which includes the trend.
+    deviation = jnp.sqrt(loss.jumps / 2)
+    lowest, highest, step = _heights(loss)
+    trend, validation = _trend(loss.history), _trend(valid.history)
     judged = (valid.seen > 0) & (loss.seen > 0)
+    learnt = base - loss.mean
+    apart = (valid.latest - loss.mean) - jnp.maximum(valid.first - base, 0)
     updates = jnp.maximum(jnp.maximum(loss.seen + loss.broken, gradient.seen + gradient.broken), 1)
     found = Evidence(
         steps=loss.seen,
         broken=real(jnp.maximum(loss.broken, gradient.broken)) / real(updates),
         lost=loss.lost,
-        level=(loss.mean - floor) / unit,
-        best=(loss.best - floor) / unit,
-        worst=(loss.worst - floor) / unit,
-        alarm=loss.alarm,
-        # From the jumps, not from the variance, which includes the trend.
-        spread=jnp.sqrt(loss.jumps / 2) / unit,
-        neumann=loss.jumps / jnp.maximum(2 * loss.variance, SMALL),
-        fall=trend.fall,
-        fall_error=trend.error,
-        pressure=trend.pressure,
-        early=(loss.worst - loss.first) / _least(loss.first - floor),
+        floored=floored,
+        positive=(jnp.minimum(loss.first, loss.start) > least) & (lowest >= least),
+        level=over(loss.mean - least, base - least),
+        share=over(loss.mean - least, jnp.minimum(loss.first, loss.start) - least),
+        leapt=over(highest - least, loss.first - least),
+        peak=over(loss.worst - loss.first, deviation),
+        noise=over(deviation, loss.mean - least),
+        learnt=over(learnt, deviation),
+        climbed=over(loss.mean - lowest, deviation),
+        regained=over(loss.mean - lowest, base - lowest),
+        sudden=over(step, loss.mean - lowest),
+        late=jnp.where(learnt > 0, over(trend.fall, learnt), 0),
+        trend=over(trend.fall, trend.error),
+        left=over(trend.fall + 1.6 * trend.error, loss.mean - least),
+        neumann=jnp.where(loss.variance > 0, over(loss.jumps, 2 * loss.variance), 1),
         moved=state.parameters.moved,
         climb=state.parameters.climb,
         cosine=gradient.cosine,
-        norm=gradient.norm / jnp.maximum(gradient.first, SMALL),
         outward=state.parameters.outward,
         moving=_moving(state.parameters.travel),
-        gap=jnp.where(judged, (valid.latest - loss.mean) / unit, 0),
-        rise=jnp.where(judged, (valid.latest - valid.best) / _least(valid.best - floor), 0),
-        validation_fall=validation.fall,
-        validation_error=validation.error,
+        worse=(valid.seen > 0) & (valid.latest > valid.best),
+        gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
+        gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
+        rise=jnp.where(judged, over(valid.latest - valid.best, valid.first - valid.best), 0),
+        validation_trend=over(validation.fall, validation.error),
     )
-    return jax.tree.map(lambda x: saturated(x) if x.dtype == unit.dtype else x, found)
+    return jax.tree.map(lambda x: saturated(x) if x.dtype == base.dtype else x, found)
 
 
-def _least(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, SMALL)
+def over(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a quotient of any scale, at most `LARGE`: no number is too small a divisor but 0."""
+    known = b > 0
+    quotient = jnp.where(known, a, 0) / jnp.where(known, b, 1)
+    return jnp.clip(jnp.where(known, quotient, jnp.sign(a) * LARGE), -LARGE, LARGE)
 
 
-def _trend(history: History, unit: jax.Array, floor: jax.Array) -> Trend:
+def _heights(loss: Stream) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the lowest block, the highest mean, and the largest rise to a block or the mean.
+
+    The lowest of the running means is not used: the first of them are means of one or two losses.
+    """
+    at, history = jnp.arange(BLOCKS, dtype=jnp.int32), loss.history
+    there = at < history.blocks
+    lowest = jnp.where(there, history.means, jnp.inf).min()
+    lowest = jnp.where(history.blocks > 0, lowest, loss.mean)
+    after = jnp.where(at + 1 < history.blocks, jnp.roll(history.means, -1), loss.mean)
+    step = jnp.where(there, after - history.means, -jnp.inf).max()
+    return lowest, loss.worst, jnp.where(history.blocks > 0, step, 0)
+
+
+def _trend(history: History) -> Trend:
     at = jnp.arange(BLOCKS, dtype=jnp.int32)
     late = (at >= history.blocks // 2) & (at < history.blocks)
     n = real(jnp.maximum(late.sum(), 3))
-    y = jnp.clip(jnp.where(late, (history.means - floor) / unit, 0), -LARGE, LARGE)
+    # In units of the largest, so that squares neither overflow nor vanish.
+    unit = jnp.abs(jnp.where(late, history.means, 0)).max()
+    y = jnp.where(late, history.means, 0) / jnp.where(unit > 0, unit, 1)
     x = jnp.where(late, real(at) - jnp.where(late, real(at), 0).sum() / n, 0)
-    spread, mean = _least((x**2).sum()), y.sum() / n
+    spread, mean = jnp.maximum((x**2).sum(), 1), y.sum() / n
     slope = (x * y).sum() / spread
     rest = jnp.where(late, y - mean - slope * x, 0)
     error = jnp.sqrt((rest**2).sum() / (n - 2) / spread)
-    pressure = mean / _least(jnp.where(late, y, LARGE).min()) - 1
-    known = history.blocks >= TREND
-    return Trend(*(jnp.where(known, x, 0) for x in (-slope * n, error * n, pressure)))
+    known = (history.blocks >= TREND) & (unit > 0)
+    return Trend(*(jnp.where(known, x * unit, 0) for x in (-slope * n, error * n)))
 
 
 def _moving(travel: History) -> jax.Array:
