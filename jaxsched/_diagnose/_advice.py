@@ -23,7 +23,7 @@ def diverging(e: Evidence) -> str:
     else:
         how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else "slowly"
         said = f"the loss rose {how}, by {_times(e.climbed)} its deviation from step to step"
-        if e.regained < 1:
+        if e.learnt > 0:
             said += f", and {e.regained:.0%} of what was learnt is lost again"
         else:
             said += ", to above the first losses"
@@ -63,7 +63,7 @@ def overfitting(e: Evidence) -> str:
         return said + (
             f"was learnt, and above its best by {rise}; stop earlier, regularise, or add data"
         )
-    return said + "was learnt, and no longer falls; regularise, or add data"
+    return said + "was learnt, and hardly falls; regularise, or add data"
 
 
 def underfitting(e: Evidence) -> str:

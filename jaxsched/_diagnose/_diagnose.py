@@ -243,8 +243,9 @@ def _unlearnt(e: Evidence) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _overfitting(e: Evidence) -> jax.Array:
     apart = _ramp(e.gap, 0.15, 0.35) * (1 - _ramp(e.gap_error, 0.3, 0.6))
-    settled = 1 - _ramp(e.validation_trend, 1.5, 3.0)  # while it falls, learning is worth it
-    return apart * settled * _ramp(e.learnt, 1.5, 3.0)
+    # While the validation loss falls by more than a trifle, training is still worth it.
+    falls = _ramp(e.validation_trend, 1.5, 3.0) * _ramp(e.validation_late, 0.01, 0.04)
+    return apart * (1 - falls) * _ramp(e.learnt, 1.5, 3.0)
 
 
 def _ramp(x: jax.Array, low: float, high: float) -> jax.Array:

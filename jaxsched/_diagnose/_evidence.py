@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
     noise: jax.Array  # the deviation of the loss from step to step, over its mean minus the floor
     learnt: jax.Array  # the fall from the first losses to the recent mean, in deviations
     climbed: jax.Array  # the rise from the lowest block to the recent mean, in deviations
-    regained: jax.Array  # that rise over what was learnt; 1 is the height of the first losses
+    regained: jax.Array  # that rise over the fall to that block; 0 if no block is below the first
     sudden: jax.Array  # the largest rise from block to block, over the rise from the lowest one
     late: jax.Array  # the share of the fall that belongs to the second half
     trend: jax.Array  # the fall in the second half, in standard errors of that fall
@@ -52,6 +52,7 @@ class Evidence(NamedTuple):
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
     gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
     rise: jax.Array  # the rise of the validation loss above its best, over its fall to the best
+    validation_late: jax.Array  # its fall in the second half, over what was learnt
     validation_trend: jax.Array  # the fall of the validation loss, in standard errors
 
 
@@ -90,7 +91,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         noise=over(deviation, loss.mean - least),
         learnt=over(learnt, deviation),
         climbed=over(loss.mean - lowest, deviation),
-        regained=over(loss.mean - lowest, base - lowest),
+        regained=jnp.where(base > lowest, over(loss.mean - lowest, base - lowest), 0),
         sudden=over(step, loss.mean - lowest),
         late=jnp.where(learnt > 0, over(trend.fall, learnt), 0),
         trend=over(trend.fall, trend.error),
@@ -105,6 +106,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
         gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
         rise=jnp.where(judged, over(valid.latest - valid.best, valid.first - valid.best), 0),
+        validation_late=jnp.where(learnt > 0, over(validation.fall, learnt), 0),
         validation_trend=over(validation.fall, validation.error),
     )
     return jax.tree.map(lambda x: saturated(x) if x.dtype == base.dtype else x, found)
