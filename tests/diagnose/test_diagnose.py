@@ -49,20 +49,24 @@ def watched(losses, cosine=0.0, validation=None, moved=None, grads=None):
 
 HEALTHY = 2.0 * np.exp(-T / 30) + 0.05 + 0.01 * NOISE
 FLAT = 1.2 + 0.8 * np.exp(-T / 10) + 0.05 * NOISE
+NOTHING = "no problem found"
+HELD = np.tile(np.asarray([-1.0, 0.5, 0.0]), (STEPS, 1))  # gradients that balance weight decay
 STREAMS = {
-    "healthy": dict(losses=HEALTHY),
+    NOTHING: dict(losses=HEALTHY),
     "divergence": dict(losses=np.where(T < 200, HEALTHY, 0.05 * 1.1 ** (T - 200.0))),
-    "overshoot": dict(losses=np.where(T < 50, HEALTHY, 0.6 * np.exp(1.2 * NOISE))),
+    "overshoot": dict(losses=1.5 + 10 * np.exp(-(((T - 25) / 10) ** 2)) + 0.05 * NOISE),
     "stagnation": dict(losses=FLAT, cosine=0.3, moved=np.where(T < 20, 0.01, 0.0)),
-    "slow": dict(losses=2.0 - T / 600 + 0.05 * NOISE, cosine=0.4),
-    "overfitting": dict(losses=HEALTHY, validation=0.5 + 1.5 * np.exp(-T / 20)),
-    "underfitting": dict(losses=FLAT, cosine=0.02),
+    "slow": dict(losses=2.0 - T / 600 + 0.01 * NOISE, cosine=0.4),
+    "overfitting": dict(losses=HEALTHY, validation=0.9 + 1.1 * np.exp(-T / 20)),
+    "underfitting": dict(losses=FLAT, grads=HELD, floor=0.0),
 }
 
 
 @functools.cache
 def diagnosed(kind):
-    return js.diagnose(watched(**STREAMS[kind]))
+    stream = dict(STREAMS[kind])
+    floor = stream.pop("floor", None)
+    return js.diagnose(watched(**stream), floor=floor)
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -70,24 +74,26 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
     diagnosis = diagnosed(kind)
     assert diagnosis.verdict == kind, diagnosis
     scores = {name: float(getattr(diagnosis, name)) for name in WORDS}
-    others = {name: score for name, score in scores.items() if name != kind}
+    # What has exploded has leapt above the first loss too.
+    kin = {"overshoot"} if kind == "divergence" else set()
+    others = {name: score for name, score in scores.items() if name not in {kind, *kin}}
     assert all(score < 0.5 for score in others.values()), others
     assert all(0 <= score <= 1 for score in scores.values())
     assert all(getattr(diagnosis, name).dtype == jnp.float32 for name in WORDS)
     chex.assert_tree_all_finite(diagnosis)
-    assert len(diagnosis.advice) == 1 and str(diagnosis) == diagnosis.advice[0]
+    assert str(diagnosis) == "\n".join(diagnosis.advice)
 
 
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("healthy", "healthy: the loss is 0.03"),
-        ("divergence", "times the first loss; lower the rate about 10x"),
-        ("overshoot", "its mean from step to step"),
-        ("stagnation", "the rate has decayed too early"),
-        ("slow", "cos 0.40, and the loss is still 0.7"),
-        ("overfitting", "0.23 of the first loss above the training loss"),
-        ("underfitting", "gradients cancel, cos 0.02"),
+        (NOTHING, "cannot tell underfitting without `floor`"),
+        ("divergence", "to above the first losses"),
+        ("overshoot", "the mean loss leapt to"),
+        ("stagnation", "moved 0 as far as in the first half, though consecutive gradients still"),
+        ("slow", "belongs to the second half, and consecutive gradients agree, cos 0.40; raise"),
+        ("overfitting", "of what was learnt, and hardly falls; regularise, or add data"),
+        ("underfitting", "lower the weight decay"),
     ],
 )
 def test_the_advice_has_the_numbers(kind, says):
@@ -121,36 +127,104 @@ def test_a_run_that_turned_to_nan_has_diverged_however_short():
 
 
 def test_one_nan_in_a_good_run_is_forgiven():
-    assert js.diagnose(watched(np.where(T == 100, np.nan, HEALTHY))).verdict == "healthy"
+    assert js.diagnose(watched(np.where(T == 100, np.nan, HEALTHY))).verdict == NOTHING
 
 
 def test_a_loss_that_rises_is_seen_before_it_is_above_the_first():
-    losses = 2.0 * np.exp(-T / 30) + 0.05 + 0.02 * NOISE + np.maximum(T - 260, 0) * 0.04
+    losses = 2.0 * np.exp(-T / 30) + 0.05 + 0.02 * NOISE + np.maximum(T - 260, 0) * 0.07
     diagnosis = js.diagnose(watched(losses))
-    assert diagnosis.verdict == "divergence" and "Page and Hinkley" in str(diagnosis)
+    assert diagnosis.verdict == "divergence"
+    assert "% of what was learnt is lost again" in str(diagnosis)
+
+
+def test_a_sudden_rise_and_a_slow_one_are_told_apart():
+    sudden = js.diagnose(watched(HEALTHY + 1.5 * (T > 250)))
+    slow = js.diagnose(watched(HEALTHY + 0.015 * np.maximum(T - 150, 0)))
+    assert sudden.verdict == slow.verdict == "divergence"
+    assert "rose suddenly" in str(sudden) and "rose slowly" in str(slow)
 
 
 def test_the_validation_loss_may_rise_for_good():
-    valid = 0.1 + 1.9 * np.exp(-T / 20) + 0.0004 * T
-    assert "above its best" in str(js.diagnose(watched(HEALTHY, validation=valid)))
+    valid = 0.1 + 1.9 * np.exp(-T / 20) + 0.003 * T
+    said = str(js.diagnose(watched(HEALTHY, validation=valid)))
+    assert "above its best" in said and "stop earlier" in said
+
+
+def test_one_whose_best_validation_is_the_last_is_not_to_be_stopped():
+    said = str(js.diagnose(watched(HEALTHY, validation=0.9 + 1.1 * np.exp(-T / 20))))
+    assert said.startswith("overfitting") and "stop" not in said
+
+
+def test_while_the_validation_loss_falls_nothing_overfits_or_underfits():
+    valid = 2.0 - 1.0 * T / STEPS
+    assert js.diagnose(watched(HEALTHY, validation=valid)).overfitting < 0.5
+    found = js.diagnose(watched(FLAT, grads=HELD, validation=valid), floor=0.0)
+    assert found.underfitting < 0.5
+
+
+def test_a_gap_that_was_there_from_the_start_is_not_overfitting():
+    assert js.diagnose(watched(HEALTHY, validation=HEALTHY + 1.0)).overfitting < 0.5
 
 
 def test_weight_decay_that_holds_back_is_named():
-    grads = np.tile(np.asarray([-1.0, 0.5, 0.0]), (STEPS, 1))
-    diagnosis = js.diagnose(watched(FLAT, grads=grads))
+    state = watched(FLAT, grads=HELD)
+    diagnosis = js.diagnose(state, floor=0.0)
     assert diagnosis.verdict == "underfitting" and "lower the weight decay" in str(diagnosis)
+    # Without a floor, it may be all that can be learnt.
+    assert js.diagnose(state).underfitting == 0
 
 
-def test_what_has_no_gradient_from_the_start_stagnates():
-    losses = 2.3 + 0.01 * NOISE
-    grads = np.zeros((STEPS, 3))
-    assert "dead or saturated" in str(js.diagnose(watched(losses, grads=grads)))
+def test_a_flat_loss_alone_is_nobodys_fault():
+    """A small model, dead units, noise in the labels, and a bad rate look the same."""
+    for grads in (np.zeros((STEPS, 3)), turned(0.0)):
+        for losses in (FLAT, 2.3 + 0.01 * NOISE):
+            state = watched(losses, grads=grads)
+            assert js.diagnose(state).verdict == NOTHING
+            said = str(js.diagnose(state, floor=1.0))
+            assert "at a third of the rate and at three times" in said
 
 
-def test_a_loss_that_cannot_be_avoided_is_subtracted():
-    state = watched(HEALTHY + 3.0)
-    assert js.diagnose(state).verdict == "underfitting"
-    assert js.diagnose(state, floor=3.0).verdict == "healthy"
+@pytest.mark.parametrize("kind", [kind for kind in STREAMS if kind != "underfitting"])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_verdict_has_no_unit(kind, scale):
+    stream = dict(STREAMS[kind])
+    stream["losses"] = scale * stream["losses"]
+    if "validation" in stream:
+        stream["validation"] = scale * stream["validation"]
+    assert js.diagnose(watched(**stream)).verdict == kind
+
+
+@pytest.mark.parametrize("kind", [NOTHING, "divergence", "stagnation", "slow", "overfitting"])
+@pytest.mark.parametrize("offset", [-5.0, 20.0])
+def test_a_verdict_has_no_zero(kind, offset):
+    """A density has losses below zero, and labels with noise have losses that stay above it."""
+    stream = dict(STREAMS[kind])
+    stream["losses"] = stream["losses"] + offset
+    if "validation" in stream:
+        stream["validation"] = stream["validation"] + offset
+    assert js.diagnose(watched(**stream)).verdict == kind
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("batch", [1, 4])
+def test_small_batches_are_not_accused(seed, batch):
+    """Squares of errors vary by more than their mean, and a first one can be next to nothing."""
+    errors = np.random.default_rng(seed).normal(size=(STEPS, batch))
+    mean = np.exp(-T / 40) + 0.25
+    assert js.diagnose(watched(mean * (errors**2).mean(1))).verdict == NOTHING
+
+
+def test_what_returns_from_a_leap_is_not_slow():
+    """Gradients that lead back agree, and the loss falls steadily."""
+    losses = np.where(T < 8, 2.0, 6.0 - 4.5 * T / STEPS) + 0.01 * NOISE
+    found = js.diagnose(watched(losses, cosine=0.6))
+    assert found.slow < 0.5 and "raise" not in str(found)
+
+
+def test_a_fall_that_bends_is_not_slow():
+    """The rate is right, and the task gives no more: a well-tuned model of text."""
+    losses = 2.0 + 2.8 / np.sqrt(1 + T / 4) + 0.02 * NOISE
+    assert js.diagnose(watched(losses, cosine=0.3)).verdict == NOTHING
 
 
 def test_of_a_short_run_nothing_is_said():
@@ -166,7 +240,7 @@ def test_of_a_short_run_nothing_is_said():
 
 
 def test_scores_are_the_same_under_jit_and_vmap():
-    states = [watched(**STREAMS[kind]) for kind in ("slow", "underfitting")]
+    states = [watched(**STREAMS[kind]) for kind in ("slow", "overfitting")]
     alone = [js.diagnose(state) for state in states]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     for many in (js.diagnose(stacked), jax.jit(jax.vmap(js.diagnose))(stacked)):
@@ -233,8 +307,8 @@ def test_runs_on_the_digits():
         times = jnp.arange(250, dtype=jnp.int32)
         return js.diagnose(jax.lax.scan(one, (params, tx.init(params)), times)[0][1])
 
-    made = {"healthy": (0.05, 1437), "divergence": (0.5, 1437), "slow": (1e-4, 1437)}
-    made["overfitting"] = (0.05, 25)
+    made = {NOTHING: (0.05, 1437), "divergence": (2.0, 1437), "slow": (1e-4, 1437)}
+    made["overfitting"] = (0.05, 15)
     rates, counts = zip(*made.values(), strict=True)
     found = jax.jit(jax.vmap(run))(jnp.asarray(rates), jnp.asarray(counts, jnp.int32))
     for i, kind in enumerate(made):
