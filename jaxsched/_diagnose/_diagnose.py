@@ -229,11 +229,10 @@ def _unlearnt(e: Evidence) -> tuple[jax.Array, jax.Array, jax.Array]:
     held = _ramp(e.outward, 0.15, 0.35)  # by weight decay
     halted = 1 - _ramp(e.moving, 0.003, 0.01)
     stagnation = _high(e) * halted * agree * (1 - _ramp(e.peak, 3.0, 6.0))
-    # What returns from a leap, or from parameters that are far too large, is no slow start.
+    # What returns from a leap is no slow start.
     returns = jnp.maximum(_ramp(over(e.peak, e.learnt), 0.25, 0.75), _ramp(e.late, 0.75, 1.0))
     unbent = _ramp(e.late, 0.25, 0.35) * _ramp(e.trend, 2.5, 4.0) * agree * (1 - returns)
-    free = 1 - _ramp(jnp.abs(e.outward), 0.15, 0.35)
-    slow = _high(e) * unbent * free * (1 - halted) * (1 - _leapt(e))
+    slow = _high(e) * unbent * (1 - held) * (1 - halted) * (1 - _leapt(e))
     flat = (1 - _ramp(e.left, 0.1, 0.3)) * (1 - _ramp(e.validation_trend, 1.5, 3.0))
     # A flat loss above the floor alone may be a small model, or a rate that is too low or too high.
     above = jnp.where(e.floored, _ramp(e.share, 0.1, 0.2), 0)

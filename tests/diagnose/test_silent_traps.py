@@ -389,7 +389,7 @@ class TestWarmup:
 
     def test_a_constant_rate_has_none(self):
         tx = optax.chain(js.monitor(), js.inject(optax.sgd, learning_rate=1e-4))
-        assert bool(js.diagnose(descend(tx, steps=200)[0]).warm)
+        assert js.diagnose(descend(tx, steps=200)[0]).verdict == "slow"
 
 
 class TestNoOppositeRemedy:

@@ -221,7 +221,7 @@ def test_the_guide_to_choosing_a_rate_says_what_its_script_says(capsys):
         block, piece = (re.sub(r"^  ste.*\n", "", x, flags=re.MULTILINE) for x in (block, piece))
         assert words(block) == words(piece)
         np.testing.assert_allclose(numbers(block), numbers(piece), rtol=0.3)
-        assert not chaos or (numbers(chaos[0])[0] > 0.4 and "healthy" not in chaos[0])
+        assert not chaos or (numbers(chaos[0])[0] > 0.4 and "raise" not in chaos[0])
 
 
 def test_every_shape_of_a_task_is_one_program(capsys):
