@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxsched._diagnose._evidence import Evidence
 
+SLOWLY = "slowly, over more than a sixteenth of the run"
 NOTHING = "no problem found"  # which does not mean that there is none
 
 
@@ -21,7 +22,7 @@ def diverging(e: Evidence) -> str:
     if e.lost > 0 or broken > 0.01:
         said = f"{broken:.1%} of the updates had a NaN or infinite loss or gradient"
     else:
-        how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else "slowly"
+        how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else SLOWLY
         said = f"the loss rose {how}, by {_times(e.climbed)} its deviation from step to step"
         if e.learnt > 0:
             said += f", and {e.regained:.0%} of what was learnt is lost again"
