@@ -323,7 +323,7 @@ def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def unseen_tables(rows: list[dict[str, Any]]) -> list[Table]:
-    """How often each problem is found on tasks on which no limit was chosen."""
+    """How often each problem is found on other tasks, with new seeds."""
     told = [row for row in rows if row["truth"] is not None]
     floored = [{**row, "course": row["with floor"]} for row in told if row["floor"] is not None]
     found: list[tuple[Any, ...]] = []
@@ -373,7 +373,8 @@ def unseen_tables(rows: list[dict[str, Any]]) -> list[Table]:
 
     note = (
         f"{len(told)} runs of {diagnosis_tasks.STEPS} steps on "
-        f"{len(diagnosis_tasks.REPORT)} tasks on which no limit was chosen. "
+        f"{len(diagnosis_tasks.REPORT)} other tasks, with new seeds. "
+        "Earlier seeds of these tasks led to several guards. "
         f"{len(rows) - len(told)} more runs neither failed nor succeeded clearly. A run counts as "
         "healthy if its loss at the end is close to the best of 15 rates, as too fast if a tenth "
         "of its rate is much better, and as slow if ten times its rate is much better. The floor "
