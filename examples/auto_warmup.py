@@ -118,7 +118,7 @@ def optimizer(name, way, peak):
     """A decay to zero behind a warmup of that way: a length, the rule, or a constant factor."""
     starts = [js.linear(1 / (n + 1), 1.0, n) >> js.constant(1.0) for n in LENGTHS]
     warmup = js.select(jnp.minimum(way, len(LENGTHS)), [*starts, js.constant(1.0)])
-    rule = js.auto_warmup(jnp.where(way == AUTO, 3.0, 0.0))
+    rule = js.auto_warmup(ratio=jnp.where(way == AUTO, 3.0, 0.0))
     rate = peak * warmup * js.linear(1.0, 0.0, STEPS) * rule
     rates = {"adam_learning_rate": 0.15 * rate} if name == "Muon" else {}
     return js.inject(OPTIMIZERS[name][0], learning_rate=rate, **rates)

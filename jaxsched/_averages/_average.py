@@ -22,6 +22,8 @@ class AverageState(NamedTuple):
     """The state of one average."""
 
     totals: dict[str, jax.Array]  # float, by the name of the average: the sum of its weights
+    begun: jax.Array  # bool: whether an iterate was taken
+    late: jax.Array  # bool: whether its decay had begun before the first iterate was taken
     mean: optax.Params  # in float32 or wider; initially the initial parameters
 
     BESIDE = ("mean",)
@@ -45,7 +47,9 @@ def average(
     training itself does not change.
 
     An average is held in float32 or wider, for parameters in bfloat16 too. It averages the iterates
-    as they are stored, so it cannot restore what an update in bfloat16 has lost.
+    as they are stored, so it cannot restore what an update in bfloat16 has lost. Integers among the
+    parameters are not averaged: the latest ones are kept. If an iterate is NaN, its average stays
+    NaN; `skip_spikes` inside it prevents that.
 
     Each average holds one array for each array of parameters, with the same sharding, and reads and
     writes it at every update. With `every=k`, it does so at every k-th update, and the program has
@@ -147,9 +151,13 @@ def _checked(call: str, averages: Any, every: int) -> dict[str, Average]:
 def _begun(average: Average, params: optax.Params, every: int) -> AverageState:
     total = average.first(every)
     weight = total if average.is_sum else jnp.ones_like(total)
-    return AverageState(
-        {average.name: total}, jax.tree.map(lambda x: _times(weight, wide(x)), params)
-    )
+
+    def begun(x: Any) -> jax.Array:
+        x = jnp.array(x, jnp.result_type(x), copy=True)
+        return _times(weight, wide(x)) if _is_averaged(x) else x
+
+    begins = jnp.zeros((), bool), jnp.zeros((), bool)
+    return AverageState({average.name: total}, *begins, jax.tree.map(begun, params))
 
 
 def _moved(
@@ -160,12 +168,22 @@ def _moved(
     share, total = average.taken(before, j, every)
 
     def moved(mean: jax.Array, x: Any) -> jax.Array:
+        if not _is_averaged(x):
+            return jnp.asarray(x)
         way = wide(x) if average.is_sum else wide(x) - mean
         # Beyond its horizon an average is at rest, even if the parameters become infinite.
         return mean + _times(share, jnp.where(share == 0, 0, way))
 
     # A state of float32 goes on as it is under x64.
-    return AverageState({name: total.astype(before.dtype)}, jax.tree.map(moved, state.mean, params))
+    totals = {name: total.astype(before.dtype)}
+    late = state.late | (~state.begun & (j - every > average.begins))
+    mean = jax.tree.map(moved, state.mean, params)
+    return AverageState(totals, jnp.ones_like(state.begun), late, mean)
+
+
+def _is_averaged(x: Any) -> bool:
+    """Return whether a parameter has a mean: an integer or a key has none."""
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 def _as_stored(x: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ collected again. In training mode, a layer with momentum m turns the statistics 
     m * s + (1 - m) * batch
 
 and its output does not depend on s. So two evaluations on one batch, with statistics of zeros and
-of ones, tell m, and one on each further batch tells the statistics of that batch.
+with others, tell m, and one on each further batch tells the statistics of that batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core._numerics import wide
-from jaxsched._core._require import require
+from jaxsched._core._require import refuse, require
+from jaxsched._core._trees import text_of
 
 S = TypeVar("S")
 B = TypeVar("B")
@@ -38,7 +39,8 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
     Args:
       update: a function `(statistics, batch) -> statistics` that runs the model in training mode
         with the averaged parameters, and returns its updated statistics. It is compiled here.
-      statistics: statistics of the model, of which only the structure is used.
+      statistics: statistics of the model, for their containers, shapes and dtypes. They must be
+        running averages, on which the output of the model in training mode does not depend.
       batches: batches of training data; 50 to 100 are usually enough. They count equally, so they
         should have the same size.
 
@@ -46,8 +48,8 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
       Statistics like `statistics`. They do not depend on the momentum of the layers.
 
     Raises:
-      ValueError: there are no batches; or, outside `jit`, `update` does not change the statistics,
-        or a statistic is not finite.
+      ValueError: there are no batches or no statistics; `update` returns something else; or,
+        outside `jit`, a statistic is not finite, or is no running average.
 
     Example:
       >>> from flax import linen as nn
@@ -69,24 +71,21 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
       Izmailov et al., 2018, https://arxiv.org/abs/1803.05407, section 3.2; `update_bn` of
       `torch.optim.swa_utils`.
     """
+    require(bool(jax.tree.leaves(statistics)), "`batch_statistics`: there are no statistics.")
     step = jax.jit(update)
-    zeros, ones = (jax.tree.map(lambda x, n=n: jnp.full_like(x, n), statistics) for n in (0, 1))
+    zeros = jax.tree.map(jnp.zeros_like, statistics)
     share, total, count = None, None, 0
     for batch in batches:
-        new = jax.tree.map(wide, step(zeros, batch))
+        new = step(zeros, batch)
+        _require_like(new, statistics)
+        new = jax.tree.map(wide, new)
         if share is None:
-            share = jax.tree.map(lambda one, new: 1 - (wide(one) - new), step(ones, batch), new)
+            share = _shares(step, batch, new, statistics)
         total = new if total is None else jax.tree.map(jnp.add, total, new)
         count += 1
     require(count > 0, "`batch_statistics(batches=...)` must have at least one batch, got none.")
-    require(
-        _all(jnp.isfinite, total),
-        "`batch_statistics`: a statistic is NaN or infinite. Check the parameters and the batches.",
-    )
-    require(
-        _all(lambda x: x > 0, share),
-        "`batch_statistics(update=...)` must change each statistic. Run in training mode.",
-    )
+    _require_each(jnp.isfinite, total, "is NaN or infinite. Check the parameters and the batches.")
+    _require_each(lambda x: x > 0, share, "is no running average. Run the model in training mode.")
 
     def mean(x: jax.Array, share: jax.Array, like: jax.Array) -> jax.Array:
         return (x / share / count).astype(like.dtype)
@@ -94,5 +93,30 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
     return jax.tree.map(mean, total, share, statistics)
 
 
-def _all(holds: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
-    return jnp.stack([holds(x).all() for x in jax.tree.leaves(tree)]).all()
+def _shares(step: Callable[..., Any], batch: Any, new: Any, statistics: Any) -> Any:
+    """Return 1 - m for each statistic, from a second evaluation.
+
+    It begins with statistics as large as those of the batch, so that the difference keeps digits.
+    """
+
+    def large(x: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.full_like(x, (1 + jnp.nan_to_num(jnp.abs(new)).max()).astype(x.dtype))
+
+    def share(again: jax.Array, new: jax.Array, given: jax.Array) -> jax.Array:
+        return 1 - (wide(again) - new) / wide(given)
+
+    given = jax.tree.map(large, statistics, new)
+    return jax.tree.map(share, step(given, batch), new, given)
+
+
+def _require_like(new: Any, statistics: Any) -> None:
+    """Raise unless an update has returned statistics alone."""
+    found, expected = (jax.tree.structure(x) for x in (new, statistics))
+    must = "return the statistics alone, in the same containers"
+    remedy = f"They were {expected}."
+    require(found == expected, refuse("batch_statistics", "update", must, found, remedy))
+
+
+def _require_each(holds: Callable[[jax.Array], jax.Array], tree: Any, reason: str) -> None:
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        require(holds(x).all(), f"`batch_statistics`: `{text_of(path)}` {reason}")

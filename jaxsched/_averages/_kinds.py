@@ -39,13 +39,14 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length, held, known
 from jaxsched._core._fields import choice_field, length_field
 from jaxsched._core._numerics import above_zero, real
-from jaxsched._core._require import length, positive, refuse, require
+from jaxsched._core._require import finite, length, refuse, require
 from jaxsched._core._writing import Written, snake, text
 from jaxsched._schedules._decays import Constant, constant
 from jaxsched._schedules._foreseen import foreseen
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule, is_number
 
 _ROUNDING = 1e-6  # of a schedule
+_LOW = 0.2  # no decay stays below this; a learning rate does
 
 
 class Share(NamedTuple):
@@ -83,6 +84,11 @@ class Average(Written):
         `total` is the sum of all weights before it.
         """
         raise NotImplementedError
+
+    @property
+    def begins(self) -> int:
+        """The number of updates up to which no iterate has a weight."""
+        return _clock.LAST
 
 
 class ExponentialAverage(Average):
@@ -132,6 +138,12 @@ class MergedDecay(Average):
         share = weight if self.rises else weight / jnp.where(after < 1, 1 - after, 1)
         return Share(share, total + weight)
 
+    @property
+    def begins(self) -> int:
+        seen = foreseen(self.decay)
+        changed = [] if seen is None else seen.steps[abs(seen.values - 1) > _ROUNDING]
+        return int(changed[0]) if len(changed) else _clock.LAST
+
     def _after(self, t: jax.Array, every: int) -> jax.Array:
         """Return the mean w of the `every` updates from step `t` on; 0 from the horizon on."""
         steps = _clock.read(t + jnp.arange(every, dtype=t.dtype))
@@ -155,7 +167,7 @@ def at(horizon: int | str) -> str:
 def exponential_average(half_life: ArrayLike | AnySchedule) -> Average:
     """An exponential moving average of the parameters.
 
-        (x_t + b x_{t-1} + b**2 x_{t-2} + ...) / (1 + b + b**2 + ...),   b = 2**(-1 / half_life)
+        (x_t + b x_{t-1} + ... + b**(t-1) x_1) / (1 + b + ... + b**(t-1)),   b = 2**(-1 / half_life)
 
     x_t are the parameters after t updates. The initial parameters do not count, so there is no bias
     towards them. An iterate that is `half_life` steps old counts half as much as the latest one.
@@ -163,14 +175,14 @@ def exponential_average(half_life: ArrayLike | AnySchedule) -> Average:
     0.999, and 6931 for 0.9999.
 
     Args:
-      half_life: half-life in steps, positive: a number or a schedule. With a schedule that grows
+      half_life: half-life in steps, at least 1: a number or a schedule. With a schedule that grows
         with the step, the average spans a constant share of the run.
 
     Returns:
       An average for `average(tx, ...)`.
 
     Raises:
-      ValueError: `half_life` is not positive at some step.
+      ValueError: `half_life` is below 1 at some step.
 
     Example:
       >>> tx = average(optax.sgd(1.0), exponential_average(1))
@@ -188,12 +200,15 @@ def exponential_average(half_life: ArrayLike | AnySchedule) -> Average:
       `optax.ema` averages updates, and not parameters.
     """
     call = "exponential_average"
+    remedy = "It is a number of steps: a decay of 0.999 is a half-life of 693."
     number = is_number(half_life)
-    given: Any = constant(positive(call, half_life=cast(Any, half_life))) if number else half_life
+    known = number or callable(half_life)
+    require(known, refuse(call, "half_life", "be a number or a schedule", half_life, remedy))
+    given: Any = constant(finite(call, half_life=cast(Any, half_life))) if number else half_life
     schedule = as_schedule(call, given)
     seen = foreseen(schedule)
-    positive_everywhere = seen is None or bool((seen.values > 0).all())
-    require(positive_everywhere, refuse(call, "half_life", "be positive at every step", schedule))
+    long = seen is None or bool((seen.values >= 1).all())
+    require(long, refuse(call, "half_life", "be at least 1 at every step", half_life, remedy))
     return ExponentialAverage(schedule)
 
 
@@ -258,8 +273,8 @@ def merged_decay(decay: AnySchedule) -> Average:
       An average for `average(tx, ...)`, which `average_at(opt_state, horizon)` reads.
 
     Raises:
-      ValueError: `decay` is no schedule, or it has no end. A quotient of schedules whose divisor is
-        zero at some step is refused by the division.
+      ValueError: `decay` is no schedule, it has no end, or it is nowhere above 0.2, so that it is a
+        learning rate. A quotient whose divisor is zero at some step is refused by the division.
 
     Example:
       >>> decay = constant(1.0, 2) >> linear(1.0, 0.0, 2)  # at step 4: 1 + 1 + 1 + 0.5 updates
@@ -287,5 +302,8 @@ def merge_of(call: str, decay: Any) -> MergedDecay:
     static = isinstance(steps, int) and steps > 0
     require(static, refuse(call, "decay", "have a positive length that is not traced", schedule))
     seen = foreseen(schedule)
+    remedy = "It is relative to the rate of the run: divide a learning rate by that rate."
+    relative = seen is None or seen.values.max() > _LOW
+    require(relative, refuse(call, "decay", "be above 0.2 somewhere", schedule, remedy))
     steepest = np.diff(seen.values, prepend=1.0).max() if seen is not None else np.inf
     return MergedDecay(schedule, rises=bool(steepest > _ROUNDING))

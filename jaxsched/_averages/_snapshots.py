@@ -70,6 +70,8 @@ def merged_snapshots(opt_state: Any, decay: AnySchedule) -> optax.Params:
     weights = _weights(ratios, updates, counts)
 
     def merged(x: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):  # an integer has no mean
+            return x[order][jnp.argmax(jnp.where(counts, updates, 0))]
         return jnp.tensordot(weights.astype(wide(x).dtype), wide(x)[order], 1)
 
     return jax.tree.map(merged, ring.params)

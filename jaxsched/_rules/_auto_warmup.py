@@ -37,6 +37,7 @@ class AutoWarmupState(NamedTuple):
     mean: jax.Array = initially(0.0)  # the moving average of the loss
     weight: jax.Array = initially(0.0)  # the sum of its weights; 0 before the first loss
     first: jax.Array = initially(0.0)  # the average of the first losses
+    settled: jax.Array = initially(False)  # whether `first` is complete
     below: jax.Array = initially(0)  # losses that were below the floor
 
 
@@ -47,14 +48,14 @@ class AutoWarmup(Listener):
 
     `loss` is a moving average of the observed losses. `first` is its value after the first
     `1 / (1 - ema_decay)` of them, rounded up. So the factor starts at 1 / (1 + ratio), and comes
-    near 1 as the loss comes near `floor`. If the loss rises, the factor falls. A loss that is more
-    than ten times as far above the floor as `first` counts as ten times as far.
+    near 1 as the loss comes near `floor`. If the loss rises, the factor falls. After the first
+    losses, a loss is clipped at `floor + 10 * (first - floor)`.
 
     The floor is the loss of a perfect model. It is 0 for a squared error, the entropy of the labels
     for a cross-entropy, and may be negative for a log density. If the loss cannot come near the
     floor, the factor stays below 1 to the end, and the best peak is higher by about as much. A loss
-    below the floor is read as the floor, and `factors(opt_state)` counts it as `below`. The unit of
-    the loss does not matter.
+    below the floor is read as the floor, and `factors(opt_state)` counts it as `below`. If `first`
+    is not above the floor, the factor is 1. The unit of the loss does not matter.
 
     Args:
       ratio: the factor at the start is 1 / (1 + ratio); not negative.
@@ -72,7 +73,7 @@ class AutoWarmup(Listener):
       ValueError: an argument is out of its range; the message names it and its value.
 
     Example:
-      >>> tx = scale_by_learning_rate(0.1 * auto_warmup(9.0, ema_decay=0.0))
+      >>> tx = scale_by_learning_rate(0.1 * auto_warmup(ratio=9.0, ema_decay=0.0))
       >>> state = tx.init({})
       >>> for loss in (4.0, 4.0, 2.0, 0.4, 4.0):
       ...     _, state = tx.update({}, state, value=loss)
@@ -89,7 +90,7 @@ class AutoWarmup(Listener):
       loss are ours.
     """
 
-    ratio: ArrayLike = number_field(default=3.0, within=NOT_NEGATIVE, kw_only=False)
+    ratio: ArrayLike = number_field(default=3.0, within=NOT_NEGATIVE)
     floor: ArrayLike = number_field(default=0.0)
     ema_decay: ArrayLike = number_field(default=0.9, within=BELOW_ONE)
 
@@ -104,19 +105,21 @@ class AutoWarmup(Listener):
         return AutoWarmupState()
 
     def react(self, state: AutoWarmupState, seen: Observation, t: jax.Array) -> AutoWarmupState:
-        decay, floor = real(self.ema_decay), real(self.floor)
+        # In float32 a decay nearer to 1 would be 1.
+        decay, floor = jnp.minimum(real(self.ema_decay), 1 - 2**-20), real(self.floor)
         weight = decay * state.weight + 1
-        # One loss of 1e10 would hold the rate at zero for hundreds of steps.
-        highest = floor + _HIGHEST * jnp.maximum(state.first - floor, 0)
-        known = (state.weight > 0) & (state.first > floor)
-        loss = jnp.where(known, jnp.minimum(seen.value, highest), seen.value)
-        mean = state.mean + (loss - state.mean) / weight
         # The weight of a moving average of n losses is (1 - decay**n) / (1 - decay).
         begins = state.weight * (1 - decay) < 1 - decay ** (1 / (1 - decay))
+        # One loss of 1e10 would hold the rate at zero for hundreds of steps.
+        highest = floor + _HIGHEST * (state.first - floor)
+        known = ~begins & (state.first > floor)
+        loss = jnp.where(known, jnp.minimum(seen.value, highest), seen.value)
+        mean = state.mean + (loss - state.mean) / weight
         return AutoWarmupState(
             mean=mean,
             weight=weight,
             first=jnp.where(begins, mean, state.first),
+            settled=~begins,
             below=counted(state.below, seen.value < floor),
         )
 
@@ -125,8 +128,8 @@ class AutoWarmup(Listener):
         above, span = jnp.maximum(state.mean - floor, 0), state.first - floor
         known = span > 0
         left = jnp.where(known, above / jnp.where(known, span, 1), 0)
-        left = jnp.where(state.weight > 0, left, 1)  # before the first loss
-        return 1 / (1 + real(self.ratio) * left)
+        left = jnp.where(state.settled, left, 1)
+        return 1 / (1 + jnp.maximum(real(self.ratio), 0) * left)
 
 
 auto_warmup = factory(AutoWarmup)

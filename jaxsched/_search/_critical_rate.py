@@ -24,6 +24,7 @@ from jaxsched._schedules._schedule import Schedule
 from jaxsched._search._range_test._steps import require_floats, require_optimizer, scalar_of
 
 _HALVINGS = 12  # of a factor of 2: to 1 part in 4096
+_ROUNDING = 32  # units in the last place of the loss that are no rise
 _CALL = "critical_rate"
 
 
@@ -36,13 +37,13 @@ def critical_rate(
     low: ArrayLike = 1e-8,
     high: ArrayLike = 1e4,
 ) -> jax.Array:
-    """Returns the lowest learning rate at which the first step raises the loss.
+    """Returns the learning rate from which the first step raises the loss.
 
-        the lowest rate with  loss(params + rate * update) > loss(params)
+        loss(params + rate * update) > loss(params)
 
     `update` is the first update of the optimizer at a rate of 1, from the gradient of the same
     batch. The rate is doubled from `low` until the loss rises, and the last factor of 2 is halved
-    twelve times. So it takes one gradient, and as many losses as there are doublings, about 30.
+    twelve times. So it takes one gradient and about 40 losses. A rise by rounding does not count.
 
     Args:
       function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.
@@ -57,8 +58,9 @@ def critical_rate(
       it rises nowhere below `high`. A loss that is not finite counts as raised.
 
     Raises:
-      ValueError: `low` is not positive or not below `high`; a parameter is not a float; or
-        `optimizer` needs more than a learning rate.
+      ValueError: `low` is not positive or not below `high`; a parameter is not a float;
+        `optimizer` needs more than a learning rate; or, outside `jit`, the loss is not finite
+        before the step.
 
     Example:
       >>> def loss(x, batch):
@@ -73,20 +75,27 @@ def critical_rate(
       Kalra and Barkeshli, 2024, https://arxiv.org/abs/2406.09405, section 6 (the critical rate as
       the first rate of a warmup).
     """
-    least = positive(_CALL, low=low)
-    require(least < positive(_CALL, high=high), refuse(_CALL, "high", "be above low", high))
+    least, most = positive(_CALL, low=low), positive(_CALL, high=high)
+    require(least < most, refuse(_CALL, "high", "be above low", high))
     require_floats(params, _CALL, "Pass the parameters alone.")
-    require_optimizer(optimizer, "learning_rate")
-    loss = functools.partial(scalar_of(function), batch=batch)
+    require_optimizer(optimizer, "learning_rate", _CALL)
+    loss = functools.partial(scalar_of(function, _CALL), batch=batch)
     tx = optax.with_extra_args_support(optimizer(learning_rate=1.0))
     before, gradients = jax.value_and_grad(loss)(params)
+    require(jnp.isfinite(before), f"`{_CALL}`: the loss is {before} before the first step.")
     update = tx.update(gradients, tx.init(params), params, value=before, grad=gradients)[0]
+    # At a tiny rate the loss changes by rounding alone.
+    highest = before + _ROUNDING * jnp.finfo(before.dtype).eps * jnp.abs(before)
 
     def rises(rate: jax.Array) -> jax.Array:
         def moved(x: Any, u: Any) -> jax.Array:
             return (wide(x) + rate.astype(wide(x).dtype) * wide(u)).astype(jnp.result_type(x))
 
-        return ~(loss(jax.tree.map(moved, params, update)) <= before)
+        after = loss(jax.tree.map(moved, params, update))
+        return ~((after <= highest) & jnp.isfinite(after))
+
+    def doubled(around: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return around[1], jnp.minimum(2 * around[1], real(most))
 
     def halved(_: Any, around: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         below, above = around
@@ -94,13 +103,12 @@ def critical_rate(
         high = rises(middle)
         return jnp.where(high, below, middle), jnp.where(high, middle, above)
 
-    def lower(rate: jax.Array) -> jax.Array:
-        return ~rises(rate) & (rate < real(high))
+    def goes_on(around: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return ~rises(around[1]) & (around[1] < real(most))
 
-    first = jax.lax.while_loop(lower, lambda rate: 2 * rate, real(least))
-    _, found = jax.lax.fori_loop(0, _HALVINGS, halved, (first / 2, first))
-    found = jnp.where(first > real(least), found, first)
-    return jnp.where(first >= real(high), jnp.inf, found)
+    first = jax.lax.while_loop(goes_on, doubled, (real(least), real(least)))
+    _, found = jax.lax.fori_loop(0, _HALVINGS, halved, first)
+    return jnp.where(rises(first[1]), found, jnp.inf)
 
 
 def critical_warmup(rate: ArrayLike, peak_value: ArrayLike, *, warmup_steps: ArrayLike) -> Schedule:
@@ -133,6 +141,10 @@ def critical_warmup(rate: ArrayLike, peak_value: ArrayLike, *, warmup_steps: Arr
     call = "critical_warmup"
     known = not any(isinstance(x, Tracer) for x in (rate, peak_value, warmup_steps))
     require(known, f"`{call}` needs numbers that are known: use it outside `jit`.")
+    single = (
+        isinstance(rate, (int, float, np.generic, np.ndarray, jax.Array)) and np.ndim(rate) == 0
+    )
+    require(single, refuse(call, "rate", "be one number", rate))
     first, peak = float(np.asarray(rate)), float(positive(call, peak_value=peak_value))
     require(first > 0, refuse(call, "rate", "be positive", rate))
     whole = int(length(call, warmup_steps=warmup_steps))

@@ -284,6 +284,18 @@ class TestGraft:
         with pytest.raises(ValueError, match="joined the run after its decay had begun"):
             js.average_at(state, 60)
 
+    @pytest.mark.parametrize("value", [1.0, 0.5])
+    def test_a_merge_that_joins_in_the_middle_says_so(self, value):
+        """Its later weights may add up to 1 all the same."""
+        first = js.linear(1.0, 0.0, 10) if value == 1 else js.constant(value, 10)
+        average = js.exponential_average(3)
+        merge = js.merged_decay(first >> js.linear(value, 0.0, 10))
+        one, both = (js.average(optax.sgd(0.1), x) for x in (average, [average, merge]))
+        x, state = self.steps(one, START, one.init(START), 0, 10)
+        _, state = self.steps(both, x, js.graft(both.init(x), state), 10, 20)
+        with pytest.raises(ValueError, match="joined the run after its decay had begun"):
+            js.average_at(state, 20)
+
     def test_another_horizon_is_never_taken_for_it(self):
         old, new = (js.average(optax.sgd(0.1), x) for x in (self.SHORT, self.LONG))
         x, state = self.steps(old, START, old.init(START), 0, 19)
@@ -410,10 +422,21 @@ class TestMessages:
             (lambda: js.average(optax.sgd(0.1), js.uniform_average(), every=0), "every=0"),
             (
                 lambda: js.exponential_average(0),
-                r"e\(half_life=...\)` must be positive",
+                r"e\(half_life=...\)` must be at least 1",
             ),
-            (lambda: js.exponential_average(js.linear(1.0, -1.0, 4)), "be positive at every step"),
-            (lambda: js.exponential_average("long"), "takes schedules, got 'long'"),
+            (
+                lambda: js.exponential_average(js.linear(1.0, -1.0, 4)),
+                "be at least 1 at every step",
+            ),
+            (
+                lambda: js.exponential_average("long"),
+                "be a number or a schedule, got half_life='long'",
+            ),
+            (lambda: js.exponential_average(0.999), "decay of 0.999 is a half-life of 693"),
+            (
+                lambda: js.merged_decay(js.warmup_cosine(0.1, total_steps=9, warmup_steps=2)),
+                "divide a learning rate by that rate",
+            ),
             (
                 lambda: js.uniform_average(-1),
                 r"average\(start=...\)` must not be negative",
@@ -493,3 +516,20 @@ def test_a_donated_state_is_used_up_and_its_average_goes_on():
         x = optax.apply_updates(x, updates)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(held))
     testing.assert_same(state, other)
+
+
+@pytest.mark.parametrize("decay", [js.linear(1.0, 0.0, 4), js.linear(0.5, 1.0, 4)], ids=str)
+def test_integers_have_no_mean(decay):
+    tx = optax.multi_transform(
+        {"t": optax.sgd(0.1), "f": optax.set_to_zero()}, {"i": "f", "x": "t"}
+    )
+    tx = js.average(tx, [js.merged_decay(decay), js.uniform_average()])
+    params = {"i": jnp.asarray([49, 2**24 + 1]), "x": jnp.ones(2)}
+    state = tx.init(params)
+    for _ in range(4):
+        gradients = {"i": jnp.zeros(2, jnp.int32), "x": jnp.ones(2)}
+        updates, state = tx.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    for found in (js.average_at(state, 4), js.averaged_params(state)):
+        np.testing.assert_array_equal(found["i"], params["i"])
+        assert found["i"].dtype == jnp.int32

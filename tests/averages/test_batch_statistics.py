@@ -51,7 +51,18 @@ def test_messages():
     update, statistics = of(0.9)
     with pytest.raises(ValueError, match="must have at least one batch"):
         js.batch_statistics(update, statistics, [])
-    with pytest.raises(ValueError, match=r"must change each statistic\. Run in training"):
+    with pytest.raises(ValueError, match=r"`BatchNorm_0/mean` is no running average\. Run"):
         js.batch_statistics(lambda s, x: s, statistics, X)
     with pytest.raises(ValueError, match=r"NaN or infinite\. Check the parameters"):
         js.batch_statistics(update, statistics, X * jnp.nan)
+    with pytest.raises(ValueError, match="there are no statistics"):
+        js.batch_statistics(lambda s, x: s, {}, X)
+    with pytest.raises(ValueError, match="return the statistics alone, in the same containers"):
+        js.batch_statistics(lambda s, x: (x, s), statistics, X)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e4])
+def test_large_activations_keep_their_digits(size):
+    update, statistics = of(0.9)
+    found = js.batch_statistics(update, statistics, size * X)["BatchNorm_1"]
+    np.testing.assert_allclose(found["var"], (size * X).var(axis=1).mean(axis=0), rtol=1e-4)

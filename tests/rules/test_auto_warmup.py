@@ -26,7 +26,7 @@ def reference(losses, ratio=3.0, floor=0.0, ema_decay=0.9):
     heard, first, out = [], None, []
     for loss in losses:
         if loss is not None and math.isfinite(loss):
-            if first is not None and first > floor:
+            if len(heard) >= math.ceil(1 / (1 - ema_decay) - 1e-9) and first > floor:
                 loss = min(loss, floor + 10 * (first - floor))
             heard.append(loss)
             ages = range(len(heard) - 1, -1, -1)
@@ -34,7 +34,7 @@ def reference(losses, ratio=3.0, floor=0.0, ema_decay=0.9):
             mean = sum(w * x for w, x in zip(weights, heard, strict=True)) / sum(weights)
             if len(heard) <= math.ceil(1 / (1 - ema_decay) - 1e-9):
                 first = mean
-        if not heard:
+        if len(heard) <= math.ceil(1 / (1 - ema_decay) - 1e-9):
             out.append(1 / (1 + ratio))
         elif first <= floor:
             out.append(1.0)
@@ -52,7 +52,7 @@ def reference(losses, ratio=3.0, floor=0.0, ema_decay=0.9):
         ([4.0, 1.0, 4.0, 8.0], dict(ratio=1.0, ema_decay=0.0), [1 / 2, 4 / 5, 1 / 2, 1 / 3]),
         ([NAN, 4.0, INF, 4.0, -INF], dict(ratio=1.0, ema_decay=0.0), [1 / 2] * 5),
         ([4.0, -1.0, -9.0], dict(ratio=1.0, ema_decay=0.0), [1 / 2, 1, 1]),
-        ([-1.0, -2.0, 3.0], dict(ema_decay=0.0), [1, 1, 1]),
+        ([-1.0, -2.0, 3.0], dict(ema_decay=0.0), [1 / 4, 1, 1]),
         ([-1.0, -2.0], dict(ratio=1.0, floor=-3.0, ema_decay=0.0), [1 / 2, 2 / 3]),
         ([4.0, 0.5, 9.0], dict(ratio=0.0), [1, 1, 1]),
         # One monstrous loss is forgotten soon.
@@ -111,11 +111,23 @@ def test_an_easy_first_batch_changes_little():
     assert np.abs(found / plain - 1)[10:].max() < 0.1
 
 
+@pytest.mark.parametrize("easy", [1e-6, 1e-3, 0.0])
+def test_a_first_batch_that_is_far_too_easy_is_one_of_ten(easy):
+    found = factors([easy, *[2.0] * 40])[0]
+    np.testing.assert_allclose(found[:10], 1 / 4, rtol=1e-6)
+    # The mean of the first ten is a tenth too low, so the loss seems to have risen.
+    assert min(found) > 0.2 and found[-1] == pytest.approx(0.23, abs=0.02)
+
+
+def test_a_decay_that_float32_reads_as_one():
+    assert factors([4.0, 2.0], ema_decay=1 - 1e-9)[0] == pytest.approx([1 / 4, 1 / 4])
+
+
 def test_in_a_run_the_rate_rises_as_the_loss_falls():
     def loss(x):
         return 0.5 * (x**2).sum()
 
-    tx = js.inject(optax.sgd, learning_rate=0.5 * js.auto_warmup(9.0, ema_decay=0.0))
+    tx = js.inject(optax.sgd, learning_rate=0.5 * js.auto_warmup(ratio=9.0, ema_decay=0.0))
     x = jnp.full(4, 10.0)
     state, rates = tx.init(x), []
     for _ in range(20):

@@ -39,7 +39,7 @@ AWAKE = {  # so impatient that each acts in a short stream
     "spike_guard": lambda **more: js.spike_guard(
         sigmas=1.0, window_size=8, min_observations=3, recover_steps=5, **more
     ),
-    "auto_warmup": lambda **more: js.auto_warmup(9.0, ema_decay=0.5, **more),
+    "auto_warmup": lambda **more: js.auto_warmup(ratio=9.0, ema_decay=0.5, **more),
     "hypergradient": lambda metric=None, **more: js.hypergradient(0.3, **more),
     "feedback": lambda **more: js.feedback(react, 1.0, **more),
     "until": lambda **more: js.until(js.constant(1.0), js.linear(1.0, 0.0, 20)),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 import jaxsched as js
 
@@ -47,6 +48,30 @@ def test_its_limits():
     np.testing.assert_allclose(rate, 2.0, rtol=1e-3)
 
 
+def test_rounding_is_no_rise():
+    """At the lowest rates the loss of a network changes by its rounding alone."""
+    model = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(10)])
+
+    def loss(params, batch):
+        logits = model.apply(params, batch[0])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    @jax.jit
+    @jax.vmap
+    def rates(key):
+        batch = jax.random.normal(key, (128, 16)), jax.random.randint(key, (128,), 0, 10)
+        return js.critical_rate(loss, model.init(key, batch[0]), batch)
+
+    found = rates(jax.random.split(jax.random.key(0), 200))
+    assert found.min() > 0.1 and found.max() < 100
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.7), (1e-8, 1e4), (1e-8, 0.5001)])
+def test_it_is_found_up_to_the_highest_rate(low, high):
+    rate = js.critical_rate(lambda x, _: 2 * jnp.sum(x**2), ONES, None, low=low, high=high)
+    np.testing.assert_allclose(rate, 0.5, rtol=1e-3)
+
+
 def test_under_jit_and_vmap_it_is_the_same():
     find = functools.partial(js.critical_rate, bowl, ONES)
     curvatures = jnp.outer(jnp.asarray([0.1, 1.0, 50.0]), ONES)
@@ -68,7 +93,13 @@ def test_a_warmup_begins_at_the_rate_and_is_as_steep():
         (lambda: js.critical_rate(bowl, ONES, ONES, low=0.0), r"critical_rate\(low=...\)` must be"),
         (lambda: js.critical_rate(bowl, ONES, ONES, low=2.0, high=1.0), "be above low, got high=1"),
         (lambda: js.critical_rate(bowl, jnp.arange(3), ONES), "be floats, but this is int32"),
-        (lambda: js.critical_rate(bowl, ONES, ONES, optax.sgd(0.1)), "be a function"),
+        (
+            lambda: js.critical_rate(bowl, ONES, ONES, optax.sgd(0.1)),
+            r"critical_rate\(optimizer=...\)",
+        ),
+        (lambda: js.critical_rate(lambda x, _: x, ONES, ONES), r"critical_rate\(function=...\)"),
+        (lambda: js.critical_rate(bowl, jnp.nan * ONES, ONES), "loss is nan before the first"),
+        (lambda: js.critical_warmup("a", 0.1, warmup_steps=9), "be one number, got rate='a'"),
         (lambda: js.critical_warmup(0.0, 0.1, warmup_steps=9), "be positive, got rate=0.0"),
         (lambda: js.critical_warmup(0.1, -0.1, warmup_steps=9), "must be positive, got peak_value"),
         (lambda: js.critical_warmup(0.1, 0.1, warmup_steps=0.5), "warmup_steps"),

@@ -24,7 +24,7 @@ KINDS = {
     "a long ring": scaled(js.greedy(patience=1, window_size=300)),
     "kl": scaled(js.kl_adaptive(1.2, tolerance=1.2, metric="value")),
     "spikes": scaled(js.spike_guard(sigmas=1.0, window_size=8, min_observations=3)),
-    "warmup": scaled(js.auto_warmup(9.0, ema_decay=0.5)),
+    "warmup": scaled(js.auto_warmup(ratio=9.0, ema_decay=0.5)),
     "hypergradient": scaled(js.hypergradient(0.3)),
     "feedback": scaled(js.feedback(lambda s, x: 0.9 * s + 0.01 * x, 1.0)),
     "until": scaled(js.until(js.constant(1.0), js.linear(1.0, 0.0, 20))),

@@ -64,7 +64,7 @@ RULES = {  # so impatient that each acts within the run
     "spike_guard": lambda axis: js.spike_guard(
         sigmas=1.5, window_size=8, min_observations=4, recover_steps=5, factor=0.5, axis_name=axis
     ),
-    "auto_warmup": lambda axis: js.auto_warmup(2.0, axis_name=axis),
+    "auto_warmup": lambda axis: js.auto_warmup(ratio=2.0, axis_name=axis),
     "hypergradient": lambda axis: js.hypergradient(0.05, axis_name=axis),
     "feedback": lambda axis: js.feedback(
         lambda s, loss: jnp.clip(s + 0.05 * jnp.sign(0.5 - loss), 0.5, 1.5), axis_name=axis

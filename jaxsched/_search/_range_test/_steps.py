@@ -19,12 +19,12 @@ _CALL = "lr_range_test"
 Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
-def scalar_of(loss: Callable[..., Any]) -> Callable[..., jax.Array]:
+def scalar_of(loss: Callable[..., Any], call: str = _CALL) -> Callable[..., jax.Array]:
     """Return the loss alone, without other values of a tuple."""
 
     def scalar(params: Any, batch: Any) -> jax.Array:
         out = loss(params, batch)
-        return _scalar(out[0] if isinstance(out, tuple) else out)
+        return _scalar(out[0] if isinstance(out, tuple) else out, call)
 
     return scalar
 
@@ -65,15 +65,15 @@ def _shapes(state: Any) -> Any:
     return jax.tree.map(jnp.shape, state), jax.tree.structure(state)
 
 
-def _scalar(loss: Any) -> jax.Array:
+def _scalar(loss: Any, call: str = _CALL) -> jax.Array:
     must = "return one real loss"
     try:
         value = jnp.asarray(loss)
     except (TypeError, ValueError):
-        raise ValueError(refuse(_CALL, "function", must, loss)) from None
+        raise ValueError(refuse(call, "function", must, loss)) from None
     fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
     shown = jax.ShapeDtypeStruct(value.shape, value.dtype)
-    require(fits, refuse(_CALL, "function", must, shown))
+    require(fits, refuse(call, "function", must, shown))
     return real(value)
 
 
@@ -91,11 +91,11 @@ def require_arguments(function: Any, optimizer: Any) -> None:
         raise ValueError(refuse(_CALL, "function", must, function, remedy)) from None
 
 
-def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
+def require_optimizer(optimizer: Any, hyperparameter: str, call: str = _CALL) -> None:
     """Raise unless the function makes an optimizer from this one argument."""
     made = "Pass the function that makes it: `optax.adam`, not `optax.adam(1e-3)`."
     factory = callable(optimizer) and not hasattr(optimizer, "update")
-    require(factory, refuse(_CALL, "optimizer", "be a function", optimizer, made))
+    require(factory, refuse(call, "optimizer", "be a function", optimizer, made))
     try:
         signature = inspect.signature(optimizer)
     except (TypeError, ValueError):
@@ -105,14 +105,14 @@ def require_optimizer(optimizer: Any, hyperparameter: str) -> None:
         signature.bind_partial(**{hyperparameter: 0.0})
     except TypeError:
         must = f"be an argument of the optimizer, one of {', '.join(known)}"
-        raise ValueError(refuse(_CALL, "hyperparameter", must, hyperparameter)) from None
+        raise ValueError(refuse(call, "hyperparameter", must, hyperparameter)) from None
     try:
         signature.bind(**{hyperparameter: 0.0})
     except TypeError as error:
         shown = getattr(optimizer, "__name__", "optimizer")
         remedy = f"Python says: {error}. Bind it: `partial({shown}, learning_rate=1e-3)`."
         must = f"need no more than {hyperparameter}"
-        raise ValueError(refuse(_CALL, "optimizer", must, optimizer, remedy)) from None
+        raise ValueError(refuse(call, "optimizer", must, optimizer, remedy)) from None
 
 
 def require_floats(
