@@ -52,7 +52,7 @@ REFERENCE = {
     "Averages of the parameters": "average exponential_average uniform_average merged_decay "
     "averaged_params average_at merged_snapshots batch_statistics Average",
     "Finding a schedule": "lr_range_test RangeTest suggestions Suggestions "
-    "critical_rate critical_warmup stack grid "
+    "critical_rate stack grid "
     "random_search uniform log_uniform sweep Sweep successive_halving bayesian_search convex_bound "
     "transfer_rate optimal_schedule refined_schedule learn_schedule Learned checkpointed_scan",
     "Forecasts": "fit_loss_law forecast Forecast best_schedule best_remaining LossLaw "
@@ -162,7 +162,6 @@ GALLERY = {
         noam(1.0, model_size=512, warmup_steps=400)
         bert(0.0001, total_steps=1000, warmup_steps=100)
         gradual_warmup(0.1, 256, 1024, warmup_steps=100)
-        critical_warmup(0.03, 0.1, warmup_steps=200) >> linear(0.1, 0.0, 800)
     """,
     "Warmups for Adam": """
         untuned_linear_warmup(b2=0.99)

@@ -142,7 +142,6 @@ from jaxsched._search._range_test._result import RangeTest as RangeTest
 from jaxsched._search._range_test._suggestions import suggestions as suggestions
 from jaxsched._search._range_test._suggestions import Suggestions as Suggestions
 from jaxsched._search._critical_rate import critical_rate as critical_rate
-from jaxsched._search._critical_rate import critical_warmup as critical_warmup
 from jaxsched._search._stack import stack as stack
 from jaxsched._search._space import grid as grid
 from jaxsched._search._space import random_search as random_search
@@ -315,7 +314,6 @@ __all__ = [
     "suggestions",
     "Suggestions",
     "critical_rate",
-    "critical_warmup",
     "stack",
     "grid",
     "random_search",

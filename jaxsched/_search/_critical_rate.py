@@ -1,4 +1,4 @@
-"""The critical rate of the first step, and the warmup that begins there.
+"""The critical rate of the first step, at which a warmup can begin.
 
 A linear warmup from zero spends its first steps on rates that would do no harm at once. The rate
 from which a step raises the loss tells how many of them can be left out.
@@ -12,15 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import real, wide
-from jaxsched._core._require import length, positive, refuse, require
-from jaxsched._schedules._curves import linear
-from jaxsched._schedules._schedule import Schedule
+from jaxsched._core._require import positive, refuse, require
 from jaxsched._search._range_test._steps import require_floats, require_optimizer, scalar_of
 
 _HALVINGS = 12  # of a factor of 2: to 1 part in 4096
@@ -68,7 +64,8 @@ def critical_rate(
       >>> rate = critical_rate(loss, jnp.ones(3), jnp.zeros(3))
       >>> print(f"{rate:.3f}")
       0.500
-      >>> critical_warmup(0.5, 2.0, warmup_steps=1000)
+      >>> peak, warmup_steps = 2.0, 1000  # a warmup from 0 that need not begin there
+      >>> linear(0.5, peak, round(warmup_steps * (1 - 0.5 / peak)))
       linear(0.5, 2.0, 750)
 
     References:
@@ -109,44 +106,3 @@ def critical_rate(
     first = jax.lax.while_loop(goes_on, doubled, (real(least), real(least)))
     _, found = jax.lax.fori_loop(0, _HALVINGS, halved, first)
     return jnp.where(rises(first[1]), found, jnp.inf)
-
-
-def critical_warmup(rate: ArrayLike, peak_value: ArrayLike, *, warmup_steps: ArrayLike) -> Schedule:
-    """A linear warmup that begins at the critical rate, and is shorter by the steps below it.
-
-        linear(rate, peak_value, warmup_steps * (1 - rate / peak_value))
-
-    It rises as steeply as a warmup from zero in `warmup_steps`. If the critical rate is not below
-    the peak, no warmup is needed, and its length is 0.
-
-    Args:
-      rate: the critical rate, see `critical_rate`, positive; infinity is allowed.
-      peak_value: the rate at the end, positive.
-      warmup_steps: length of the warmup from zero that it replaces.
-
-    Returns:
-      A schedule, for example for `critical_warmup(...) >> cosine(...)`.
-
-    Raises:
-      ValueError: an argument is traced or out of its range. A length cannot depend on a traced
-        number here: use `float(rate)` outside `jit`.
-
-    Example:
-      >>> critical_warmup(0.01, 0.1, warmup_steps=200) >> linear(0.1, 0.0, 800)
-      linear(0.01, 0.1, 180) >> linear(0.1, 0.0, 800)
-
-    References:
-      Kalra and Barkeshli, 2024, https://arxiv.org/abs/2406.09405, section 6.
-    """
-    call = "critical_warmup"
-    known = not any(isinstance(x, Tracer) for x in (rate, peak_value, warmup_steps))
-    require(known, f"`{call}` needs numbers that are known: use it outside `jit`.")
-    single = (
-        isinstance(rate, (int, float, np.generic, np.ndarray, jax.Array)) and np.ndim(rate) == 0
-    )
-    require(single, refuse(call, "rate", "be one number", rate))
-    first, peak = float(np.asarray(rate)), float(positive(call, peak_value=peak_value))
-    require(first > 0, refuse(call, "rate", "be positive", rate))
-    whole = int(length(call, warmup_steps=warmup_steps))
-    steps = round(whole * (1 - min(first / peak, 1.0)))
-    return linear(min(first, peak), peak, steps)

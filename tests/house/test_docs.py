@@ -71,8 +71,7 @@ def test_every_schedule_and_method_is_in_the_gallery():
     words = set(re.findall(r"\w+", "\n".join(texts)))
     with_a_page = {page.stem for page in (ROOT / "docs" / "rules").glob("*.md")}
     ours = {name for name in _names.factories() if hasattr(jaxsched, name)}
-    averages = {name for name in ours if name in pages.REFERENCE["Averages"].split()}
-    known = {*ours, *_names.methods()} - averages  # they have no curve
+    known = {*ours, *_names.methods()}
     assert known - words <= with_a_page
     for text in texts:
         jaxsched.parse(text)

@@ -78,15 +78,6 @@ def test_under_jit_and_vmap_it_is_the_same():
     np.testing.assert_allclose(jax.jit(jax.vmap(find))(curvatures), [*map(find, curvatures)], 1e-6)
 
 
-def test_a_warmup_begins_at_the_rate_and_is_as_steep():
-    plain, short = js.linear(0.0, 0.4, 1000), js.critical_warmup(0.1, 0.4, warmup_steps=1000)
-    assert short.steps == 750
-    np.testing.assert_allclose(short(jnp.arange(750)), plain(jnp.arange(250, 1000)), rtol=1e-6)
-    for rate in (0.4, 3.0, jnp.inf):
-        none = js.critical_warmup(rate, 0.4, warmup_steps=1000)
-        assert none.steps == 0 and none(0) == jnp.float32(0.4)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -99,14 +90,6 @@ def test_a_warmup_begins_at_the_rate_and_is_as_steep():
         ),
         (lambda: js.critical_rate(lambda x, _: x, ONES, ONES), r"critical_rate\(function=...\)"),
         (lambda: js.critical_rate(bowl, jnp.nan * ONES, ONES), "loss is nan before the first"),
-        (lambda: js.critical_warmup("a", 0.1, warmup_steps=9), "be one number, got rate='a'"),
-        (lambda: js.critical_warmup(0.0, 0.1, warmup_steps=9), "be positive, got rate=0.0"),
-        (lambda: js.critical_warmup(0.1, -0.1, warmup_steps=9), "must be positive, got peak_value"),
-        (lambda: js.critical_warmup(0.1, 0.1, warmup_steps=0.5), "warmup_steps"),
-        (
-            lambda: jax.jit(lambda r: js.critical_warmup(r, 1.0, warmup_steps=9)(0))(0.1),
-            "needs numbers that are known",
-        ),
     ],
 )
 def test_messages(call, message):

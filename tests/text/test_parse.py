@@ -227,7 +227,7 @@ def test_percentages_need_no_units_where_there_is_a_total():
 # text: what is said, and the piece of the text that the caret is under
 REFUSED = {
     "linear(1, 0, 4) >> cosin(1, 0, 4)": ("no schedule `cosin`. Did you mean cosine?", "cosin"),
-    "zzz(1)": ("no schedule `zzz`. All of them: bert, constant, ", "zzz"),
+    "zzz(1)": ("no schedule `zzz`. All of them: auto_warmup, bert, constant, ", "zzz"),
     "linear(1, 0, 4).tak(3)": ("no method `tak`. Did you mean take?", "tak"),
     "linear(1, 0, 4).plot()": ("no method `plot`. All of them: clip, cycle, faster, ", "plot"),
     "linear(1, 0, step=4)": ("`linear` has no argument 'step'. Did you mean steps?", "step=4"),
