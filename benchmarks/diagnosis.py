@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import diagnosis_tasks
@@ -293,17 +294,13 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
     ]
 
 
-UNSEEN = range(200, 206)  # seeds
-
-
-def unseen() -> list[dict[str, Any]]:
-    """The runs of the reported tasks, and what `diagnose` says without the floor and with it."""
-    rows: list[dict[str, Any]] = []
-    for make in diagnosis_tasks.REPORT:
-        task = make()
-        for kind in task.rates:
-            rows += judged(diagnosis_tasks.runs(task, kind, UNSEEN))
-    return rows
+def elsewhere(tasks: Iterable[Callable[[], Any]], seeds: range) -> list[dict[str, Any]]:
+    """The runs of other tasks, and what `diagnose` says without the floor and with it."""
+    made = [make() for make in tasks]
+    found = [
+        judged(diagnosis_tasks.runs(task, kind, seeds)) for task in made for kind in task.rates
+    ]
+    return sum(found, start=[])
 
 
 def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -322,7 +319,7 @@ def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def unseen_tables(rows: list[dict[str, Any]]) -> list[Table]:
+def tables_elsewhere(rows: list[dict[str, Any]]) -> list[Table]:
     """How often each problem is found on other tasks, with new seeds."""
     told = [row for row in rows if row["truth"] is not None]
     floored = [{**row, "course": row["with floor"]} for row in told if row["floor"] is not None]
@@ -424,7 +421,8 @@ def abrupt(row: dict[str, Any]) -> bool:
 
 def tables(turns: int) -> list[Table]:
     """The reported runs, once: it takes minutes."""
-    return [*unseen_tables(unseen()), *reports(trained(True))]
+    others = elsewhere(diagnosis_tasks.REPORT, range(200, 206))
+    return [*tables_elsewhere(others), *reports(trained(True))]
 
 
 def mistakes(rows: list[dict[str, Any]]) -> None:
@@ -445,6 +443,9 @@ def main() -> None:
     if not (options.development or options.mistakes):
         return measure.run(tables)
     rows = trained(not options.development)
+    if options.development:
+        for table in tables_elsewhere(elsewhere(diagnosis_tasks.DEVELOPMENT, range(6))):
+            print(dataclasses.replace(table, note="Of the development tasks.").markdown())
     print("\n".join(table.markdown() for table in reports(rows)))
     if options.mistakes:
         mistakes(rows)

@@ -31,23 +31,10 @@ from jaxsched._transforms._scheduled import ScheduledState
 
 STEPS, EVERY, MOMENTS = 512, 32, 4  # a validation loss every so many steps
 WIDTH = 32  # of hidden layers
+# Decades around the usual rate.
 GRID = (
-    -3.0,
-    -2.5,
-    -2.0,
-    -1.5,
-    -1.0,
-    -0.5,
-    0.0,
-    0.5,
-    0.75,
-    1.0,
-    1.25,
-    1.5,
-    1.75,
-    2.0,
-    2.5,
-)  # decades around the usual rate
+    -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5,
+)  # fmt: skip
 
 Data = tuple[jax.Array, jax.Array]
 Case = dict[str, Any]
@@ -111,7 +98,7 @@ def network(params: Any, x: jax.Array, c: Case) -> jax.Array:
 def squares(predict: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     def losses(params: Any, x: jax.Array, y: jax.Array, c: Case) -> jax.Array:
         error = predict(params, x, c) - (y + c["offset"])
-        return (c["scale"] * error).reshape(len(x), -1).__pow__(2).mean(1)
+        return ((c["scale"] * error).reshape(len(x), -1) ** 2).mean(1)
 
     return losses
 

@@ -42,9 +42,9 @@ def average(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps averages of the parameters inside the optimizer state.
 
-    The average of a run at a constant rate can be as good as a run whose rate decays, and it needs
-    no decay. `averaged_params(opt_state)` and `average_at(opt_state, horizon)` return it. The
-    training itself does not change.
+    An average over a run at a constant rate can be as good as the end of a run whose rate decays.
+    `averaged_params(opt_state)` and `average_at(opt_state, horizon)` return it. The training itself
+    does not change.
 
     An average is held in float32 or wider, for parameters in bfloat16 too. It averages the iterates
     as they are stored, so it cannot restore what an update in bfloat16 has lost. Integers among the
@@ -66,8 +66,8 @@ def average(
     Args:
       tx: any optimizer.
       averages: one or more of `exponential_average`, `uniform_average` and `merged_decay`.
-      every: number of updates from one iterate that counts to the next, at least 1. The weights are
-        those of the iterates that count. It must divide every horizon.
+      every: number of updates between two iterates that count, at least 1. It must divide every
+        horizon.
 
     Returns:
       A transform that needs the parameters. It has its own step counter.
@@ -176,7 +176,7 @@ def _moved(
 
     # A state of float32 goes on as it is under x64.
     totals = {name: total.astype(before.dtype)}
-    late = state.late | (~state.begun & (j - every > average.begins))
+    late = state.late | (~state.begun & average.is_late(j - every))
     mean = jax.tree.map(moved, state.mean, params)
     return AverageState(totals, jnp.ones_like(state.begun), late, mean)
 

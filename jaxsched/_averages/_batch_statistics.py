@@ -6,8 +6,8 @@ collected again. In training mode, a layer with momentum m turns the statistics 
 
     m * s + (1 - m) * batch
 
-and its output does not depend on s. So two evaluations on one batch, with statistics of zeros and
-with others, tell m, and one on each further batch tells the statistics of that batch.
+and its output does not depend on s. So m follows from two evaluations on one batch, with different
+statistics. Each further batch needs one evaluation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
 
     Raises:
       ValueError: there are no batches or no statistics; `update` returns something else; or,
-        outside `jit`, a statistic is not finite, or is no running average.
+        outside `jit`, a statistic is not finite or is not a running average.
 
     Example:
       >>> from flax import linen as nn
@@ -85,7 +85,9 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
         count += 1
     require(count > 0, "`batch_statistics(batches=...)` must have at least one batch, got none.")
     _require_each(jnp.isfinite, total, "is NaN or infinite. Check the parameters and the batches.")
-    _require_each(lambda x: x > 0, share, "is no running average. Run the model in training mode.")
+    _require_each(
+        lambda x: x > 0, share, "is not a running average. Run the model in training mode."
+    )
 
     def mean(x: jax.Array, share: jax.Array, like: jax.Array) -> jax.Array:
         return (x / share / count).astype(like.dtype)

@@ -1,8 +1,8 @@
 """The averages: the weights of the iterates.
 
-Let x_j be the parameters after j updates. An average is a weighted mean of some of them. It is kept
-while the model trains, and each iterate moves it by the share of its weight c_j in all weights so
-far:
+Let x_j be the parameters after j updates. An average is a weighted mean of some of these iterates.
+It is kept while the model trains. Each iterate moves it by the share of its weight c_j in the sum
+of all weights so far:
 
     mean <- mean + c_j / total * (x_j - mean)
 
@@ -10,20 +10,21 @@ The weights are these:
 
     exponential     c_j = 1, and each older weight times 2**(-1 / half_life)
     uniform         c_j = 1 after `start`
-    merged decay    c_j = w_{j-1} - w_j
+    merged decay    c_j = w_{j-1} - w_j, with 1 before the first w and 0 after the last
 
-The division by the total is what others call the correction of the bias. The last line follows
-from a sum by parts. Let u_t be the update at step t, so that x_{t+1} = x_t + u_t. A run with the
+The division by the total is also known as bias correction. The last line follows from summation by
+parts. Let u_t be the update at step t, so that x_{t+1} = x_t + u_t. A run with the
 same gradients whose rate is w_t times as high ends, at step T, at
 
     x_0 + w_0 u_0 + ... + w_{T-1} u_{T-1}
         = (1 - w_0) x_0 + (w_0 - w_1) x_1 + ... + (w_{T-2} - w_{T-1}) x_{T-1} + w_{T-1} x_T,
 
 because each update is the difference of two iterates. The weights up to x_j add up to 1 - w_j, and
-all of them to 1. If w rises, a weight is negative and the sum of some may be zero, so there is no
-mean of them. Then the sum itself is kept, which loses more digits to rounding.
+all of them to 1. If w rises at a step, the weight there is negative, and the sum of the weights so
+far may be zero. There is no mean then, so the weighted sum itself is kept, which loses more digits
+to rounding.
 
-If only each k-th iterate is taken, k updates share one w, which is their mean.
+If only every k-th iterate is taken, then k updates share one w: the mean of theirs.
 """
 
 from __future__ import annotations
@@ -85,10 +86,9 @@ class Average(Written):
         """
         raise NotImplementedError
 
-    @property
-    def begins(self) -> int:
-        """The number of updates up to which no iterate has a weight."""
-        return _clock.LAST
+    def is_late(self, t: jax.Array) -> jax.Array:
+        """Return whether the sums lack iterates if they begin with the update at step `t`."""
+        return jnp.zeros((), bool)
 
 
 class ExponentialAverage(Average):
@@ -106,7 +106,7 @@ class ExponentialAverage(Average):
 
 
 class UniformAverage(Average):
-    """total <- total + 1; up to `start`, only the latest iterate counts."""
+    """total <- total + 1. Up to `start`, only the latest iterate counts."""
 
     start: Length = length_field(kw_only=False)
 
@@ -119,6 +119,7 @@ class MergedDecay(Average):
 
     decay: Schedule
     rises: bool = choice_field(default=False)  # whether w rises at some step, or is above 1
+    begins: int = choice_field(default=_clock.LAST)  # the first step at which w is not 1
 
     @property
     def horizon(self) -> int:
@@ -138,11 +139,8 @@ class MergedDecay(Average):
         share = weight if self.rises else weight / jnp.where(after < 1, 1 - after, 1)
         return Share(share, total + weight)
 
-    @property
-    def begins(self) -> int:
-        seen = foreseen(self.decay)
-        changed = [] if seen is None else seen.steps[abs(seen.values - 1) > _ROUNDING]
-        return int(changed[0]) if len(changed) else _clock.LAST
+    def is_late(self, t: jax.Array) -> jax.Array:
+        return t > self.begins
 
     def _after(self, t: jax.Array, every: int) -> jax.Array:
         """Return the mean w of the `every` updates from step `t` on; 0 from the horizon on."""
@@ -273,8 +271,8 @@ def merged_decay(decay: AnySchedule) -> Average:
       An average for `average(tx, ...)`, which `average_at(opt_state, horizon)` reads.
 
     Raises:
-      ValueError: `decay` is no schedule, it has no end, or it is nowhere above 0.2, so that it is a
-        learning rate. A quotient whose divisor is zero at some step is refused by the division.
+      ValueError: `decay` is not a schedule, or has no end; or it is never above 0.2, so that it must
+        be a learning rate. A division by a schedule that is zero at some step is an error too.
 
     Example:
       >>> decay = constant(1.0, 2) >> linear(1.0, 0.0, 2)  # at step 4: 1 + 1 + 1 + 0.5 updates
@@ -302,8 +300,12 @@ def merge_of(call: str, decay: Any) -> MergedDecay:
     static = isinstance(steps, int) and steps > 0
     require(static, refuse(call, "decay", "have a positive length that is not traced", schedule))
     seen = foreseen(schedule)
+    if seen is None:  # a sum is right for all decays
+        return MergedDecay(schedule, rises=True)
     remedy = "It is relative to the rate of the run: divide a learning rate by that rate."
-    relative = seen is None or seen.values.max() > _LOW
+    relative = seen.values.max() > _LOW
     require(relative, refuse(call, "decay", "be above 0.2 somewhere", schedule, remedy))
-    steepest = np.diff(seen.values, prepend=1.0).max() if seen is not None else np.inf
-    return MergedDecay(schedule, rises=bool(steepest > _ROUNDING))
+    rises = np.diff(seen.values, prepend=1.0).max() > _ROUNDING
+    changed = seen.steps[abs(seen.values - 1) > _ROUNDING]
+    begins = int(changed[0]) if changed.size else _clock.LAST
+    return MergedDecay(schedule, rises=bool(rises), begins=begins)

@@ -13,8 +13,9 @@ A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`.
     overfitting   the validation loss has left the training loss, and does not fall
     underfitting  the loss is flat above a floor that is given, and gradients balance weight decay
 
-What looks the same in one run gets no score. A flat loss can be a small model, noise in the labels,
-or a rate that is too high or too low. A slow fall in much noise can be any rate. A problem that
+There is no score where one run cannot show the cause. A flat loss may come from a small model, from
+noise in the labels, or from a rate that is too high or too low. A slow fall in much noise may come
+from any rate. A problem that
 explains others suppresses them: a run that goes uphill, diverges or overshoots gets no other score.
 While a learning rate warms up, only divergence to NaN and direction are judged. The limits were
 chosen on the development tasks of `benchmarks/diagnosis_tasks.py`.
@@ -236,8 +237,8 @@ def _unlearnt(e: Evidence) -> tuple[jax.Array, jax.Array, jax.Array]:
     flat = (1 - _ramp(e.left, 0.1, 0.3)) * (1 - _ramp(e.validation_trend, 1.5, 3.0))
     # A flat loss above the floor alone may be a small model, or a rate that is too low or too high.
     above = jnp.where(e.floored, _ramp(e.share, 0.1, 0.2), 0)
-    underfitting = above * flat * held
-    return stagnation, slow, underfitting * (1 - halted)
+    underfitting = above * flat * held * (1 - halted)
+    return stagnation, slow, underfitting
 
 
 def _overfitting(e: Evidence) -> jax.Array:

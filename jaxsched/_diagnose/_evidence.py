@@ -1,10 +1,10 @@
 """The numbers by which a run is judged, from the record that `monitor` keeps.
 
-A problem is judged by numbers that stay the same if all losses are multiplied by a number, or if a
-number is added to all: differences of losses over other differences, or over the deviation from one
-step to the next. What was learnt is the fall from the first losses to the lowest block. Ratios of
-losses such as `level` only ever add silence, unless a floor is given. Trends are fitted to the
-second half of the run, by least squares over the means of its blocks.
+Most of these numbers do not change if all losses are multiplied by a number, or if a number is
+added to all of them. They are differences of losses, divided by other differences or by the
+deviation from one step to the next. Ratios of losses such as `level` depend on the zero of the losses. They are
+used only if all losses are positive: to recognise an explosion, and to be silent near zero. Trends
+are fitted to the second half of the run, by least squares over the means of its blocks.
 """
 
 from __future__ import annotations

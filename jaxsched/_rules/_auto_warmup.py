@@ -7,8 +7,8 @@ larger where the loss is higher, about
 
 so the longest step is 1 / (a + b * (loss - lowest)). In units of the step at the lowest loss this
 is 1 / (1 + ratio * (loss - floor) / (first - floor)), with ratio = b / a * (first - floor). At the
-beginning of a run the loss falls fast, and the rate rises with it: a warmup whose length nobody
-has to choose. If the loss rises again, the rate falls.
+beginning of a run the loss falls fast, and the rate rises with it. This is a warmup, and its length
+need not be chosen. If the loss rises again, the rate falls.
 """
 
 from __future__ import annotations

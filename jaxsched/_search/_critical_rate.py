@@ -33,7 +33,7 @@ def critical_rate(
     low: ArrayLike = 1e-8,
     high: ArrayLike = 1e4,
 ) -> jax.Array:
-    """Returns the learning rate from which the first step raises the loss.
+    """Returns the learning rate above which the first step raises the loss.
 
         loss(params + rate * update) > loss(params)
 

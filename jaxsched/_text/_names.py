@@ -19,7 +19,6 @@ Factory = Callable[..., Any]
 OLD_NAMES: dict[str, str] = {}
 
 _MADE = ("Schedule", "Rule", "Stateful")
-_AVERAGE = ("Average",)
 # Their arguments have no text.
 _OPAQUE = ("from_function", "feedback", "best_schedule", "best_remaining")
 _PLACED = ["init_value", "end_value", "steps"]
@@ -27,8 +26,8 @@ _PLACED = ["init_value", "end_value", "steps"]
 
 def factory(name: str) -> Factory | None:
     """Return the public function of this name, if it makes a schedule, a rule or an average."""
-    made = (*_MADE, *_AVERAGE)
-    return _maker(_known().get(name), made) if name not in _OPAQUE else None
+    found = _known().get(name) if name not in _OPAQUE else None
+    return _maker(found, (*_MADE, "Average"))
 
 
 def method(name: str) -> Factory | None:

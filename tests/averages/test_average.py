@@ -74,10 +74,10 @@ def error(found, wanted, scale):
 def test_a_merge_is_the_weighted_sum_of_the_iterates(name):
     decay = DECAYS[name]
     state, xs = run(js.average(optax.sgd(0.01), js.merged_decay(decay)))
-    # A sum with negative weights is rounded at each step, in both directions.
+    # With negative weights, the partial sums are larger than the result, and so is their rounding.
     limit = 1e-6 if not js.merged_decay(decay).is_sum else 1e-5
     assert error(js.average_at(state, T), weights(decay) @ xs, xs) < limit
-    # Shifted by one, the weights would be visibly wrong.
+    # Weights that are shifted by one step give another result.
     if name not in ("nothing",):
         assert error(js.average_at(state, T), np.roll(weights(decay), 1) @ xs, xs) > 1e-4
 
@@ -368,6 +368,26 @@ def test_an_average_lies_as_its_parameters(every):
     for _ in range(4):
         assert js.averaged_params(state)["w"].sharding.is_equivalent_to(sharding, 2)
         params, state = step(params, state)
+
+
+class PolynomialDecay(js.Average):
+    """share = (power + 1) / (j + power), after Shamir and Zhang, 2013."""
+
+    power: float
+
+    def taken(self, total, j, every):
+        j = j / every
+        return (self.power + 1) / (j + self.power), total + 1
+
+
+def test_an_average_of_your_own():
+    average = js.factory(PolynomialDecay)(3.0)
+    state, xs = run(js.average(optax.sgd(0.01), [average, js.uniform_average()]), GRADIENTS[:200])
+    mean = 0.0
+    for j in range(1, 201):
+        mean = mean + 4 / (j + 3) * (xs[j] - mean)
+    assert error(js.averaged_params(state, "polynomial_decay"), mean, xs) < 1e-6
+    assert repr(average) == "polynomial_decay(3.0)"
 
 
 class TestText:

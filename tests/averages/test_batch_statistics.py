@@ -51,7 +51,7 @@ def test_messages():
     update, statistics = of(0.9)
     with pytest.raises(ValueError, match="must have at least one batch"):
         js.batch_statistics(update, statistics, [])
-    with pytest.raises(ValueError, match=r"`BatchNorm_0/mean` is no running average\. Run"):
+    with pytest.raises(ValueError, match=r"`BatchNorm_0/mean` is not a running average\. Run"):
         js.batch_statistics(lambda s, x: s, statistics, X)
     with pytest.raises(ValueError, match=r"NaN or infinite\. Check the parameters"):
         js.batch_statistics(update, statistics, X * jnp.nan)

@@ -74,7 +74,7 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
     diagnosis = diagnosed(kind)
     assert diagnosis.verdict == kind, diagnosis
     scores = {name: float(getattr(diagnosis, name)) for name in WORDS}
-    # What has exploded has leapt above the first loss too.
+    # A loss that explodes also leaps above the first one.
     kin = {"overshoot"} if kind == "divergence" else set()
     others = {name: score for name, score in scores.items() if name not in {kind, *kin}}
     assert all(score < 0.5 for score in others.values()), others
