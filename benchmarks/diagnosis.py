@@ -297,10 +297,9 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
 def elsewhere(tasks: Iterable[Callable[[], Any]], seeds: range) -> list[dict[str, Any]]:
     """The runs of other tasks, and what `diagnose` says without the floor and with it."""
     made = [make() for make in tasks]
-    found = [
-        judged(diagnosis_tasks.runs(task, kind, seeds)) for task in made for kind in task.rates
-    ]
-    return sum(found, start=[])
+    pairs = [(task, kind) for task in made for kind in task.rates]
+    found = (judged(diagnosis_tasks.runs(task, kind, seeds)) for task, kind in pairs)
+    return [row for rows in found for row in rows]
 
 
 def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
