@@ -2,9 +2,10 @@
 
 Most of these numbers do not change if all losses are multiplied by a number, or if a number is
 added to all of them. They are differences of losses, divided by other differences or by the
-deviation from one step to the next. Ratios of losses such as `level` depend on the zero of the losses. They are
-used only if all losses are positive: to recognise an explosion, and to be silent near zero. Trends
-are fitted to the second half of the run, by least squares over the means of its blocks.
+deviation from one step to the next. Ratios of losses such as `level` depend on the zero of the
+losses. They are used only if all losses are positive: to recognise an explosion, and to be silent
+near zero. Trends are fitted to the second half of the run, by least squares over the means of its
+blocks.
 """
 
 from __future__ import annotations
