@@ -17,43 +17,47 @@ def uphill(e: Evidence) -> str:
     )
 
 
-def diverging(e: Evidence) -> str:
+def too_high(e: Evidence) -> str:
     broken = float(e.broken)
     if e.lost > 0 or broken > 0.01:
         said = f"{broken:.1%} of the updates had a NaN or infinite loss or gradient"
-    else:
+    elif e.climbed > 1.5 and (e.regained > 0.3 or e.learnt < 0):
         how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else SLOWLY
         said = f"the loss rose {how}, by {_times(e.climbed)} its deviation from step to step"
         if e.learnt > 0:
             said += f", and {e.regained:.0%} of what was learnt is lost again"
-        else:
-            said += ", to above the first losses"
-            said += f": it is {_times(e.level)} them" if e.positive and e.level > 1 else ""
-    return f"diverging: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
-
-
-def overshooting(e: Evidence) -> str:
-    if e.cosine < -0.25:
-        said = f"consecutive gradients point in opposite directions, cos {e.cosine:.2f}"
-    elif e.neumann > 1.7:
-        said = f"the loss alternates up and down, von Neumann's ratio {e.neumann:.2f}"
-    else:
+    elif e.positive and e.leapt > 2 and e.peak > 1:
         said = f"the mean loss leapt to {_times(e.leapt)} the very first, and is still high"
-    return f"overshooting: {said}; lower the rate about 3x, or let it decay"
+    else:
+        return (
+            "too high: the loss slopes up at the end of most movements of the parameters, so they "
+            f"go too far; in the second half, these slopes add up to {_times(e.past)} what was "
+            "learnt; lower the rate about 3x, or let it decay"
+        )
+    return f"too high: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
+
+
+def too_low(e: Evidence) -> str:
+    steep = float(e.ahead) / max(1 - float(e.ahead), 1e-3)
+    return (
+        "too low: at the end of the movements of the parameters, the loss still slopes down; in "
+        f"the second half, this slope is still {steep:.2g} times as steep as in the first half; "
+        "raise the rate about 3x, and diagnose again"
+    )
 
 
 def stagnating(e: Evidence) -> str:
     return (
         f"stagnating: the parameters have stopped: in the second half they moved {e.moving:.2g} "
-        f"as far as in the first half, though consecutive gradients still agree, cos "
-        f"{e.cosine:.2f}; the rate has become too small too early, so let it decay later"
+        f"as far as in the first half, though the gradients are still {e.gradient:.2g} as large as "
+        "at first; the rate has become too small too early, so let it decay later"
     )
 
 
-def slow(e: Evidence) -> str:
+def dead(e: Evidence) -> str:
     return (
-        f"slow: {e.late:.0%} of the fall of the loss belongs to the second half, and consecutive "
-        f"gradients agree, cos {e.cosine:.2f}; raise the rate about 3x, and diagnose again"
+        f"dead: {e.still:.0%} of the arrays get a gradient of zero, and nothing is learnt; look "
+        "for units that are never active, inputs that are zero, and layers that are not connected"
     )
 
 
@@ -65,14 +69,6 @@ def overfitting(e: Evidence) -> str:
             f"was learnt, and above its best by {rise}; stop earlier, regularise, or add data"
         )
     return said + "was learnt, and hardly falls; regularise, or add data"
-
-
-def underfitting(e: Evidence) -> str:
-    return (
-        f"underfitting: the loss is flat, {e.share:.2g} of the first loss above the floor, and "
-        f"gradients only balance the weight decay, cos {e.outward:.2f} with the parameters; lower "
-        "the weight decay"
-    )
 
 
 def unheard(metric: str, updates: int) -> str:
@@ -93,12 +89,11 @@ def mixed(updates: int) -> str:
 
 WORDS = {
     "uphill": uphill,
-    "divergence": diverging,
-    "overshoot": overshooting,
+    "too_high": too_high,
+    "too_low": too_low,
     "stagnation": stagnating,
-    "slow": slow,
+    "dead": dead,
     "overfitting": overfitting,
-    "underfitting": underfitting,
 }
 
 
@@ -111,11 +106,11 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
     if not warm:
         return "too early: the learning rate is still warming up"
     if not e.floored:
-        return f"{NOTHING}; `diagnose` cannot tell underfitting without `floor`"
+        return f"{NOTHING}; without `floor`, `diagnose` cannot tell how much is left to learn"
     return (
         f"{NOTHING}: the loss is above the floor by {e.share:.2g} of what it was at first; if that "
         "is too much, and it is flat, compare runs at a third of the rate and at three times the "
-        "rate before you use a larger model"
+        "rate, before you use a larger model or less weight decay"
     )
 
 

@@ -21,6 +21,7 @@ from jaxsched._diagnose._stream import BLOCKS, History, Stream
 
 LARGE = 1e15  # what is read for a number over zero
 TREND = 8  # smallest number of blocks for a trend
+CHANCE = 3  # deviations between the first loss and the mean of a few that may be chance
 
 
 class Evidence(NamedTuple):
@@ -40,7 +41,6 @@ class Evidence(NamedTuple):
     climbed: jax.Array  # the rise from the lowest block to the recent mean, in deviations
     regained: jax.Array  # that rise over the fall to that block; 0 if no block is below the first
     sudden: jax.Array  # the largest rise from block to block, over the rise from the lowest one
-    late: jax.Array  # the share of the fall that belongs to the second half
     trend: jax.Array  # the fall in the second half, in standard errors of that fall
     left: jax.Array  # the fall that the second half allows at most, over the mean minus the floor
     neumann: jax.Array  # von Neumann's ratio: near 0 for a trend, 1 for noise, 2 for oscillation
@@ -48,7 +48,12 @@ class Evidence(NamedTuple):
     climb: jax.Array  # (updates along - updates against) / all of them; downhill is -1
     cosine: jax.Array  # cosine of consecutive gradients
     outward: jax.Array  # cosine of the descent direction and the parameters
+    still: jax.Array  # the share of the arrays whose gradient is zero
+    gradient: jax.Array  # the recent mean norm of the gradient over the first one
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
+    ahead: jax.Array  # slope down per distance in the second half, over that of both halves
+    surely: jax.Array  # the mean of the slopes down in the second half, in standard errors
+    past: jax.Array  # the sum of the slopes up in the second half, over what was learnt
     worse: jax.Array  # bool: whether the last validation loss is above the best
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
     gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
@@ -64,6 +69,15 @@ class Trend(NamedTuple):
     error: jax.Array  # the standard error of the fall
 
 
+class Travel(NamedTuple):
+    """How the parameters moved, and how the loss sloped down at the end of each movement."""
+
+    moving: jax.Array  # the length of the second half over the first; 1 if it is not known
+    ahead: jax.Array  # the slope per distance of the second half, over that of both
+    surely: jax.Array  # the mean slope of the second half, in standard errors
+    late: jax.Array  # the sum of the slopes of the second half: a difference of losses
+
+
 def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
     """Return the numbers of one run, or under `vmap` of many."""
     loss, valid, gradient = state.loss, state.validation, state.gradient
@@ -74,6 +88,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
     # From the jumps, not from the variance, which includes the trend.
     deviation = jnp.sqrt(loss.jumps / 2)
     lowest, highest, step = _heights(loss)
+    travel = _travel(state.parameters.travel)
     trend, validation = _trend(loss.history), _trend(valid.history)
     judged = (valid.seen > 0) & (loss.seen > 0)
     learnt = base - loss.mean
@@ -94,7 +109,6 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         climbed=over(loss.mean - lowest, deviation),
         regained=jnp.where(base > lowest, over(loss.mean - lowest, base - lowest), 0),
         sudden=over(step, loss.mean - lowest),
-        late=jnp.where(learnt > 0, over(trend.fall, learnt), 0),
         trend=over(trend.fall, trend.error),
         left=over(trend.fall + 1.6 * trend.error, loss.mean - least),
         neumann=jnp.where(loss.variance > 0, over(loss.jumps, 2 * loss.variance), 1),
@@ -102,7 +116,12 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         climb=state.parameters.climb,
         cosine=gradient.cosine,
         outward=state.parameters.outward,
-        moving=_moving(state.parameters.travel),
+        still=gradient.still,
+        gradient=over(gradient.norm, gradient.first),
+        moving=travel.moving,
+        ahead=travel.ahead,
+        surely=travel.surely,
+        past=over(-travel.late, _learnt(loss, deviation)),
         worse=(valid.seen > 0) & (valid.latest > valid.best),
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
         gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
@@ -150,10 +169,33 @@ def _trend(history: History) -> Trend:
     return Trend(*(jnp.where(known, x * unit, 0) for x in (-slope * n, error * n)))
 
 
-def _moving(travel: History) -> jax.Array:
-    """Return the movement in the second half over the first half; 1 if it is not known."""
+def _learnt(loss: Stream, deviation: jax.Array) -> jax.Array:
+    """Return how far the recent mean loss is from the first losses, above or below them.
+
+    The first loss alone may be low by chance. But a mean of several that is far above it comes from
+    a loss that has leapt. A difference of means is known to about a quarter of the deviation.
+    """
+    near = jnp.abs(loss.start - loss.first) <= CHANCE * deviation
+    first = jnp.where(near, jnp.maximum(loss.start, loss.first), loss.first)
+    learnt = jnp.maximum(jnp.abs(first - loss.mean), jnp.abs(loss.first - loss.mean))
+    return jnp.maximum(learnt, deviation / 4)
+
+
+def _travel(travel: History) -> Travel:
     at, half = jnp.arange(BLOCKS, dtype=jnp.int32), travel.blocks // 2
-    early = jnp.where(at < half, travel.means, 0).sum()
-    late = jnp.where((at >= half) & (at < 2 * half), travel.means, 0).sum()
-    known = (travel.blocks >= TREND) & (early > 0)
-    return jnp.where(known, late / jnp.where(known, early, 1), 1)
+    early, late = (at < half)[:, None], ((at >= half) & (at < travel.blocks))[:, None]
+    # Without the last of an odd number of blocks, the halves are equally long.
+    even = (at < 2 * half)[:, None]
+    first, second = (jnp.where(x & even, travel.means, 0).sum(0) for x in (early, late))
+    n = real(jnp.maximum(late.sum(), 2))
+    slopes = jnp.where(late[:, 0], travel.means[:, 1], 0)
+    mean = slopes.sum() / n
+    error = jnp.sqrt(jnp.where(late[:, 0], (slopes - mean) ** 2, 0).sum() / (n - 1) / n)
+    known = travel.blocks >= TREND
+    before, after = (jnp.where(known & (x[0] > 0), over(x[1], x[0]), 0) for x in (first, second))
+    return Travel(
+        moving=jnp.where(known & (first[0] > 0), over(second[0], first[0]), 1),
+        ahead=over(after, jnp.abs(before) + jnp.abs(after)),
+        surely=jnp.where(known, over(mean, error), 0),
+        late=jnp.where(known, second[1], 0) * real(travel.size),
+    )

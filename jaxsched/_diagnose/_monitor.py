@@ -1,11 +1,15 @@
 """Monitor: records statistics of a run in the state of a transform that changes nothing.
 
 It reads the incoming gradients, the parameters, and the observed losses. It stores scalars, means
-of blocks, and a sample of the last gradients, which is compared with the next gradients.
+of blocks, and samples of the last gradients and parameters, which are compared with the next ones.
+
+The most telling number is the product of a movement of the parameters with the gradient after it.
+It is the slope of the loss at the end of the movement. While it is negative, a longer movement
+would have gone lower. When it is positive, the movement went too far. A gradient comes from another
+batch than the movement, so that its noise cancels in a mean.
 
 On a GPU, an array of the state costs a few microseconds, and so does a kernel. So samples of one
-shape are one array, and all sums are computed together. The sample is not divided by its norm, so
-that its product with parameters that have not moved is rounded as it was the first time.
+shape are one array, and all sums are computed together.
 """
 
 from __future__ import annotations
@@ -26,11 +30,15 @@ from jaxsched._diagnose._sample import (
     groups,
     groups_of,
     named,
+    paired,
+    parted,
     sampled,
     shapes,
+    still,
     weights,
 )
 from jaxsched._diagnose._stream import (
+    LARGEST,
     History,
     Stream,
     heard,
@@ -46,7 +54,6 @@ from jaxsched._rules._rule import Axis, listening
 from jaxsched._transforms._checks import require_state
 from jaxsched._transforms._transform import transform
 
-ROUNDING = 1e-5  # of the norm of the parameters: the rounding error of a sum over them
 JUDGED = 1  # validations that are averaged: they are so rare that a longer mean would lag
 
 
@@ -59,10 +66,8 @@ class Gradients(NamedTuple):
     norm: jax.Array  # float: the mean norm of about the last `window` gradients
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
     cosine: jax.Array  # float: the mean cosine of such pairs
+    still: jax.Array  # float: the mean share of the arrays whose gradient is zero
     kept: jax.Array  # bool: whether there is a previous gradient
-    previous: Any  # the sample of the last nonzero gradient, in float32 or wider
-
-    BESIDE = ("previous",)
 
 
 class Parameters(NamedTuple):
@@ -72,9 +77,8 @@ class Parameters(NamedTuple):
     norm: jax.Array  # float: their norm
     posed: jax.Array  # int32: how often they were seen with a gradient, none of them zero
     outward: jax.Array  # float: the mean cosine of the parameters and the descent direction
-    travel: History  # the change of their norm at each update
-    along: jax.Array  # float: their product with the last nonzero gradient over its norm
-    moved: jax.Array  # int32: updates along the previous gradient, or against it
+    travel: History  # of each movement: its length, and the slope down at its end
+    moved: jax.Array  # int32: movements along the gradient before, or against it
     climb: jax.Array  # float: the mean of 1 for along and -1 for against
 
 
@@ -86,8 +90,10 @@ class MonitorState(NamedTuple):
     validation: Stream  # the validation losses
     gradient: Gradients  # the gradients, as they come in
     parameters: Parameters  # the parameters, before the update
+    previous: Any  # samples of the last nonzero gradient and of the parameters then, in pairs
 
-    RESTARTS = ("gradient.previous",)  # `graft` may leave it fresh
+    BESIDE = ("previous",)
+    RESTARTS = ("previous",)  # `graft` may leave it fresh
 
 
 class _Felt(NamedTuple):
@@ -97,15 +103,18 @@ class _Felt(NamedTuple):
     norm: jax.Array
     before: jax.Array  # the norm of the previous gradient, 0 if there is none
     turn: jax.Array  # the product of the two
+    still: jax.Array  # the share of the arrays whose gradient is zero
 
 
 class _Met(NamedTuple):
-    """The parameters of an update. Their norm is 0 if it is not finite."""
+    """The parameters of an update, and their movement. A norm is 0 if it is not finite."""
 
     finite: jax.Array
     norm: jax.Array
-    slope: jax.Array  # their product with the gradient
-    way: jax.Array  # their product with the previous gradient
+    pull: jax.Array  # their product with the gradient
+    length: jax.Array  # of the movement since the last update
+    slope: jax.Array  # the product of the movement with the gradient
+    climb: jax.Array  # the product of the movement with the gradient before it
 
 
 def monitor(
@@ -175,7 +184,7 @@ def monitor(
         return {**_mailbox.empty(metric), **_mailbox.empty(validation)}
 
     def init(params: optax.Params) -> MonitorState:
-        return MonitorState(boxes(), silent(), silent(), _unfelt(params), _unmoved())
+        return MonitorState(boxes(), silent(), silent(), _unfelt(), _unmoved(), _unsampled(params))
 
     def update(
         updates: optax.Updates,
@@ -185,34 +194,38 @@ def monitor(
     ) -> tuple[optax.Updates, MonitorState]:
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
-        before, alike = _previous(call, state.gradient.previous, updates)
+        before, last, alike = _previous(call, state.previous, updates)
         rows, place = sampled(updates, alike), None if params is None else sampled(params, alike)
         # The parameters are read before an update may overwrite them. Else XLA copies all of them.
         updates, rows, place = jax.lax.optimization_barrier((updates, rows, place))
         pairs = [(rows, rows), (before, before), (rows, before)]
         if place is not None:
-            pairs += [(place, place), (place, rows), (place, before)]
-        sums = estimated(weights(updates, alike), *pairs)
+            moved = jax.tree.map(jnp.subtract, place, last)
+            pairs += [(place, place), (place, rows), (moved, moved), (moved, rows), (moved, before)]
+        sums = jnp.append(estimated(weights(updates, alike), *pairs), still(rows))
         sums = sums if axis is None else jax.lax.pmean(sums, axis)
-        felt = _Felt(*_length(sums[0]), jnp.sqrt(sums[1]), sums[2])
+        felt = _Felt(*_length(sums[0]), jnp.sqrt(sums[1]), sums[2], sums[-1])
         parameters = state.parameters
+        # A zero gradient has no direction to compare the next one with.
+        before = _chosen(felt.norm > 0, rows, before)
         if place is not None:
-            met = _Met(*_length(sums[3]), sums[4], sums[5])
-            parameters = _moved(parameters, met, felt, size)
+            met = _Met(*_length(sums[3]), sums[4], _length(sums[5])[1], sums[6], sums[7])
+            parameters, last = _moved(parameters, met, felt, size), _chosen(met.finite, place, last)
         return updates, MonitorState(
             mailbox=_mailbox.emptied(mail, axis),
             loss=heard(state.loss, _mailbox.read(mail, metric, axis), size),
             validation=heard(state.validation, _mailbox.read(mail, validation, axis), JUDGED),
-            gradient=_after(state.gradient, felt, rows, size),
+            gradient=_after(state.gradient, felt, size),
             parameters=parameters,
+            previous=paired(before, last) or state.previous,
         )
 
     return transform(init, update, axis)
 
 
-def _previous(call: str, stored: Any, updates: optax.Updates) -> tuple[Stacks, Groups]:
-    """Return the sample of the previous gradient, and which arrays are stacked in it."""
-    before = stored if isinstance(stored, dict) else {}
+def _previous(call: str, stored: Any, updates: optax.Updates) -> tuple[Stacks, Stacks, Groups]:
+    """Return the samples of the previous gradient and parameters, and how arrays are stacked."""
+    before, last = parted(stored if isinstance(stored, dict) else {})
     alike = groups_of(before)
     new, old = shapes(updates), {i: before[named(each)].shape[1:] for each in alike for i in each}
     require(
@@ -221,23 +234,31 @@ def _previous(call: str, stored: Any, updates: optax.Updates) -> tuple[Stacks, G
         f"{[shape for _, shape in sorted(old.items())]}. Use `tx.init(params)` of the same "
         "parameters; under `shard_map`, call it inside.",
     )
-    return before, alike
+    return before, last, alike
 
 
 def _zero() -> jax.Array:
     return jnp.zeros((), jnp.int32)
 
 
-def _unfelt(params: optax.Params) -> Gradients:
-    # `optax.tree.map_params` calls `init` with a tree without arrays, and must find an array here.
-    previous = jax.tree.map(jnp.zeros_like, sampled(params, groups(params))) or real(jnp.zeros(0))
-    none = jnp.zeros((), bool), previous
-    return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), real(0.0), *none)
+def _unfelt() -> Gradients:
+    none = real(0.0), real(0.0), jnp.zeros((), bool)
+    return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), *none)
 
 
 def _unmoved() -> Parameters:
-    none = real(0.0), _zero(), real(0.0)
-    return Parameters(_zero(), real(0.0), _zero(), real(0.0), unwritten(), *none)
+    none = unwritten(2), _zero(), real(0.0)
+    return Parameters(_zero(), real(0.0), _zero(), real(0.0), *none)
+
+
+def _unsampled(params: optax.Params) -> Any:
+    none = jax.tree.map(jnp.zeros_like, sampled(params, groups(params)))
+    # `optax.tree.map_params` calls `init` with a tree without arrays, and must find an array here.
+    return paired(none, none) or real(jnp.zeros(0))
+
+
+def _chosen(condition: jax.Array, new: Stacks, old: Stacks) -> Stacks:
+    return {name: jnp.where(condition, new[name].astype(x.dtype), x) for name, x in old.items()}
 
 
 def _length(square: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -246,16 +267,11 @@ def _length(square: jax.Array) -> tuple[jax.Array, jax.Array]:
     return finite, jnp.sqrt(jnp.where(finite, square, 0))
 
 
-def _after(old: Gradients, now: _Felt, rows: Stacks, window: int) -> Gradients:
+def _after(old: Gradients, now: _Felt, window: int) -> Gradients:
     seen = counted(old.seen, now.finite)
     pair = (now.norm > 0) & (now.before > 0)
     cosine = _cosine(now.turn, now.norm, now.before, pair)
     compared = counted(old.compared, pair)
-
-    def kept(new: jax.Array, last: jax.Array) -> jax.Array:
-        # A zero gradient has no direction to compare the next one with.
-        return jnp.where(now.norm > 0, new.astype(last.dtype), last)
-
     return Gradients(
         seen=seen,
         broken=counted(old.broken, ~now.finite),
@@ -263,21 +279,19 @@ def _after(old: Gradients, now: _Felt, rows: Stacks, window: int) -> Gradients:
         norm=_mean(old.norm, now.norm, seen, now.finite, window),
         compared=compared,
         cosine=_mean(old.cosine, cosine, compared, pair, window),
+        still=_mean(old.still, now.still, seen, now.finite, window),
         kept=old.kept | (now.norm > 0),
-        previous=jax.tree.map(kept, rows, old.previous) if rows else old.previous,
     )
 
 
 def _moved(old: Parameters, here: _Met, gradient: _Felt, window: int) -> Parameters:
     posed = (gradient.norm > 0) & (here.norm > 0)
-    outward = _cosine(-here.slope, gradient.norm, here.norm, posed)
+    outward = _cosine(-here.pull, gradient.norm, here.norm, posed)
     together = counted(old.posed, posed)
-    change = jnp.abs(here.norm - old.norm)
-    travel = chosen(old.seen > 0, remembered(old.travel, change), old.travel)
-    # The movement of the last update along its gradient. A rounding error is not a movement.
-    reached = here.way / _whole(gradient.before)
-    way = reached - old.along
-    went = (gradient.before > 0) & (old.seen > 0) & (jnp.abs(way) > ROUNDING * here.norm)
+    before = (old.seen > 0) & here.finite
+    step = jnp.stack([here.length, jnp.where(gradient.norm > 0, -here.slope, 0)])
+    travel = chosen(before, remembered(old.travel, _limited(step)), old.travel)
+    went = before & (gradient.before > 0) & (here.climb != 0)
     moved = counted(old.moved, went)
     new = Parameters(
         seen=counted(old.seen, jnp.ones((), bool)),
@@ -285,11 +299,15 @@ def _moved(old: Parameters, here: _Met, gradient: _Felt, window: int) -> Paramet
         posed=together,
         outward=_mean(old.outward, outward, together, posed, window),
         travel=travel,
-        along=jnp.where(gradient.norm > 0, here.slope / _whole(gradient.norm), reached),
         moved=moved,
-        climb=_mean(old.climb, jnp.sign(way), moved, went, window),
+        climb=_mean(old.climb, jnp.sign(here.climb), moved, went, window),
     )
     return chosen(here.finite, new, old)
+
+
+def _limited(x: jax.Array) -> jax.Array:
+    """Return numbers that are finite, and small enough for sums of their squares."""
+    return jnp.clip(jnp.nan_to_num(x), -LARGEST, LARGEST)
 
 
 def _mean(

@@ -50,6 +50,17 @@ def sampled(tree: Any, groups: Groups) -> Stacks:
     return {named(each): _stacked([rows[i] for i in each]) for each in groups}
 
 
+def paired(first: Stacks, second: Stacks) -> Stacks:
+    """Return two samples of one tree as one, with an array for each group."""
+    return {name: _stacked([x, second[name]]) for name, x in first.items()}
+
+
+def parted(pairs: Stacks) -> tuple[Stacks, Stacks]:
+    """Return the two samples that were paired."""
+    first, second = ({name: x[i] for name, x in pairs.items()} for i in (0, 1))
+    return first, second
+
+
 def weights(tree: Any, groups: Groups) -> dict[str, list[float]]:
     """Return how many numbers of each array one number of its sample represents."""
     arrays, most = _arrays(tree)
@@ -85,6 +96,12 @@ def estimated(scales: Mapping[str, Sequence[float]], *pairs: tuple[Stacks, Stack
         products = jnp.stack([_products(a[name], b[name]) for a, b in pairs])
         total += jnp.sum(products * real(np.asarray(each))[None], axis=1)
     return total
+
+
+def still(stacks: Stacks) -> jax.Array:
+    """Return the share of the arrays whose samples contain only zeros."""
+    each = [jnp.all(x == 0, axis=range(1, x.ndim)) for x in stacks.values()]
+    return real(jnp.concatenate(each).mean()) if each else real(0.0)
 
 
 def _products(a: jax.Array, b: jax.Array) -> jax.Array:

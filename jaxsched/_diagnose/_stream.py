@@ -30,12 +30,12 @@ LARGEST = 1e18  # larger numbers are read as this, so that their squares are fin
 
 
 class History(NamedTuple):
-    """The means of equal blocks of all numbers seen, the earliest first."""
+    """The means of equal blocks of all numbers seen, or of all vectors, the earliest first."""
 
-    means: jax.Array  # float[32]: the means of the complete blocks
+    means: jax.Array  # float[32, ...]: the means of the complete blocks
     blocks: jax.Array  # int32: how many complete blocks there are
     size: jax.Array  # int32: numbers per block
-    part: jax.Array  # float: the mean of the incomplete block
+    part: jax.Array  # float[...]: the mean of the incomplete block
     held: jax.Array  # int32: numbers in the incomplete block
 
 
@@ -77,10 +77,11 @@ def silent() -> Stream:
     )
 
 
-def unwritten() -> History:
-    """Return an empty history."""
-    size, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
-    return History(real(jnp.zeros(BLOCKS)), none, size, real(0.0), jnp.zeros((), jnp.int32))
+def unwritten(*shape: int) -> History:
+    """Return an empty history, of numbers or of arrays of this shape."""
+    none = jnp.zeros((), jnp.int32)
+    means, part = real(jnp.zeros((BLOCKS, *shape))), real(jnp.zeros(shape))
+    return History(means, none, jnp.ones((), jnp.int32), part, jnp.zeros((), jnp.int32))
 
 
 def heard(stream: Stream, seen: Observation, window: int) -> Stream:
@@ -137,8 +138,9 @@ def remembered(old: History, x: jax.Array) -> History:
     held = old.held + 1
     part = old.part + (x - old.part) / real(held)
     done = held >= old.size
+    at = jnp.arange(BLOCKS, dtype=jnp.int32).reshape(-1, *[1] * part.ndim)
     closed = old._replace(
-        means=jnp.where(jnp.arange(BLOCKS, dtype=jnp.int32) == old.blocks, part, old.means),
+        means=jnp.where(at == old.blocks, part, old.means),
         blocks=old.blocks + 1,
         part=jnp.zeros_like(part),
         held=jnp.zeros_like(held),
@@ -148,7 +150,7 @@ def remembered(old: History, x: jax.Array) -> History:
 
 
 def _halved(full: History) -> History:
-    pairs = full.means.reshape(BLOCKS // 2, 2).mean(axis=1)
+    pairs = full.means.reshape(BLOCKS // 2, 2, *full.part.shape).mean(axis=1)
     return full._replace(
         means=jnp.concatenate([pairs, jnp.zeros_like(pairs)]),
         blocks=full.blocks // 2,

@@ -38,11 +38,17 @@ def state_after(xs):
     return jax.lax.scan(one, TX.init(xs[3][0]), xs)[0]
 
 
-def watched(losses, cosine=0.0, validation=None, moved=None, grads=None):
-    """The state after a run of these losses; the parameters grow by `moved` at each step."""
+def watched(losses, cosine=0.0, validation=None, moved=None, grads=None, slope=0.0):
+    """The state after a run of these losses; the parameters grow by `moved` at each step.
+
+    At the end of a movement, the loss slopes up by `slope` and by noise.
+    """
     params = np.zeros((STEPS, 3))
     params[:, 0] = 1 + np.cumsum(np.full(STEPS, 0.01) if moved is None else moved)
-    grads = turned(cosine) if grads is None else grads
+    if grads is None:
+        grads = turned(cosine)
+        ways = 1.0 if moved is None else np.sign(moved)
+        grads[:, 0] = ways * (slope + 0.02 * np.random.default_rng(1).normal(size=STEPS))
     valid = losses if validation is None else validation
     return state_after(tuple(jnp.asarray(x, jnp.float32) for x in (losses, valid, grads, params)))
 
@@ -50,23 +56,20 @@ def watched(losses, cosine=0.0, validation=None, moved=None, grads=None):
 HEALTHY = 2.0 * np.exp(-T / 30) + 0.05 + 0.01 * NOISE
 FLAT = 1.2 + 0.8 * np.exp(-T / 10) + 0.05 * NOISE
 NOTHING = "no problem found"
-HELD = np.tile(np.asarray([-1.0, 0.5, 0.0]), (STEPS, 1))  # gradients that balance weight decay
+TO_AND_FRO = 0.01 * (-1.0) ** T
 STREAMS = {
     NOTHING: dict(losses=HEALTHY),
-    "divergence": dict(losses=np.where(T < 200, HEALTHY, 0.05 * 1.1 ** (T - 200.0))),
-    "overshoot": dict(losses=1.5 + 10 * np.exp(-(((T - 25) / 10) ** 2)) + 0.05 * NOISE),
-    "stagnation": dict(losses=FLAT, cosine=0.3, moved=np.where(T < 20, 0.01, 0.0)),
-    "slow": dict(losses=2.0 - T / 600 + 0.01 * NOISE, cosine=0.4),
+    "too high": dict(losses=np.where(T < 200, HEALTHY, 0.05 * 1.1 ** (T - 200.0))),
+    "too low": dict(losses=2.0 - T / 600 + 0.01 * NOISE, slope=-1.0),
+    "stagnation": dict(losses=FLAT, moved=np.where(T < 20, 0.01, 0.0)),
+    "dead": dict(losses=2.3 + 0.05 * NOISE, grads=np.zeros((STEPS, 3))),
     "overfitting": dict(losses=HEALTHY, validation=0.9 + 1.1 * np.exp(-T / 20)),
-    "underfitting": dict(losses=FLAT, grads=HELD, floor=0.0),
 }
 
 
 @functools.cache
 def diagnosed(kind):
-    stream = dict(STREAMS[kind])
-    floor = stream.pop("floor", None)
-    return js.diagnose(watched(**stream), floor=floor)
+    return js.diagnose(watched(**STREAMS[kind]))
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -74,9 +77,7 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
     diagnosis = diagnosed(kind)
     assert diagnosis.verdict == kind, diagnosis
     scores = {name: float(getattr(diagnosis, name)) for name in WORDS}
-    # A loss that explodes also leaps above the first one.
-    kin = {"overshoot"} if kind == "divergence" else set()
-    others = {name: score for name, score in scores.items() if name not in {kind, *kin}}
+    others = {name: score for name, score in scores.items() if name != kind.replace(" ", "_")}
     assert all(score < 0.5 for score in others.values()), others
     assert all(0 <= score <= 1 for score in scores.values())
     assert all(getattr(diagnosis, name).dtype == jnp.float32 for name in WORDS)
@@ -87,13 +88,12 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (NOTHING, "cannot tell underfitting without `floor`"),
-        ("divergence", "to above the first losses"),
-        ("overshoot", "the mean loss leapt to"),
-        ("stagnation", "moved 0 as far as in the first half, though consecutive gradients still"),
-        ("slow", "belongs to the second half, and consecutive gradients agree, cos 0.40; raise"),
+        (NOTHING, "without `floor`, `diagnose` cannot tell how much is left to learn"),
+        ("too high", "the loss rose suddenly, within a sixteenth of the run, by 8.8 times its"),
+        ("too low", "is still 1 times as steep as in the first half; raise the rate about 3x"),
+        ("stagnation", "moved 0 as far as in the first half, though the gradients are still 1"),
+        ("dead", "100% of the arrays get a gradient of zero, and nothing is learnt; look for"),
         ("overfitting", "of what was learnt, and hardly falls; regularise, or add data"),
-        ("underfitting", "lower the weight decay"),
     ],
 )
 def test_the_advice_has_the_numbers(kind, says):
@@ -109,20 +109,43 @@ def test_what_moves_evenly_moves_as_far_in_the_latter_half():
         assert js.diagnose(state).evidence.moving == pytest.approx(1, rel=1e-3)
 
 
-def test_full_batches_that_oscillate_overshoot():
-    losses = 1.0 + 0.2 * (-1.0) ** T
-    assert "von Neumann's ratio 2.0" in str(js.diagnose(watched(losses)))
-    against = js.diagnose(watched(np.ones(STEPS), cosine=-0.5))
-    assert against.verdict == "overshoot"
-    assert str(against).startswith(
-        "overshooting: consecutive gradients point in opposite directions, cos -0.50; lower"
-    )
+def test_the_mean_loss_may_leap_and_stay_high():
+    losses = 1.5 + 10 * np.exp(-(((T - 25) / 10) ** 2)) + 0.05 * NOISE
+    found = js.diagnose(watched(losses))
+    assert found.verdict == "too high" and "the mean loss leapt to" in str(found)
+
+
+@pytest.mark.parametrize("offset", [0.0, -5.0, 20.0])
+def test_movements_that_go_too_far_are_no_harm_once_much_is_learnt(offset):
+    noise = 0.02 * NOISE + offset
+    far = dict(slope=1.0, moved=TO_AND_FRO)
+    found = js.diagnose(watched(2.0 - 0.04 * T / STEPS + noise, **far))
+    assert found.verdict == "too high" and "they go too far" in str(found)
+    assert js.diagnose(watched(0.1 + 1.9 * np.exp(-T / 20) + noise, **far)).verdict == NOTHING
+
+
+def test_on_a_parabola_the_rate_is_told_from_the_limit_of_convergence():
+    tx = js.monitor()
+
+    @jax.jit
+    def run(rate):
+        def one(carry, _):
+            x, state = carry
+            updates, state = tx.update(x, state, x, value=0.5 * jnp.sum(x**2))
+            return (x - rate * updates, state), None
+
+        x = jnp.asarray([1.0, -2.0])
+        return js.diagnose(jax.lax.scan(one, (x, tx.init(x)), length=300)[0][1])
+
+    rates = {1e-4: "too low", 3e-3: "too low", 1.0: NOTHING, 1.9: NOTHING, 2.0: "too high"}
+    rates |= {2.2: "too high", 1e3: "too high"}
+    assert {rate: run(rate).verdict for rate in rates} == rates
 
 
 def test_a_run_that_turned_to_nan_has_diverged_however_short():
     losses = np.where(T < 3, 1.0, np.nan)
     diagnosis = js.diagnose(watched(losses))
-    assert diagnosis.verdict == "divergence" and float(diagnosis.divergence) == 1
+    assert diagnosis.verdict == "too high" and float(diagnosis.too_high) == 1
     assert "99.0% of the updates had a NaN" in str(diagnosis)
 
 
@@ -133,14 +156,14 @@ def test_one_nan_in_a_good_run_is_forgiven():
 def test_a_loss_that_rises_is_seen_before_it_is_above_the_first():
     losses = 2.0 * np.exp(-T / 30) + 0.05 + 0.02 * NOISE + np.maximum(T - 260, 0) * 0.07
     diagnosis = js.diagnose(watched(losses))
-    assert diagnosis.verdict == "divergence"
+    assert diagnosis.verdict == "too high"
     assert "% of what was learnt is lost again" in str(diagnosis)
 
 
 def test_a_sudden_rise_and_a_slow_one_are_told_apart():
     sudden = js.diagnose(watched(HEALTHY + 1.5 * (T > 250)))
     slow = js.diagnose(watched(HEALTHY + 0.015 * np.maximum(T - 150, 0)))
-    assert sudden.verdict == slow.verdict == "divergence"
+    assert sudden.verdict == slow.verdict == "too high"
     assert "rose suddenly" in str(sudden) and "rose slowly" in str(slow)
 
 
@@ -155,36 +178,31 @@ def test_one_whose_best_validation_is_the_last_is_not_to_be_stopped():
     assert said.startswith("overfitting") and "stop" not in said
 
 
-def test_while_the_validation_loss_falls_nothing_overfits_or_underfits():
+def test_while_the_validation_loss_falls_nothing_overfits():
     valid = 2.0 - 1.0 * T / STEPS
     assert js.diagnose(watched(HEALTHY, validation=valid)).overfitting < 0.5
-    found = js.diagnose(watched(FLAT, grads=HELD, validation=valid), floor=0.0)
-    assert found.underfitting < 0.5
 
 
 def test_a_gap_that_was_there_from_the_start_is_not_overfitting():
     assert js.diagnose(watched(HEALTHY, validation=HEALTHY + 1.0)).overfitting < 0.5
 
 
-def test_weight_decay_that_holds_back_is_named():
-    state = watched(FLAT, grads=HELD)
-    diagnosis = js.diagnose(state, floor=0.0)
-    assert diagnosis.verdict == "underfitting" and "lower the weight decay" in str(diagnosis)
-    # Without a floor, it may be all that can be learnt.
-    assert js.diagnose(state).underfitting == 0
-
-
 def test_a_flat_loss_alone_is_nobodys_fault():
-    """A small model, dead units, noise in the labels, and a bad rate look the same."""
-    for grads in (np.zeros((STEPS, 3)), turned(0.0)):
-        for losses in (FLAT, 2.3 + 0.01 * NOISE):
-            state = watched(losses, grads=grads)
-            assert js.diagnose(state).verdict == NOTHING
-            said = str(js.diagnose(state, floor=1.0))
-            assert "at a third of the rate and at three times" in said
+    """A small model, noise in the labels, and a bad rate look the same."""
+    inwards = np.abs(turned(0.0)) * [0, 1, 1] + [0.1, 0, 0]
+    for losses in (FLAT, 2.3 + 0.01 * NOISE):
+        state = watched(losses, grads=inwards, moved=TO_AND_FRO)
+        assert js.diagnose(state).verdict == NOTHING
+        said = str(js.diagnose(state, floor=1.0))
+        assert "at a third of the rate and at three times" in said
 
 
-@pytest.mark.parametrize("kind", [kind for kind in STREAMS if kind != "underfitting"])
+def test_layers_that_are_frozen_are_not_dead():
+    """A loss that falls shows that the other layers learn."""
+    assert js.diagnose(watched(HEALTHY, grads=np.zeros((STEPS, 3)))).verdict == NOTHING
+
+
+@pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_a_verdict_has_no_unit(kind, scale):
     stream = dict(STREAMS[kind])
@@ -194,7 +212,7 @@ def test_a_verdict_has_no_unit(kind, scale):
     assert js.diagnose(watched(**stream)).verdict == kind
 
 
-@pytest.mark.parametrize("kind", [NOTHING, "divergence", "stagnation", "slow", "overfitting"])
+@pytest.mark.parametrize("kind", [NOTHING, "too high", "stagnation", "too low", "overfitting"])
 @pytest.mark.parametrize("offset", [-5.0, 20.0])
 def test_a_verdict_has_no_zero(kind, offset):
     """A density has losses below zero, and labels with noise have losses that stay above it."""
@@ -215,16 +233,17 @@ def test_small_batches_are_not_accused(seed, batch):
 
 
 def test_what_returns_from_a_leap_is_not_slow():
-    """Gradients that lead back agree, and the loss falls steadily."""
+    """Movements that lead back point downhill, and the loss falls steadily."""
     losses = np.where(T < 8, 2.0, 6.0 - 4.5 * T / STEPS) + 0.01 * NOISE
-    found = js.diagnose(watched(losses, cosine=0.6))
-    assert found.slow < 0.5 and "raise" not in str(found)
+    found = js.diagnose(watched(losses, slope=-1.0))
+    assert found.too_low < 0.5 and "raise" not in str(found)
 
 
-def test_a_fall_that_bends_is_not_slow():
+def test_a_descent_that_ends_is_not_slow():
     """The rate is right, and the task gives no more: a well-tuned model of text."""
     losses = 2.0 + 2.8 / np.sqrt(1 + T / 4) + 0.02 * NOISE
-    assert js.diagnose(watched(losses, cosine=0.3)).verdict == NOTHING
+    slope = -35 / (1 + T / 4) ** 1.5  # of this loss, over movements of 0.01
+    assert js.diagnose(watched(losses, slope=slope)).verdict == NOTHING
 
 
 def test_of_a_short_run_nothing_is_said():
@@ -240,7 +259,7 @@ def test_of_a_short_run_nothing_is_said():
 
 
 def test_scores_are_the_same_under_jit_and_vmap():
-    states = [watched(**STREAMS[kind]) for kind in ("slow", "overfitting")]
+    states = [watched(**STREAMS[kind]) for kind in ("too low", "overfitting")]
     alone = [js.diagnose(state) for state in states]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     for many in (js.diagnose(stacked), jax.jit(jax.vmap(js.diagnose))(stacked)):
@@ -304,10 +323,10 @@ def test_runs_on_the_digits():
             updates, state = tx.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        times = jnp.arange(250, dtype=jnp.int32)
+        times = jnp.arange(300, dtype=jnp.int32)
         return js.diagnose(jax.lax.scan(one, (params, tx.init(params)), times)[0][1])
 
-    made = {NOTHING: (0.05, 1437), "divergence": (2.0, 1437), "slow": (1e-4, 1437)}
+    made = {NOTHING: (0.05, 1437), "too high": (2.0, 1437), "too low": (1e-4, 1437)}
     made["overfitting"] = (0.05, 15)
     rates, counts = zip(*made.values(), strict=True)
     found = jax.jit(jax.vmap(run))(jnp.asarray(rates), jnp.asarray(counts, jnp.int32))

@@ -6,7 +6,6 @@ import math
 import pickle
 from typing import NamedTuple
 
-import chex
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -78,7 +77,7 @@ def test_all_numbers_are_in_two_vectors(kind):
             sizes = [[int(m) for m in label.split(":")[1:] if m != "flag"] for label in named]
             assert sum(map(math.prod, sizes)) == x.size, "each number has a name"
         for x in jax.tree.leaves(one.arrays):
-            shapes = {(2,), (3, 2), (3, 3, 2), (300,), (1, 2), (1, 3, 2)}
+            shapes = {(2,), (3, 2), (3, 3, 2), (300,), (2, 1, 2), (2, 1, 3, 2)}
             assert x.shape in shapes, "parameters, stacks of their samples, or a ring"
 
 
@@ -153,21 +152,16 @@ def test_a_state_keeps_its_width(kind):
         trained(tx, (jax.tree.map(jnp.float32, params), state), 3, 6, how)
 
 
-@pytest.mark.parametrize("form", ["pickle", "msgpack"])
-def test_a_state_of_the_code_before_is_grafted(form, caplog):
-    """The files were written by the code whose states had a leaf for each number."""
-    content = (old_state.FOLDER / f"state.{form}").read_bytes()
-    old = pickle.loads(content) if form == "pickle" else flax.serialization.msgpack_restore(content)
+def test_a_state_of_the_code_before_is_grafted(caplog):
+    """The file was written by the code whose states had a leaf for each number."""
+    content = (old_state.FOLDER / "state.msgpack").read_bytes()
     tx = old_state.optimizer()
     params, expected = old_state.trained(tx, 6)
-    state = js.graft(tx.init(old_state.PARAMS), old)
-    # In that code, the sample of a gradient had an array for each parameter.
-    assert caplog.messages == ["graft: missing in the old state: gradient.previous of MonitorState"]
-    fresh = tx.init(old_state.PARAMS)[0].arrays
+    state = js.graft(tx.init(old_state.PARAMS), flax.serialization.msgpack_restore(content))
+    # The monitor of that code kept other numbers of the movements, so all of it starts again.
+    assert caplog.messages == ["graft: missing in the old state: MonitorState"]
+    testing.assert_same(state[0], tx.init(old_state.PARAMS)[0])
     testing.assert_same(state[1], expected[1])
-    testing.assert_same(state[0].ints, expected[0].ints)
-    # Its sums were rounded in another order.
-    chex.assert_trees_all_close(state[0], expected[0]._replace(arrays=fresh), rtol=1e-5)
     updated = [tx.update(params, x, params, value=1.0, loss=1.0) for x in (state, expected)]
     testing.assert_same(*([updates, state[1]] for updates, state in updated))
 

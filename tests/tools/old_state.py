@@ -1,10 +1,9 @@
 """The optimizer whose state was written by the code before scalars were packed in two vectors.
 
-The two files in `tests/state/old` were written by `write` at that code.
+The file in `tests/state/old` was written by `write` at that code.
 """
 
 import pathlib
-import pickle
 
 import flax.serialization
 import jax
@@ -44,8 +43,7 @@ def trained(tx: optax.GradientTransformation, steps: int) -> tuple[optax.Params,
 
 
 def write() -> None:
-    """Write what `optimizer` has after six updates."""
+    """Writes what `optimizer` has after six updates."""
     _, state = trained(optimizer(), 6)
     state = jax.tree.map(np.asarray, state)
-    (FOLDER / "state.pickle").write_bytes(pickle.dumps(state))
     (FOLDER / "state.msgpack").write_bytes(flax.serialization.to_bytes(state))
