@@ -2,7 +2,7 @@
 
     python benchmarks/diagnosis.py
 
-The limits in `diagnose` were chosen on the tasks of `diagnosis_tasks.py` and on digits
+The limits in `diagnose` were chosen on the tasks of `diagnosis_development.py` and on digits
 (`--development`). What is reported is of the tasks of `diagnosis_report.py`, and of digits with
 other seeds and rates. How a run was made says what is wrong with it, and how it ended whether that
 came true (`truth`): it never asks what `diagnose` is made of.
@@ -19,6 +19,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import diagnosis_development
 import diagnosis_report
 import diagnosis_tasks
 import jax
@@ -38,10 +39,9 @@ PROBLEMS = (
     "too_high",
     "too_low",
     "stagnation",
-    "dead",
     "overfitting",
 )
-TRUTHS = (*PROBLEMS, "underfitting", "healthy")  # which one run cannot show, and no problem
+TRUTHS = (*PROBLEMS, "dead", "underfitting", "healthy")  # the last three have no verdict
 KIN = {"too_high": {"uphill"}}
 
 # A healthy run at a middling rate, which decays as a cosine to `floor` times itself at `stop`.
@@ -260,7 +260,7 @@ def reports(rows: list[dict[str, Any]]) -> list[Table]:
         f"{sum(unsaid.values())} more runs were left out, because they neither failed nor "
         f"succeeded clearly: {left or 'none'}. A problem counts as found if its score is at least "
         "1/2 at the end, even if another problem has a higher score. `diagnose` has no verdict for "
-        "underfitting. Brackets are 95 % Wilson intervals."
+        "dead units and underfitting. Brackets are 95 % Wilson intervals."
     )
     return [
         Table(
@@ -422,7 +422,7 @@ def main() -> None:
         return measure.run(tables)
     rows = trained(not options.development)
     if options.development:
-        for table in tables_elsewhere(elsewhere(diagnosis_tasks.DEVELOPMENT, range(6))):
+        for table in tables_elsewhere(elsewhere(diagnosis_development.DEVELOPMENT, range(6))):
             print(dataclasses.replace(table, note="Of the development tasks.").markdown())
     print("\n".join(table.markdown() for table in reports(rows)))
     if options.mistakes:

@@ -355,7 +355,7 @@ def layerwise() -> None:
 
 def monitor() -> None:
     rates = {"0.0003": PURPLE, "0.1": BLUE, "1.6": VERMILION}
-    problems = {"overshoot": "-", "divergence": ":", "slow": "--"}
+    problems = {"too_high": "-", "too_low": "--"}
     scores: dict[str, list[Any]] = {}
     found = {}
     for text in rates:
@@ -375,7 +375,13 @@ def monitor() -> None:
             for problem, style in problems.items():
                 values = [float(getattr(d, problem)) for d in scores[text]]
                 if max(values) >= 0.5:
-                    axis.plot(ends, values, color=colour, ls=style, label=f"{problem} at {text}")
+                    axis.plot(
+                        ends,
+                        values,
+                        color=colour,
+                        ls=style,
+                        label=f"{problem.replace('_', ' ')} at {text}",
+                    )
         axis.set_ylabel("score")
         axis.axhline(0.5, color=GREY, lw=1, ls=(0, (4, 2)))
 

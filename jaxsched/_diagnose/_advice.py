@@ -54,13 +54,6 @@ def stagnating(e: Evidence) -> str:
     )
 
 
-def dead(e: Evidence) -> str:
-    return (
-        f"dead: {e.still:.0%} of the arrays get a gradient of zero, and nothing is learnt; look "
-        "for units that are never active, inputs that are zero, and layers that are not connected"
-    )
-
-
 def overfitting(e: Evidence) -> str:
     said = f"overfitting: the validation loss is above the training loss by {e.gap:.0%} of what "
     if e.worse:
@@ -79,6 +72,14 @@ def unheard(metric: str, updates: int) -> str:
     )
 
 
+def zero(e: Evidence) -> str:
+    return (
+        f"zero gradients: {e.still:.0%} of the arrays get a gradient of zero; if you have not "
+        "frozen them, look for units that are never active, inputs that are zero, and layers that "
+        "are not connected"
+    )
+
+
 def mixed(updates: int) -> str:
     return (
         f"mixed: in {updates} updates a rule received the same metric from `update` and from "
@@ -92,7 +93,6 @@ WORDS = {
     "too_high": too_high,
     "too_low": too_low,
     "stagnation": stagnating,
-    "dead": dead,
     "overfitting": overfitting,
 }
 

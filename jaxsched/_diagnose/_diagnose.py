@@ -7,7 +7,6 @@ A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`. The pr
                   parameters go past the lowest loss in their direction, and little is learnt
     too low       movements still point downhill in the second half, as they did in the first
     stagnation    the parameters have stopped, though the gradients have not vanished
-    dead          most arrays get a gradient of zero, and nothing is learnt
     overfitting   the validation loss has left the training loss, and does not fall
 
 The rate is judged by the slope of the loss at the end of each movement, which is the derivative of
@@ -18,7 +17,7 @@ One run cannot show underfitting, so it has no score: a flat loss may come from 
 noise in the labels, or from the rate. A problem that explains others suppresses them: a run that
 goes uphill, or has a rate that is too high, gets no other score. While a learning rate warms up,
 only divergence to NaN and direction are judged. The limits were chosen on the tasks of
-`benchmarks/diagnosis_tasks.py` and on digits.
+`benchmarks/diagnosis_development.py` and on digits.
 """
 
 from __future__ import annotations
@@ -35,20 +34,21 @@ from jax.typing import ArrayLike
 from jaxsched._core._numerics import real
 from jaxsched._core._require import finite, require
 from jaxsched._core._trees import all_of
-from jaxsched._diagnose._advice import NOTHING, WORDS, mixed, nothing, unheard
+from jaxsched._diagnose._advice import NOTHING, WORDS, mixed, nothing, unheard, zero
 from jaxsched._diagnose._evidence import Evidence, evidence
 from jaxsched._diagnose._hearing import astray, is_warm
 from jaxsched._diagnose._monitor import MonitorState
 
 ENOUGH = 128  # losses before any judgement, because the mean still contains the first ones
 FEW = 8  # updates that are enough to tell uphill from downhill
+HALF = 0.5  # share of arrays without a gradient that is worth a sentence
 GUILTY = 0.5  # the score from which a problem is reported
 
 
 class Diagnosis(NamedTuple):
     """The scores of a run, and the numbers behind them.
 
-    The fields `uphill`, `too_high`, `too_low`, `stagnation`, `dead` and `overfitting` are scores in
+    The fields `uphill`, `too_high`, `too_low`, `stagnation` and `overfitting` are scores in
     [0, 1]. A score of 1/2 or more is a problem. `print(diagnosis)` prints sentences, and
     `diagnosis.verdict` is the name of the strongest problem.
 
@@ -62,7 +62,6 @@ class Diagnosis(NamedTuple):
     too_high: jax.Array  # float: the learning rate is too high, so the loss diverges or stays high
     too_low: jax.Array  # float: the learning rate could be much higher
     stagnation: jax.Array  # float: the parameters have stopped
-    dead: jax.Array  # float: most arrays get no gradient
     overfitting: jax.Array  # float: what the model learns does not hold for the validation data
     warm: jax.Array  # bool: whether the warmup of the learning rates is over
     unheard: dict[str, jax.Array]  # int32 by metric: updates a rule has waited for its first one
@@ -89,17 +88,18 @@ class Diagnosis(NamedTuple):
         return (*(said or [nothing(self.evidence, ENOUGH, warm)]), *self._unsaid())
 
     def _unsaid(self) -> list[str]:
-        """A sentence for each metric that is missing or mixed."""
+        """A sentence for each metric that is missing or mixed, and for gradients of zero."""
         waits = {name: int(n) for name, n in self.unheard.items() if n >= ENOUGH}
         lost = [unheard(name, n) for name, n in waits.items()]
-        return [*lost, *([mixed(int(self.mixed))] if self.mixed > 0 else [])]
+        still = [zero(self.evidence)] if self.evidence.still >= HALF else []
+        return [*lost, *([mixed(int(self.mixed))] if self.mixed > 0 else []), *still]
 
     def __str__(self) -> str:
         return "\n".join(self.advice)
 
 
 def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
-    """Diagnoses a run whose optimizer has a `monitor`: scores for six problems, and advice.
+    """Diagnoses a run whose optimizer has a `monitor`: scores for five problems, and advice.
 
     The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
     available outside `jit`. Scores describe the present: a run that has recovered has none. A
@@ -174,15 +174,12 @@ def judge(state: MonitorState, warm: jax.Array, floor: jax.Array | None) -> Diag
     broken = _broken(e)
     high = jnp.where(enough, _too_high(e, falling) * (1 - uphill), 0)
     high = jnp.maximum(broken, high)
-    calm = jnp.where(enough, (1 - uphill) * (1 - high), 0)
-    dead = calm * _dead(e, falling)
-    calm = calm * (1 - dead)
+    calm = jnp.where(enough, (1 - uphill) * (1 - high) * (1 - _dead(e, falling)), 0)
     return Diagnosis(
         uphill=uphill,
         too_high=high,
         too_low=calm * _too_low(e),
         stagnation=calm * _stagnation(e),
-        dead=dead,
         overfitting=calm * _overfitting(e),
         warm=warm,
         unheard={},
@@ -221,6 +218,7 @@ def _leapt(e: Evidence) -> jax.Array:
     """Return whether the mean loss leapt above the first one, and has not returned."""
     calm = jnp.where(e.noise < 0.5, _ramp(e.leapt, 1.7, 2.3) * _ramp(e.peak, 4.0, 8.0), 0)
     exploded = _ramp(jnp.log10(jnp.maximum(e.leapt, 1)), 2.5, 3.5) * _ramp(e.peak, 3.0, 5.0)
+    exploded = exploded * (1 - _few(e))
     return _if_positive(e, jnp.maximum(calm * _ramp(e.share, 0.25, 0.4), exploded), 0)
 
 
@@ -231,8 +229,17 @@ def _too_far(e: Evidence) -> jax.Array:
     """
     little = 1 - _ramp(e.learnt, 5.0, 9.0)
     little = jnp.maximum(little, _if_positive(e, _ramp(e.share, 0.5, 0.7), 0))
+    surely = _ramp(-e.surely, 0.5, 2.0) * (1 - _few(e))
     held = _ramp(e.outward, 0.0, 0.02)
-    return _ramp(e.past, 3.0, 7.0) * little * (1 - held)
+    return _ramp(e.past, 3.0, 7.0) * surely * little * (1 - held)
+
+
+def _few(e: Evidence) -> jax.Array:
+    """Return whether losses vary as those of a few examples do: about as much as their mean.
+
+    The first loss is then near zero by chance, and what was learnt drowns in the noise.
+    """
+    return _if_positive(e, _ramp(e.noise, 0.3, 0.7) * (1 - _ramp(e.noise, 2.0, 3.0)), 0)
 
 
 def _too_large(e: Evidence) -> jax.Array:
@@ -257,7 +264,7 @@ def _stagnation(e: Evidence) -> jax.Array:
 
 
 def _dead(e: Evidence, falling: jax.Array) -> jax.Array:
-    """Return whether most arrays get no gradient, and nothing is learnt."""
+    """Return whether most arrays get no gradient, and nothing is learnt: no rate would help."""
     return _ramp(e.still, 0.4, 0.6) * (1 - falling) * (1 - _ramp(e.learnt, 1.5, 3.0))
 
 

@@ -130,10 +130,13 @@ def monitor(
 
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
     has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
-    and the history in 16 to 32 equal blocks. For the gradients, it has the norm and the cosine of
-    consecutive ones. If updates receive the parameters, it also records the changes of the norm of
-    the parameters, and the cosine of the parameters with the descent direction. The state takes
-    about 150 numbers plus at most 1 MiB for a sample of the gradients.
+    and the history in 16 to 32 equal blocks. For the gradients, it has the norm, the cosine of
+    consecutive ones, and the share of the arrays whose gradient is zero. If updates receive the
+    parameters, it also records the cosine of the parameters with the descent direction, and a
+    history of the movements of the parameters: the length of each, and its product with the
+    gradient after it. That product is the slope of the loss at the end of the movement, so it is
+    negative while a longer movement would have been better. The state takes about 200 numbers, plus
+    samples of the gradients and of the parameters of at most 1 MiB each.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
     a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If the

@@ -356,7 +356,7 @@ REPORTED = {  # the files of a folder, and what is said of them
         "summary.json is damaged, and left out: an integer of 401 digits is too large",
     ),
     "401 digits in a score": (
-        {"metrics.csv": TWO, "summary.json": {"diagnosis": {"scores": {"slow": HUGE}}}},
+        {"metrics.csv": TWO, "summary.json": {"diagnosis": {"scores": {"too_low": HUGE}}}},
         "an integer of 401 digits",
     ),
     "scores that are none": (

@@ -550,9 +550,9 @@ def told(**more):
         "sessions": [{**session, "environment": place}, {**later, **more}],
         "diagnosis": {
             "steps": 3,
-            "verdict": "slow",
-            "advice": ["slow: raise it"],
-            "scores": {"divergence": 0.0, "slow": 0.875},
+            "verdict": "too low",
+            "advice": ["too low: raise it"],
+            "scores": {"too_high": 0.0, "too_low": 0.875},
         },
         "results": {"best kept": "val loss 0.1"},
     }
@@ -566,7 +566,7 @@ def test_what_a_run_says_of_itself_is_on_the_page(tmp_path, opened):
     assert {"jax\t0.10.2, then 0.11.0", "python\t3.11.9", "x64\tfalse"} < {*rows}
     assert rows[-2:] == ["0 to 2\tmonday\ttuesday\t7.5 s", "2 to 3\tmonday\ttuesday\t7.5 s"]
     assert "best kept\tval loss 0.1" in rows
-    assert texts(page, ".advice li") == ["slow: raise it"]
+    assert texts(page, ".advice li") == ["too low: raise it"]
     assert page.locator("meter").evaluate_all("all => all.map(x => x.value)") == [0, 0.875]
     assert page.locator(".notes").count() == 0
 
