@@ -31,8 +31,8 @@ def too_high(e: Evidence) -> str:
     else:
         return (
             "too high: the loss slopes up at the end of most movements of the parameters, so they "
-            f"go too far; in the second half, these slopes add up to {_times(e.past)} what was "
-            "learnt; lower the rate about 3x, or let it decay"
+            f"go too far; these slopes add up to {_times(e.past)} what was learnt; lower the rate "
+            "about 3x, or let it decay"
         )
     return f"too high: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
 

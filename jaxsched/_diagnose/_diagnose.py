@@ -229,9 +229,8 @@ def _too_far(e: Evidence) -> jax.Array:
     """
     little = 1 - _ramp(e.learnt, 5.0, 9.0)
     little = jnp.maximum(little, _if_positive(e, _ramp(e.share, 0.5, 0.7), 0))
-    surely = _ramp(-e.surely, 0.5, 2.0) * (1 - _few(e))
     held = _ramp(e.outward, 0.0, 0.02)
-    return _ramp(e.past, 3.0, 7.0) * surely * little * (1 - held)
+    return _ramp(e.past, 6.0, 14.0) * little * (1 - held) * (1 - _few(e))
 
 
 def _few(e: Evidence) -> jax.Array:

@@ -53,7 +53,7 @@ class Evidence(NamedTuple):
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
     ahead: jax.Array  # slope down per distance in the second half, over that of both halves
     surely: jax.Array  # the mean of the slopes down in the second half, in standard errors
-    past: jax.Array  # the sum of the slopes up in the second half, over what was learnt
+    past: jax.Array  # the sum of the slopes up at the ends of all movements, over what was learnt
     worse: jax.Array  # bool: whether the last validation loss is above the best
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
     gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
@@ -75,7 +75,7 @@ class Travel(NamedTuple):
     moving: jax.Array  # the length of the second half over the first; 1 if it is not known
     ahead: jax.Array  # the slope per distance of the second half, over that of both
     surely: jax.Array  # the mean slope of the second half, in standard errors
-    late: jax.Array  # the sum of the slopes of the second half: a difference of losses
+    total: jax.Array  # the sum of the slopes of both halves: a difference of losses
 
 
 def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
@@ -121,7 +121,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         moving=travel.moving,
         ahead=travel.ahead,
         surely=travel.surely,
-        past=over(-travel.late, _learnt(loss, deviation)),
+        past=over(-travel.total, _learnt(loss, deviation)),
         worse=(valid.seen > 0) & (valid.latest > valid.best),
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
         gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
@@ -197,5 +197,5 @@ def _travel(travel: History) -> Travel:
         moving=jnp.where(known & (first[0] > 0), over(second[0], first[0]), 1),
         ahead=over(after, jnp.abs(before) + jnp.abs(after)),
         surely=jnp.where(known, over(mean, error), 0),
-        late=jnp.where(known, second[1], 0) * real(travel.size),
+        total=jnp.where(known, first[1] + second[1], 0) * real(travel.size),
     )
