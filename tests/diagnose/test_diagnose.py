@@ -38,10 +38,10 @@ def state_after(xs):
     return jax.lax.scan(one, TX.init(xs[3][0]), xs)[0]
 
 
-def watched(losses, cosine=0.0, validation=None, moved=None, grads=None, slope=0.0):
+def watched(losses, cosine=0.0, validation=None, moved=None, grads=None, slope=0.0, unit=1.0):
     """The state after a run of these losses; the parameters grow by `moved` at each step.
 
-    At the end of a movement, the loss slopes up by `slope` and by noise.
+    At the end of a movement, the loss slopes up by `slope` and by noise. Gradients are in `unit`s.
     """
     params = np.zeros((STEPS, 3))
     params[:, 0] = 1 + np.cumsum(np.full(STEPS, 0.01) if moved is None else moved)
@@ -50,7 +50,8 @@ def watched(losses, cosine=0.0, validation=None, moved=None, grads=None, slope=0
         ways = 1.0 if moved is None else np.sign(moved)
         grads[:, 0] = ways * (slope + 0.02 * np.random.default_rng(1).normal(size=STEPS))
     valid = losses if validation is None else validation
-    return state_after(tuple(jnp.asarray(x, jnp.float32) for x in (losses, valid, grads, params)))
+    rows = (losses, valid, unit * grads, params)
+    return state_after(tuple(jnp.asarray(x, jnp.float32) for x in rows))
 
 
 HEALTHY = 2.0 * np.exp(-T / 30) + 0.05 + 0.01 * NOISE
@@ -210,7 +211,7 @@ def test_a_verdict_has_no_unit(kind, scale):
     stream["losses"] = scale * stream["losses"]
     if "validation" in stream:
         stream["validation"] = scale * stream["validation"]
-    assert js.diagnose(watched(**stream)).verdict == kind
+    assert js.diagnose(watched(**stream, unit=scale)).verdict == kind
 
 
 @pytest.mark.parametrize("kind", [NOTHING, "too high", "stagnation", "too low", "overfitting"])
