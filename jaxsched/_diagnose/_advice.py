@@ -29,10 +29,11 @@ def too_high(e: Evidence) -> str:
     elif e.positive and e.leapt > 2 and e.peak > 1:
         said = f"the mean loss leapt to {_times(e.leapt)} the very first, and is still high"
     else:
+        much = _times(e.past) if e.past < 1000 else "more than 1000 times"
         return (
             "too high: the loss slopes up at the end of most movements of the parameters, so they "
-            f"go too far; these slopes add up to {_times(e.past)} what was learnt; lower the rate "
-            "about 3x, or let it decay"
+            f"go too far; these slopes add up to {much} what was learnt; lower the rate about 3x, "
+            "or let it decay"
         )
     return f"too high: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
 

@@ -136,7 +136,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
       >>> print(diagnosis.verdict, diagnosis.too_high)
       too high 1.0
       >>> print(diagnosis)
-      too high: ...
+      too high: the loss slopes up at the end of most movements of the parameters, so they go too
+      far; these slopes add up to more than 1000 times what was learnt; lower the rate about 3x, or
+      let it decay
 
     References:
       Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization

@@ -383,13 +383,13 @@ class TestWarmup:
         tx = optax.chain(js.monitor(), js.inject(optax.sgd, learning_rate=rate))
         state, _ = descend(tx, steps=250)
         found = js.diagnose(state)
-        assert found.verdict == "too early" and "warming up" in str(found) and found.slow == 0
+        assert found.verdict == "too early" and "warming up" in str(found) and found.too_low == 0
         state, _ = descend(tx, steps=303)
         assert bool(js.diagnose(state).warm)
 
     def test_a_constant_rate_has_none(self):
         tx = optax.chain(js.monitor(), js.inject(optax.sgd, learning_rate=1e-4))
-        assert js.diagnose(descend(tx, steps=200)[0]).verdict == "slow"
+        assert js.diagnose(descend(tx, steps=400)[0]).verdict == "too low"
 
 
 class TestNoOppositeRemedy:
@@ -419,15 +419,15 @@ class TestNoOppositeRemedy:
     @pytest.mark.parametrize("rate", [0.1, 0.3, 1.0, 3.0, 10.0])
     def test_a_rate_that_is_too_high_is_not_to_be_raised(self, rate):
         found = self.diagnosed(rate)
-        assert found.slow < 0.5 and "raise the rate" not in str(found)
-        assert found.underfitting == found.stagnation == 0  # one run does not show which
+        assert found.too_low < 0.5 and "raise the rate" not in str(found)
+        assert found.stagnation == 0
 
     def test_one_that_is_too_low_is(self):
-        assert self.diagnosed(1e-3).verdict == "slow"
+        assert self.diagnosed(1e-3).verdict == "too low"
 
     def test_a_first_batch_that_is_easy_is_not_the_unit(self):
         tx = optax.chain(js.monitor(), optax.sgd(0.0))
         update, state = jax.jit(tx.update), tx.init(PARAMS)
         for step in range(200):
             _, state = update(PARAMS, state, PARAMS, value=1.0 if step else 0.6)
-        assert js.diagnose(state).divergence < 0.5  # the first loss alone makes it 1.67 times
+        assert js.diagnose(state).too_high < 0.5  # the first loss alone makes it 1.67 times
