@@ -349,7 +349,7 @@ def tables_elsewhere(rows: list[dict[str, Any]]) -> list[Table]:
 
     note = (
         f"{len(told)} runs of {diagnosis_tasks.STEPS} steps on "
-        f"{len(diagnosis_report.REPORT)} tasks that played no part in choosing the limits. "
+        f"{len(diagnosis_report.REPORT)} tasks on which no limit was chosen, with new seeds. "
         f"{len(rows) - len(told)} more runs neither failed nor succeeded clearly. A run counts as "
         "healthy if its loss at the end is close to the best of 15 rates. Its rate is too high if "
         "a tenth of it is much better, and too low if ten times as much is much better. Brackets "
@@ -399,7 +399,7 @@ def abrupt(row: dict[str, Any]) -> bool:
 
 def tables(turns: int) -> list[Table]:
     """The reported runs, once: it takes minutes."""
-    others = elsewhere(diagnosis_report.REPORT, range(300, 306))
+    others = elsewhere(diagnosis_report.REPORT, range(400, 406))
     return [*tables_elsewhere(others), *reports(trained(True))]
 
 

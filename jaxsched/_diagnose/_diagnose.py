@@ -196,16 +196,22 @@ def _broken(e: Evidence) -> jax.Array:
 
 
 def _too_high(e: Evidence, falling: jax.Array) -> jax.Array:
-    """Return the score of a rate that is too high: any of six signs is enough."""
-    risen = jnp.maximum(_above(e), _again(e)) * (1 - falling)
-    return functools.reduce(jnp.maximum, (risen, _leapt(e), _too_far(e), _too_large(e)))
+    """Return the score of a rate that is too high: any of these signs is enough."""
+    # If the movements went downhill, the loss that rose is not that of the gradients.
+    other = _ramp(e.surely, 2.0, 4.0)
+    risen = jnp.maximum(_above(e), _again(e)) * (1 - falling) * (1 - other)
+    signs = risen, _exploded(e), _leapt(e), _too_far(e), _too_large(e)
+    return functools.reduce(jnp.maximum, signs)
 
 
 def _above(e: Evidence) -> jax.Array:
     """Return whether the loss is above the first losses, by more than noise."""
-    surely = _ramp(-e.learnt, 1.5, 3.0) * _if_positive(e, _ramp(e.level, 1.2, 1.6), 1)
-    # An explosion raises the deviation as much as the mean.
-    return jnp.maximum(surely, _if_positive(e, _ramp(e.level, 4.0, 12.0), 0))
+    return _ramp(-e.learnt, 1.5, 3.0) * _if_positive(e, _ramp(e.level, 1.2, 1.6), 1)
+
+
+def _exploded(e: Evidence) -> jax.Array:
+    """Return whether the loss is far above the first losses: noise grows as much as the mean."""
+    return _if_positive(e, _ramp(e.level, 4.0, 12.0), 0)
 
 
 def _again(e: Evidence) -> jax.Array:
@@ -232,15 +238,16 @@ def _too_far(e: Evidence) -> jax.Array:
     little = 1 - _ramp(e.learnt, 5.0, 9.0)
     little = jnp.maximum(little, _if_positive(e, _ramp(e.share, 0.5, 0.7), 0))
     held = _ramp(e.outward, 0.0, 0.02)
-    return _ramp(e.past, 6.0, 14.0) * little * (1 - held) * (1 - _few(e))
+    return _ramp(e.past, 3.0, 7.0) * little * (1 - held) * (1 - _few(e))
 
 
 def _few(e: Evidence) -> jax.Array:
-    """Return whether losses vary as those of a few examples do: about as much as their mean.
+    """Return whether losses vary as those of a few examples do: from the first on, like their mean.
 
-    The first loss is then near zero by chance, and what was learnt drowns in the noise.
+    The first loss may then be near zero by chance, and what was learnt drowns in the noise.
     """
-    return _if_positive(e, _ramp(e.noise, 0.3, 0.7) * (1 - _ramp(e.noise, 2.0, 3.0)), 0)
+    now = _ramp(e.noise, 0.3, 0.7) * (1 - _ramp(e.noise, 1.5, 2.0))
+    return _if_positive(e, now * _ramp(e.luck, 0.1, 0.3), 0)
 
 
 def _too_large(e: Evidence) -> jax.Array:

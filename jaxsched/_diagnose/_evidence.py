@@ -36,6 +36,7 @@ class Evidence(NamedTuple):
     share: jax.Array  # the same over the lower one of the first loss and the mean of a few
     leapt: jax.Array  # the highest mean loss over the very first, both minus the floor
     peak: jax.Array  # the highest rise of the mean loss above the very first, in deviations
+    luck: jax.Array  # the first loss minus the mean of a few, over the higher one minus the floor
     noise: jax.Array  # the deviation of the loss from step to step, over its mean minus the floor
     learnt: jax.Array  # the fall from the first losses to the recent mean, in deviations
     climbed: jax.Array  # the rise from the lowest block to the recent mean, in deviations
@@ -53,7 +54,7 @@ class Evidence(NamedTuple):
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
     ahead: jax.Array  # slope down per distance in the second half, over that of both halves
     surely: jax.Array  # the mean of the slopes down in the second half, in standard errors
-    past: jax.Array  # the sum of the slopes up at the ends of all movements, over what was learnt
+    past: jax.Array  # the sum of the slopes up in the worse half, over what was learnt
     worse: jax.Array  # bool: whether the last validation loss is above the best
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
     gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
@@ -75,7 +76,7 @@ class Travel(NamedTuple):
     moving: jax.Array  # the length of the second half over the first; 1 if it is not known
     ahead: jax.Array  # the slope per distance of the second half, over that of both
     surely: jax.Array  # the mean slope of the second half, in standard errors
-    total: jax.Array  # the sum of the slopes of both halves: a difference of losses
+    least: jax.Array  # the sum of the slopes of the worse half: a difference of losses
 
 
 def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
@@ -104,6 +105,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         share=over(loss.mean - least, jnp.minimum(loss.first, loss.start) - least),
         leapt=over(highest - least, loss.first - least),
         peak=over(loss.worst - loss.first, deviation),
+        luck=over(jnp.abs(loss.start - loss.first), base - least),
         noise=over(deviation, loss.mean - least),
         learnt=over(learnt, deviation),
         climbed=over(loss.mean - lowest, deviation),
@@ -121,7 +123,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         moving=travel.moving,
         ahead=travel.ahead,
         surely=travel.surely,
-        past=over(-travel.total, _learnt(loss, deviation)),
+        past=over(-travel.least, _learnt(loss, deviation)),
         worse=(valid.seen > 0) & (valid.latest > valid.best),
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
         gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
@@ -197,5 +199,5 @@ def _travel(travel: History) -> Travel:
         moving=jnp.where(known & (first[0] > 0), over(second[0], first[0]), 1),
         ahead=over(after, jnp.abs(before) + jnp.abs(after)),
         surely=jnp.where(known, over(mean, error), 0),
-        total=jnp.where(known, first[1] + second[1], 0) * real(travel.size),
+        least=jnp.where(known, jnp.minimum(first[1], second[1]), 0) * real(travel.size),
     )
