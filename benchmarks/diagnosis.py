@@ -399,7 +399,7 @@ def abrupt(row: dict[str, Any]) -> bool:
 
 def tables(turns: int) -> list[Table]:
     """The reported runs, once: it takes minutes."""
-    others = elsewhere(diagnosis_report.REPORT, range(400, 406))
+    others = elsewhere(diagnosis_report.REPORT, range(500, 506))
     return [*tables_elsewhere(others), *reports(trained(True))]
 
 

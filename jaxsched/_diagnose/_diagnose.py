@@ -197,9 +197,7 @@ def _broken(e: Evidence) -> jax.Array:
 
 def _too_high(e: Evidence, falling: jax.Array) -> jax.Array:
     """Return the score of a rate that is too high: any of these signs is enough."""
-    # If the movements went downhill, the loss that rose is not that of the gradients.
-    other = _ramp(e.surely, 2.0, 4.0)
-    risen = jnp.maximum(_above(e), _again(e)) * (1 - falling) * (1 - other)
+    risen = jnp.maximum(_above(e), _again(e)) * (1 - falling) * (1 - _other(e))
     signs = risen, _exploded(e), _leapt(e), _too_far(e), _too_large(e)
     return functools.reduce(jnp.maximum, signs)
 
@@ -263,7 +261,16 @@ def _too_low(e: Evidence) -> jax.Array:
     leapt = _if_positive(e, _ramp(e.leapt, 1.7, 3.0) * _ramp(e.peak, 3.0, 6.0), 0)
     unbent = _ramp(e.ahead, 0.2, 0.4) * _ramp(e.surely, 2.0, 5.0)
     long = _ramp(real(e.steps), ENOUGH, 3 * ENOUGH)
-    return unbent * long * _ramp(e.moving, 0.03, 0.1) * (1 - leapt)
+    return unbent * long * _ramp(e.moving, 0.03, 0.1) * (1 - leapt) * (1 - _other(e))
+
+
+def _other(e: Evidence) -> jax.Array:
+    """Return whether the loss is not that of the gradients, as in reinforcement learning.
+
+    The movements went downhill, but the loss has not fallen by half as much as their slopes.
+    """
+    far = _ramp(e.expected - e.learnt, 3.0, 6.0)
+    return far * _ramp(e.expected - 2 * jnp.maximum(e.learnt, 0), 0.0, 1.0)
 
 
 def _stagnation(e: Evidence) -> jax.Array:

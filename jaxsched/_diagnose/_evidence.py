@@ -54,6 +54,7 @@ class Evidence(NamedTuple):
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
     ahead: jax.Array  # slope down per distance in the second half, over that of both halves
     surely: jax.Array  # the mean of the slopes down in the second half, in standard errors
+    expected: jax.Array  # the sum of the slopes down, in deviations: the fall if steps are small
     past: jax.Array  # the sum of the slopes up in the worse half, over what was learnt
     worse: jax.Array  # bool: whether the last validation loss is above the best
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
@@ -77,6 +78,7 @@ class Travel(NamedTuple):
     ahead: jax.Array  # the slope per distance of the second half, over that of both
     surely: jax.Array  # the mean slope of the second half, in standard errors
     least: jax.Array  # the sum of the slopes of the worse half: a difference of losses
+    total: jax.Array  # the sum of the slopes of both halves
 
 
 def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
@@ -123,6 +125,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         moving=travel.moving,
         ahead=travel.ahead,
         surely=travel.surely,
+        expected=over(travel.total, deviation),
         past=over(-travel.least, _learnt(loss, deviation)),
         worse=(valid.seen > 0) & (valid.latest > valid.best),
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
@@ -200,4 +203,5 @@ def _travel(travel: History) -> Travel:
         ahead=over(after, jnp.abs(before) + jnp.abs(after)),
         surely=jnp.where(known, over(mean, error), 0),
         least=jnp.where(known, jnp.minimum(first[1], second[1]), 0) * real(travel.size),
+        total=jnp.where(known, first[1] + second[1], 0) * real(travel.size),
     )

@@ -241,6 +241,13 @@ def test_what_returns_from_a_leap_is_not_slow():
     assert found.too_low < 0.5 and "raise" not in str(found)
 
 
+@pytest.mark.parametrize("rise", [0.0, 0.5])
+def test_of_a_loss_that_is_not_that_of_the_gradients_nothing_is_said(rise):
+    """In reinforcement learning, movements go downhill and the loss does not follow."""
+    losses = 0.5 + rise * T / STEPS + 0.05 * NOISE
+    assert js.diagnose(watched(losses, slope=-1.0)).verdict == NOTHING
+
+
 def test_a_descent_that_ends_is_not_slow():
     """The rate is right, and the task gives no more: a well-tuned model of text."""
     losses = 2.0 + 2.8 / np.sqrt(1 + T / 4) + 0.02 * NOISE
