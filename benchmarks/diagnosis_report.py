@@ -1,7 +1,7 @@
 """The tasks by which `diagnose` is judged. None of its limits was chosen on them.
 
-Two early runs of them, with other seeds, led to two changes of form: nothing is said if the loss does
-not follow the slopes, and the slopes of either half of a run count.
+Two early runs of them, with other seeds, led to two changes of form: nothing is said if the loss
+does not follow the slopes, and the slopes of either half of a run count.
 """
 
 from __future__ import annotations

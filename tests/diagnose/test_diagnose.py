@@ -61,7 +61,7 @@ TO_AND_FRO = 0.01 * (-1.0) ** T
 STREAMS = {
     NOTHING: dict(losses=HEALTHY),
     "too high": dict(losses=np.where(T < 200, HEALTHY, 0.05 * 1.1 ** (T - 200.0))),
-    "too low": dict(losses=2.0 - T / 600 + 0.01 * NOISE, slope=-1.0),
+    "too low": dict(losses=2.0 - T / 600 + 0.01 * NOISE, slope=-1 / 6),
     "stagnation": dict(losses=FLAT, moved=np.where(T < 20, 0.01, 0.0)),
     "overfitting": dict(losses=HEALTHY, validation=0.9 + 1.1 * np.exp(-T / 20)),
 }
