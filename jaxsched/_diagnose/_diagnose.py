@@ -197,7 +197,7 @@ def _broken(e: Evidence) -> jax.Array:
 
 def _too_high(e: Evidence, falling: jax.Array) -> jax.Array:
     """Return the score of a rate that is too high: any of these signs is enough."""
-    risen = jnp.maximum(_above(e), _again(e)) * (1 - falling) * (1 - _other(e))
+    risen = jnp.maximum(_above(e), _lost_again(e)) * (1 - falling) * (1 - _another_loss(e))
     signs = risen, _exploded(e), _leapt(e), _too_far(e), _too_large(e)
     return functools.reduce(jnp.maximum, signs)
 
@@ -212,7 +212,7 @@ def _exploded(e: Evidence) -> jax.Array:
     return _if_positive(e, _ramp(e.level, 4.0, 12.0), 0)
 
 
-def _again(e: Evidence) -> jax.Array:
+def _lost_again(e: Evidence) -> jax.Array:
     """Return whether much of what was learnt is lost again."""
     steadily = _ramp(e.climbed, 0.5, 1.5) * _ramp(-e.trend, 3.0, 6.0)
     surely = jnp.maximum(_ramp(e.climbed, 1.5, 3.0), steadily)
@@ -224,7 +224,7 @@ def _leapt(e: Evidence) -> jax.Array:
     """Return whether the mean loss leapt above the first one, and has not returned."""
     calm = jnp.where(e.noise < 0.5, _ramp(e.leapt, 1.7, 2.3) * _ramp(e.peak, 4.0, 8.0), 0)
     exploded = _ramp(jnp.log10(jnp.maximum(e.leapt, 1)), 2.5, 3.5) * _ramp(e.peak, 3.0, 5.0)
-    exploded = exploded * (1 - _few(e))
+    exploded = exploded * (1 - _few_examples(e))
     return _if_positive(e, jnp.maximum(calm * _ramp(e.share, 0.25, 0.4), exploded), 0)
 
 
@@ -236,10 +236,10 @@ def _too_far(e: Evidence) -> jax.Array:
     little = 1 - _ramp(e.learnt, 5.0, 9.0)
     little = jnp.maximum(little, _if_positive(e, _ramp(e.share, 0.5, 0.7), 0))
     held = _ramp(e.outward, 0.0, 0.02)
-    return _ramp(e.past, 3.0, 7.0) * little * (1 - held) * (1 - _few(e))
+    return _ramp(e.past, 3.0, 7.0) * little * (1 - held) * (1 - _few_examples(e))
 
 
-def _few(e: Evidence) -> jax.Array:
+def _few_examples(e: Evidence) -> jax.Array:
     """Return whether losses vary as those of a few examples do: from the first on, like their mean.
 
     The first loss may then be near zero by chance, and what was learnt drowns in the noise.
@@ -261,10 +261,10 @@ def _too_low(e: Evidence) -> jax.Array:
     leapt = _if_positive(e, _ramp(e.leapt, 1.7, 3.0) * _ramp(e.peak, 3.0, 6.0), 0)
     unbent = _ramp(e.ahead, 0.2, 0.4) * _ramp(e.surely, 2.0, 5.0)
     long = _ramp(real(e.steps), ENOUGH, 3 * ENOUGH)
-    return unbent * long * _ramp(e.moving, 0.03, 0.1) * (1 - leapt) * (1 - _other(e))
+    return unbent * long * _ramp(e.moving, 0.03, 0.1) * (1 - leapt) * (1 - _another_loss(e))
 
 
-def _other(e: Evidence) -> jax.Array:
+def _another_loss(e: Evidence) -> jax.Array:
     """Return whether the loss is not that of the gradients, as in reinforcement learning.
 
     The movements went downhill, but the loss has not fallen by half as much as their slopes.

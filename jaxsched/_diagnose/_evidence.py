@@ -43,11 +43,8 @@ class Evidence(NamedTuple):
     regained: jax.Array  # that rise over the fall to that block; 0 if no block is below the first
     sudden: jax.Array  # the largest rise from block to block, over the rise from the lowest one
     trend: jax.Array  # the fall in the second half, in standard errors of that fall
-    left: jax.Array  # the fall that the second half allows at most, over the mean minus the floor
-    neumann: jax.Array  # von Neumann's ratio: near 0 for a trend, 1 for noise, 2 for oscillation
     moved: jax.Array  # int32: updates known to have gone along the gradient or against it
     climb: jax.Array  # (updates along - updates against) / all of them; downhill is -1
-    cosine: jax.Array  # cosine of consecutive gradients
     outward: jax.Array  # cosine of the descent direction and the parameters
     still: jax.Array  # the share of the arrays whose gradient is zero
     gradient: jax.Array  # the recent mean norm of the gradient over the first one
@@ -114,11 +111,8 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         regained=jnp.where(base > lowest, over(loss.mean - lowest, base - lowest), 0),
         sudden=over(step, loss.mean - lowest),
         trend=over(trend.fall, trend.error),
-        left=over(trend.fall + 1.6 * trend.error, loss.mean - least),
-        neumann=jnp.where(loss.variance > 0, over(loss.jumps, 2 * loss.variance), 1),
         moved=state.parameters.moved,
         climb=state.parameters.climb,
-        cosine=gradient.cosine,
         outward=state.parameters.outward,
         still=gradient.still,
         gradient=over(gradient.norm, gradient.first),
