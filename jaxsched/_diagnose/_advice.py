@@ -28,13 +28,21 @@ def too_high(e: Evidence) -> str:
             said += f", and {e.regained:.0%} of what was learnt is lost again"
     elif e.positive and e.leapt > 2 and e.peak > 1:
         said = f"the mean loss leapt to {_times(e.leapt)} the very first, and is still high"
-    else:
+    elif e.past > 3:
         much = _times(e.past) if e.past < 1000 else "more than 1000 times"
         return (
-            "too high: the loss slopes up at the end of most movements of the parameters, so they "
-            f"go too far; these slopes add up to {much} what was learnt; lower the rate about 3x, "
-            "or let it decay"
+            "too high: the loss slopes up at the end of the movements of the parameters, so they "
+            f"go too far; together, these slopes are {much} what was learnt; lower the rate about "
+            "3x, or let it decay"
         )
+    elif e.outward < -0.08:
+        return (
+            "too high: the movements of the parameters go too far, and the gradients pull the "
+            f"parameters back towards zero, cos {e.outward:.2f}; lower the rate about 3x, or let "
+            "it decay"
+        )
+    else:
+        said = f"the loss is above the first losses by {_times(-e.learnt)} its deviation"
     return f"too high: {said}; lower the rate about 10x, warm up for longer, or clip the gradients"
 
 
@@ -51,7 +59,7 @@ def stagnating(e: Evidence) -> str:
     return (
         f"stagnating: the parameters have stopped: in the second half they moved {e.moving:.2g} "
         f"as far as in the first half, though the gradients are still {e.gradient:.2g} as large as "
-        "at first; the rate has become too small too early, so let it decay later"
+        "at first; if the loss is still too high, let the rate decay later"
     )
 
 
@@ -75,9 +83,9 @@ def unheard(metric: str, updates: int) -> str:
 
 def zero(e: Evidence) -> str:
     return (
-        f"zero gradients: {e.still:.0%} of the arrays get a gradient of zero; if you have not "
-        "frozen them, look for units that are never active, inputs that are zero, and layers that "
-        "are not connected"
+        f"zero gradients: {e.still:.0%} of the small arrays get a gradient of zero; if you have "
+        "not frozen them, look for units that are never active, inputs that are zero, and layers "
+        "that are not connected"
     )
 
 
@@ -106,6 +114,11 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
         return f"too early: {int(e.steps)} losses were seen, but {enough} are needed"
     if not warm:
         return "too early: the learning rate is still warming up"
+    if e.placed == 0:
+        return (
+            f"{NOTHING} in the losses; the updates received no parameters, so the movements could "
+            "not be judged; pass them to `tx.update(updates, state, params, value=loss)`"
+        )
     if not e.floored:
         return f"{NOTHING}; without `floor`, `diagnose` cannot tell how much is left to learn"
     return (

@@ -102,9 +102,10 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
     """Diagnoses a run whose optimizer has a `monitor`: scores for five problems, and advice.
 
     The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
-    available outside `jit`. Scores describe the present: a run that has recovered has none. A
-    score is given only where one run shows the problem. Many problems do not show, so "no problem
-    found" does not mean that the rate is good; compare the run with runs at other rates.
+    available outside `jit`. Scores describe the present: a run that has recovered has none, but
+    losses and gradients that were NaN or infinite count over the whole run. A score is given only
+    where one run shows the problem. Many problems do not show, so "no problem found" does not mean
+    that the rate is good; compare the run with runs at other rates.
 
     Args:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
@@ -136,9 +137,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
       >>> print(diagnosis.verdict, diagnosis.too_high)
       too high 1.0
       >>> print(diagnosis)
-      too high: the loss slopes up at the end of most movements of the parameters, so they go too
-      far; these slopes add up to more than 1000 times what was learnt; lower the rate about 3x, or
-      let it decay
+      too high: the loss slopes up at the end of the movements of the parameters, so they go too
+      far; together, these slopes are more than 1000 times what was learnt; lower the rate about 3x,
+      or let it decay
 
     References:
       Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization
@@ -191,7 +192,7 @@ def judge(state: MonitorState, warm: jax.Array, floor: jax.Array | None) -> Diag
 
 
 def _broken(e: Evidence) -> jax.Array:
-    """Return the score of non-finite losses, which count as a divergence at once."""
+    """Return the score of losses and gradients that are not finite, which count at once."""
     return jnp.maximum(_ramp(e.broken, 0.0, 0.02), _ramp(real(e.lost), 0.0, 2.0))
 
 
@@ -261,7 +262,9 @@ def _too_low(e: Evidence) -> jax.Array:
     leapt = _if_positive(e, _ramp(e.leapt, 1.7, 3.0) * _ramp(e.peak, 3.0, 6.0), 0)
     unbent = _ramp(e.ahead, 0.2, 0.4) * _ramp(e.surely, 2.0, 5.0)
     long = _ramp(real(e.steps), ENOUGH, 3 * ENOUGH)
-    return unbent * long * _ramp(e.moving, 0.03, 0.1) * (1 - leapt) * (1 - _another_loss(e))
+    # Movements that become longer belong to a warmup, and those that vanish to a decay.
+    even = _ramp(e.moving, 0.03, 0.1) * (1 - _ramp(e.moving, 1.8, 2.6))
+    return unbent * long * even * (1 - leapt) * (1 - _another_loss(e))
 
 
 def _another_loss(e: Evidence) -> jax.Array:
@@ -287,7 +290,7 @@ def _overfitting(e: Evidence) -> jax.Array:
     apart = _ramp(e.gap, 0.08, 0.2) * (1 - _ramp(e.gap_error, 0.3, 0.6))
     # While the validation loss falls by more than a trifle, training is still worth it.
     falls = _ramp(e.validation_trend, 1.5, 3.0) * _ramp(e.validation_late, 0.01, 0.04)
-    return apart * (1 - falls) * _ramp(e.learnt, 3.0, 6.0)
+    return jnp.where(e.validated, apart * (1 - falls) * _ramp(e.learnt, 3.0, 6.0), 0)
 
 
 def _if_positive(e: Evidence, score: jax.Array, otherwise: float) -> jax.Array:

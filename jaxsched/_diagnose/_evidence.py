@@ -28,7 +28,7 @@ class Evidence(NamedTuple):
     """The numbers behind the scores: finite floats. A floor that is not given is read as zero."""
 
     steps: jax.Array  # int32: finite losses seen
-    broken: jax.Array  # losses and gradients that were NaN or infinite, over all updates
+    broken: jax.Array  # the share of losses that were not finite, or of gradients if it is higher
     lost: jax.Array  # int32: non-finite losses since the last finite one
     floored: jax.Array  # bool: whether the floor is known
     positive: jax.Array  # bool: whether the first loss and all blocks are above the floor
@@ -36,7 +36,7 @@ class Evidence(NamedTuple):
     share: jax.Array  # the same over the lower one of the first loss and the mean of a few
     leapt: jax.Array  # the highest mean loss over the very first, both minus the floor
     peak: jax.Array  # the highest rise of the mean loss above the very first, in deviations
-    luck: jax.Array  # the first loss minus the mean of a few, over the higher one minus the floor
+    luck: jax.Array  # distance of the first loss from the mean of a few, over the higher of them
     noise: jax.Array  # the deviation of the loss from step to step, over its mean minus the floor
     learnt: jax.Array  # the fall from the first losses to the recent mean, in deviations
     climbed: jax.Array  # the rise from the lowest block to the recent mean, in deviations
@@ -46,13 +46,15 @@ class Evidence(NamedTuple):
     moved: jax.Array  # int32: updates known to have gone along the gradient or against it
     climb: jax.Array  # (updates along - updates against) / all of them; downhill is -1
     outward: jax.Array  # cosine of the descent direction and the parameters
-    still: jax.Array  # the share of the arrays whose gradient is zero
+    placed: jax.Array  # int32: updates that received the parameters
+    still: jax.Array  # the share of the small arrays whose gradient is zero
     gradient: jax.Array  # the recent mean norm of the gradient over the first one
     moving: jax.Array  # movement of the parameters in the second half, divided by the first half
-    ahead: jax.Array  # slope down per distance in the second half, over that of both halves
+    ahead: jax.Array  # slope down per distance in the second half, over the sizes of both halves'
     surely: jax.Array  # the mean of the slopes down in the second half, in standard errors
     expected: jax.Array  # the sum of the slopes down, in deviations: the fall if steps are small
-    past: jax.Array  # the sum of the slopes up in the worse half, over what was learnt
+    past: jax.Array  # the slopes of the worse half, up minus down, over what was learnt
+    validated: jax.Array  # bool: whether there are enough validations for a trend
     worse: jax.Array  # bool: whether the last validation loss is above the best
     gap: jax.Array  # validation loss minus training loss, less the first gap, over what was learnt
     gap_error: jax.Array  # the deviation of the mean training loss, over what was learnt
@@ -72,7 +74,9 @@ class Travel(NamedTuple):
     """How the parameters moved, and how the loss sloped down at the end of each movement."""
 
     moving: jax.Array  # the length of the second half over the first; 1 if it is not known
-    ahead: jax.Array  # the slope per distance of the second half, over that of both
+    ahead: (
+        jax.Array
+    )  # slope per distance of the second half, over the sizes of both; 0 after a rise
     surely: jax.Array  # the mean slope of the second half, in standard errors
     least: jax.Array  # the sum of the slopes of the worse half: a difference of losses
     total: jax.Array  # the sum of the slopes of both halves
@@ -114,6 +118,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         moved=state.parameters.moved,
         climb=state.parameters.climb,
         outward=state.parameters.outward,
+        placed=state.parameters.seen,
         still=gradient.still,
         gradient=over(gradient.norm, gradient.first),
         moving=travel.moving,
@@ -121,6 +126,7 @@ def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
         surely=travel.surely,
         expected=over(travel.total, deviation),
         past=over(-travel.least, _learnt(loss, deviation)),
+        validated=valid.history.blocks >= TREND,
         worse=(valid.seen > 0) & (valid.latest > valid.best),
         gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
         gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
@@ -194,7 +200,10 @@ def _travel(travel: History) -> Travel:
     before, after = (jnp.where(known & (x[0] > 0), over(x[1], x[0]), 0) for x in (first, second))
     return Travel(
         moving=jnp.where(known & (first[0] > 0), over(second[0], first[0]), 1),
-        ahead=over(after, jnp.abs(before) + jnp.abs(after)),
+        # What goes down after it went up has recovered. It does not go on.
+        ahead=jnp.where(
+            (before > 0) | (after < 0), over(after, jnp.abs(before) + jnp.abs(after)), 0
+        ),
         surely=jnp.where(known, over(mean, error), 0),
         least=jnp.where(known, jnp.minimum(first[1], second[1]), 0) * real(travel.size),
         total=jnp.where(known, first[1] + second[1], 0) * real(travel.size),

@@ -66,7 +66,7 @@ class Gradients(NamedTuple):
     norm: jax.Array  # float: the mean norm of about the last `window` gradients
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
     cosine: jax.Array  # float: the mean cosine of such pairs
-    still: jax.Array  # float: the mean share of the arrays whose gradient is zero
+    still: jax.Array  # float: the mean share of the small arrays whose gradient is zero
     kept: jax.Array  # bool: whether there is a previous gradient
 
 
@@ -90,7 +90,7 @@ class MonitorState(NamedTuple):
     validation: Stream  # the validation losses
     gradient: Gradients  # the gradients, as they come in
     parameters: Parameters  # the parameters, before the update
-    previous: Any  # samples of the last nonzero gradient and of the parameters then, in pairs
+    previous: Any  # samples of the last nonzero gradient and of the last finite parameters
 
     BESIDE = ("previous",)
     RESTARTS = ("previous",)  # `graft` may leave it fresh
@@ -103,7 +103,7 @@ class _Felt(NamedTuple):
     norm: jax.Array
     before: jax.Array  # the norm of the previous gradient, 0 if there is none
     turn: jax.Array  # the product of the two
-    still: jax.Array  # the share of the arrays whose gradient is zero
+    still: jax.Array  # the share of the small arrays whose gradient is zero
 
 
 class _Met(NamedTuple):
@@ -131,9 +131,9 @@ def monitor(
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
     has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
     and the history in 16 to 32 equal blocks. For the gradients, it has the norm, the cosine of
-    consecutive ones, and the share of the arrays whose gradient is zero. If updates receive the
-    parameters, it also records the cosine of the parameters with the descent direction, and a
-    history of the movements of the parameters: the length of each, and its product with the
+    consecutive ones, and how many arrays of up to 8192 numbers have a gradient of zero. If updates
+    receive the parameters, it also records the cosine of the parameters with the descent direction,
+    and a history of the movements of the parameters: the length of each, and its product with the
     gradient after it. That product is the slope of the loss at the end of the movement, so it is
     negative while a longer movement would have been better. The state takes about 200 numbers, plus
     samples of the gradients and of the parameters of at most 1 MiB each.
@@ -198,14 +198,16 @@ def monitor(
         require_state(call, state, MonitorState, metric, validation)
         mail = _mailbox.post(state.mailbox, extra_args)
         before, last, alike = _previous(call, state.previous, updates)
-        rows, place = sampled(updates, alike), None if params is None else sampled(params, alike)
+        rows = sampled(updates, alike)
+        place = None if params is None else sampled(_like(call, params, updates), alike)
         # The parameters are read before an update may overwrite them. Else XLA copies all of them.
         updates, rows, place = jax.lax.optimization_barrier((updates, rows, place))
         pairs = [(rows, rows), (before, before), (rows, before)]
         if place is not None:
             moved = jax.tree.map(jnp.subtract, place, last)
             pairs += [(place, place), (place, rows), (moved, moved), (moved, rows), (moved, before)]
-        sums = jnp.append(estimated(weights(updates, alike), *pairs), still(rows))
+        scales = weights(updates, alike)
+        sums = jnp.append(estimated(scales, *pairs), still(scales, rows))
         sums = sums if axis is None else jax.lax.pmean(sums, axis)
         felt = _Felt(*_length(sums[0]), jnp.sqrt(sums[1]), sums[2], sums[-1])
         parameters = state.parameters
@@ -224,6 +226,16 @@ def monitor(
         )
 
     return transform(init, update, axis)
+
+
+def _like(call: str, params: optax.Params, updates: optax.Updates) -> optax.Params:
+    """Return the parameters, which have the shapes of the gradients."""
+    require(
+        shapes(params) == shapes(updates),
+        f"`{call}` got parameters whose samples have the shapes {shapes(params)}, and gradients "
+        f"whose samples have the shapes {shapes(updates)}. Pass the parameters of these gradients.",
+    )
+    return params
 
 
 def _previous(call: str, stored: Any, updates: optax.Updates) -> tuple[Stacks, Stacks, Groups]:

@@ -98,10 +98,15 @@ def estimated(scales: Mapping[str, Sequence[float]], *pairs: tuple[Stacks, Stack
     return total
 
 
-def still(stacks: Stacks) -> jax.Array:
-    """Return the share of the arrays whose samples contain only zeros."""
-    each = [jnp.all(x == 0, axis=range(1, x.ndim)) for x in stacks.values()]
-    return real(jnp.concatenate(each).mean()) if each else real(0.0)
+def still(scales: Mapping[str, Sequence[float]], stacks: Stacks) -> jax.Array:
+    """Return the share of the arrays that contain only zeros, of those whose sample is whole."""
+    each = [
+        jnp.all(stacks[name][i] == 0)
+        for name, sizes in scales.items()
+        for i, numbers in enumerate(sizes)
+        if numbers == 1
+    ]
+    return real(jnp.stack(each).mean()) if each else real(0.0)
 
 
 def _products(a: jax.Array, b: jax.Array) -> jax.Array:

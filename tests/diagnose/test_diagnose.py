@@ -182,6 +182,45 @@ def test_while_the_validation_loss_falls_nothing_overfits():
     assert js.diagnose(watched(HEALTHY, validation=valid)).overfitting < 0.5
 
 
+@pytest.mark.parametrize("count", [1, 6])
+def test_few_validations_do_not_tell_overfitting(count):
+    tx, params = js.monitor(), jnp.ones(1)
+
+    def one(state, x):
+        loss, t = x
+        seen = js.observe(state, validation=2.0 - 0.1 * t / STEPS)
+        fresh = t % (STEPS // count) == 0
+        state = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), seen, state)
+        return tx.update(params, state, params, value=loss)[1], None
+
+    xs = jnp.asarray(HEALTHY, jnp.float32), jnp.asarray(T, jnp.float32)
+    state = jax.jit(lambda state: jax.lax.scan(one, state, xs)[0])(tx.init(params))
+    assert state.validation.seen == -(-STEPS // (STEPS // count))
+    assert js.diagnose(state).overfitting == 0
+
+
+def test_a_warmup_that_is_not_ours_is_no_low_rate():
+    losses = 2.0 - 0.5 * (T / STEPS) ** 2 + 0.01 * NOISE
+    found = js.diagnose(watched(losses, slope=-1 / 6, moved=2e-2 * (T + 1) / STEPS))
+    assert found.verdict == NOTHING and found.warm
+
+
+def test_a_descent_after_an_ascent_is_no_low_rate():
+    slope = np.where(T < STEPS // 2, 1 / 6, -1 / 6)
+    losses = 2.0 - np.maximum(T - STEPS // 2, 0) / 600 + 0.01 * NOISE
+    assert js.diagnose(watched(losses, slope=slope)).too_low == 0
+
+
+def test_without_parameters_the_text_asks_for_them():
+    tx = js.monitor()
+
+    def one(state, loss):
+        return tx.update(jnp.ones(2), state, value=loss)[1], None
+
+    state = jax.lax.scan(one, tx.init(jnp.ones(2)), jnp.asarray(HEALTHY, jnp.float32))[0]
+    assert "the updates received no parameters" in str(js.diagnose(state))
+
+
 def test_a_gap_that_was_there_from_the_start_is_not_overfitting():
     assert js.diagnose(watched(HEALTHY, validation=HEALTHY + 1.0)).overfitting < 0.5
 
@@ -201,7 +240,9 @@ def test_gradients_of_zero_are_said_but_are_no_verdict(losses):
     """Units may be dead, or layers may be frozen on purpose."""
     found = js.diagnose(watched(losses, grads=np.zeros((STEPS, 3))))
     assert found.verdict == NOTHING
-    assert "zero gradients: 100% of the arrays get a gradient of zero; if you have" in str(found)
+    assert "zero gradients: 100% of the small arrays get a gradient of zero; if you have" in str(
+        found
+    )
 
 
 @pytest.mark.parametrize("kind", STREAMS)

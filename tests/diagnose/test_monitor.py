@@ -400,3 +400,19 @@ def test_the_state_of_another_is_refused():
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), js.monitor().init({}))
     with pytest.raises(ValueError, match="stacked"):
         js.monitor().update({}, stacked)
+
+
+def test_parameters_of_other_shapes_are_refused():
+    tx = js.monitor()
+    state = tx.init({"a": None, "b": jnp.ones(3)})
+    with pytest.raises(ValueError, match="got parameters whose samples have the shapes"):
+        tx.update({"a": None, "b": jnp.ones(3)}, state, {"a": jnp.ones(3), "b": jnp.ones(3)})
+
+
+def test_a_sample_of_zeros_is_no_gradient_of_zero():
+    """A batch changes few rows of an embedding, and only some rows are in the sample."""
+    tx, params = js.monitor(), {"embedding": jnp.ones((50_000, 16)), "bias": jnp.zeros(4)}
+    gradient = {"embedding": jnp.zeros((50_000, 16)).at[1].set(1.0), "bias": jnp.ones(4)}
+    assert tx.update(gradient, tx.init(params), params)[1].gradient.still == 0
+    gradient["bias"] = jnp.zeros(4)
+    assert tx.update(gradient, tx.init(params), params)[1].gradient.still == 1
