@@ -11,7 +11,7 @@ A score is a product of ramps, from 0 to 1, of the numbers in `Evidence`. The pr
 
 The rate is judged by the slope of the loss at the end of each movement, which is the derivative of
 the loss by the rate (Baydin et al.). In good runs it points up, too, once the loss has fallen and
-noise is all that is left. So a rate is too high only if little has been learnt as well.
+noise is all that is left. So a rate counts as too high only if little has been learnt, too.
 
 One run cannot show underfitting, so it has no score: a flat loss may come from a small model, from
 noise in the labels, or from the rate. A problem that explains others suppresses them: a run that
@@ -250,14 +250,14 @@ def _few_examples(e: Evidence) -> jax.Array:
 
 
 def _too_large(e: Evidence) -> jax.Array:
-    """Return whether the gradients pull the parameters inwards, and movements go past the goal."""
+    """Return whether the gradients pull the parameters inwards, and movements go too far."""
     return _ramp(-e.outward, 0.08, 0.16) * _ramp(-e.ahead, 0.0, 0.2)
 
 
 def _too_low(e: Evidence) -> jax.Array:
     """Return whether movements still point downhill in the second half as much as in the first.
 
-    What returns from a leap does so too.
+    A run that returns from a leap looks the same, so it is left out.
     """
     leapt = _if_positive(e, _ramp(e.leapt, 1.7, 3.0) * _ramp(e.peak, 3.0, 6.0), 0)
     unbent = _ramp(e.ahead, 0.2, 0.4) * _ramp(e.surely, 2.0, 5.0)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core._numerics import real, saturated
-from jaxsched._diagnose._monitor import MonitorState
+from jaxsched._diagnose._monitor import Gradients, MonitorState, Parameters
 from jaxsched._diagnose._stream import BLOCKS, History, Stream
 
 LARGE = 1e15  # what is read for a number over zero
@@ -84,57 +84,86 @@ class Travel(NamedTuple):
 
 def evidence(state: MonitorState, floor: jax.Array | None) -> Evidence:
     """Return the numbers of one run, or under `vmap` of many."""
-    loss, valid, gradient = state.loss, state.validation, state.gradient
-    floored, least = jnp.asarray(floor is not None), real(0.0) if floor is None else floor
-    # One loss may be far off by chance, and a mean of several by an explosion among them. The
-    # higher one is the cautious one: what has risen above both has risen.
-    base = jnp.maximum(loss.first, loss.start)
-    # From the jumps, not from the variance, which includes the trend.
-    deviation = jnp.sqrt(loss.jumps / 2)
-    lowest, highest, step = _heights(loss)
-    travel = _travel(state.parameters.travel)
-    trend, validation = _trend(loss.history), _trend(valid.history)
-    judged = (valid.seen > 0) & (loss.seen > 0)
-    learnt = base - loss.mean
-    apart = (valid.latest - loss.mean) - jnp.maximum(valid.first - base, 0)
-    updates = jnp.maximum(jnp.maximum(loss.seen + loss.broken, gradient.seen + gradient.broken), 1)
+    loss, gradient = state.loss, state.gradient
+    updates = jnp.maximum(loss.seen + loss.broken, gradient.seen + gradient.broken)
     found = Evidence(
         steps=loss.seen,
-        broken=real(jnp.maximum(loss.broken, gradient.broken)) / real(updates),
+        broken=real(jnp.maximum(loss.broken, gradient.broken)) / real(jnp.maximum(updates, 1)),
         lost=loss.lost,
-        floored=floored,
-        positive=(jnp.minimum(loss.first, loss.start) > least) & (lowest >= least),
-        level=over(loss.mean - least, base - least),
-        share=over(loss.mean - least, jnp.minimum(loss.first, loss.start) - least),
-        leapt=over(highest - least, loss.first - least),
-        peak=over(loss.worst - loss.first, deviation),
-        luck=over(jnp.abs(loss.start - loss.first), base - least),
-        noise=over(deviation, loss.mean - least),
-        learnt=over(learnt, deviation),
-        climbed=over(loss.mean - lowest, deviation),
-        regained=jnp.where(base > lowest, over(loss.mean - lowest, base - lowest), 0),
-        sudden=over(step, loss.mean - lowest),
-        trend=over(trend.fall, trend.error),
-        moved=state.parameters.moved,
-        climb=state.parameters.climb,
-        outward=state.parameters.outward,
-        placed=state.parameters.seen,
-        still=gradient.still,
-        gradient=over(gradient.norm, gradient.first),
-        moving=travel.moving,
-        ahead=travel.ahead,
-        surely=travel.surely,
-        expected=over(travel.total, deviation),
-        past=over(-travel.least, _learnt(loss, deviation)),
-        validated=valid.history.blocks >= TREND,
-        worse=(valid.seen > 0) & (valid.latest > valid.best),
-        gap=jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
-        gap_error=jnp.where(learnt > 0, over(deviation, learnt), LARGE),
-        rise=jnp.where(judged, over(valid.latest - valid.best, valid.first - valid.best), 0),
-        validation_late=jnp.where(learnt > 0, over(validation.fall, learnt), 0),
-        validation_trend=over(validation.fall, validation.error),
+        floored=jnp.asarray(floor is not None),
+        **_of_losses(loss, real(0.0) if floor is None else floor),
+        **_of_movements(loss, gradient, state.parameters),
+        **_of_validations(loss, state.validation),
     )
-    return jax.tree.map(lambda x: saturated(x) if x.dtype == base.dtype else x, found)
+    return jax.tree.map(lambda x: saturated(x) if x.dtype == loss.mean.dtype else x, found)
+
+
+def _of_losses(loss: Stream, least: jax.Array) -> dict[str, jax.Array]:
+    base, deviation, trend = _base(loss), _deviation(loss), _trend(loss.history)
+    lowest, highest, step = _heights(loss)
+    lower = jnp.minimum(loss.first, loss.start)
+    return {
+        "positive": (lower > least) & (lowest >= least),
+        "level": over(loss.mean - least, base - least),
+        "share": over(loss.mean - least, lower - least),
+        "leapt": over(highest - least, loss.first - least),
+        "peak": over(highest - loss.first, deviation),
+        "luck": over(jnp.abs(loss.start - loss.first), base - least),
+        "noise": over(deviation, loss.mean - least),
+        "learnt": over(base - loss.mean, deviation),
+        "climbed": over(loss.mean - lowest, deviation),
+        "regained": jnp.where(base > lowest, over(loss.mean - lowest, base - lowest), 0),
+        "sudden": over(step, loss.mean - lowest),
+        "trend": over(trend.fall, trend.error),
+    }
+
+
+def _of_movements(
+    loss: Stream, gradient: Gradients, parameters: Parameters
+) -> dict[str, jax.Array]:
+    travel = _travel(parameters.travel)
+    return {
+        "moved": parameters.moved,
+        "climb": parameters.climb,
+        "outward": parameters.outward,
+        "placed": parameters.seen,
+        "still": gradient.still,
+        "gradient": over(gradient.norm, gradient.first),
+        "moving": travel.moving,
+        "ahead": travel.ahead,
+        "surely": travel.surely,
+        "expected": over(travel.total, _deviation(loss)),
+        "past": over(-travel.least, _learnt(loss)),
+    }
+
+
+def _of_validations(loss: Stream, valid: Stream) -> dict[str, jax.Array]:
+    base, trend = _base(loss), _trend(valid.history)
+    judged, learnt = (valid.seen > 0) & (loss.seen > 0), base - loss.mean
+    apart = (valid.latest - loss.mean) - jnp.maximum(valid.first - base, 0)
+    return {
+        "validated": valid.history.blocks >= TREND,
+        "worse": (valid.seen > 0) & (valid.latest > valid.best),
+        "gap": jnp.where(judged & (learnt > 0), over(apart, learnt), 0),
+        "gap_error": jnp.where(learnt > 0, over(_deviation(loss), learnt), LARGE),
+        "rise": jnp.where(judged, over(valid.latest - valid.best, valid.first - valid.best), 0),
+        "validation_late": jnp.where(learnt > 0, over(trend.fall, learnt), 0),
+        "validation_trend": over(trend.fall, trend.error),
+    }
+
+
+def _base(loss: Stream) -> jax.Array:
+    """Return the level of the first losses.
+
+    One loss may be far off by chance, and a mean of several by an explosion among them. The higher
+    one is the cautious one: what has risen above both has risen.
+    """
+    return jnp.maximum(loss.first, loss.start)
+
+
+def _deviation(loss: Stream) -> jax.Array:
+    """Return the deviation of the loss, from its jumps, which do not include the trend."""
+    return jnp.sqrt(loss.jumps / 2)
 
 
 def over(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -174,14 +203,15 @@ def _trend(history: History) -> Trend:
     return Trend(*(jnp.where(known, x * unit, 0) for x in (-slope * n, error * n)))
 
 
-def _learnt(loss: Stream, deviation: jax.Array) -> jax.Array:
+def _learnt(loss: Stream) -> jax.Array:
     """Return how far the recent mean loss is from the first losses, above or below them.
 
     The first loss alone may be low by chance. But a mean of several that is far above it comes from
     a loss that has leapt. A difference of means is known to about a quarter of the deviation.
     """
+    deviation = _deviation(loss)
     near = jnp.abs(loss.start - loss.first) <= CHANCE * deviation
-    first = jnp.where(near, jnp.maximum(loss.start, loss.first), loss.first)
+    first = jnp.where(near, _base(loss), loss.first)
     learnt = jnp.maximum(jnp.abs(first - loss.mean), jnp.abs(loss.first - loss.mean))
     return jnp.maximum(learnt, deviation / 4)
 

@@ -67,7 +67,6 @@ class Gradients(NamedTuple):
     compared: jax.Array  # int32: pairs of consecutive gradients, none of them zero
     cosine: jax.Array  # float: the mean cosine of such pairs
     still: jax.Array  # float: the mean share of the small arrays whose gradient is zero
-    kept: jax.Array  # bool: whether there is a previous gradient
 
 
 class Parameters(NamedTuple):
@@ -129,8 +128,8 @@ def monitor(
         mean += (x - mean) / min(n, window)      at the n-th x: of losses, norms and cosines
 
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
-    has the mean, variance, von Neumann's ratio, Page and Hinkley's alarm, the best and worst mean,
-    and the history in 16 to 32 equal blocks. For the gradients, it has the norm, the cosine of
+    has the mean, the mean square of the jumps, the best and worst mean, and the history in 16 to 32
+    equal blocks. For the gradients, it has the norm, the cosine of
     consecutive ones, and how many arrays of up to 8192 numbers have a gradient of zero. If updates
     receive the parameters, it also records the cosine of the parameters with the descent direction,
     and a history of the movements of the parameters: the length of each, and its product with the
@@ -173,8 +172,8 @@ def monitor(
       2.0 1.0
 
     References:
-      Page, Continuous inspection schemes, Biometrika 1954; von Neumann, Distribution of the ratio
-      of the mean square successive difference to the variance, 1941.
+      von Neumann et al., The mean square successive difference, 1941, for the jumps; Baydin et al.,
+      Online Learning Rate Adaptation with Hypergradient Descent, ICLR 2018, for the slopes.
     """
     call = "monitor"
     axis = listening(call, metric, axis_name)["axis_name"]
@@ -257,8 +256,8 @@ def _zero() -> jax.Array:
 
 
 def _unfelt() -> Gradients:
-    none = real(0.0), real(0.0), jnp.zeros((), bool)
-    return Gradients(_zero(), _zero(), real(0.0), real(0.0), _zero(), *none)
+    none = real(0.0)
+    return Gradients(_zero(), _zero(), none, none, _zero(), none, none)
 
 
 def _unmoved() -> Parameters:
@@ -295,7 +294,6 @@ def _after(old: Gradients, now: _Felt, window: int) -> Gradients:
         compared=compared,
         cosine=_mean(old.cosine, cosine, compared, pair, window),
         still=_mean(old.still, now.still, seen, now.finite, window),
-        kept=old.kept | (now.norm > 0),
     )
 
 

@@ -1,9 +1,7 @@
 """Statistics of a stream of numbers, in a few scalars and 32 means.
 
     mean      m += a d,  d = x - m,  a = 1 / min(n, window): exactly the mean at first
-    variance  v = (1 - a)(v + a d**2)
-    jumps     the same mean of (x - previous x)**2; jumps / 2v is von Neumann's ratio
-    alarm     max(0, alarm + z - 0.25),  z = d / sqrt(v): Page and Hinkley's test for a rise
+    jumps     the same mean of (x - previous x)**2: twice the variance, without the trend
 
 The history has the means of equal blocks over the whole stream. When it is full, neighbours are
 merged and blocks become twice as long. So it always covers the whole run in constant memory.
@@ -23,9 +21,6 @@ from jaxsched._rules._memory import chosen
 
 BLOCKS = 32
 EIGHTH = 8  # of a window, because a loss that falls fast is much lower after a whole one
-ALLOWED = 0.25  # a rise by this many deviations is ignored
-SURPRISE = 5.0  # largest deviation that one number counts, so that an outlier raises no alarm
-FULL = 50.0  # upper limit of the alarm, so that it ends when the rise has ended
 LARGEST = 1e18  # larger numbers are read as this, so that their squares are finite
 
 
@@ -49,11 +44,9 @@ class Stream(NamedTuple):
     first: jax.Array  # float: the first number
     start: jax.Array  # float: the mean of the first few, an eighth of `window`
     mean: jax.Array  # float: the mean of about the last `window`
-    variance: jax.Array  # float: the same mean, of squared distances to the mean
     jumps: jax.Array  # float: the same mean, of squared distances to the previous number
     best: jax.Array  # float: the lowest mean so far
     worst: jax.Array  # float: the highest mean so far
-    alarm: jax.Array  # float: Page and Hinkley's statistic, in deviations
     history: History  # the whole stream, coarsely
 
 
@@ -68,11 +61,9 @@ def silent() -> Stream:
         first=real(0.0),
         start=real(0.0),
         mean=real(0.0),
-        variance=real(0.0),
         jumps=real(0.0),
         best=real(0.0),
         worst=real(0.0),
-        alarm=real(0.0),
         history=unwritten(),
     )
 
@@ -102,8 +93,8 @@ def weight(count: jax.Array, window: int) -> jax.Array:
 
 def _added(old: Stream, x: jax.Array, window: int) -> Stream:
     seen = counted(old.seen, jnp.ones((), bool))
-    a, first, d = weight(seen, window), old.seen == 0, x - old.mean
-    mean = jnp.where(first, x, old.mean + a * d)
+    first = old.seen == 0
+    mean = jnp.where(first, x, old.mean + weight(seen, window) * (x - old.mean))
     jump = jnp.where(first, 0, x - old.latest)
     # The first jump belongs to the second number.
     b = weight(old.seen, window)
@@ -115,22 +106,11 @@ def _added(old: Stream, x: jax.Array, window: int) -> Stream:
         first=jnp.where(first, x, old.first),
         start=jnp.where(seen <= max(window // EIGHTH, 1), mean, old.start),
         mean=mean,
-        variance=(1 - a) * (old.variance + a * d**2),
         jumps=old.jumps + b * (jump**2 - old.jumps),
         best=jnp.where(first, x, jnp.minimum(old.best, mean)),
         worst=jnp.where(first, x, jnp.maximum(old.worst, mean)),
-        alarm=jnp.where(old.seen >= window, _alarm(old, d), 0),
         history=remembered(old.history, x),
     )
-
-
-def _alarm(old: Stream, d: jax.Array) -> jax.Array:
-    deviation = jnp.sqrt(old.variance)
-    varies = deviation > 0
-    # If a stream has never varied, only a rise counts.
-    z = jnp.where(varies, d / jnp.where(varies, deviation, 1), jnp.where(d > 0, SURPRISE, 0))
-    z = jnp.clip(z, -SURPRISE, SURPRISE)
-    return jnp.clip(old.alarm + z - ALLOWED, 0, FULL)
 
 
 def remembered(old: History, x: jax.Array) -> History:

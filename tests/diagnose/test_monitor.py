@@ -51,14 +51,10 @@ class Reference:
         self.lost = 0
         if self.seen == 0:
             self.first = self.mean = self.best = self.worst = self.latest = x
-            self.variance = self.jumps = self.alarm = 0.0
+            self.jumps = 0.0
         else:
             a, b, d = self.weight(self.seen + 1), self.weight(self.seen), x - self.mean
-            spread = math.sqrt(self.variance)
-            z = np.clip(d / spread, -5, 5) if spread > 0 else 5.0 * (d > 0)
-            self.alarm = np.clip(self.alarm + z - 0.25, 0, 50) if self.seen >= self.window else 0
             self.mean += a * d
-            self.variance = (1 - a) * (self.variance + a * d**2)
             self.jumps += b * ((x - self.latest) ** 2 - self.jumps)
             self.best, self.worst = min(self.best, self.mean), max(self.worst, self.mean)
             self.latest = x
@@ -74,10 +70,7 @@ class Reference:
         if self.seen:
             for name in ("latest", "first", "mean", "best", "worst"):
                 np.testing.assert_allclose(getattr(stream, name), getattr(self, name), rtol)
-            scale = self.variance + 1e-12
-            np.testing.assert_allclose(stream.variance, self.variance, 1e-3, 1e-5 * scale)
-            np.testing.assert_allclose(stream.jumps, self.jumps, 1e-3, 1e-5 * scale)
-            np.testing.assert_allclose(stream.alarm, self.alarm, 1e-2, 1e-2)
+            np.testing.assert_allclose(stream.jumps, self.jumps, 1e-3, 1e-12)
         check_history(stream.history, self.history)
 
 
