@@ -14,6 +14,7 @@ from diagnosis_tasks import (
     WIDTH,
     Case,
     Task,
+    attention,
     dense,
     entropies,
     hidden,
@@ -54,7 +55,6 @@ def classes() -> Task:
         **parted(x.astype(np.float32), labels.astype(np.int32), 512),
         batch=32,
         rates={"momentum": 0.1, "adam": 0.01},
-        floor=0.0,
         dies=True,
         blind="dead",
         few=(16, 40),
@@ -103,9 +103,7 @@ def transformer() -> Task:
     def predict(p: Any, x: jax.Array, c: Case) -> jax.Array:
         h = p["token"][x * c["see"].astype(int)] + p["place"]
         q, k, v = jnp.split((norm(h) @ p["qkv"]).reshape(*x.shape, heads, -1), 3, axis=-1)
-        a = jnp.einsum("bihd,bjhd->bhij", q, k) / np.sqrt(size / heads)
-        a = jax.nn.softmax(jnp.where(jnp.tri(length, dtype=bool), a, -1e9))
-        h = h + jnp.einsum("bhij,bjhd->bihd", a, v).reshape(h.shape) @ p["mix"]
+        h = h + attention(q, k, v).reshape(h.shape) @ p["mix"]
         h = h + hidden(norm(h) @ p["up"], c) @ p["down"]
         return norm(h) @ p["out"]
 
@@ -144,7 +142,6 @@ def recurrent() -> Task:
         **parted(x.astype(np.float32), y.astype(np.float32), 512),
         batch=32,
         rates={"momentum": 0.01, "adam": 0.003},
-        floor=0.0,
         shifts=True,
         few=(8, 16),
     )
@@ -168,7 +165,6 @@ def density() -> Task:
         **parted(x.astype(np.float32), y.astype(np.float32), 512),
         batch=32,
         rates={"momentum": 0.003, "adam": 0.01},
-        floor=float(np.log(spread).mean() + 0.5),
         dies=True,
         blind="dead",
         shifts=True,
@@ -244,7 +240,6 @@ def autoencoder() -> Task:
         **parted(pixels, pixels, 360),
         batch=32,
         rates={"momentum": 0.1, "adam": 0.01},
-        floor=0.0,
         dies=True,
         blind="dead",
         few=(8, 16),
@@ -257,7 +252,6 @@ def noisy() -> Task:
     x = centres[labels] + rng.normal(size=(6000, 16))
     wrong = rng.uniform(size=6000) < 0.4
     labels = np.where(wrong, rng.integers(0, 10, 6000), labels)
-    right, other = 0.64, 0.04
     return Task(
         name="noisy labels",
         init=lambda key: dense(key, 16, WIDTH, 10),
@@ -265,7 +259,6 @@ def noisy() -> Task:
         **parted(x.astype(np.float32), labels.astype(np.int32), 512),
         batch=32,
         rates={"momentum": 0.01, "adam": 0.003},
-        floor=-right * np.log(right) - 9 * other * np.log(other),
         dies=True,
         blind="dead",
         few=(16, 40),
@@ -401,7 +394,6 @@ def factors() -> Task:
         **parted(x, y.astype(np.float32), 2048),
         batch=128,
         rates={"momentum": 0.2, "adam": 0.01},
-        floor=0.09,
         blind="dead",
         shifts=True,
         few=(16, 64),

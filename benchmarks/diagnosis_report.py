@@ -19,6 +19,7 @@ from diagnosis_tasks import (
     WIDTH,
     Case,
     Task,
+    attention,
     dense,
     entropies,
     hidden,
@@ -58,9 +59,7 @@ def decoder() -> Task:
         for b in p["blocks"]:
             y = (norm(h, b["scale"][0]) @ b["qkv"]).reshape(*x.shape, heads, -1)
             q, k, v = jnp.split(y, 3, axis=-1)
-            a = jnp.einsum("bihd,bjhd->bhij", q, k) / np.sqrt(size / heads)
-            a = jax.nn.softmax(jnp.where(jnp.tri(length, dtype=bool), a, -1e9))
-            h = h + jnp.einsum("bhij,bjhd->bihd", a, v).reshape(h.shape) @ b["mix"]
+            h = h + attention(q, k, v).reshape(h.shape) @ b["mix"]
             h = h + jax.nn.gelu(norm(h, b["scale"][1]) @ b["up"]) @ b["down"]
         return norm(h, p["last"]) @ p["token"].T
 
@@ -158,7 +157,6 @@ def convolution() -> Task:
         )
         return hidden(h + p["bias"], c).reshape(len(x), -1) @ p["w0"] + p["b0"]
 
-    right, other = 0.73, 0.03
     return Task(
         name="convolution, noisy labels",
         init=init,
@@ -166,7 +164,6 @@ def convolution() -> Task:
         **parted((raw.images[..., None] / 16).astype(np.float32), labels.astype(np.int32), 360),
         batch=32,
         rates={"momentum": 0.03, "adam": 0.003},
-        floor=-right * np.log(right) - 9 * other * np.log(other),
         dies=True,
         blind="dead",
         few=(16, 40),
@@ -191,7 +188,6 @@ def prototypes() -> Task:
         **parted(x.astype(np.float32), labels.astype(np.int32), 512),
         batch=64,
         rates={"momentum": 0.3, "adam": 0.01},
-        floor=0.0,
         dies=True,
         few=(16, 40),
     )
