@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import functools
-import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ Factory = Callable[..., Any]
 # Former names of functions and methods. They are kept forever, so that old texts can be read.
 OLD_NAMES: dict[str, str] = {}
 
+_PACKAGE = __name__.partition(".")[0]
 _MADE = ("Schedule", "Rule", "Stateful")
 # Their arguments have no text.
 _OPAQUE = ("from_function", "feedback", "best_schedule", "best_remaining")
@@ -84,9 +85,14 @@ def twins(name: str) -> list[str]:
 
 
 def _known() -> Mapping[str, Any]:
-    """The public names of the package, and those that a user's `factory` has made."""
-    public: Any = importlib.import_module("jaxsched._public")
-    return collections.ChainMap(vars(public), made)
+    """Return the public names of the package, and those that a user's `factory` has made."""
+    return collections.ChainMap(_public(), made)
+
+
+@functools.cache
+def _public() -> dict[str, Any]:
+    package = sys.modules[_PACKAGE]
+    return {name: getattr(package, name) for name in package.__all__}
 
 
 def _maker(x: Any, kinds: tuple[str, ...] = _MADE) -> Factory | None:

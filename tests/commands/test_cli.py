@@ -8,6 +8,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched._commands._training import _spoken
+from jaxsched._core._factory import made
 from jaxsched._text import _names
 from jaxsched.cli import _options, main
 
@@ -106,7 +107,7 @@ def test_list_has_a_new_factory_at_once(capsys, monkeypatch):
         """Up and down."""
         return js.linear(0.0, high, steps) >> js.linear(high, 0.0, steps)
 
-    monkeypatch.setattr(js._public, "triangle", triangle, raising=False)
+    monkeypatch.setitem(made, "triangle", triangle)
     group = "Schedules and rules of your own\n  triangle(high, *, steps=3)\n      Up and down.\n"
     assert group in shown(capsys, "list", "triangle")
 

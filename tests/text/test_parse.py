@@ -18,6 +18,7 @@ from texts import ALGEBRA, LINE, PLATEAU, STATEFUL, UNITS, WAVE, mutated
 from trees import build, fewer, finite, trees
 
 import jaxsched as js
+from jaxsched._core._factory import made
 from jaxsched._core._writing import Written
 from jaxsched._text import _names, _syntax
 from jaxsched.testing import assert_same
@@ -126,7 +127,7 @@ def test_a_new_factory_is_a_name_at_once(monkeypatch):
         """Up and down."""
         return js.linear(0.0, high, steps) >> js.linear(high, 0.0, steps)
 
-    monkeypatch.setattr(js._public, "triangle", triangle, raising=False)
+    monkeypatch.setitem(made, "triangle", triangle)
     assert js.parse("triangle(0.5, steps=3)").steps == 6
     assert "triangle" in _names.factories()
 
@@ -210,7 +211,7 @@ def test_a_percentage_is_of_the_nearest_total(monkeypatch):
         return inner.take(total_steps)
 
     framed.__annotations__["return"] = "Schedule"
-    monkeypatch.setattr(js._public, "framed", framed, raising=False)
+    monkeypatch.setitem(made, "framed", framed)
     text = "framed(linear(1, 0, 10%) >> one_cycle(1, warmup_steps=10%), total_steps=300)"
     inner = js.linear(1.0, 0.0, 30) >> js.one_cycle(1.0, total_steps=300, warmup_steps=30)
     for units in (None, UNITS):
