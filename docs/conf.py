@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import inventories
 import pages
 
 about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -23,6 +24,7 @@ version = release = about["version"]
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "myst_parser",
@@ -38,6 +40,8 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True  # `warmup=linear`, without an address
 autodoc_type_aliases = {name: name for name in ("ArrayLike", "Length", "List", "Axis", "Metrics")}
 napoleon_use_rtype = False
+intersphinx_mapping = inventories.write(Path(__file__).parent / "generated" / "inventories")
+intersphinx_timeout = 5
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -90,11 +94,12 @@ def link_names(app: Any, doctree: Any) -> None:
             continue
         known = {name for node in above if isinstance(node, addnodes.desc) for name in own(node)}
         text, parts, at = literal.astext(), [], 0
-        for start, end, target in pages.links(text):
+        for start, end, target in sorted([*pages.links(text), *inventories.links(text)]):
             if target in known or text[start:end] in known:
                 continue
             inside = nodes.inline("", text[start:end])
-            at_ = {"refdomain": "py", "reftype": "obj", "reftarget": target, "refwarn": True}
+            ours = target.startswith("jaxsched.")  # other sites may drop a page
+            at_ = {"refdomain": "py", "reftype": "obj", "reftarget": target, "refwarn": ours}
             parts += [nodes.Text(text[at:start]), addnodes.pending_xref("", inside, **at_)]
             parts[-1]["refdoc"] = app.env.docname
             at = end

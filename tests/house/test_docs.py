@@ -6,6 +6,7 @@ import doctest
 import html
 import importlib.util
 import inspect
+import pkgutil
 import re
 import shlex
 import shutil
@@ -35,7 +36,7 @@ def loaded(name):
     return module
 
 
-pages, sheets = loaded("pages"), loaded("sheets")
+pages, sheets, inventories = map(loaded, ("pages", "sheets", "inventories"))
 
 
 def blocks(kind):
@@ -191,10 +192,34 @@ def test_code_that_mentions_public_names_links_to_them(text, linked):
     assert [text[start:end] for start, end, _ in pages.links(text)] == linked
 
 
+@pytest.mark.parametrize(
+    ("text", "linked"),
+    [
+        ("optax.chain(optax.scale_by_adam(), x)", {"optax.chain", "optax.scale_by_adam"}),
+        ("optax.sgdr_schedule", {"optax.schedules.sgdr_schedule"}),
+        ("nnx.Optimizer", {"flax.nnx.optimizer.Optimizer"}),
+        ("lax.scan", {"jax.lax.scan"}),
+        ("TrainState", {"flax.training.train_state.TrainState"}),
+        ("TrainState.apply_gradients", set()),
+        ("compat.optax.adam", set()),
+        ("optax.unknown", set()),
+    ],
+)
+def test_code_that_mentions_names_of_other_libraries_links_to_them(text, linked):
+    assert {target for *_, target in inventories.links(text)} == linked
+
+
+def test_names_of_other_libraries_exist():
+    for library in inventories.SITES:
+        for name, _ in inventories.documented(library):
+            assert pkgutil.resolve_name(name), name
+
+
 def test_names_in_guides_and_docstrings_are_links(site):
     guide = (site / "which_schedule.html").read_text()
     assert 'href="generated/reference/warmup_cosine.html#jaxsched.warmup_cosine"' in guide
     assert 'href="generated/reference/schedule.html#jaxsched.Schedule.cycle"' in guide
+    assert 'external" href="https://optax.readthedocs.io/' in (site / "faq.html").read_text()
     docstring = (site / "generated" / "reference" / "inject.html").read_text()
     assert 'href="override.html#jaxsched.override"' in docstring
     for file in site.glob("*.html"):
