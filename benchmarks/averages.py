@@ -110,15 +110,15 @@ def tables(turns: int) -> list[Table]:
     return [
         Table(
             "Averages at each update",
-            "The time that each average adds to an update of AdamW, in passes over the parameters. "
-            "The goal is at most 1.1.",
+            "The table shows the time that each average adds to an update of AdamW. The unit is "
+            "one pass over the parameters. The goal is at most 1.1.",
             ("average", *(f"{size}: {x}" for size in SIZES for x in ("one pass", "added"))),
             tuple(often),
         ),
         Table(
             "Averages at each 50th update",
-            "The time of 50 or 200 updates in a compiled scan with averages that take each 50th "
-            "iterate, divided by the time without. The goal is at most 1.02.",
+            "The table shows the time of 50 or 200 updates in a compiled scan with averages of "
+            "each 50th iterate, divided by the time without averages. The goal is at most 1.02.",
             ("average, `every=50`", *SIZES),
             tuple(seldom),
         ),

@@ -348,8 +348,9 @@ def tables_elsewhere(rows: list[dict[str, Any]]) -> list[Table]:
         words.append(("sudden" if true else "slow", sum(said), len(said) - sum(said)))
 
     note = (
-        f"{len(told)} runs of {diagnosis_tasks.STEPS} steps on "
-        f"{len(diagnosis_report.REPORT)} tasks on which no limit was chosen, with new seeds. "
+        f"We trained {len(told)} runs of {diagnosis_tasks.STEPS} steps on "
+        f"{len(diagnosis_report.REPORT)} tasks. No threshold of `diagnose` was chosen on these "
+        "tasks or seeds. "
         f"{len(rows) - len(told)} more runs neither failed nor succeeded clearly. A run counts as "
         "healthy if its loss at the end is close to the best of 15 rates. Its rate is too high if "
         "a tenth of it is much better, and too low if ten times as much is much better. Brackets "
@@ -371,14 +372,15 @@ def tables_elsewhere(rows: list[dict[str, Any]]) -> list[Table]:
         ),
         Table(
             "Healthy runs accused, and remedies in the wrong direction",
-            "Raising a rate that is too high, and lowering a rate that is too low, by the step at "
-            "which `diagnose` was asked. The truth is that of the end of the run.",
+            "The table shows, for several steps at which `diagnose` was asked, how many healthy "
+            "runs were accused, and how many runs were told to change the rate in the wrong "
+            "direction. The state of a run at its end decides what is right.",
             ("steps", "healthy, accused", "too high, told to raise", "too low, told to lower"),
             (*course,),
         ),
         Table(
             "Sudden and slow divergence",
-            "Runs of which the text says that the loss rose. A divergence is sudden if more than "
+            "The table counts the runs whose text says that the loss rose. A divergence is sudden if more than "
             "half of the rise from the lowest mean of 16 losses to the last one happened within 48 "
             "steps.",
             ("truth", "said to be sudden", "said to be slow"),

@@ -128,7 +128,7 @@ def friedman() -> Task:
         return (h @ p["w2"] + p["b2"])[:, 0]
 
     return Task(
-        name="Friedman, 1e-6 and 1e6",
+        name="regression, 1e-6 and 1e6",
         init=lambda key: dense(key, 10, WIDTH, WIDTH, 1),
         losses=squares(predict),
         **parted(x.astype(np.float32), y.astype(np.float32), 512),
@@ -265,7 +265,7 @@ def links() -> Task:
         return optax.sigmoid_binary_cross_entropy(odds, y)
 
     return Task(
-        name="links",
+        name="embeddings of a graph",
         init=lambda key: {
             "nodes": 0.3 * jax.random.normal(key, (size, 8)),
             "bias": jnp.zeros(()),

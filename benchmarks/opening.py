@@ -80,9 +80,9 @@ def page(tables: Tables, backend: str) -> str:
         f"**Restarts.** A step of a schedule with 100 warm restarts is {restarts:.0f} times as "
         f"fast as Optax's, and the schedule compiles {compiled:.0f} times as fast. The cost does "
         "not grow with the number of cycles.",
-        "**A whole update.** A schedule and a plateau make an AdamW update of 10^6 parameters "
-        f"{ours:.2f} times as long as a constant rate does. Optax's schedule and plateau make it "
-        f"{optax:.2f} times as long. The schedule and the plateau of jaxsched add {added} arrays "
+        "**A whole update.** With a schedule and a plateau, an AdamW update of 10^6 parameters "
+        f"takes {ours:.2f} times as long as at a constant rate. With Optax's schedule and plateau "
+        f"it takes {optax:.2f} times as long. The schedule and the plateau of jaxsched add {added} arrays "
         "to the optimizer state.",
         f"**Many runs.** A sweep of 64 schedules is {times(tables, *BARS[8][:2]):.0f} times as "
         "fast as 64 Optax closures when both have to be compiled. Once compiled, "

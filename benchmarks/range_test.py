@@ -209,7 +209,7 @@ RHOS, CURVES = (0.0, 0.5, 0.9, 0.97), 3000
 
 
 def wandering() -> Table:
-    """How often noise that wanders is taken for a fall, and whether a fall in it is seen."""
+    """How often autocorrelated noise is taken for a fall, and whether a fall in it is seen."""
     rng, passed = np.random.default_rng(0), jax.jit(jax.vmap(verdict, (0, None)))
 
     def share(rho: float, points: int, fall: float) -> float:
@@ -226,10 +226,10 @@ def wandering() -> Table:
     note = (
         "The table shows how many of a thousand curves are judged as falling. The curves are flat "
         "or falling, plus normal noise of variance 1. Each number is estimated from "
-        f"{CURVES} curves. The test would subtract noise that comes from the batches, so this "
-        "noise does not depend on the batches."
+        f"{CURVES} curves. The range test removes noise that comes from the batches, so this noise "
+        "does not depend on them."
     )
-    return Table("A range test on noise that wanders", note, columns, tuple(rows))
+    return Table("A range test on autocorrelated noise", note, columns, tuple(rows))
 
 
 def tables(turns: int) -> list[Table]:

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "`optax.clip_by_global_norm`": (lambda: clipped(optax.adamw(RATE)), ""),
     "`optax.clip_by_global_norm` and a `spike_guard` on the norm": (
         lambda: js.with_gradient_norm(clipped(norm_guarded()), clips=True),
-        "no more than the clip",
+        "as the row above",
     ),
 }
 
@@ -139,10 +139,11 @@ def by_size(turns: int) -> Table:
         added = f"{more[0]} + {more[1]}"
         rows.append((name, *found[name], leaves - few, added, counts["conditional"], aim))
     note = (
-        "The columns named after a number of parameters show the time of an AdamW update, divided "
-        "by the time of the same update at a constant rate, which is in the first row. The next "
-        "column counts the arrays added to the optimizer state. The column after it counts the "
-        "fusions and the copies added to the compiled program. The last column is the goal for a "
+        "The columns 10^3, 10^6 and 124 * 10^6 are numbers of parameters. They show the time of an "
+        "AdamW update, divided by the time of the same update at a constant rate. The first row "
+        "shows that time itself. The next column counts the arrays added to the optimizer state. "
+        '"Kernels added" are the fusions and the copies added to the compiled program. The last '
+        "column is the goal for a "
         "GPU, at 10^6 and 124 * 10^6 parameters. On a CPU, JAX 0.10 also copies the parameters for "
         "`monitor`; JAX 0.12 does not."
     )

@@ -25,21 +25,20 @@ def too_high(e: Evidence) -> str:
         how = "suddenly, within a sixteenth of the run" if e.sudden >= 0.5 else SLOWLY
         said = f"the loss rose {how}, by {_times(e.climbed)} its deviation from step to step"
         if e.learnt > 0:
-            said += f", and {e.regained:.0%} of what was learnt is lost again"
+            said += f", and {e.regained:.0%} of its fall is lost again"
     elif e.positive and e.leapt > 2 and e.peak > 1:
-        said = f"the mean loss leapt to {_times(e.leapt)} the very first, and is still high"
+        said = f"the mean loss jumped to {_times(e.leapt)} the first loss, and is still high"
     elif e.past > 3:
         much = _times(e.past) if e.past < 1000 else "more than 1000 times"
         return (
-            "too high: the loss slopes up at the end of the movements of the parameters, so they "
-            f"go too far; together, these slopes are {much} what was learnt; lower the rate about "
-            "3x, or let it decay"
+            "too high: at the end of an update the loss already rises again, so the updates go too "
+            f"far; in sum, these slopes are {much} the fall of the loss; lower the rate about 3x, "
+            "or let it decay"
         )
     elif e.outward < -0.08:
         return (
-            "too high: the movements of the parameters go too far, and the gradients pull the "
-            f"parameters back towards zero, cos {e.outward:.2f}; lower the rate about 3x, or let "
-            "it decay"
+            "too high: the updates go too far, and the gradients pull the parameters back towards "
+            f"zero (the cosine is {e.outward:.2f}); lower the rate about 3x, or let it decay"
         )
     else:
         said = f"the loss is above the first losses by {_times(-e.learnt)} its deviation"
@@ -49,9 +48,9 @@ def too_high(e: Evidence) -> str:
 def too_low(e: Evidence) -> str:
     steep = float(e.ahead) / max(1 - float(e.ahead), 1e-3)
     return (
-        "too low: at the end of the movements of the parameters, the loss still slopes down; in "
-        f"the second half, this slope is still {steep:.2g} times as steep as in the first half; "
-        "raise the rate about 3x, and diagnose again"
+        "too low: at the end of an update the loss still falls, in the second half of the run "
+        f"{steep:.2g} times as steeply as in the first half; raise the rate about 3x, and diagnose "
+        "again"
     )
 
 
@@ -64,13 +63,14 @@ def stagnating(e: Evidence) -> str:
 
 
 def overfitting(e: Evidence) -> str:
-    said = f"overfitting: the validation loss is above the training loss by {e.gap:.0%} of what "
+    said = f"overfitting: the validation loss is above the training loss by {e.gap:.0%} of the "
     if e.worse:
         rise = f"{e.rise:.0%} of its fall" if e.rise < 10 else "more than ten times its fall"
         return said + (
-            f"was learnt, and above its best by {rise}; stop earlier, regularise, or add data"
+            f"fall of the training loss, and above its best by {rise}; stop earlier, regularise, "
+            "or add data"
         )
-    return said + "was learnt, and hardly falls; regularise, or add data"
+    return said + "fall of the training loss, and hardly falls; regularise, or add data"
 
 
 def unheard(metric: str, updates: int) -> str:

@@ -434,7 +434,7 @@ REMARKS = {
     "mmengine/MultiStepLR/0": "The milestones count from `begin`.",
     "mmengine/CosineAnnealingLR/0": "After its end it rises again.",
     "mmengine/CosineAnnealingLR/1": "It stays at the value one step before its end.",
-    "mmengine/OneCycleLR/0": "The peak is 1 step before 3/10, the end 1 step before `total_steps`.",
+    "mmengine/OneCycleLR/0": "The peak is one step before 30 % of the run, and the end one step before `total_steps`.",
     "mmengine/CosineRestartLR/0": "It stays at the value one step before its end.",
     "mmengine/CosineRestartLR/1": "It stays at the value one step before its end.",
     "mmengine/sequence/0": "At step 4 the warmup is over and the decay has not started.",
@@ -495,8 +495,8 @@ def _top() -> Iterator[str]:
     yield (
         "This page shows how to write the schedules of twelve other libraries as jaxsched "
         "expressions. `tests/compat/test_portability.py` compares every expression, within 2e-6, "
-        "with values that were computed with the library itself. If jaxsched differs on purpose, "
-        "the test compares these steps with values that are given in the test. "
+        "with values that were computed with the library itself. At the steps where jaxsched "
+        "differs on purpose, the test has its own expected values. "
         "`python tests/tools/portability.py` writes this page."
     )
     yield ""
@@ -566,9 +566,9 @@ def _end() -> Iterator[str]:
         ("case", "what is missing"), ((f"{_linked(name)}", why) for name, why in BY_NUMBERS.items())
     )
     yield (
-        "A schedule made from a Python function cannot be written as text. "
-        f"{', '.join(f'`{name}`' for name in opaque)} are written as `from_function(...)`, or as "
-        "`table([...])` of its values."
+        "A schedule made from a Python function has no text that `parse` can read. "
+        f"{', '.join(f'`{name}`' for name in opaque)} need one: use `from_function(...)` in "
+        "Python, or `table([...])` with the values of the function in a text."
     )
     yield ""
 
