@@ -380,9 +380,9 @@ def tables_elsewhere(rows: list[dict[str, Any]]) -> list[Table]:
         ),
         Table(
             "Sudden and slow divergence",
-            "The table counts the runs whose text says that the loss rose. A divergence is sudden if more than "
-            "half of the rise from the lowest mean of 16 losses to the last one happened within 48 "
-            "steps.",
+            "The table counts the runs whose text says that the loss rose. A divergence is sudden "
+            "if more than half of the rise from the lowest mean of 16 losses to the last one "
+            "happened within 48 steps.",
             ("truth", "said to be sudden", "said to be slow"),
             (*words,),
         ),

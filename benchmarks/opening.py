@@ -82,8 +82,8 @@ def page(tables: Tables, backend: str) -> str:
         "not grow with the number of cycles.",
         "**A whole update.** With a schedule and a plateau, an AdamW update of 10^6 parameters "
         f"takes {ours:.2f} times as long as at a constant rate. With Optax's schedule and plateau "
-        f"it takes {optax:.2f} times as long. The schedule and the plateau of jaxsched add {added} arrays "
-        "to the optimizer state.",
+        f"it takes {optax:.2f} times as long. The schedule and the plateau of jaxsched add "
+        f"{added} arrays to the optimizer state.",
         f"**Many runs.** A sweep of 64 schedules is {times(tables, *BARS[8][:2]):.0f} times as "
         "fast as 64 Optax closures when both have to be compiled. Once compiled, "
         f"it runs at {warm:.2f} times their speed on a {backend}. With more members it can be "
