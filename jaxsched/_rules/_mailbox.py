@@ -58,7 +58,7 @@ Axis = str | tuple[str, ...] | None
 
 def empty(metric: str) -> Mailbox:
     """A mailbox for one metric."""
-    _metric_names.listened(metric)
+    _metric_names.add(metric)
     return {metric: Mail(real(0.0), *(jnp.zeros((), jnp.int32) for _ in Mail._fields[1:]))}
 
 
@@ -89,7 +89,7 @@ def _read(mail: Mail, axis_name: Axis) -> Mail:
 
 def post(mailbox: Mailbox, metrics: dict[str, Any]) -> Mailbox:
     """Return the mailbox with the metrics of an update that it listens to."""
-    _metric_names.require_known(mailbox, metrics)
+    _metric_names.warn_of_unread(mailbox, metrics)
     return {
         name: _given(name, mail, metrics[name]) if metrics.get(name) is not None else mail
         for name, mail in mailbox.items()

@@ -1,8 +1,9 @@
-"""The names of metrics: which names rules listen to, and suggestions for an unknown name.
+"""The names of metrics: suggestions for a keyword of an update that no rule reads.
 
 optax passes every keyword of `update` to every transform. A misspelt name therefore reaches all
 transforms, and none reads it. No transform knows the metrics of the others. So a name counts as a
-mistake only if no rule of this process listens to it and optax does not use it.
+mistake only if no rule of this process listens to it and optax does not use it. Even then another
+library's transform may read it, so this is a warning and not an error.
 """
 
 from __future__ import annotations
@@ -21,31 +22,23 @@ _SYNONYMS = {
 }
 _NEAR = 0.75
 
-_listened: set[str] = set()
+_known: set[str] = set()
 
 
-def listened(metric: str) -> None:
+def add(metric: str) -> None:
     """Record that a rule of this process listens to a metric."""
-    _listened.add(metric)
+    _known.add(metric)
 
 
-def require_known(mailbox: Iterable[str], given: Mapping[str, Any]) -> None:
-    """Raise if a keyword of an update is nearly the name of a metric that is missing.
-
-    A synonym only warns, because another library's transform may use it.
-    """
+def warn_of_unread(mailbox: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Warn if a keyword of an update was probably meant for a metric that is missing."""
     missing = [name for name in mailbox if given.get(name) is None]
-    unknown = [name for name in given if name not in _listened and name not in _OTHERS]
-    for name in missing if unknown else ():
-        near = difflib.get_close_matches(name, unknown, n=1, cutoff=_NEAR)
-        if near:
-            raise ValueError(
-                f"`update(..., {near[0]}=...)`: no rule listens to `{near[0]}`. Did you mean "
-                f"`{name}`? A rule of this optimizer waits for `{name}`."
-            )
-        for synonym in set(_SYNONYMS.get(name, ())).intersection(unknown):
+    unread = [name for name in given if name not in _known and name not in _OTHERS]
+    for name in missing if unread else ():
+        near = difflib.get_close_matches(name, unread, n=1, cutoff=_NEAR)
+        for other in {*near, *set(_SYNONYMS.get(name, ())).intersection(unread)}:
             warnings.warn(
-                f"`update(..., {synonym}=...)`: no rule listens to `{synonym}`, but one waits for "
-                f'`{name}`. Write `{name}=`, or build the rule with `metric="{synonym}"`.',
+                f"`update(..., {other}=...)`: no rule listens to `{other}`, but one waits for "
+                f'`{name}`. Write `{name}=`, or build the rule with `metric="{other}"`.',
                 stacklevel=2,
             )

@@ -66,7 +66,8 @@ class Rule(Stateful):
         return of(self)
 
     def _at_first(self) -> Any:
-        return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
+        with jax.ensure_compile_time_eval():  # an optimizer may be built inside `jit`
+            return float(self.value(fresh(self.start(None)), jnp.zeros((), jnp.int32)))
 
     @property
     def _is_curve(self) -> bool:

@@ -134,8 +134,10 @@ def transfer_rate(
     their_norms = _norms(call, longer, to_grad_norms=theirs)
     rates = _values(call, steps, from_schedule=from_schedule)
     their_rates = _values(call, longer, to_schedule=to_schedule)
-    _require_some(call, from_schedule=rates, to_schedule=their_rates)
-    _require_some(call, grad_norms=norms, to_grad_norms=their_norms)
+    _require_some(call, "from_schedule", from_schedule, rates)
+    _require_some(call, "to_schedule", to_schedule, their_rates)
+    _require_some(call, "grad_norms", grad_norms, norms)
+    _require_some(call, "to_grad_norms", theirs, their_norms)
     here, there = _best_peak(rates, norms), _best_peak(their_rates, their_norms)
     return jnp.where(here > 0, real(best) * (there / jnp.where(here > 0, here, 1)), 0)
 
@@ -225,6 +227,8 @@ def _not_negative(
     return jnp.maximum(values, 0)
 
 
-def _require_some(call: str, /, **arguments: jax.Array) -> None:
-    for name, values in arguments.items():
-        require(jnp.any(values > 0), refuse(call, name, "be positive at some step", 0.0))
+def _require_some(call: str, name: str, given: Any, values: jax.Array) -> None:
+    some = jnp.any(values > 0)
+    # The message is built only for an error, because the text of a long table is slow.
+    if not isinstance(some, Tracer) and not some:
+        raise ValueError(refuse(call, name, "be positive at some step", given))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._core._extra import extra
+from jaxsched._core._require import one_of, refuse, require
 from jaxsched._search._arguments import titled, varying
 from jaxsched._search._population import Population
 
@@ -28,6 +29,9 @@ class Sweep:
       trained: int, (members,): the steps that each member was trained for; None if not known.
       population: the members as a list that knows their arguments.
 
+    Raises:
+      ValueError: `mode` is neither "min" nor "max", or `scores` has another shape.
+
     Example:
       >>> population = grid(warmup_cosine, peak_value=[0.01, 0.1], total_steps=9, warmup_steps=2)
       >>> Sweep(population, np.array([[0.5, 0.7], [0.3, 0.2]]))
@@ -44,6 +48,12 @@ class Sweep:
     population: Population = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
+        members, scores = len(self.members), np.asarray(self.scores)
+        one_of("Sweep", ("min", "max"), mode=self.mode)
+        fits = scores.ndim == 2 and scores.shape[0] == members and scores.shape[1] > 0
+        must = f"have a row for each of {members} members and a column for each seed"
+        require(fits, refuse("Sweep", "scores", must, self.scores))
+        object.__setattr__(self, "scores", scores)
         # It is a copy, because the caller may change the list later.
         object.__setattr__(self, "population", Population.of(self.members)[:])
         object.__setattr__(self, "members", tuple(self.members))

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 from jaxsched._core._require import require
 from jaxsched._core._trees import Path, found, opened, replaced, rewritten, text_of
-from jaxsched._transforms._scheduled import ScheduledState
+from jaxsched._transforms._scheduled import CLOCKS, ScheduledState
 
 S = TypeVar("S")
 
 
-def clocks_of(call: str, tree: Any) -> list[tuple[Path, ScheduledState]]:
-    """Return every `ScheduledState` in a state with its path, or raise if there is none."""
-    clocks = [*found(ScheduledState, opened(tree))]
+def clocks_of(call: str, tree: Any) -> list[tuple[Path, Any]]:
+    """Return every record with a step counter in a state with its path, or raise if none has one."""
+    clocks = [*found(CLOCKS, opened(tree))]
     require(
         bool(clocks),
         f"`{call}(opt_state)` finds no jaxsched transform in a {type(tree).__name__}. Build the "

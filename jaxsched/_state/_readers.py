@@ -21,7 +21,7 @@ from jaxsched._rules._flat import FlatState
 from jaxsched._rules._plateau import PlateauState
 from jaxsched._rules._rule import memory_of
 from jaxsched._state._clocks import clocks_of, named
-from jaxsched._transforms._scheduled import factors_key
+from jaxsched._transforms._scheduled import factors_key, leading
 
 S = TypeVar("S")
 
@@ -181,7 +181,7 @@ def step(opt_state: Any) -> jax.Array:
       1
     """
     clocks = clocks_of("step", opt_state)
-    latest, *others = (state.count for _, state in clocks)
+    latest, *others = leading(state for _, state in clocks)
     for count in others:  # a single counter is not compared: it may still be on its way
         known = not isinstance(latest, Tracer) and not isinstance(count, Tracer)
         if known and not np.array_equal(latest, count):

@@ -24,7 +24,14 @@ from jaxsched._rules._tunable import TunableState, fits, retuned
 from jaxsched._rules._until import UntilState, triggered
 from jaxsched._schedules._schedule import Schedule
 from jaxsched._state._clocks import clocks_of, each_named
-from jaxsched._transforms._scheduled import Override, ScheduledState, factors_key, override_key
+from jaxsched._transforms._scheduled import (
+    CLOCKS,
+    Counter,
+    Override,
+    ScheduledState,
+    factors_key,
+    override_key,
+)
 
 S = TypeVar("S")
 
@@ -50,16 +57,13 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
       >>> hyperparams(state), step(state)
       ({'learning_rate': Array(0.5, dtype=float32)}, Array(6, dtype=int32))
     """
-    k = integer("set_step", k=k)
-    require(k >= 0, refuse("set_step", "k", "not be negative", k))
+    k = _clock.held(length("set_step", k=k))
     clocks_of("set_step", opt_state)
-    if isinstance(k, int):
-        k = min(k, _clock.LAST)
 
-    def moved(_: Path, clock: ScheduledState) -> ScheduledState:
+    def moved(_: Path, clock: ScheduledState | Counter) -> ScheduledState | Counter:
         return clock._replace(count=jnp.full_like(clock.count, _clock.read(k)))
 
-    return rewritten(opt_state, lambda tree: replaced(ScheduledState, tree, moved))
+    return rewritten(opt_state, lambda tree: replaced(CLOCKS, tree, moved))
 
 
 def observe(opt_state: S, /, **metrics: ArrayLike | None) -> S:

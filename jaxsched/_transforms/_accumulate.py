@@ -19,7 +19,7 @@ from jaxsched._rules._memory import chosen
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
 from jaxsched._transforms._checks import require_transform
-from jaxsched._transforms._scheduled import ScheduledState
+from jaxsched._transforms._scheduled import CLOCKS, leading
 
 
 def accumulate(
@@ -108,5 +108,5 @@ def _posted(state: optax.OptState, metrics: dict[str, Any], when: jax.Array) -> 
 
 def _step(state: optax.MultiStepsState) -> jax.Array:
     """Return the step counter in it, or if it has none, the count of `MultiSteps`."""
-    counts = [clock.count for _, clock in found(ScheduledState, unpacked(state.inner_opt_state))]
-    return functools.reduce(jnp.maximum, counts or [jnp.asarray(state.gradient_step)])
+    clocks = (clock for _, clock in found(CLOCKS, unpacked(state.inner_opt_state)))
+    return functools.reduce(jnp.maximum, leading(clocks) or [jnp.asarray(state.gradient_step)])

@@ -9,7 +9,7 @@ metric, and the state records the values that were used.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -48,8 +48,31 @@ class ScheduledState(NamedTuple):
     hyperparams: Values  # by name: the values used last; initially those of step 0
     overrides: dict[str, Override]  # by name + "_override"
     factors: Factors  # by name + "_factors", for hyperparameters with rules
-    warm: jax.Array  # bool: whether the warmup has ended, at the first rate that does not rise
+    warm: jax.Array  # bool: whether the rate did not rise in some update: the warmup is over
     inner_state: optax.OptState
+
+
+class Counter(NamedTuple):
+    """The step counter of a transform that schedules nothing."""
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    @property
+    def hyperparams(self) -> Values:
+        """No values."""
+        return {}
+
+
+CLOCKS = ScheduledState, Counter
+
+
+def leading(clocks: Iterable[ScheduledState | Counter]) -> list[jax.Array]:
+    """Return the counts that tell the step: those of schedules, if there are any.
+
+    A guard between a schedule and another transform can let them differ.
+    """
+    every = [*clocks]
+    return [x.count for x in every if x.hyperparams] or [x.count for x in every]
 
 
 def scheduled(

@@ -24,7 +24,7 @@ from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._transforms._checks import require_state, require_transform
-from jaxsched._transforms._scheduled import ScheduledState, with_extra_args
+from jaxsched._transforms._scheduled import CLOCKS, Counter, ScheduledState, with_extra_args
 from jaxsched._transforms._transform import everywhere, transform
 
 
@@ -160,12 +160,12 @@ def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.Opt
 def _ticked(state: optax.OptState) -> optax.OptState:
     """Return the state with its step counters advanced by one, and nothing else changed."""
 
-    def tick(_: Any, clock: ScheduledState) -> ScheduledState:
+    def tick(_: Any, clock: ScheduledState | Counter) -> ScheduledState | Counter:
         return clock._replace(count=ticked(clock.count))
 
     def later(x: Any) -> Any:
         # Counters inside `MultiSteps` advance only when it has all gradients of a step.
-        return x if isinstance(x, optax.MultiStepsState) else replaced(ScheduledState, x, tick)
+        return x if isinstance(x, optax.MultiStepsState) else replaced(CLOCKS, x, tick)
 
-    kinds = (optax.MultiStepsState, ScheduledState)
+    kinds = (optax.MultiStepsState, *CLOCKS)
     return jax.tree.map(later, state, is_leaf=lambda x: isinstance(x, kinds))

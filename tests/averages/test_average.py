@@ -553,3 +553,17 @@ def test_integers_have_no_mean(decay):
     for found in (js.average_at(state, 4), js.averaged_params(state)):
         np.testing.assert_array_equal(found["i"], params["i"])
         assert found["i"].dtype == jnp.int32
+
+
+def test_the_step_is_that_of_the_schedule_if_a_guard_inside_holds_it():
+    guarded = js.skip_spikes(
+        js.inject(optax.sgd, learning_rate=js.linear(1.0, 0.0, 9)), advance_on_skip=False
+    )
+    tx = js.average(guarded, js.uniform_average())
+    params = jnp.ones(2)
+    state = tx.init(params)
+    for gradient in (1.0, jnp.nan, 1.0):
+        updates, state = tx.update(jnp.full(2, gradient), state, params)
+        params = optax.apply_updates(params, updates)
+    assert js.step(state) == 2 and js.hyperparams(state)["learning_rate"] == 1 - 1 / 9
+    assert js.step(js.set_step(state, 5)) == 5

@@ -281,11 +281,25 @@ class TestNothingIsHeard:
         with pytest.raises(ValueError, match=r"`observe\(accuracy=...\)` must be a number.*Leave"):
             js.observe(self.tx.init(PARAMS), accuracy=None)
 
-    def test_a_name_that_is_nearly_one_is_an_error(self):
+    def test_a_name_that_is_nearly_one_is_warned_of(self):
         update, state = jax.jit(self.tx.update), self.tx.init(PARAMS)
         for wrong, right in (("acuracy", "accuracy"), ("accuracies", "accuracy")):
-            with pytest.raises(ValueError, match=rf"listens to `{wrong}`. Did you mean `{right}`"):
+            with pytest.warns(
+                UserWarning, match=rf"listens to `{wrong}`, but one waits for `{right}`"
+            ):
                 update(PARAMS, state, PARAMS, **{wrong: 1.0})
+
+    def test_a_keyword_of_another_transform_is_no_error(self):
+        def read(updates, state, params=None, *, values, **_):
+            return updates, values
+
+        foreign = optax.GradientTransformationExtraArgs(lambda _: jnp.zeros(()), read)
+        rate = js.scale_by_learning_rate(0.1 * js.reduce_on_plateau())
+        tx = optax.chain(foreign, rate)
+        state = js.observe(tx.init(PARAMS), value=1.0)
+        with pytest.warns(UserWarning, match="no rule listens to `values`"):
+            _, state = tx.update(PARAMS, state, PARAMS, values=jnp.asarray(3.0))
+        assert state[0] == 3.0 and js.factors(state)["learning_rate"][0].best == 1.0
 
     def test_a_synonym_is_warned_of(self):
         tx = js.wrap(optax.sgd(0.1), js.reduce_on_plateau())

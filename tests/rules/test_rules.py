@@ -506,3 +506,16 @@ class TestWhatAReaderFound:
         assert js.hyperparams(state)["scale"] == 1.0
         _, state = tx.update({}, state, value=float(np.e))
         np.testing.assert_allclose(js.hyperparams(state)["scale"], 2.0)
+
+
+@pytest.mark.parametrize("build", [js.reduce_on_plateau, js.greedy, js.auto_warmup])
+def test_an_optimizer_with_a_rule_can_be_built_inside_jit(build):
+    @jax.jit
+    def run(params):
+        rate = js.cosine(0.1, 0.0, 10) * build()
+        tx = optax.chain(optax.scale(2.0), js.scale_by_learning_rate(rate))
+        updates, state = tx.update(params, tx.init(params), params, value=jnp.ones(()))
+        return updates, js.hyperparams(state)["learning_rate"]
+
+    updates, rate = run(jnp.ones(2))
+    assert (updates == -2 * rate).all()

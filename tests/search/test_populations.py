@@ -244,6 +244,27 @@ on_one_device = functools.cache(partial(sweeps.swept, devices=1))
 
 
 class TestSweep:
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (dict(mode="minimum"), "mode=...)` must be one of 'min', 'max', got mode='minimum'"),
+            (
+                dict(scores=[1.0, 2.0]),
+                "scores=...)` must have a row for each of 2 members and a col",
+            ),
+            (
+                dict(scores=[[1.0]]),
+                "scores=...)` must have a row for each of 2 members and a column",
+            ),
+            (dict(scores=[[], []]), "scores=...)` must have a row for each of 2 members and a col"),
+        ],
+    )
+    def test_a_wrong_result_is_refused(self, wrong, message):
+        right = dict(members=[js.constant(0.1), js.constant(0.2)], scores=[[2.0], [1.0]])
+        assert js.Sweep(**right).best == js.constant(0.2)
+        with pytest.raises(ValueError, match=re.escape(f"`Sweep({message}")):
+            js.Sweep(**{**right, **wrong})
+
     def test_a_member_alone_is_a_member_of_the_population(self):
         found = on_one_device()
         keys = jax.random.split(jax.random.key(0), sweeps.SEEDS)
