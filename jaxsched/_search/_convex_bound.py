@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 from jaxsched._core._lists import numbers_of
 from jaxsched._core._numerics import real
 from jaxsched._core._padded import lengthened, size
-from jaxsched._core._require import positive, refuse, require, static_length
+from jaxsched._core._require import positive, refuse, static_length
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
 
 AnyNorms = ArrayLike | AnySchedule | None

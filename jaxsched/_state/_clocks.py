@@ -17,7 +17,7 @@ S = TypeVar("S")
 
 
 def clocks_of(call: str, tree: Any) -> list[tuple[Path, Any]]:
-    """Return every record with a step counter in a state with its path, or raise if none has one."""
+    """Return every record with a step counter, and its path in the state, or raise."""
     clocks = [*found(CLOCKS, opened(tree))]
     require(
         bool(clocks),

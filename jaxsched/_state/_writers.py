@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._numerics import real
-from jaxsched._core._require import finite_of, integer, refuse, require
+from jaxsched._core._require import finite_of, length, refuse, require
 from jaxsched._core._trees import Path, all_of, replaced, rewritten
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail

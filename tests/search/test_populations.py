@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gc
+import re
 import subprocess
 import sys
 import weakref

@@ -434,7 +434,7 @@ REMARKS = {
     "mmengine/MultiStepLR/0": "The milestones count from `begin`.",
     "mmengine/CosineAnnealingLR/0": "After its end it rises again.",
     "mmengine/CosineAnnealingLR/1": "It stays at the value one step before its end.",
-    "mmengine/OneCycleLR/0": "The peak is one step before 30 %, the end one step before `total_steps`.",
+    "mmengine/OneCycleLR/0": "The peak is one step before 30 %, the end one before `total_steps`.",
     "mmengine/CosineRestartLR/0": "It stays at the value one step before its end.",
     "mmengine/CosineRestartLR/1": "It stays at the value one step before its end.",
     "mmengine/sequence/0": "At step 4 the warmup is over and the decay has not started.",
