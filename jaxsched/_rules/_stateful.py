@@ -27,19 +27,10 @@ from jaxsched._core._numerics import growth, real
 from jaxsched._core._powers import LOGARITHM, Leaf
 from jaxsched._core._require import Number, finite, nonzero, require
 from jaxsched._core._writing import POWER, PRODUCT, Written, infix, operand, options, owner, text
+from jaxsched._schedules._combined import factor, multiplied, require_one_rate, value_at
+from jaxsched._schedules._mapped import bounds, clipped
 from jaxsched._schedules._power import divided, power
-from jaxsched._schedules._schedule import (
-    Schedule,
-    as_schedule,
-    bounds,
-    clipped,
-    factor,
-    is_number,
-    is_operand,
-    multiplied,
-    require_one_rate,
-    value_at,
-)
+from jaxsched._schedules._schedule import Schedule, as_schedule, is_number, is_operand
 
 if TYPE_CHECKING:
     from jaxsched._rules._rule import Rule

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
@@ -13,47 +14,34 @@ from jax.typing import ArrayLike
 from jaxsched._core import _clock
 from jaxsched._core._clock import Length
 from jaxsched._core._fields import length_field
-from jaxsched._core._require import Number, integer, length, refuse, require, sequence
+from jaxsched._core._require import integer, length, refuse, require, sequence
+from jaxsched._core._writing import text
+from jaxsched._schedules._chain import Then
+from jaxsched._schedules._combined import Combined, Operand, longest
 from jaxsched._schedules._grouped import Selection
-from jaxsched._schedules._schedule import (
-    AnySchedule,
-    Grouped,
-    Schedule,
-    Then,
-    as_schedule,
-    changes_of,
-    longest,
-    operand,
-    value_at,
-)
+from jaxsched._schedules._schedule import AnySchedule, Grouped, Schedule, as_schedule, operand
 
 
-class Pair(Schedule):
-    """A combination of two operands, each a schedule or a plain number."""
-
-    a: Schedule | Number
-    b: Schedule | Number
-
-    @property
-    def steps(self) -> Length | None:
-        return longest((self.a, self.b))
-
-    def _changes(self) -> Iterator[int]:
-        return changes_of((self.a, self.b))
-
-
-class Minimum(Pair):
+class Minimum(Combined):
     """The smaller of two operands."""
 
-    def at(self, t: jax.Array) -> jax.Array:
-        return jnp.minimum(value_at(self.a, t), value_at(self.b, t))
+    @staticmethod
+    def _combined(values: Iterable[jax.Array]) -> jax.Array:
+        return jnp.minimum(*values)
+
+    def _text(self) -> str:
+        return f"minimum({', '.join(map(text, self.operands))})"
 
 
-class Maximum(Pair):
+class Maximum(Combined):
     """The larger of two operands."""
 
-    def at(self, t: jax.Array) -> jax.Array:
-        return jnp.maximum(value_at(self.a, t), value_at(self.b, t))
+    @staticmethod
+    def _combined(values: Iterable[jax.Array]) -> jax.Array:
+        return jnp.maximum(*values)
+
+    def _text(self) -> str:
+        return f"maximum({', '.join(map(text, self.operands))})"
 
 
 class Select(Schedule):
@@ -67,7 +55,7 @@ class Select(Schedule):
         return longest(self.schedules)
 
     def _changes(self) -> Iterator[int]:
-        return changes_of(self.schedules)
+        return heapq.merge(*(x._changes() for x in self.schedules))
 
     def at(self, t: jax.Array) -> jax.Array:
         value = self.schedules[0].at(t)
@@ -100,7 +88,7 @@ def minimum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
       >>> print(minimum(linear(0.0, 4.0, 4), linear(3.0, 0.0, 3))(jnp.arange(5)))
       [0. 1. 1. 0. 0.]
     """
-    return Minimum(*_pair("minimum", a, b))
+    return Minimum(_pair("minimum", a, b))
 
 
 def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
@@ -122,7 +110,7 @@ def maximum(a: AnySchedule | ArrayLike, b: AnySchedule | ArrayLike) -> Schedule:
       >>> print(maximum(linear(4.0, 0.0, 4), 1.5)(jnp.arange(5)))
       [4.  3.  2.  1.5 1.5]
     """
-    return Maximum(*_pair("maximum", a, b))
+    return Maximum(_pair("maximum", a, b))
 
 
 def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> Schedule:
@@ -198,7 +186,7 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
     return Select(number, tuple(as_schedule("select", schedule) for schedule in schedules))
 
 
-def _pair(call: str, a: Any, b: Any) -> tuple[Schedule | Number, Schedule | Number]:
+def _pair(call: str, a: Any, b: Any) -> tuple[Operand, Operand]:
     pair = operand(call, a=a), operand(call, b=b)
     if not any(isinstance(x, Schedule) for x in pair):
         raise ValueError(f"`{call}(a, b)` needs a schedule as an operand, got {a!r} and {b!r}.")

@@ -14,7 +14,8 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import length, one_of, refuse
 from jaxsched._core._writing import length_text, owner
 from jaxsched._schedules._foreseen import foreseen
-from jaxsched._schedules._schedule import Mapped, Schedule, builds
+from jaxsched._schedules._mapped import Mapped
+from jaxsched._schedules._schedule import Schedule, builds
 
 ROUNDINGS = "floor", "ceil", "half_up", "half_even"
 

@@ -23,17 +23,12 @@ from jaxsched._core._node import Node
 from jaxsched._core._padded import values_at
 from jaxsched._core._require import refuse, require
 from jaxsched._core._writing import owner, text
+from jaxsched._schedules._chain import Then
 from jaxsched._schedules._foreseen import foreseen, is_known
 from jaxsched._schedules._marks import Phase
 from jaxsched._schedules._restarts import Cycle
 from jaxsched._schedules._retimed import Retimed
-from jaxsched._schedules._schedule import (
-    AnySchedule,
-    Schedule,
-    Then,
-    as_schedule,
-    builds,
-)
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule, builds
 
 WAYS = 2**10  # steps that a search looks at once
 ROUNDS = 31  # halvings of all steps

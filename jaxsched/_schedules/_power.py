@@ -8,80 +8,50 @@ is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._core._clock import Length
 from jaxsched._core._fields import form_field, in_form, number_in
 from jaxsched._core._numerics import growth, saturated
 from jaxsched._core._powers import LOGARITHM, Leaf
 from jaxsched._core._writing import POWER, PRODUCT, SUM, text
 from jaxsched._core._writing import operand as written
-from jaxsched._schedules._compose import Pair
+from jaxsched._schedules._combined import Operator
 from jaxsched._schedules._foreseen import foreseen
-from jaxsched._schedules._marks import Jump, Phase
-from jaxsched._schedules._schedule import (
-    Mapped,
-    Schedule,
-    as_schedule,
-    builds,
-    each_stretched,
-    only_joins,
-    only_phases,
-    operand,
-    several,
-    value_at,
-)
+from jaxsched._schedules._mapped import Mapped
+from jaxsched._schedules._schedule import Schedule, as_schedule, builds, operand
 
 
-class Infix(Pair):
-    """An operator between two operands."""
-
-    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """The value of the operator for two values."""
-        raise NotImplementedError
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self._value(value_at(self.a, t), value_at(self.b, t))
-
-    def _stretched(self, steps: Length) -> Schedule:
-        if several((self.a, self.b)):
-            return super()._stretched(steps)
-        return type(self)(*each_stretched((self.a, self.b), steps))
-
-    def _phases(self, total: int) -> list[Phase]:
-        return only_phases((self.a, self.b), total)
-
-    def _joins(self) -> Iterator[Jump]:
-        return only_joins((self.a, self.b), lambda values: self._value(*values))
-
-
-class Power(Infix):
+class Power(Operator):
     """`a ** b`, for a schedule `a`."""
 
     _binds = POWER
 
-    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        return power(a, b)
+    @staticmethod
+    def _combined(values: Iterable[jax.Array]) -> jax.Array:
+        return power(*values)
 
     def _text(self) -> str:
-        return f"{written(self.a, POWER)} ** {written(self.b, POWER)}"
+        a, b = self.operands
+        return f"{written(a, POWER)} ** {written(b, POWER)}"
 
 
-class Quotient(Infix):
+class Quotient(Operator):
     """`a / b`, for a schedule `b`."""
 
     _binds = PRODUCT
 
-    def _value(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        return divided(a, b)
+    @staticmethod
+    def _combined(values: Iterable[jax.Array]) -> jax.Array:
+        return divided(*values)
 
     def _text(self) -> str:
-        return f"{written(self.a, SUM)} / {written(self.b, PRODUCT)}"
+        a, b = self.operands
+        return f"{written(a, SUM)} / {written(b, PRODUCT)}"
 
 
 class Exponential(Mapped):
@@ -103,7 +73,7 @@ def raised(base: Any, exponent: Any) -> Schedule:
     """Return `base ** exponent`, of which one is a schedule."""
     call = "number ** schedule"
     if callable(base):
-        return Power(as_schedule(call, base), operand("schedule ** number", exponent=exponent))
+        return Power((as_schedule(call, base), operand("schedule ** number", exponent=exponent)))
     return Exponential(as_schedule(call, exponent), base=in_form(call, LOGARITHM, base=base))
 
 
@@ -112,7 +82,7 @@ def quotient(dividend: Any, divisor: Any) -> Quotient:
     """Return `dividend / divisor`, for a schedule as the divisor."""
     a, b = operand("number / schedule", number=dividend), as_schedule("/", divisor)
     require_never_zero(b)
-    return Quotient(a, b)
+    return Quotient((a, b))
 
 
 def require_never_zero(divisor: Schedule) -> None:

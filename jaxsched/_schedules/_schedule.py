@@ -5,21 +5,18 @@ schedule can be called like any `optax.Schedule`, passed to `jit` as an argument
 `vmap` as a population, and differentiated with `grad` with respect to its floats. It prints as the
 expression that builds it.
 
-This file has the base class, the operators, and the nodes of `>>`, `*`, `+` and `clip`. The nodes
-of the other operators and methods are in files of their own, which register them with `builds`.
-Every node answers the same questions, and asks its children for their part: When does it end? What
-is its value? Where does it change? How is it written?
+This file has the base class and its operators. The nodes that operators and methods build are in
+files of their own, which register them with `builds`. Every node answers the same questions, and
+asks its children for their part: When does it end? What is its value? Where does it change? How is
+it written?
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import heapq
 import itertools
-import math
 import numbers
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
 
@@ -30,31 +27,21 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import Length, known
+from jaxsched._core._clock import Length
 from jaxsched._core._fields import kind_of
 from jaxsched._core._node import RESIDENT, require_unstacked
-from jaxsched._core._numerics import real, saturated
+from jaxsched._core._numerics import real
 from jaxsched._core._require import (
     Number,
     finite,
     length,
     nonzero,
     refuse,
-    require,
 )
 from jaxsched._core._writing import (
-    CHAIN,
-    PRODUCT,
-    SUM,
     Written,
-    infix,
-    options,
-    owner,
-    text,
 )
-from jaxsched._core._writing import operand as operand_text
-from jaxsched._schedules._grouped import Chain, Combination, begins_of
-from jaxsched._schedules._marks import Jump, Phase, moved
+from jaxsched._schedules._marks import Jump, Phase
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -64,11 +51,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # import this one, so they register here.
 _built_by: dict[str, Callable[..., Any]] = {}
 
-_RATE = "_whole_rate"  # an attribute of the object only: a schedule derived from it is not whole
-
 
 class _Reacting(Protocol[R_co]):
-    """A stateful operand: a product of a schedule and it is stateful."""
+    """A stateful operand. Its product with a schedule is stateful."""
 
     @property
     def rules(self) -> Any: ...
@@ -195,20 +180,20 @@ class Schedule(Written):
         )
 
     def __rshift__(self, other: Any) -> Schedule:
-        return Then.of(self, as_schedule(">>", other))
+        return _built_by[">>"](self, other)
 
     def __rrshift__(self, other: Any) -> Schedule:
-        return as_schedule(">>", other) >> self
+        return _built_by[">>"](other, self)
 
     @overload
     def __mul__(self, other: _Reacting[R_co]) -> R_co: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __mul__(self, other: Any) -> Schedule: ...
     def __mul__(self, other: Any) -> Any:
-        return Product.of(self, other) if is_operand(other) else NotImplemented
+        return _built_by["*"](self, other) if is_operand(other) else NotImplemented
 
     def __rmul__(self, other: Any) -> Schedule:
-        return Product.of(other, self) if is_operand(other) else NotImplemented
+        return _built_by["*"](other, self) if is_operand(other) else NotImplemented
 
     def __truediv__(self, divisor: Any) -> Schedule:
         if hasattr(divisor, "update"):
@@ -227,15 +212,15 @@ class Schedule(Written):
         return _built_by["**"](base, self) if is_operand(base) else NotImplemented
 
     def __add__(self, other: Any) -> Schedule:
-        return Sum.of(self, other) if is_operand(other) else NotImplemented
+        return _built_by["+"](self, other) if is_operand(other) else NotImplemented
 
     def __radd__(self, other: Any) -> Schedule:
-        return Sum.of(other, self) if is_operand(other) else NotImplemented
+        return _built_by["+"](other, self) if is_operand(other) else NotImplemented
 
     def __sub__(self, other: Any) -> Schedule:
         if not is_operand(other):
             return NotImplemented
-        return self + (Product.of(-1.0, other) if callable(other) else -other)
+        return self + (_built_by["*"](-1.0, other) if callable(other) else -other)
 
     def __rsub__(self, other: Any) -> Schedule:
         return other + -self if is_operand(other) else NotImplemented
@@ -251,7 +236,7 @@ class Schedule(Written):
           >>> print(np.asarray(decay(jnp.arange(4))).round(3))
           [1.   0.5  0.25 0.2 ]
         """
-        return Clip.of(self, low, high)
+        return _built_by["clip"](self, low, high)
 
     def integer(self, rounding: str, multiple: ArrayLike = 1) -> Schedule:
         """Rounds the value to an integer, or to a multiple of the integer `multiple`.
@@ -478,96 +463,6 @@ def _resident(schedule: Schedule) -> Schedule:
     return resident
 
 
-class Then(Schedule):
-    """`a >> b`: a(t) for t < a.steps, else b(t - a.steps); for any number of pieces."""
-
-    _binds = CHAIN
-
-    pieces: tuple[Schedule, ...]
-
-    @classmethod
-    def of(cls, *schedules: Schedule) -> Then:
-        pieces = _flat(cls, "pieces", schedules)
-        for piece in pieces[:-1]:
-            if piece.steps is None:
-                raise ValueError(f"`{piece}` never ends; say how long: `.take(steps) >> ...`")
-        return cls(pieces)
-
-    @property
-    def steps(self) -> Length | None:
-        last = self.pieces[-1].steps
-        return None if last is None else _clock.add(self._starts[-1], last)
-
-    @property
-    def _starts(self) -> tuple[Length, ...]:
-        starts: list[Length] = [0]
-        for piece in self.pieces[:-1]:
-            starts.append(_clock.add(starts[-1], _clock.known(piece.steps)))
-        return tuple(starts)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        if self._is_long() and jnp.issubdtype(t.dtype, jnp.floating):
-            return self._at_real(t)
-        value = self.pieces[0].at(t)
-        begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
-        for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
-            # The time is clamped before the piece sees it: a branch that `where` does not take
-            # still has a gradient, and NaN * 0 is NaN.
-            since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
-            value = jnp.where(_clock.before(t, start), value, piece.at(since))
-        return value
-
-    def _is_long(self) -> bool:
-        """Whether a piece is longer than the step counter, which only a real clock can exceed."""
-        lengths = (known(piece.steps) for piece in self.pieces[:-1])
-        return any(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in lengths)
-
-    def _at_real(self, t: jax.Array) -> jax.Array:
-        value, start = self.pieces[0].at(t), real(0.0)
-        for before, piece in itertools.pairwise(self.pieces):
-            start = start + real(known(before.steps))
-            value = jnp.where(t < start, value, piece.at(jnp.maximum(t - start, 0)))
-        return value
-
-    def _grouped(self) -> Schedule:
-        same = cast(Then, super()._grouped())
-        if self._is_long():
-            return same
-        form = Chain.of(same.pieces, lambda: [known(x.steps) for x in self.pieces[:-1]])
-        return same if form is None else Grouped(form)
-
-    def _stretched(self, steps: Length) -> Schedule:
-        *earlier, last = self.pieces
-        start = self._starts[-1]
-        return Then((*earlier, last._stretched(_clock.less(steps, start))))
-
-    def _text(self) -> str:
-        if len(self.pieces) == 1:
-            return f"join([{text(self.pieces[0])}], [])"
-        return " >> ".join(operand_text(piece, CHAIN) for piece in self.pieces)
-
-    def _changes(self) -> Iterator[int]:
-        ends = [*self._starts[1:], math.inf]
-        for piece, start, end in zip(self.pieces, self._starts, ends, strict=True):
-            yield int(start)
-            yield from moved(piece._changes(), int(start), float(end))
-
-    def _phases(self, total: int) -> list[Phase]:
-        starts = [min(int(start), total) for start in self._starts]
-        spans = zip(starts, [*starts[1:], total], self.pieces, strict=True)
-        return [Phase(start, end, _word(piece)) for start, end, piece in spans if start < end]
-
-    def _joins(self) -> Iterator[Jump]:
-        if self._is_long():
-            return  # its joins are beyond the steps
-        lasting = [x for x in self.pieces[:-1] if int(known(x.steps)) > 0] + [self.pieces[-1]]
-        step = 0
-        for a, b in itertools.pairwise(lasting):
-            steps = int(known(a.steps))
-            step += steps
-            yield Jump(step, float(a(np.asarray([0, steps]))[-1]), float(b(np.asarray([0, 0]))[-1]))
-
-
 class Grouped(Schedule):
     """A schedule in the form for computation, with pieces of equal structure grouped."""
 
@@ -585,137 +480,6 @@ class Grouped(Schedule):
 
     def _text(self) -> str:
         return f"<{type(self.form).__name__.lower()}>"
-
-
-class Product(Schedule):
-    """`a * b`, each a schedule or a plain number; for any number of factors."""
-
-    _binds = PRODUCT
-
-    factors: tuple[Schedule | Number, ...]
-
-    @classmethod
-    def of(cls, *factors: Any) -> Product:
-        require_one_rate(factors)
-        return cls(_flat(cls, "factors", tuple(map(factor, factors))))
-
-    @property
-    def steps(self) -> Length | None:
-        return longest(self.factors)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return multiplied(value_at(x, t) for x in self.factors)
-
-    def _grouped(self) -> Schedule:
-        same = cast(Product, super()._grouped())
-        form = Combination.of(same.factors, multiplied)
-        return same if form is None else Grouped(form)
-
-    def _stretched(self, steps: Length) -> Schedule:
-        if several(self.factors):
-            return super()._stretched(steps)
-        return Product(each_stretched(self.factors, steps))
-
-    def _text(self) -> str:
-        return infix(" * ", PRODUCT, self.factors, Schedule)
-
-    def _changes(self) -> Iterator[int]:
-        return changes_of(self.factors)
-
-    def _phases(self, total: int) -> list[Phase]:
-        return only_phases(self.factors, total)
-
-    def _joins(self) -> Iterator[Jump]:
-        return only_joins(self.factors, multiplied)
-
-
-class Sum(Schedule):
-    """`a + b`, each a schedule or a plain number; for any number of terms."""
-
-    _binds = SUM
-
-    terms: tuple[Schedule | Number, ...]
-
-    @classmethod
-    def of(cls, *terms: Any) -> Sum:
-        summands = tuple(operand("schedule + number", number=x) for x in terms)
-        return cls(_flat(cls, "terms", summands))
-
-    @property
-    def steps(self) -> Length | None:
-        return longest(self.terms)
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return added(value_at(x, t) for x in self.terms)
-
-    def _grouped(self) -> Schedule:
-        same = cast(Sum, super()._grouped())
-        form = Combination.of(same.terms, added)
-        return same if form is None else Grouped(form)
-
-    def _stretched(self, steps: Length) -> Schedule:
-        if several(self.terms):
-            return super()._stretched(steps)
-        return Sum(each_stretched(self.terms, steps))
-
-    def _text(self) -> str:
-        return infix(" + ", SUM, self.terms, Schedule)
-
-    def _changes(self) -> Iterator[int]:
-        return changes_of(self.terms)
-
-    def _phases(self, total: int) -> list[Phase]:
-        return only_phases(self.terms, total)
-
-    def _joins(self) -> Iterator[Jump]:
-        return only_joins(self.terms, added)
-
-
-class Mapped(Schedule):
-    """A function of the value of one schedule."""
-
-    schedule: Schedule
-
-    @property
-    def steps(self) -> Length | None:
-        return self.schedule.steps
-
-    def _of(self, value: jax.Array) -> jax.Array:
-        """The result for a value of the schedule."""
-        raise NotImplementedError
-
-    def at(self, t: jax.Array) -> jax.Array:
-        return self._of(self.schedule.at(t))
-
-    def _stretched(self, steps: Length) -> Schedule:
-        return dataclasses.replace(self, schedule=self.schedule._stretched(steps))
-
-    def _changes(self) -> Iterable[int]:
-        return self.schedule._changes()
-
-    def _phases(self, total: int) -> list[Phase]:
-        return self.schedule._phases(total)
-
-    def _joins(self) -> Iterator[Jump]:
-        for join in self.schedule._joins():
-            yield join.through(lambda x: float(self._of(real(x))))
-
-
-class Clip(Mapped):
-    """`a.clip(low, high)`; None means no limit."""
-
-    low: Number | None
-    high: Number | None
-
-    @classmethod
-    def of(cls, schedule: Schedule, low: ArrayLike | None, high: ArrayLike | None) -> Clip:
-        return cls(schedule, *bounds("clip", low, high))
-
-    def _of(self, value: jax.Array) -> jax.Array:
-        return clipped(value, self.low, self.high)
-
-    def _text(self) -> str:
-        return f"{owner(self.schedule)}.clip({options(low=self.low, high=self.high)})"
 
 
 class Function(Schedule):
@@ -787,132 +551,16 @@ def from_function(function: Callable[..., Any]) -> Schedule:
     return schedule
 
 
-def bounds(
-    call: str, low: ArrayLike | None, high: ArrayLike | None
-) -> tuple[Number | None, Number | None]:
-    """Return the bounds of a clip, checked."""
-    low = None if low is None else finite(call, low=low)
-    high = None if high is None else finite(call, high=high)
-    if low is not None and high is not None:
-        require(low <= high, f"`{call}(low=..., high=...)` is empty: low={low!r} > high={high!r}.")
-    return low, high
-
-
-def clipped(value: jax.Array, low: Number | None, high: Number | None) -> jax.Array:
-    """Return min(max(value, low), high), where None means no limit."""
-    value = value if low is None else jnp.maximum(value, real(low))
-    return value if high is None else jnp.minimum(value, real(high))
-
-
 def operand(call: str, /, **argument: Any) -> Schedule | Number:
     """Return an operand of a schedule, checked: a schedule, or a plain number."""
     (x,) = argument.values()
     return as_schedule(call, x) if callable(x) else finite(call, **argument)
 
 
-def factor(x: Any) -> Schedule | Number:
-    """Return a factor of a product, checked."""
-    return operand("schedule * number", number=x)
-
-
-def mark_rate(schedule: Any, base_lr: Any, floor: Any) -> None:
-    """Record that a schedule is a whole learning rate, with its base rate and floor included."""
-    vars(schedule)[_RATE] = base_lr, floor
-
-
-def require_one_rate(factors: tuple[Any, ...]) -> None:
-    """Raise if a product would multiply two base rates, or the floor of one of them."""
-    whole = [vars(x)[_RATE] for x in factors if _RATE in getattr(x, "__dict__", ())]
-    rates = [base for base, _ in whole if not (isinstance(base, (int, float)) and base == 1)]
-    floors = [floor for _, floor in whole if floor]
-    if len(rates) > 1:
-        raise ValueError(
-            f"`{_product_text(factors)}` multiplies two learning rates, "
-            f"{' and '.join(map(str, rates))}. Give one of them the base rate 1.0, so that it is "
-            "a factor."
-        )
-    if floors:
-        raise ValueError(
-            f"`{_product_text(factors)}` would also multiply the floor min_lr={floors[0]}. Leave "
-            f"it out, and clip the product instead: `(...).clip({floors[0]})`."
-        )
-
-
-def _product_text(factors: tuple[Any, ...]) -> str:
-    return " * ".join(map(str, factors))
-
-
-def multiplied(values: Iterable[jax.Array]) -> jax.Array:
-    """Return the product, saturated after each factor, so that no infinity or NaN appears."""
-    return functools.reduce(lambda a, b: saturated(a * b), values)
-
-
-def added(values: Iterable[jax.Array]) -> jax.Array:
-    """Return the sum, saturated."""
-    return saturated(functools.reduce(operator.add, values))
-
-
-def value_at(x: Schedule | Number, t: jax.Array) -> jax.Array:
-    """Return the value of an operand at time `t`."""
-    return x.at(t) if isinstance(x, Schedule) else real(x)
-
-
-def longest(operands: tuple[Schedule | Number, ...]) -> Length | None:
-    """Return the end of the longest schedule; None if one is unbounded. Numbers do not count."""
-    lengths = [x.steps for x in operands if isinstance(x, Schedule)]
-    known = [length for length in lengths if length is not None]
-    return _clock.longest(*known) if len(known) == len(lengths) else None
-
-
-def changes_of(operands: tuple[Schedule | Number, ...]) -> Iterator[int]:
-    """Yield the steps at which one of the schedules changes."""
-    return heapq.merge(*(x._changes() for x in _schedules(operands)))
-
-
-def _schedules(operands: tuple[Schedule | Number, ...]) -> list[Schedule]:
-    return [x for x in operands if isinstance(x, Schedule)]
-
-
-def only_phases(operands: tuple[Schedule | Number, ...], total: int) -> list[Phase]:
-    """Return the phases of the only schedule that has any."""
-    chains = [found for x in _schedules(operands) if (found := x._phases(total))]
-    return chains[0] if len(chains) == 1 else []
-
-
-def only_joins(
-    operands: tuple[Schedule | Number, ...],
-    combined: Callable[[Iterable[jax.Array]], jax.Array],
-) -> Iterator[Jump]:
-    """Yield the joins of the only schedule among numbers, with the combined values."""
-    chains = _schedules(operands)
-
-    def value(x: float) -> float:
-        return float(combined(real(x if isinstance(y, Schedule) else y) for y in operands))
-
-    return (join.through(value) for join in chains[0]._joins()) if len(chains) == 1 else iter(())
-
-
-def _word(piece: Schedule) -> str:
-    """Return a one-word name of a piece: its curve, or its operator."""
-    return str(piece).partition("(")[0] or type(piece).__name__.lower()
-
-
-def several(operands: tuple[Schedule | Number, ...]) -> bool:
-    return sum(isinstance(x, Schedule) for x in operands) > 1
-
-
-def each_stretched(
-    operands: tuple[Schedule | Number, ...], steps: Length
-) -> tuple[Schedule | Number, ...]:
-    return tuple(x._stretched(steps) if isinstance(x, Schedule) else x for x in operands)
-
-
-def _flat(cls: type, field: str, children: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        itertools.chain.from_iterable(
-            getattr(child, field) if isinstance(child, cls) else (child,) for child in children
-        )
-    )
+def flat(cls: type, field: str, children: Iterable[Any]) -> tuple[Any, ...]:
+    """Return children, of which those of the class itself are replaced by their own children."""
+    each = (getattr(x, field) if isinstance(x, cls) else (x,) for x in children)
+    return tuple(itertools.chain.from_iterable(each))
 
 
 def is_number(x: Any) -> bool:
@@ -931,17 +579,6 @@ def is_function(x: Any) -> bool:
 
 
 AnySchedule = Schedule | Callable[..., Any]
-
-
-def as_stateless(call: str, x: AnySchedule) -> Schedule:
-    """Return `x` as a schedule, for a library that cannot keep the state of a rule."""
-    if callable(x) and hasattr(x, "update"):
-        raise ValueError(
-            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`. Its state can "
-            "only be kept by an optax optimizer. Pass the schedule alone, and use the other "
-            "library's own plateau scheduler."
-        )
-    return as_schedule(call, x)
 
 
 def as_schedule(call: str, x: AnySchedule) -> Schedule:

@@ -17,9 +17,10 @@ from jax.core import Tracer
 
 from jaxsched._core._require import finite, refuse, require, sequence
 from jaxsched._rules._stateful import Stateful, StatefulClip, StatefulProduct
+from jaxsched._schedules._combined import product
 from jaxsched._schedules._compose import Select
 from jaxsched._schedules._decays import constant
-from jaxsched._schedules._schedule import Product, Schedule, as_schedule, is_function
+from jaxsched._schedules._schedule import Schedule, as_schedule, is_function
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)
 
@@ -121,7 +122,7 @@ def _apart(x: Stateful) -> tuple[Schedule, tuple[Stateful, ...]]:
     rules = tuple(factor for factor in factors if isinstance(factor, Stateful))
     if len(curves) == 1 and isinstance(curves[0], Schedule):
         return curves[0], rules
-    return Product.of(constant(1.0), *curves), rules
+    return product(constant(1.0), *curves), rules
 
 
 def _shape(x: Any) -> Any:

@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxsched._core._require import is_length
 from jaxsched._rules._stateful import Stateful
-from jaxsched._schedules._schedule import Schedule, Then, as_schedule
+from jaxsched._schedules._chain import Then
+from jaxsched._schedules._schedule import Schedule, as_schedule
 from jaxsched._schedules._units import Units
 from jaxsched._text import _names
 from jaxsched._text._names import Factory, meant

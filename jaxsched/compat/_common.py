@@ -18,9 +18,10 @@ from jaxsched._core._meant import explained
 from jaxsched._core._numerics import real
 from jaxsched._core._require import Number, Whole, finite, length, refuse, require
 from jaxsched._rules._stateful import Stateful
+from jaxsched._schedules._combined import mark_rate
 from jaxsched._schedules._curves import cosine
 from jaxsched._schedules._decays import constant
-from jaxsched._schedules._schedule import Schedule, from_function, mark_rate
+from jaxsched._schedules._schedule import Schedule, from_function
 from jaxsched._schedules._table import table
 
 F = TypeVar("F", bound=Callable[..., Any])

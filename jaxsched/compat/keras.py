@@ -29,7 +29,7 @@ from jaxsched._schedules._decays import (
 )
 from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._restarts import cycle as cycled
-from jaxsched._schedules._schedule import Schedule, as_stateless
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 from jaxsched._schedules._table import table
 from jaxsched.compat import _played
 from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole
@@ -340,7 +340,7 @@ def to_keras(schedule: Any) -> Any:
     References:
       `keras.optimizers.schedules.LearningRateSchedule`.
     """
-    schedule = as_stateless("to_keras", schedule)
+    schedule = _stateless("to_keras", schedule)
     backend = extra("keras", "keras").config.backend()
     require(backend == "jax", f"`to_keras` needs Keras on its JAX backend, got {backend!r}.")
     return _keras_class()(schedule)
@@ -420,6 +420,17 @@ def _callback_class() -> type:
                 require(name in self._logs, refuse("to_callback", "metric", must, name))
 
     return JaxCallback
+
+
+def _stateless(call: str, x: AnySchedule) -> Schedule:
+    """Return `x` as a schedule, since Keras cannot keep the state of a rule."""
+    if callable(x) and hasattr(x, "update"):
+        raise ValueError(
+            f"`{call}` takes a schedule without a state, got the stateful `{x!r}`. Its state can "
+            "only be kept by an optax optimizer. Pass the schedule alone, and use the other "
+            "library's own plateau scheduler."
+        )
+    return as_schedule(call, x)
 
 
 class NoConfigError(ValueError, NotImplementedError):

@@ -12,7 +12,7 @@ import pytest
 import jaxsched as js
 from jaxsched import testing
 from jaxsched._core._node import same_leaf
-from jaxsched._schedules._schedule import mark_rate
+from jaxsched._schedules._combined import mark_rate
 
 
 @dataclasses.dataclass(frozen=True)

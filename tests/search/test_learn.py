@@ -90,9 +90,9 @@ def test_one_update_is_the_clipped_gradient():
 def test_only_positive_floats_move_and_the_text_is_read_back():
     begin = js.linear(0.01, 0.0, 5) + js.constant(-0.001)
     learned = js.learn_schedule(parabola, begin, updates=20).schedule
-    assert learned.terms[0].init_value > 0.05
-    assert learned.terms[0].end_value == 0.0 and learned.terms[0].steps == 5
-    assert learned.terms[1].value == -0.001
+    assert learned.operands[0].init_value > 0.05
+    assert learned.operands[0].end_value == 0.0 and learned.operands[0].steps == 5
+    assert learned.operands[1].value == -0.001
     steps = np.arange(6)
     assert (js.parse(str(learned))(steps) == learned(steps)).all()
 
