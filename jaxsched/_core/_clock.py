@@ -6,6 +6,7 @@ a Python int or an integer array. A length beyond `LAST` is held as a float, whi
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +80,15 @@ def since(t: jax.Array, start: ArrayLike) -> jax.Array:
         return jnp.maximum(t - start, 0)
     room = LAST + jnp.minimum(start, 0)
     return jnp.maximum(jnp.minimum(t, room) - start, 0)
+
+
+def elapsed(t: jax.Array, start: ArrayLike) -> jax.Array:
+    """Return the time since a start that may be in uint32, at least 0.
+
+    A piece of a chain sees this time. A branch that `where` does not take still has a gradient, and
+    NaN * 0 is NaN, so the time is clamped before the piece sees it.
+    """
+    return jnp.maximum(t - read(start).astype(t.dtype), 0)
 
 
 def remaining(t: jax.Array, steps: jax.Array) -> jax.Array:
@@ -159,6 +169,13 @@ def less(length: Any, start: Length) -> Any:
     if isinstance(length, int) and isinstance(start, int):
         return max(length - start, 0)
     return jnp.maximum(length - jnp.asarray(start, jnp.asarray(length).dtype), 0)
+
+
+def last(ends: Iterable[Length | None]) -> Length | None:
+    """Return the latest of several ends; None if one of them is never reached."""
+    every = [*ends]
+    known = [end for end in every if end is not None]
+    return longest(*known) if len(known) == len(every) else None
 
 
 def longest(*lengths: Length) -> Length:

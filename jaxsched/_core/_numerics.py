@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core.primitives import convert_element_type_p
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
@@ -20,6 +21,11 @@ def wide(x: ArrayLike) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return real(x)  # NumPy would ask for float64
     return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def weak(x: jax.Array) -> jax.Array:
+    """Return `x` as weakly typed as a Python float: it does not widen what it is combined with."""
+    return convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
 
 
 def looked_up(values: jax.Array, index: jax.Array) -> jax.Array:

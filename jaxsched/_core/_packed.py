@@ -308,9 +308,13 @@ def _entry(path: Any, leaf: Any) -> Entry:
 
 
 def _quoted(key: Any) -> str:
-    """Return a key of a path, without the characters that separate names."""
-    name = str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
-    return urllib.parse.quote(name, safe="").replace(".", "%2E")
+    """Return the name in a key of a path, without the characters that separate names."""
+    return urllib.parse.quote(name_of(key), safe="").replace(".", "%2E")
+
+
+def name_of(key: Any) -> str:
+    """Return the name in a key of a path; a position counts as a name."""
+    return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
 
 
 def _vector(vectors: dict[str, Any]) -> Any:

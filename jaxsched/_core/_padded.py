@@ -17,9 +17,14 @@ from jax.core import Tracer
 LEAST = 2**10  # the length of all short arrays, so that their sums are computed identically
 
 
+def power_of_two(count: int) -> int:
+    """Return the next power of two."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
 def size(count: int) -> int:
     """Return the next power of two, at least `LEAST`."""
-    return max(LEAST, 1 << (count - 1).bit_length())
+    return max(LEAST, power_of_two(count))
 
 
 def values_at(schedule: Any, steps: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from jaxsched._core import _clock
 from jaxsched._core._numerics import real
 
 
-def counted(
+def done_and_left(
     t: jax.Array, steps: _clock.Length | _clock.Beyond
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the steps done and left at time `t`, and their sum, which is at least 1.
@@ -38,7 +38,7 @@ def fractions(t: jax.Array, steps: _clock.Length | _clock.Beyond) -> tuple[jax.A
     Both are computed from integers, never one from the other: `1 - done` would lose its digits near
     the end of a curve, and `1 - left` near its start.
     """
-    done, left, length = counted(t, steps)
+    done, left, length = done_and_left(t, steps)
     # XLA divides by a constant with its rounded inverse, so n/n needs the `where`.
     return (
         jnp.where(done >= length, 1, done / length),

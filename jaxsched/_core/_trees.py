@@ -76,7 +76,7 @@ def opened(tree: Any) -> Any:
 def rewritten(tree: S, rewrite: Callable[[Any], Any]) -> S:
     """Return the tree with its records rewritten; `nnx.Variable`s are set in place.
 
-    Owners of variables expect that. No variable is set before all new values exist.
+    Their owner holds them by reference. No variable is set before all new values exist.
     """
     state = _state_of(tree)
     plain = _plain(state)

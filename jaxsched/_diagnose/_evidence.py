@@ -230,7 +230,7 @@ def _travel(travel: History) -> Travel:
     before, after = (jnp.where(known & (x[0] > 0), over(x[1], x[0]), 0) for x in (first, second))
     return Travel(
         moving=jnp.where(known & (first[0] > 0), over(second[0], first[0]), 1),
-        # What goes down after it went up has recovered. It does not go on.
+        # A slope down after a slope up is a recovery, not a trend.
         ahead=jnp.where(
             (before > 0) | (after < 0), over(after, jnp.abs(before) + jnp.abs(after)), 0
         ),

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._core._clock import counted
+from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real
 from jaxsched._core._require import name, refuse, require, static_length
 from jaxsched._diagnose._sample import (
@@ -307,7 +307,7 @@ def _moved(old: Parameters, here: _Met, gradient: _Felt, window: int) -> Paramet
     went = before & (gradient.before > 0) & (here.climb != 0)
     moved = counted(old.moved, went)
     new = Parameters(
-        seen=counted(old.seen, jnp.ones((), bool)),
+        seen=ticked(old.seen),
         norm=here.norm,
         posed=together,
         outward=_mean(old.outward, outward, together, posed, window),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._core._clock import LAST, counted
+from jaxsched._core._clock import LAST, counted, ticked
 from jaxsched._core._numerics import real
 from jaxsched._rules._mailbox import Observation
 from jaxsched._rules._memory import chosen
@@ -92,7 +92,7 @@ def weight(count: jax.Array, window: int) -> jax.Array:
 
 
 def _added(old: Stream, x: jax.Array, window: int) -> Stream:
-    seen = counted(old.seen, jnp.ones((), bool))
+    seen = ticked(old.seen)
     first = old.seen == 0
     mean = jnp.where(first, x, old.mean + weight(seen, window) * (x - old.mean))
     jump = jnp.where(first, 0, x - old.latest)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._core._numerics import real
+from jaxsched._core._padded import power_of_two
 from jaxsched._core._require import length, one_of
 from jaxsched._forecast._annealing import Annealing
 from jaxsched._forecast._curves import Curve, curves_of
@@ -110,8 +111,8 @@ def _joined(curves: list[Curve]) -> _Points:
     scale = np.concatenate([np.hypot(c.noise, NEAR * _early(c)) for c in curves])
     place = np.concatenate([np.arange(1, len(c.losses) + 1) / len(c.losses) for c in curves])
     groups = np.any(seen.fall != 0, axis=0)
-    order = np.argsort(~groups, kind="stable")[: _power(int(groups.sum()))]
-    more = _power(len(losses)) - len(losses)
+    order = np.argsort(~groups, kind="stable")[: power_of_two(int(groups.sum()))]
+    more = power_of_two(len(losses)) - len(losses)
 
     def padded(x: np.ndarray) -> np.ndarray:
         x = x[:, order] if x.ndim == 2 else x
@@ -128,10 +129,6 @@ def _early(curve: Curve) -> np.ndarray:
     """Return how much worse a law is expected to be at each point than at the last."""
     summed = np.asarray(curve.seen.summed)
     return (summed[-1] / summed) ** EARLY
-
-
-def _power(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
 
 
 @jax.jit

@@ -57,7 +57,7 @@ def draw(
             cells[row][column] = SHARED if shared else one, n if colour else -1
     rows = zip(labels, map(_line, cells), strict=True)
     panel = [f"{label:>{margin}} {'┤' if label else '│'}{line}" for label, line in rows]
-    lines = [*panel, *_below(x, y, margin, columns), *_legend(curves, colour, plain)]
+    lines = [*panel, *_below(x, margin, columns), *_legend(curves, colour, plain)]
     if any(SHARED in line for line in panel):
         lines.append(f"{SHARED} several curves")
     if log and any((c.values <= 0).any() for c in curves):
@@ -90,7 +90,7 @@ def _beside(y: Axis, height: int) -> list[str]:
     return labels
 
 
-def _below(x: Axis, y: Axis, margin: int, columns: int) -> list[str]:
+def _below(x: Axis, margin: int, columns: int) -> list[str]:
     """Return the axis of the steps and its tick labels."""
     line, words = ["─"] * columns, [" "] * (columns + margin + 2)
     for tick in x.ticks(max(columns // 14, 2)):

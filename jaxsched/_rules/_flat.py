@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
-from jaxsched._core._clock import LAST, counted
+from jaxsched._core._clock import LAST, counted, ticked
 from jaxsched._core._factory import factory
 from jaxsched._core._fields import choice_field, length_field, number_field
 from jaxsched._core._numerics import above_zero, real, saturated
@@ -66,7 +66,7 @@ class Blocks(NamedTuple):
 
 def gathered(old: Blocks, value: jax.Array, block_size: ArrayLike) -> tuple[Blocks, jax.Array]:
     """Return the blocks with one more observation, and whether it completes a block."""
-    count = counted(old.gathered, jnp.ones((), bool))
+    count = ticked(old.gathered)
     # A running mean, because a sum of large values would overflow.
     block = old.block + (value / real(count) - old.block / real(count))
     size = jnp.maximum(_clock.read(block_size), 1)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxsched._core._clock import counted
+from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real, saturated
 from jaxsched._core._require import finite_of, require
 from jaxsched._core._trees import found, unpacked
@@ -131,7 +131,7 @@ def agreed(mail: Mail, axis_name: Axis) -> Mail:
 
 def observed(name: str, mail: Mail, value: ArrayLike) -> Mail:
     """Return the mail with one more observed value."""
-    return add(name, mail, value)._replace(observed=counted(mail.observed, mail.observed >= 0))
+    return add(name, mail, value)._replace(observed=ticked(mail.observed))
 
 
 def add(name: str, mail: Mail, value: ArrayLike) -> Mail:

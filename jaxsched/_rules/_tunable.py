@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._rules._rule import Rule
-from jaxsched._schedules._schedule import Function, Schedule, as_schedule
+from jaxsched._schedules._schedule import Schedule, as_schedule, functions_in
 from jaxsched._schedules._trainable import Numbers, numbers_of, places
 
 
@@ -77,8 +77,7 @@ def tunable(schedule: Any) -> Rule:
       0.25
     """
     schedule = as_schedule("tunable", schedule)
-    functions = [x for x in jax.tree.leaves(schedule, is_leaf=_is_function) if _is_function(x)]
-    if functions:
+    if functions := functions_in(schedule):
         raise ValueError(
             f"`tunable(schedule)` stores the schedule's numbers in the state, but {functions} has "
             "no numbers. Build the schedule from curves."
@@ -112,7 +111,3 @@ def fits(state: TunableState, schedule: Any) -> bool:
 
 def _described(numbers: Numbers) -> str:
     return ", ".join(f"{k}: {x.dtype}{list(x.shape)}" for k, x in sorted(numbers.items()))
-
-
-def _is_function(x: Any) -> bool:
-    return isinstance(x, Function)

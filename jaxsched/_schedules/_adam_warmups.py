@@ -18,7 +18,7 @@ from jaxsched._core._factory import factory
 from jaxsched._core._fields import form_field, number_field
 from jaxsched._core._numerics import above_zero, ratio, real
 from jaxsched._core._powers import LOGARITHM
-from jaxsched._core._require import POSITIVE, Condition, Number, finite, refuse, require
+from jaxsched._core._require import POSITIVE, PROPER, Condition, within
 from jaxsched._schedules._curves import Linear
 from jaxsched._schedules._schedule import Schedule
 
@@ -141,15 +141,8 @@ def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
     References:
       Ma and Yarats, 2021, https://arxiv.org/abs/1910.04209, section 5.
     """
-    steps = ratio(2.0, 1 - _decay("untuned_linear_warmup", b2))
+    steps = ratio(2.0, 1 - within("untuned_linear_warmup", PROPER, b2=b2))
     if isinstance(steps, float):
         return Linear(1 / round(steps), 1.0, _clock.held(round(steps) - 1))
     steps = jnp.maximum(jnp.round(steps), 1)
     return Linear(1 / steps, 1.0, _clock.read(steps) - 1)
-
-
-def _decay(call: str, b2: ArrayLike) -> Number:
-    decay = finite(call, b2=b2)
-    inside = (decay > 0) & (decay < 1)
-    require(inside, refuse(call, "b2", "be between 0 and 1", b2))
-    return decay

@@ -17,16 +17,16 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import above_zero, ratio, real
 from jaxsched._core._require import (
+    BELOW_ONE,
     NOT_NEGATIVE,
     Number,
     finite,
-    finite_of,
     length,
     one_of,
     positive,
     refuse,
-    require,
     within,
+    within_of,
 )
 from jaxsched._schedules._curves import linear
 from jaxsched._schedules._decays import constant
@@ -142,8 +142,7 @@ def _averaging(
     call: str, name: str, value: ArrayLike, k: Number, base_batch: ArrayLike, batch: ArrayLike
 ) -> Number:
     """Return the decay of a moment that averages over as many examples as before."""
-    b = finite_of(call, name, value)
-    require((b >= 0) & (b < 1), refuse(call, name, "be in [0, 1)", value))
+    b = within_of(call, name, value, BELOW_ONE)
     fits = (b == 0) | (k * (1 - b) < 1)
     if not isinstance(fits, Tracer) and not np.all(fits):
         largest = np.min(np.asarray(base_batch) / (1 - np.asarray(b)))

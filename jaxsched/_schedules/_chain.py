@@ -53,10 +53,8 @@ class Then(Schedule):
         value = self.pieces[0].at(t)
         begins = begins_of([known(piece.steps) for piece in self.pieces[:-1]])
         for start, piece in zip(begins[1:], self.pieces[1:], strict=True):
-            # The time is clamped before the piece sees it: a branch that `where` does not take
-            # still has a gradient, and NaN * 0 is NaN.
-            since = jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
-            value = jnp.where(_clock.before(t, start), value, piece.at(since))
+            since = piece.at(_clock.elapsed(t, start))
+            value = jnp.where(_clock.before(t, start), value, since)
         return value
 
     def _is_long(self) -> bool:

@@ -165,6 +165,4 @@ def schedules_of(operands: Iterable[Operand]) -> list[Schedule]:
 
 def longest(operands: Iterable[Operand]) -> Length | None:
     """Return the end of the longest schedule; None if one is unbounded."""
-    lengths = [x.steps for x in schedules_of(operands)]
-    known = [length for length in lengths if length is not None]
-    return _clock.longest(*known) if len(known) == len(lengths) else None
+    return _clock.last(x.steps for x in schedules_of(operands))

@@ -18,7 +18,7 @@ from jaxsched._core._require import integer, length, refuse, require, sequence
 from jaxsched._core._writing import text
 from jaxsched._schedules._chain import Then
 from jaxsched._schedules._combined import Combined, Operand, longest
-from jaxsched._schedules._grouped import Selection
+from jaxsched._schedules._grouped import Selection, chosen
 from jaxsched._schedules._schedule import AnySchedule, Grouped, Schedule, as_schedule, operand
 
 
@@ -58,10 +58,7 @@ class Select(Schedule):
         return heapq.merge(*(x._changes() for x in self.schedules))
 
     def at(self, t: jax.Array) -> jax.Array:
-        value = self.schedules[0].at(t)
-        for k, schedule in enumerate(self.schedules[1:], start=1):
-            value = jnp.where(jnp.asarray(self.index) < k, value, schedule.at(t))
-        return value
+        return chosen(jnp.asarray(self.index), [schedule.at(t) for schedule in self.schedules])
 
     def _grouped(self) -> Schedule:
         same = cast(Select, super()._grouped())

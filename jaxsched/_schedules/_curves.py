@@ -31,7 +31,7 @@ from jaxsched._core._numerics import (
     real,
     whole_if_due,
 )
-from jaxsched._core._position import counted, fractions
+from jaxsched._core._position import done_and_left, fractions
 from jaxsched._core._require import POSITIVE, UNIT, Condition, refuse, require
 from jaxsched._schedules._schedule import Schedule
 
@@ -368,7 +368,7 @@ class Cosine(Curve):
 
     def at(self, t: jax.Array) -> jax.Array:
         # Without a power, no end needs an exact fraction.
-        parts = fractions(t, self.steps) if self.k is not None else counted(t, self.steps)
+        parts = fractions(t, self.steps) if self.k is not None else done_and_left(t, self.steps)
         return blend(self.init_value, self.end_value, *self.weights(*parts))
 
     def weights(self, done: jax.Array, left: jax.Array, length: ArrayLike = 1.0) -> Weights:

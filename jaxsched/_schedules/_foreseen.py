@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxsched._core._clock import LAST
 from jaxsched._core._node import require_unstacked
 from jaxsched._core._padded import values_at
-from jaxsched._schedules._schedule import Function, Schedule
+from jaxsched._schedules._schedule import Schedule, functions_in
 
 POINTS = 2**14  # up to so many steps, all are looked at; beyond, so many of them
 EDGES = 2**10  # boundaries to look at
@@ -31,15 +31,13 @@ class Foreseen(NamedTuple):
 
 def is_known(schedule: Schedule) -> bool:
     """Return whether the numbers of a schedule are neither traced, nor stacked, nor elsewhere."""
-    if not all(map(_is_here, jax.tree.leaves(schedule))):
+    if not is_here(schedule):
         return False
     try:
         require_unstacked(schedule)
-        functions = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
-        for function in functions:
-            if isinstance(function, Function):  # which may hold a traced number
-                with jax.ensure_compile_time_eval():
-                    np.asarray(function(0))
+        for function in functions_in(schedule):  # which may hold a traced number
+            with jax.ensure_compile_time_eval():
+                np.asarray(function(0))
     except (ValueError, jax.errors.JAXTypeError):
         return False
     return True
@@ -54,10 +52,15 @@ def foreseen(schedule: Schedule) -> Foreseen | None:
         return Foreseen(steps, values_at(schedule, steps))
 
 
-def _is_here(leaf: object) -> bool:
-    if isinstance(leaf, Tracer):
-        return False
-    return not isinstance(leaf, jax.Array) or (leaf.is_fully_addressable and not leaf.is_deleted())
+def is_here(tree: object) -> bool:
+    """Return whether every number in a tree can be read here."""
+
+    def one(leaf: object) -> bool:
+        if isinstance(leaf, Tracer) or not isinstance(leaf, jax.Array):
+            return not isinstance(leaf, Tracer)
+        return leaf.is_fully_addressable and not leaf.is_deleted()
+
+    return all(map(one, jax.tree.leaves(tree)))
 
 
 def _steps(schedule: Schedule) -> np.ndarray:

@@ -20,13 +20,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core.primitives import convert_element_type_p
 
 from jaxsched._core import _clock
 from jaxsched._core._clock import LAST, Length
 from jaxsched._core._fields import choice_field, tree_field
 from jaxsched._core._node import Node, require_unstacked, same_leaf
-from jaxsched._core._numerics import looked_up, real
+from jaxsched._core._numerics import looked_up, real, weak
+from jaxsched._core._padded import power_of_two
 
 # Smaller groups are written out. Measured on a CPU: finding the piece and gathering its numbers
 # costs as much as 6 cosines or 8 lines, and on an array of steps as much as 20 vectorised lines.
@@ -54,17 +54,18 @@ class Stack(Node):
         columns = [*zip(*map(jax.tree.leaves, schedules), strict=True)]
         shared = [*map(_is_shared, columns)]
         axes = tuple(None if one and not all(shared) else 0 for one in shared)
-        weak = tuple(_is_weak(column[0]) for column in columns)
+        are_weak = tuple(_is_weak(column[0]) for column in columns)
         leaves = (
             column[0] if axis is None else _stacked(column)
             for column, axis in zip(columns, axes, strict=True)
         )
-        return cls((jax.tree.structure(schedules[0]), weak, axes), tuple(leaves))
+        return cls((jax.tree.structure(schedules[0]), are_weak, axes), tuple(leaves))
 
     def row(self, leaves: Sequence[jax.Array]) -> Any:
         """Return one of the schedules, from its own leaves."""
-        tree, weak, _ = self.structure
-        schedule = jax.tree.unflatten(tree, map(_as_given, leaves, weak))
+        tree, are_weak, _ = self.structure
+        given = (weak(x) if is_weak else x for x, is_weak in zip(leaves, are_weak, strict=True))
+        schedule = jax.tree.unflatten(tree, given)
         require_unstacked(schedule)
         return schedule
 
@@ -101,13 +102,13 @@ class Several(Node):
 
     stack: Stack
     begins: Any = tree_field()
-    # For each piece of the chain, which of these pieces has begun last. None if they are all
-    # pieces of the chain except its last: then it is the piece itself.
+    # For each piece of the chain, the index in this group of the latest piece. None if the group is
+    # the whole chain without its last piece; then the index is that of the piece.
     nth: Any = tree_field()
 
     def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
         index = piece if self.nth is None else looked_up(jnp.asarray(self.nth), piece)
-        return self.stack.at(index, _since(t, looked_up(jnp.asarray(self.begins), index)))
+        return self.stack.at(index, _clock.elapsed(t, looked_up(jnp.asarray(self.begins), index)))
 
 
 class One(Node):
@@ -117,7 +118,7 @@ class One(Node):
     begin: Any = tree_field()
 
     def at(self, t: jax.Array, piece: jax.Array) -> jax.Array:
-        return self.piece.at(_since(t, self.begin))
+        return self.piece.at(_clock.elapsed(t, self.begin))
 
 
 class Chain(Node):
@@ -149,12 +150,14 @@ class Chain(Node):
     def at(self, t: jax.Array) -> jax.Array:
         alone = [part for part in self.parts if isinstance(part, One)]
         value = self._searched(t) if len(alone) < len(self.parts) else _in_turn(alone, t)
-        return jnp.where(_clock.before(t, self.end), value, self.last.at(_since(t, self.end)))
+        return jnp.where(
+            _clock.before(t, self.end), value, self.last.at(_clock.elapsed(t, self.end))
+        )
 
     def _searched(self, t: jax.Array) -> jax.Array:
         piece = _last_begun(t, jnp.asarray(self.begins))
         owner = looked_up(jnp.asarray(self.owner), piece)
-        return _chosen(owner, [part.at(t, piece) for part in self.parts])
+        return chosen(owner, [part.at(t, piece) for part in self.parts])
 
     def stretched(self, steps: Any) -> Chain:
         last = self.last._stretched(_clock.less(steps, _clock.read(self.end)))
@@ -179,7 +182,7 @@ class Combination(Node):
 
     @property
     def steps(self) -> Length | None:
-        return _longest(self.parts)
+        return _clock.last(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
 
     def at(self, t: jax.Array) -> jax.Array:
         values = [value for part in self.parts for value in _values(part, t)]
@@ -205,10 +208,10 @@ class Selection(Node):
 
     @property
     def steps(self) -> Length | None:
-        return _longest(self.parts)
+        return _clock.last(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
 
     def at(self, t: jax.Array) -> jax.Array:
-        return _chosen(jnp.asarray(self.owner), [self._value(part, t) for part in self.parts])
+        return chosen(jnp.asarray(self.owner), [self._value(part, t) for part in self.parts])
 
     def _value(self, part: Any, t: jax.Array) -> jax.Array:
         is_stack = isinstance(part, Stack)
@@ -251,7 +254,7 @@ def begins_of(lengths: Sequence[Length]) -> Any:
 
 def _padded(begins: Any) -> Any:
     """Return starts, padded with starts that never come to a power of two."""
-    more = 2 ** (len(begins) - 1).bit_length() - len(begins)
+    more = power_of_two(len(begins)) - len(begins)
     append = jnp.append if isinstance(begins, jax.Array) else np.append
     return append(begins, np.full(more, LAST + 1, np.uint32))
 
@@ -267,11 +270,6 @@ def _last_begun(t: jax.Array, begins: jax.Array) -> jax.Array:
         begun = ~_clock.before(t, looked_up(begins, piece + 2**half))
         piece = piece + begun.astype(jnp.int32) * 2**half
     return piece
-
-
-def _since(t: jax.Array, start: Any) -> jax.Array:
-    # Clamped before the piece uses it, because an unused branch still has a gradient.
-    return jnp.maximum(t - _clock.read(start).astype(t.dtype), 0)
 
 
 def _in_turn(pieces: list[One], t: jax.Array) -> jax.Array:
@@ -320,13 +318,7 @@ def _values(part: Any, t: jax.Array) -> Sequence[jax.Array]:
     return [part.at(t) if isinstance(part, Node) else real(part)]  # pyright: ignore
 
 
-def _longest(parts: tuple[Any, ...]) -> Length | None:
-    ends = [part.steps for part in parts if isinstance(part, Node)]  # pyright: ignore
-    known = [steps for steps in ends if steps is not None]
-    return _clock.longest(*known) if len(known) == len(ends) else None
-
-
-def _chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
+def chosen(index: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
     """Return values[index], where all values are computed."""
     value = values[0]
     for k, other in enumerate(values[1:], start=1):
@@ -354,10 +346,3 @@ def _stacked(column: tuple[Any, ...]) -> Any:
 
 def _is_weak(leaf: Any) -> bool:
     return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
-
-
-def _as_given(leaf: jax.Array, weak: bool) -> jax.Array:
-    """Return a leaf with its original weak or strong type."""
-    if not weak:
-        return leaf
-    return convert_element_type_p.bind(leaf, new_dtype=leaf.dtype, weak_type=True, sharding=None)

@@ -501,6 +501,12 @@ class Function(Schedule):
         return f"<{getattr(function, '__qualname__', repr(function))}>"
 
 
+def functions_in(schedule: Schedule) -> list[Function]:
+    """Return the functions of a user in a schedule."""
+    found = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
+    return [x for x in found if isinstance(x, Function)]
+
+
 def from_function(function: Callable[..., Any]) -> Schedule:
     """Turns any function of the step, such as an optax schedule, into a schedule.
 

@@ -1,7 +1,8 @@
 """Compiled programs of a user's function, which are freed together with the function.
 
-`jax.jit(function)` behaves like this. Here the function is an argument of another program, which
-would keep it forever, with all data that the function closes over and the program contains.
+A program of `jax.jit(function)` is freed with its function, too. Here the function is an argument
+of another program, which would keep it forever, with all data that the function closes over and the
+program contains.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey
 
+from jaxsched._core._packed import name_of
 from jaxsched._core._require import require
 from jaxsched._core._trees import opened, rewritten
 from jaxsched._state import _records
@@ -147,7 +148,7 @@ def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Pa
         """The user's labels: in nested dicts, the names of fields are keys too."""
         return [label for label in node.labels if label not in fields]
 
-    for same in (_place, labels, _kind):
+    for same in (_place, labels, _anywhere):
         _claim(clocks, free, pairs, same, same)
     # A changed counter takes only an old one that no unchanged counter has matched.
     for node in clocks:
@@ -156,7 +157,7 @@ def _pairs(nodes: list[Node], free: dict[Path, Node], *, known: bool) -> dict[Pa
     owners = {path: old.path for path, old in pairs.items()}
     old_owners = {path: path for path in owners.values()}
     _claim(others, free, pairs, partial(_inside, owners), partial(_inside, old_owners))
-    for same in (labels, _kind):
+    for same in (labels, _anywhere):
         _claim(others, free, pairs, same, same)
     if known:
         _require_known(nodes, free, pairs)
@@ -184,8 +185,8 @@ def _alike(node: Node, free: dict[Path, Node]) -> list[Node]:
     return [other for other in free.values() if node.kind.is_of(other.kind)]
 
 
-def _kind(node: Node) -> Any:
-    """No key: the kind alone, which is already equal."""
+def _anywhere(node: Node) -> Any:
+    """Return None: any record of the same kind fits."""
     return None
 
 
@@ -202,7 +203,7 @@ def _inside(owners: dict[Path, Path], node: Node) -> Any:
 
 
 def _named(path: Path) -> tuple[str, ...]:
-    return tuple(map(_records.name_of, path))
+    return tuple(map(name_of, path))
 
 
 def _require_known(nodes: list[Node], free: dict[Path, Node], pairs: dict[Path, Node]) -> None:
@@ -264,7 +265,7 @@ def _take_factor(taken: Taken, name: str, factor: Any, place: Path, old: list[An
     own: Leaves = {}
     parts: dict[str, Leaves] = {}
     for path, child in _records.fields_of_rule(factor):
-        leaves = _records.leaves(child, (*place, *path), tuple(map(_records.name_of, path)))
+        leaves = _records.leaves(child, (*place, *path), tuple(map(name_of, path)))
         # A part that is a record, such as smoothing, may be in only one of the two.
         (parts.setdefault(title(child), {}) if is_record(child) else own).update(leaves)
     for other in old:

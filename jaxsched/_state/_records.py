@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.tree_util import GetAttrKey
 
-from jaxsched._core._packed import INNER, entries_of, parts
+from jaxsched._core._packed import INNER, entries_of, name_of, parts
 from jaxsched._core._trees import Path
 from jaxsched._transforms._scheduled import ScheduledState
 
@@ -43,7 +43,7 @@ class Node(NamedTuple):
 
 
 def nodes(tree: Any, path: Path = (), labels: tuple[str, ...] = ()) -> Iterator[Node]:
-    """Yield every container, outer before inner; of a clock or a guard, only the wrapped state."""
+    """Yield every container, outer first; inside a clock or a guard, those of its inner state."""
     kind = kind_of(tree)
     yield Node(path, labels, tree, kind)
     whole = kind.name == CLOCK or _listens(tree)
@@ -207,11 +207,6 @@ def field(tree: Any, *names: str) -> Any:
 def field_names(tree: Any) -> list[str]:
     """Return the names of the fields of a container; a position counts as a name."""
     return [name_of(path[0]) for path, _ in children(tree)]
-
-
-def name_of(key: Any) -> str:
-    """Return the name in a key of a path."""
-    return str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)))
 
 
 def _listens(tree: Any) -> bool:

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend.core.primitives import convert_element_type_p
 
-from jaxsched._core._numerics import real
+from jaxsched._core._numerics import real, weak
 from jaxsched._core._require import refuse, require
 from jaxsched._transforms._checks import as_slot
 from jaxsched._transforms._rates import require_rate
@@ -85,19 +84,12 @@ def inject(
         require_rate("inject", "learning_rate", given["learning_rate"])
 
     def make(values: Values) -> optax.GradientTransformation:
+        # A strong float32 would widen the moments of bfloat16 parameters, and break a scan's carry.
         return factory(**{key: weak(value) for key, value in values.items()})
 
     for key in given:
         _require_traceable(factory, name, key, [*given])
     return scheduled(given, make)
-
-
-def weak(x: jax.Array) -> jax.Array:
-    """Return `x` as weakly typed as a Python float, which optax's arithmetic expects of a constant.
-
-    A strong float32 would widen the moments of bfloat16 parameters, and break a scan's carry.
-    """
-    return convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
 
 
 def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, Any]) -> None:

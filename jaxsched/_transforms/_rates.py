@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
+from jaxsched._core._clock import known
 from jaxsched._core._require import refuse, require
 from jaxsched._rules._rule import GRADIENT_NORM, hears_gradient_norm
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
-from jaxsched._schedules._schedule import Function, Schedule
+from jaxsched._schedules._foreseen import is_here
+from jaxsched._schedules._schedule import Schedule, functions_in
 
 
 def require_rate(call: str, argument: str, slot: Any) -> None:
     """Raise if a slot is only a factor, or is negative at its start or end."""
-    if not _is_known(slot):
+    if not is_here(slot):
         return
     if isinstance(slot, Stateful) and slot._is_factor:
         must = "be a learning rate; a rule alone is a factor that starts at 1"
@@ -57,24 +59,12 @@ def behind(
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def _is_known(slot: Any) -> bool:
-    """Return whether every number of a slot can be read here."""
-    return all(
-        not isinstance(x, Tracer) and (not isinstance(x, jax.Array) or x.is_fully_addressable)
-        for x in jax.tree.leaves(slot)
-    )
-
-
 def _ends(schedule: Schedule) -> list[float]:
     """Return the first and the last value, with the program that `init` calls."""
-    steps = [0] if schedule.steps is None or _is_foreign(schedule) else [0, int(schedule.steps)]
+    # A user's function may be slow for a late step.
+    early = schedule.steps is None or functions_in(schedule)
+    steps = [0] if early else [0, int(known(schedule.steps))]
     with jax.ensure_compile_time_eval():
         values = [schedule(jnp.asarray(t, jnp.int32)) for t in steps]
     # A function may have closed over a traced number.
     return [float(value) for value in values if not isinstance(value, Tracer)]
-
-
-def _is_foreign(schedule: Schedule) -> bool:
-    """Return whether it contains a user's function, which may be slow for a late step."""
-    found = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, Function))
-    return any(isinstance(x, Function) for x in found)

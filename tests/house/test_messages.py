@@ -362,7 +362,7 @@ SAYS = {
         lambda: jax.tree.map(lambda x: jnp.stack([x, x]), LINE)(3),
         "a stacked schedule must be called under `jax.vmap`: `init_value`",
     ),
-    "a stacked factor": (lambda: (LINE * jnp.ones(2))(3), "`factors` of `Product` has shape (2,)"),
+    "a stacked factor": (lambda: (LINE * jnp.ones(2))(3), "`operands` of `Product` has shape (2,)"),
     "a stacked list": (
         lambda: jax.tree.map(lambda x: jnp.stack([x, x]), js.piecewise_linear([1.0], [3]))(3),
         "has shape (2, 1), but a single schedule has a list there",

@@ -41,7 +41,7 @@ def run(options: Mapping[str, Any]) -> int:
         extra(module)
     out, hyperparameter = _file(options["out"]), options["hyperparameter"]
     numbers = {name: options[name] for name in ("low", "high", "steps", "mode")}
-    _require_limits(**numbers)
+    _require_limits(numbers["low"], numbers["high"], numbers["mode"])
     words = options["optimizer"]
     # The words are checked before the task is loaded, which may take long.
     optimizer = _spoken(text_of("--optimizer", words), hyperparameter) if words else None
@@ -100,7 +100,7 @@ def _spoken(text: str, hyperparameter: str) -> Optimizer:
     return factory
 
 
-def _require_limits(low: float, high: float, steps: int, mode: str) -> None:
+def _require_limits(low: float, high: float, mode: str) -> None:
     if low < 0 or (low == 0 and mode == "geometric"):
         least = "above 0; to start at 0, use --mode linear" if mode == "geometric" else "0 or above"
         raise RefusedError(f"--low: must be {least}, got {low:g}")

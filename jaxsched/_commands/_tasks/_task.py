@@ -27,6 +27,7 @@ from jaxsched._commands._refused import RefusedError
 from jaxsched._commands._tasks._batches import CALL, first, is_iterator
 from jaxsched._commands._tasks._digits import digits_task
 from jaxsched._core._files import shown
+from jaxsched._search._contract import is_score
 from jaxsched._search._range_test._steps import require_floats
 from jaxsched._text._names import meant
 
@@ -210,7 +211,7 @@ def _loss(function: Any, params: Any, batch: Any) -> tuple[Loss, tuple[str, ...]
     found = jax.eval_shape(lambda p, b, k: raw(p, b, k), params, batch, jax.random.key(0))
     has_metrics = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)
     value, metrics = found if has_metrics else (found, {})
-    if not _is_number(value):
+    if not is_score(value):
         raise RefusedError(
             "`loss(params, batch)` must return one real loss, or (loss, metrics) with a dict of "
             f"numbers, got {_described(found)}"
@@ -218,7 +219,7 @@ def _loss(function: Any, params: Any, batch: Any) -> tuple[Loss, tuple[str, ...]
     for name, x in metrics.items():
         if name in TAKEN or not isinstance(name, str):
             raise RefusedError(f"a metric must not be named {name!r}, which every task has")
-        if name != LOGITS and not _is_number(x):
+        if name != LOGITS and not is_score(x):
             raise RefusedError(f"the metric {name!r} must be a number, got {_described(x)}")
 
     def loss(params: Any, batch: Any, key: jax.Array | None) -> Any:
@@ -253,11 +254,6 @@ def _require_optimizer(optimizer: Any) -> None:
             "`optimizer` must be a function with an argument `learning_rate`, such as "
             f"`functools.partial(optax.adamw, weight_decay=0.01)`, got {shown(optimizer)}"
         )
-
-
-def _is_number(x: Any) -> bool:
-    kinds = jnp.floating, jnp.integer
-    return getattr(x, "shape", None) == () and any(jnp.issubdtype(x.dtype, k) for k in kinds)
 
 
 def _described(x: Any) -> str:
