@@ -14,8 +14,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import inventories
+import jax
 import pages
 
+jax.Array.__qualname__ = "Array"  # pages show this name, and not that of a private module
 about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 project = "jaxsched"
 author = "The jaxsched authors"

@@ -1,8 +1,16 @@
 """Learning-rate and hyperparameter schedules for JAX and Optax.
 
-The public names are in `_public.py`. They load, with JAX, when the first one is used: so
-`import jaxsched` and `jaxsched --help` are quick.
+    import jaxsched as js
+
+    rate = js.warmup_cosine(0.1, total_steps=1000, warmup_steps=50) * js.reduce_on_plateau()
+    tx = js.inject(optax.adamw, learning_rate=rate)  # an optax.GradientTransformation
+    js.plot(rate, "rate.png")
+
+`help(jaxsched.NAME)` shows the formula, the units, an example and the source of each name.
 """
+
+# The public names are in `_public.py`. They load, with JAX, when the first one is used: so
+# `import jaxsched` and `jaxsched --help` are quick.
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 

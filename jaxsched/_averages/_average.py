@@ -48,8 +48,8 @@ def average(
 
     An average is held in float32 or wider, for parameters in bfloat16 too. It averages the iterates
     as they are stored, so it cannot restore what an update in bfloat16 has lost. Integers among the
-    parameters are not averaged: the latest ones are kept. If an iterate is NaN, its average stays
-    NaN; `skip_spikes` inside it prevents that.
+    parameters are not averaged: the latest ones are kept. If an iterate is NaN, the average stays
+    NaN from then on. To prevent this, wrap `tx` first: `average(skip_spikes(tx), ...)`.
 
     Each average holds one array for each array of parameters, with the same sharding, and reads and
     writes it at every update. With `every=k`, it does so at every k-th update, and the program has
@@ -66,8 +66,8 @@ def average(
     Args:
       tx: any optimizer.
       averages: one or more of `exponential_average`, `uniform_average` and `merged_decay`.
-      every: number of updates between two iterates that count, at least 1. It must divide every
-        horizon.
+      every: number of updates between two iterates that count, at least 1. It must divide the
+        length of every `merged_decay`, which is its horizon.
 
     Returns:
       A transform that needs the parameters. It has its own step counter.
@@ -89,8 +89,8 @@ def average(
       [3.5] [6.5] [6.5]
 
     References:
-      The averages name theirs. `torch.optim.swa_utils.AveragedModel` keeps one average beside a
-      model.
+      For the papers, see each kind of average. `torch.optim.swa_utils.AveragedModel` keeps one
+      average beside a model.
     """
     call = "average"
     inner = with_extra_args(require_transform(call, tx))

@@ -32,20 +32,22 @@ def batch_statistics(update: Callable[[S, B], S], statistics: S, batches: Iterab
         the mean over all batches of the statistics of each batch
 
     The averages of `average`, `snapshot_average` and `best_params` are parameters only. The running
-    statistics of batch normalisation in the model belong to other parameters, and with them the
-    averaged model can be far worse than both. Layers without running statistics, such as layer
-    normalisation, need nothing.
+    statistics of batch normalisation in the model were computed with other parameters. With them,
+    the averaged model can be far worse than the models that it averages. Layers without running
+    statistics, such as layer normalisation, need nothing.
 
     Args:
       update: a function `(statistics, batch) -> statistics` that runs the model in training mode
         with the averaged parameters, and returns its updated statistics. It is compiled here.
-      statistics: statistics of the model, for their containers, shapes and dtypes. They must be
-        running averages, on which the output of the model in training mode does not depend.
+      statistics: statistics of the model, of which only the containers, shapes and dtypes are used.
+        They must be running averages. In training mode, the output of the model must not depend on
+        them.
       batches: batches of training data; 50 to 100 are usually enough. They count equally, so they
         should have the same size.
 
     Returns:
-      Statistics like `statistics`. They do not depend on the momentum of the layers.
+      New statistics, with the structure of the argument. They do not depend on the momentum of the
+      layers.
 
     Raises:
       ValueError: there are no batches or no statistics; `update` returns something else; or,

@@ -244,7 +244,7 @@ def uniform_average(start: ArrayLike = 0) -> Average:
 
 
 def merged_decay(decay: AnySchedule) -> Average:
-    """The average of iterates that stands in for a run whose learning rate decays.
+    """An average of the iterates that approximates the end of a run with a decaying rate.
 
         (1 - w_0) x_0 + (w_0 - w_1) x_1 + ... + (w_{T-2} - w_{T-1}) x_{T-1} + w_{T-1} x_T
 

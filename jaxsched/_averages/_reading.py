@@ -46,7 +46,7 @@ def averaged_params(opt_state: Any, name: str | None = None) -> optax.Params:
 
 
 def average_at(opt_state: Any, horizon: int) -> optax.Params:
-    """Returns the merged parameters of a horizon, as kept by `average(tx, merged_decay(decay))`.
+    """Returns the average that a `merged_decay` keeps for the decay that ends at step `horizon`.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.
@@ -58,7 +58,7 @@ def average_at(opt_state: Any, horizon: int) -> optax.Params:
 
     Raises:
       ValueError: `opt_state` has no average with this horizon, or more than one; or, outside `jit`,
-        the run has not reached the horizon, or the average joined the run after its decay had
+        the run has not reached the horizon, or the average was added to the run after the decay had
         begun.
 
     Example:

@@ -18,13 +18,13 @@ _ROUNDING = 1e-6  # of a ratio of two rates
 
 
 def merged_snapshots(opt_state: Any, decay: AnySchedule) -> optax.Params:
-    """Returns the parameters of a decay that is chosen after the run, from its snapshots.
+    """Returns the parameters that a decay would have given, from the snapshots of a finished run.
 
     It is the sum of `merged_decay`, over the snapshots instead of all iterates. So the updates
     between two snapshots share one value of the decay, which is their mean.
 
-    A decay over the last fifth of a run takes at least ten snapshots there. To take one each 100
-    steps, use `snapshot(linear(1.0, 0.0, 100).cycle(), keep=20)`.
+    If the decay covers the last fifth of a run, that part needs at least ten snapshots. To take one
+    each 100 steps, use `snapshot(linear(1.0, 0.0, 100).cycle(), keep=20)`.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

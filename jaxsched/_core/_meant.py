@@ -30,7 +30,7 @@ _KEYWORDS = {
     "gamma": ("factor", "decay_rate", "decay"),
     "initial_learning_rate": ("init_value",),
     "learning_rate": ("peak_value", "init_value", "value"),
-    "lr": ("peak_value", "init_value", "value"),
+    "lr": ("peak_value", "init_value", "value", "learning_rate"),
     "lr_min": ("end_value", "min_scale"),
     "max_lr": ("peak_value", "high"),
     "min_delta": ("atol",),
@@ -113,7 +113,7 @@ def _misfit(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
         signature.bind(*args, **kwargs)
     except TypeError:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        said = [_keyword(name, [*signature.parameters]) for name in unknown]
+        said = [keyword(name, [*signature.parameters]) for name in unknown]
         if any(hasattr(x, "param_groups") or hasattr(x, "update") for x in args):
             said.append("A schedule takes no optimizer: give the base rate in its place.")
         whole = f"It is `{function.__name__}{_call(signature)}`."
@@ -121,7 +121,8 @@ def _misfit(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) 
     return None
 
 
-def _keyword(name: str, known: list[str]) -> str:
+def keyword(name: str, known: list[str]) -> str:
+    """Return a suggestion for an unknown argument: our name for it, or a similar one."""
     peers = [x for x in _KEYWORDS.get(name, ()) if x in known]
     meant = peers or near(name, known)
     remark = _REMARKS.get(meant[0], "") if peers else ""

@@ -6,6 +6,8 @@ so that the message can show the call.
 """
 
 import numbers
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ Whole = int | jax.Array
 # Arguments that are counted in optimizer steps, besides those whose names end in `steps`.
 _LENGTHS = ("boundaries", "every", "start_after", "timescale")
 
-
+_INSIDE = "jaxsched", "jax", "optax", "flax"  # packages between a warning and the user's line
 _NO_OPTIMIZER = (
     "A schedule takes no optimizer: pass the rate here, and the schedule to `inject(...)` or "
     "`scale_by_learning_rate(...)`."
@@ -50,6 +52,14 @@ def require(condition: Any, message: str) -> None:
         return
     if not (condition if isinstance(condition, bool) else bool(np.all(condition))):
         raise ValueError(message)
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user that called, not at one of the libraries in between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") -> str:

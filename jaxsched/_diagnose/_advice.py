@@ -111,7 +111,8 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
     if e.steps == 0:
         return "too early: no loss was seen; pass it to `tx.update(..., value=loss)` or `observe`"
     if e.steps < enough:
-        return f"too early: {int(e.steps)} losses were seen, but {enough} are needed"
+        rise = f"; the mean loss is up to {_times(e.leapt)} the first loss" if e.leapt > 100 else ""
+        return f"too early: {int(e.steps)} losses were seen, but {enough} are needed{rise}"
     if not warm:
         return "too early: the learning rate is still warming up"
     if e.placed == 0:
@@ -120,7 +121,10 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
             "not be judged; pass them to `tx.update(updates, state, params, value=loss)`"
         )
     if not e.floored:
-        return f"{NOTHING}; without `floor`, `diagnose` cannot tell how much is left to learn"
+        return (
+            f"{NOTHING}; to find out more, compare with runs at a third of the rate and at three "
+            "times the rate"
+        )
     return (
         f"{NOTHING}: the loss is above the floor by {e.share:.2g} of what it was at first; if that "
         "is too much, and it is flat, compare runs at a third of the rate and at three times the "

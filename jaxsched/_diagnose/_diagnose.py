@@ -102,23 +102,23 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
     """Diagnoses a run whose optimizer has a `monitor`: scores for five problems, and advice.
 
     The scores are arrays, available at every step, under `jit` and `vmap`. The sentences are
-    available outside `jit`. Scores describe the present: a run that has recovered has none, but
-    losses and gradients that were NaN or infinite count over the whole run. A score is given only
-    where one run shows the problem. Many problems do not show, so "no problem found" does not mean
-    that the rate is good; compare the run with runs at other rates.
+    available outside `jit`. Scores describe the present: after a recovery they return to 0. Only
+    losses and gradients that were NaN or infinite count over the whole run. There are scores only
+    for problems that a single run can show. Many problems do not show, so "no problem found" does
+    not mean that the rate is good; compare the run with runs at other rates.
 
     Args:
       opt_state: an optimizer state, a `TrainState`, an `nnx.Optimizer`, or a tree with one of them.
-      floor: the loss that a perfect model would have, such as the entropy of the labels. A loss has
-        no absolute zero, so only with it the text can say how much is left to learn. Ratios of
-        losses use it, too.
+      floor: the loss that a perfect model would have, such as the entropy of the labels. The lowest
+        possible loss is not always 0. Only with `floor` can the text say how much is left to learn.
+        Ratios of losses use it, too.
 
     Returns:
       A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Until 128
-      losses have been seen, and during warmup, all scores are 0 except for divergence to NaN and
-      for uphill updates. Warmup lasts while any learning rate still rises from its first value. The
-      `Diagnosis` also lists metrics that rules have never received, and counts metrics received
-      from both `observe` and `update`.
+      losses have been seen, and during warmup, all scores are 0, except `too_high` for NaN, and
+      `uphill`. Warmup lasts while any learning rate still rises from its first value. The
+      `Diagnosis` also lists metrics that rules have never received, and counts the updates in which
+      a metric came from both `observe` and `update`.
 
     Raises:
       ValueError: `opt_state` contains no `monitor`, or several; or `floor` is not a finite number.
@@ -145,8 +145,8 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
       Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization
       loss (GL), the rise of the validation loss above its best; and the training progress (P_k).
       Baydin et al., Online Learning Rate Adaptation with Hypergradient Descent, ICLR 2018: the
-      slope at the end of a movement is the derivative of the loss by the rate. For the other
-      measures, see `monitor`.
+      slope at the end of a movement is the derivative of the loss with respect to the rate. For the
+      other measures, see `monitor`.
     """
     found = all_of(MonitorState, opt_state)
     require(

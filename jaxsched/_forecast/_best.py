@@ -50,14 +50,15 @@ def best_schedule(
 
         minimize over the rates at the knots: law(schedule, total_steps)
 
-    The rate is a line between knots, which are spread evenly from the end of the warmup to the end.
-    A law is trusted only for the rates on which it was fitted, so these are the bounds.
+    Between knots the rate is a straight line. The knots are evenly spaced from the end of the
+    warmup to the end of the run. A law is reliable only for rates like those on which it was
+    fitted. So by default the bounds are the lowest and the highest of these rates.
 
     Args:
       law: a law of `fit_loss_law`.
       total_steps: number of optimizer steps of the run, warmup included.
       warmup_steps: steps in which the rate rises linearly from near zero to the first knot.
-      knots: number of knots, those of the warmup included, at least 4.
+      knots: number of knots, including those of the warmup, at least 4.
       lowest: lowest rate allowed; None: the lowest rate of the fitted runs, or a thousandth of the
         highest if the rate of one of them fell to zero.
       highest: highest rate allowed; None: the highest rate of the fitted runs.
@@ -107,15 +108,15 @@ def best_remaining(
     highest: float | None = None,
     monotone: bool = True,
 ) -> Schedule:
-    """Returns the best rest of a run, which followed a schedule up to a step, by a law.
+    """Returns the schedule of a run's remaining steps that a law predicts to be the best.
 
         minimize over the rates at the knots: law(schedule until `step`, then knots; total_steps)
 
-    If the last rate used is outside the bounds, the first one returned is the nearest bound.
+    If the last rate that the run used is outside the bounds, the result starts at the nearer bound.
 
-    A run whose optimizer has `tunable(piecewise_linear(...))` with as many knots takes the result
-    with `retune`, without compiling anything. For such a plan, read the first schedule at as many
-    steps: `piecewise_linear(plan(places), places)`.
+    If the optimizer was built with `tunable(piecewise_linear(...))` of the same number of knots,
+    pass the result to `retune`: nothing is compiled again. To build it from a schedule `plan`, read
+    the plan at as many steps: `piecewise_linear(plan(places), places)`.
 
     Args:
       law: a law of `fit_loss_law`, usually fitted to the run itself and to a branch of it.
@@ -126,11 +127,11 @@ def best_remaining(
       lowest: lowest rate allowed; None: the lowest rate of the fitted runs, or a thousandth of the
         highest if the rate of one of them fell to zero.
       highest: highest rate allowed; None: the highest rate of the fitted runs.
-      monotone: whether the rate must never rise, from the last one used on.
+      monotone: whether the rate must not rise, starting from the last rate that the run used.
 
     Returns:
-      A `piecewise_linear` schedule of the step of the run. Before `step` it holds its first value,
-      which no longer matters to the run itself.
+      A `piecewise_linear` schedule. Its steps are those of the whole run, not those since `step`.
+      Before `step` it holds its first value, which no longer matters to the run itself.
 
     Raises:
       ValueError: as in `best_schedule`; or the schedule never ends and there is no `total_steps`;

@@ -30,7 +30,7 @@ class LossLaw(Node):
         loss(t) = floor + gain S(t)**-alpha - drop sum_k (r[k-1] - r[k]) / unit_rate * effect_k(t)
         S(t) = (r[0] + ... + r[t-1]) / (unit_rate * unit_steps)
 
-    The sum over k begins after the warmup: the rates of the warmup count in S alone.
+    The sum over k begins after the warmup: the rates of the warmup count only in S.
     """
 
     floor: float = number_field(within=POSITIVE)
@@ -147,7 +147,7 @@ class LossLaw(Node):
 
 
 class MultiPowerLaw(LossLaw):
-    """The multi-power law: the effect of a fall grows as a power of the sum of the rates since.
+    """The multi-power law: a fall of the rate acts by a power of the sum of the rates after it.
 
         loss(t) = floor + gain S(t)**-alpha - drop sum_k (r[k-1] - r[k]) / unit_rate * effect_k(t)
         effect_k(t) = 1 - (1 + (r[k] / unit_rate)**-gamma S_k(t) / memory)**-beta
@@ -160,13 +160,13 @@ class MultiPowerLaw(LossLaw):
     floor = L0, gain = A, drop = B and memory = 1 / C.
 
     Args:
-      floor: the loss that no sum of rates can reach.
+      floor: the limit of the loss in an infinitely long run.
       gain: the loss above the floor at S = 1, at a constant rate.
       alpha: the power with which this part of the loss falls.
       drop: how much the loss falls in the end, if the rate falls from `unit_rate` to zero.
-      memory: how large the sum of the rates after a fall becomes, in units of S, before the fall
-        has much of its effect.
-      beta: the power with which the effect of a fall approaches its end.
+      memory: the sum of the rates, in units of S, that must follow a fall before most of its effect
+        has come.
+      beta: the exponent with which the effect of a fall approaches its final size.
       gamma: how much sooner the effect comes at a low rate.
       unit_rate: the unit of rates; in a fitted law, the highest rate of the runs.
       unit_steps: the unit of steps; in a fitted law, the length of the longest run.
@@ -209,12 +209,12 @@ class AnnealingLaw(LossLaw):
         effect_k(t) = 1 - exp(-(t - k) / (memory unit_steps))
         S(t) = (r[0] + ... + r[t-1]) / (unit_rate unit_steps)
 
-    It has two parameters less than `MultiPowerLaw`, because a fall takes the same time to have its
-    effect at any rate. The paper writes the same sums as S1 and S2, with the momentum lambda =
-    exp(-1 / (memory unit_steps)) and with C = drop (1 - lambda) / unit_rate.
+    It has two parameters fewer than `MultiPowerLaw`, because a fall of the rate needs the same time
+    for its effect, however high the rate is. The paper writes the same sums as S1 and S2, with the
+    momentum lambda = exp(-1 / (memory unit_steps)) and with C = drop (1 - lambda) / unit_rate.
 
     Args:
-      floor: the loss that no sum of rates can reach.
+      floor: the limit of the loss in an infinitely long run.
       gain: the loss above the floor at S = 1, at a constant rate.
       alpha: the power with which this part of the loss falls.
       drop: how much the loss falls in the end, if the rate falls from `unit_rate` to zero.

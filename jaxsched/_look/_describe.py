@@ -64,7 +64,7 @@ def describe(
     line `jumps from ... to ...` is added, for the first 12 joins of the chain.
 
     A stateful schedule is described as if no rule had acted. With more than 65,536 steps, the peak
-    and the floor are searched on a grid that is refined around the best point.
+    and the floor are searched for on a grid that is refined around the best point.
 
     Args:
       schedule: a schedule, stateful or not, or a function of the step.

@@ -49,7 +49,7 @@ def plot(
       log: whether the axis of values is logarithmic.
       metrics: metrics for the rules, see `simulate`; drawn in a panel below. Observations after
         `total_steps` are left out.
-      trigger_at: step of `trigger(opt_state)`, for an `until`.
+      trigger_at: step of `trigger(opt_state)`, for an `until` or a `cooldown`.
       beside: other hyperparameters by name, each in a panel of its own below.
       name: name of the hyperparameter.
       units: the `Units` of the run, for an axis in epochs.

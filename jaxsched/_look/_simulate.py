@@ -55,7 +55,7 @@ def simulate(
         update of each step receives its value. For a validation loss after every 44 steps, pass
         `{"value": (44 * np.arange(1, 11), losses)}`.
       total_steps: number of steps. None: as far as the metrics, or else the schedule, go.
-      trigger_at: step before which `trigger(opt_state)` is called, for an `until`.
+      trigger_at: step before which `trigger(opt_state)` is called, for an `until` or a `cooldown`.
 
     Returns:
       The values, and the running counts of cuts, raises and other events.

@@ -46,10 +46,10 @@ class AutoWarmup(Listener):
 
         factor = 1 / (1 + ratio * (loss - floor) / (first - floor))
 
-    `loss` is a moving average of the observed losses. `first` is its value after the first
-    `1 / (1 - ema_decay)` of them, rounded up. So the factor starts at 1 / (1 + ratio), and comes
-    near 1 as the loss comes near `floor`. If the loss rises, the factor falls. After the first
-    losses, a loss is clipped at `floor + 10 * (first - floor)`.
+    `loss` is a moving average of the observed losses. `first` is the value of this average after
+    the first n losses, where n is `1 / (1 - ema_decay)`, rounded up. So the factor starts at
+    1 / (1 + ratio), and comes near 1 as the loss comes near `floor`. If the loss rises, the factor
+    falls. After the first losses, a loss is clipped at `floor + 10 * (first - floor)`.
 
     The floor is the loss of a perfect model. It is 0 for a squared error, the entropy of the labels
     for a cross-entropy, and may be negative for a log density. If the loss cannot come near the

@@ -35,14 +35,14 @@ class Cooldown(Triggered):
 
 
 def cooldown(schedule: AnySchedule, shape: AnySchedule, *, end_value: ArrayLike = 0.0) -> Rule:
-    """A schedule that cools down from the value in force when `trigger(opt_state)` is called.
+    """A schedule that cools down from its current value once `trigger(opt_state)` is called.
 
         value(t) = a(t)                                                before the trigger
                  = end_value + (a(start) - end_value) * shape(t - start)    from `start` on
 
-    `start` is the step of the first update after the trigger. If the schedule is still warming up
-    or already decaying then, the cooldown continues from its value at `start`, without a jump. The
-    cooldown of `until(a, b)` begins at the first value of `b` instead.
+    `start` is the step of the first update after the trigger. At step `start` the schedule may
+    still be warming up, or may already decay. In both cases the cooldown continues from its value
+    there, without a jump. The cooldown of `until(a, b)` begins at the first value of `b` instead.
 
     Args:
       schedule: the schedule before the cooldown; a schedule, or a function of the step.

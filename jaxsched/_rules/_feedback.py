@@ -103,7 +103,7 @@ def feedback(
       0.0551
 
     References:
-      The example is the bold driver of Battiti, 1989, without undoing the step.
+      The example is the bold driver of Battiti, 1989, which also undoes the step.
     """
     call = "feedback"
     require(callable(react), refuse(call, "react", "be a function", react))

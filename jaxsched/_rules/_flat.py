@@ -118,11 +118,11 @@ class ReduceWhenFlat(Listener):
         improving: b + sigmas * e < 0
         undecided: neither; after `blocks` such answers in a row, blocks get twice as long
 
-    From the block number `blocks` on, the rule answers at the end of every block. If both tests
-    hold, the answer is "flat". Only the answer "flat" cuts, and the cut takes effect in the update
-    that completes the block. After a cut, the rule counts blocks from 1 again. A metric that gets
-    worse counts as flat. With mode="max" the test uses -b. `factors(opt_state)` returns the state,
-    in which `FlatState.answer` is 0 (undecided), 1 (improving) or 2 (flat).
+    Once there are `blocks` blocks, the rule decides at the end of every block whether the metric is
+    flat. If both tests hold, the answer is "flat". Only the answer "flat" cuts, and the cut takes
+    effect in the update that completes the block. After a cut, the rule counts blocks from 1 again.
+    A metric that gets worse counts as flat. With mode="max" the test uses -b. `factors(opt_state)`
+    returns the state, in which `FlatState.answer` is 0 (undecided), 1 (improving) or 2 (flat).
 
     If the noise is too strong for a clear answer, the rule waits; it does not cut. With noise of
     10% of the metric and the defaults, it cuts about 500 observations after the last improvement.

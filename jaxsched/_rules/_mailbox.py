@@ -12,7 +12,6 @@ updates since then that did not, and the updates that received a metric in both 
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real, saturated
-from jaxsched._core._require import finite_of, require
+from jaxsched._core._require import finite_of, require, warn
 from jaxsched._core._trees import found, unpacked
 from jaxsched._rules import _metric_names
 
@@ -99,12 +98,11 @@ def post(mailbox: Mailbox, metrics: dict[str, Any]) -> Mailbox:
 def _given(name: str, mail: Mail, value: ArrayLike) -> Mail:
     twice = mail.observed > 0
     if not isinstance(twice, Tracer) and bool(jnp.any(twice)):
-        warnings.warn(
+        warn(
             f"`{name}` was given to `observe(opt_state, {name}=...)` and to "
             f"`update(..., {name}=...)`, so the rule receives the mean of both. If these are "
             f'different losses, give one its own name: `reduce_on_plateau(metric="validation")` '
-            "and `observe(opt_state, validation=...)`.",
-            stacklevel=2,
+            "and `observe(opt_state, validation=...)`."
         )
     return add(name, mail, value)
 

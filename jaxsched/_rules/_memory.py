@@ -15,15 +15,16 @@ OTHER = len(KINDS)
 
 
 def initially(number: Any) -> Any:
-    """Declares the initial value of a field of a rule's state. In the state it is an array.
+    """Declares the initial value of a field of a rule's state. In the state, the value is an array.
 
     The function returns `number` as it is. Use it for a field that is annotated as an array, so
     that a type checker accepts a plain number there. A field annotated as `float` or `int` needs
     only `= number`.
 
     Example:
-      class State(NamedTuple):
-          scale: jax.Array = initially(1.0)
+      >>> from typing import NamedTuple
+      >>> class State(NamedTuple):
+      ...     scale: jax.Array = initially(1.0)
     """
     return number
 

@@ -9,9 +9,10 @@ library's transform may read it, so this is a warning and not an error.
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from jaxsched._core._require import warn
 
 # The keywords that optax passes or reads, and those that this package adds.
 _OTHERS = {"updates", "state", "params", "step", "value", "grad", "value_fn", "obj_fn", "grad_fn"}
@@ -37,8 +38,7 @@ def warn_of_unread(mailbox: Iterable[str], given: Mapping[str, Any]) -> None:
     for name in missing if unread else ():
         near = difflib.get_close_matches(name, unread, n=1, cutoff=_NEAR)
         for other in {*near, *set(_SYNONYMS.get(name, ())).intersection(unread)}:
-            warnings.warn(
+            warn(
                 f"`update(..., {other}=...)`: no rule listens to `{other}`, but one waits for "
-                f'`{name}`. Write `{name}=`, or build the rule with `metric="{other}"`.',
-                stacklevel=2,
+                f'`{name}`. Write `{name}=`, or build the rule with `metric="{other}"`.'
             )

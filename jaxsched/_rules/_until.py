@@ -76,7 +76,7 @@ def until(a: Any, b: Any) -> Rule:
 
     Use it if the end of a run is decided late: a stable phase, then a cooldown that starts on
     demand. The switch happens inside the compiled step; nothing is rebuilt. `b` starts with its own
-    first value. To continue from the value in force, use `cooldown`.
+    first value. To continue from the current value, use `cooldown`.
 
     Args:
       a: a schedule, or any function of the step.

@@ -482,7 +482,7 @@ class Logarithmic(Curve):
     Args:
       init_value: value at step 0 and before.
       end_value: value from step `steps` on.
-      steps: length in optimizer steps, not negative. DeepSpeed's `warmup_num_steps` is one more.
+      steps: length in optimizer steps, not negative. DeepSpeed's `warmup_num_steps` is `steps + 1`.
 
     Returns:
       A schedule that ends at `steps`. Call it with an integer or an integer array; it returns

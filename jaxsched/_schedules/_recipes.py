@@ -80,7 +80,7 @@ def warmup_linear(
 
     Args:
       peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps, at least `warmup_steps`.
+      total_steps: length of the whole schedule in optimizer steps, at least `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
       end_value: value from step `total_steps` on.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
@@ -123,7 +123,7 @@ def warmup_cosine(
 
     Args:
       peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps, at least `warmup_steps`.
+      total_steps: length of the whole schedule in optimizer steps, at least `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
       end_value: value from step `total_steps` on.
       init_value: value at step 0; None is peak_value / (warmup_steps + 1).
@@ -169,7 +169,7 @@ def warmup_polynomial(
 
     Args:
       peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps, at least `warmup_steps`.
+      total_steps: length of the whole schedule in optimizer steps, at least `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps, not negative.
       power: exponent of the time left, > 0.
       end_value: value from step `total_steps` on.
@@ -313,7 +313,8 @@ def warmup_stable_decay(
 
     Args:
       peak_value: value of the stable phase.
-      total_steps: length of everything in optimizer steps, at least the sum of the other two.
+      total_steps: length of the whole schedule in optimizer steps, at least the sum of the other
+        two.
       warmup_steps: length of the warmup in optimizer steps, not negative.
       decay_steps: length of the cooldown in optimizer steps, not negative.
       end_value: value from step `total_steps` on.
@@ -429,7 +430,7 @@ def one_cycle(
 
     Args:
       peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps.
+      total_steps: length of the whole schedule in optimizer steps.
       warmup_steps: length of the rise in optimizer steps; None is 3/10 of `total_steps`.
       init_value: value at step 0; None is peak_value / 25.
       end_value: value from step `total_steps` on; None is init_value / 10_000.
@@ -478,7 +479,7 @@ def one_cycle_momentum(
     Args:
       init_value: value at step 0 and at the end.
       trough_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps.
+      total_steps: length of the whole schedule in optimizer steps.
       warmup_steps: length of the fall (the rate's rise); None is 3/10 of `total_steps`.
       phases: 2 or 3, as in `one_cycle`.
       curve: the curve of every phase.
@@ -553,7 +554,7 @@ def bert(
 
     Args:
       peak_value: value at step `warmup_steps`.
-      total_steps: length of everything in optimizer steps, at least `warmup_steps`.
+      total_steps: length of the whole schedule in optimizer steps, at least `warmup_steps`.
       warmup_steps: length of the warmup in optimizer steps; None is a tenth of `total_steps`,
         rounded up.
       decay: the curve of the decay: `linear` or `cosine`.

@@ -355,7 +355,7 @@ class Schedule(Written):
         number, clipped, or added to a number, `stretch` acts on the original schedule.
 
         Raises:
-          ValueError: the schedule is something else than a curve, a chain, or one of them scaled,
+          ValueError: the schedule is anything other than a curve, a chain, or one of them scaled,
             clipped or shifted.
         """
         steps = _clock.held(length("stretch", steps=steps))
@@ -393,9 +393,10 @@ class Schedule(Written):
         Args:
           mult: factor from the length of one cycle to the next. An int of at least 1 is exact at
             every step. With a positive float, cycle i starts at the ceiling of the real number
-            a.steps * (mult**i - 1) / (mult - 1). Below 1, the end of the last cycle of at least one
-            step is held. The number 1 stretches nothing, so any schedule with an end can be cycled;
-            its tree differs from that of other values of `mult`.
+            a.steps * (mult**i - 1) / (mult - 1). If `mult` is below 1, the cycles get shorter, and
+            the end of the last cycle that has at least one step is held. With `mult=1` nothing is
+            stretched, so any schedule with an end can be cycled; the tree of the result differs
+            from that with another `mult`.
           decay: factor from the height of one cycle to the next, > 0. Below 1, it lowers the end
             value too.
           cycles: number of cycles, after which the end is held; None: unbounded.

@@ -47,9 +47,9 @@ def bayesian_search(
     Args:
       train: as for `sweep`.
       factory: a function that returns a schedule, or anything that `stack` takes.
-      space: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list of
-        choices, or one value. Optuna stores plain values; other choices, such as schedules, are
-        stored as their index in the list.
+      space: for each argument of the factory, `uniform(low, high)`, `log_uniform(low, high)`, a
+        list of choices, or one value. Optuna stores plain values; other choices, such as schedules,
+        are stored as their index in the list.
       trials: total number of trials, at least 1.
       batch: number of trials per batch, at least 1. Trials of one batch do not learn from each
         other.

@@ -38,8 +38,9 @@ def critical_rate(
         loss(params + rate * update) > loss(params)
 
     `update` is the first update of the optimizer at a rate of 1, from the gradient of the same
-    batch. The rate is doubled from `low` until the loss rises, and the last factor of 2 is halved
-    twelve times. So it takes one gradient and about 40 losses. A rise by rounding does not count.
+    batch. The rate is doubled, starting at `low`, until the loss rises. Then twelve bisections
+    narrow down the rate between the last two. So it takes one gradient and about 40 losses. A rise
+    by rounding does not count.
 
     Args:
       function: `loss(params, batch)`, which returns a scalar or a tuple that begins with one.

@@ -107,6 +107,11 @@ class Sweep:
             )
         return self.members[best]
 
+    @property
+    def best_arguments(self) -> dict[str, Any]:
+        """The arguments that the best member was made from; empty if they are not known."""
+        return self.arguments[self.order[0]] if self.arguments else {}
+
     def leaderboard(self, top: int | None = None) -> str:
         """Returns the members as a table, best first.
 
@@ -115,8 +120,9 @@ class Sweep:
         A standard error over the seeds follows each score and each difference. For the standard
         error of a difference, the difference is computed for each seed.
 
-        The arguments that vary tell the members of a `grid` or of another search apart. The text of
-        the schedule is shown if no argument is known, or if several functions made the members.
+        The members of a `grid` or of another search are identified by the arguments that vary. The
+        text of the schedule is shown if no argument is known, or if several functions made the
+        members.
 
         Args:
           top: number of members to show; None: all.

@@ -94,7 +94,8 @@ def grid(factory: Callable[..., Any], /, **given: Any) -> list[Any]:
 
     Args:
       factory: a function that returns a schedule, or anything that `stack` takes.
-      **given: by the factory's arguments, a list of values, or one value. The last varies fastest.
+      **given: for each argument of the factory, a list of values or one value. The last argument
+        varies fastest.
 
     Returns:
       A list of the factory's results. It remembers the arguments of each for `Sweep.leaderboard`.
@@ -127,8 +128,8 @@ def random_search(
       factory: a function that returns a schedule, or anything that `stack` takes.
       key: a random key, or an int to make one from.
       n: number of schedules, at least 1.
-      **ranges: by the factory's arguments, `uniform(low, high)`, `log_uniform(low, high)`, a list
-        of choices, or one value.
+      **ranges: for each argument of the factory, `uniform(low, high)`, `log_uniform(low, high)`, a
+        list of choices, or one value.
 
     Returns:
       A list of the factory's results, which remembers the arguments of each. With the same key, a

@@ -26,7 +26,7 @@ ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
 def stack(members: Sequence[Any]) -> Any:
-    """Stacks many schedules into one batched schedule, also if their structures differ.
+    """Stacks many schedules into one batched schedule, even if their structures differ.
 
         jax.vmap(f)(stack([a, b, c])) = [f(a), f(b), f(c)],  in one program
 

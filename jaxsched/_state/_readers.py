@@ -115,7 +115,7 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 
 
 def exhausted(opt_state: Any) -> jax.Array:
-    """Returns whether every plateau rule is at its floor and would have cut again.
+    """Returns whether every plateau rule is at its floor and has since skipped a cut.
 
     While it is True, no cut is left, and the run may stop. A better metric resets it to False. It
     considers all rules of the kinds `reduce_on_plateau` and `reduce_when_flat`. Their floor is

@@ -233,7 +233,7 @@ def retune(opt_state: S, /, **schedules: Schedule) -> S:
 
 
 def trigger(opt_state: S, when: ArrayLike = True) -> S:
-    """Switches every `until(a, b)` to `b` at the next update. The switch is permanent.
+    """Triggers every `until` and `cooldown`. They switch at the next update, permanently.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.
@@ -243,7 +243,7 @@ def trigger(opt_state: S, when: ArrayLike = True) -> S:
       The changed state.
 
     Raises:
-      ValueError: `opt_state` contains no `until`, or `when` is not a bool.
+      ValueError: `opt_state` contains no `until` and no `cooldown`, or `when` is not a bool.
 
     Example:
       >>> tx = scale_by_learning_rate(until(constant(1.0), constant(0.1)))
@@ -256,7 +256,7 @@ def trigger(opt_state: S, when: ArrayLike = True) -> S:
     require(is_bool, refuse("trigger", "when", "be True or False", when))
     require(
         bool(all_of(UntilState, opt_state)),
-        "`trigger(opt_state)` finds no `until(a, b)` in the state. Schedule one first.",
+        "`trigger(opt_state)` finds no `until` and no `cooldown` in the state. Schedule one first.",
     )
 
     return rewritten(opt_state, lambda tree: triggered(tree, when))

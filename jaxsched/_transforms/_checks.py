@@ -28,8 +28,8 @@ def as_slot(call: str, argument: str, value: Any, remedy: str = "") -> Slot:
         return from_function(value) if is_function(value) else constant(value)
     except ValueError as error:
         must = "be a float, a schedule, a stateful schedule or a function of the step"
-        reason = f"{error} {remedy}"
-        raise ValueError(refuse(call, argument, must, value, reason)) from error
+        reason = f"{remedy} {error}".lstrip()
+        raise ValueError(refuse(call, argument, must, value, reason)) from None
 
 
 def require_transform(call: str, tx: Any) -> optax.GradientTransformation:

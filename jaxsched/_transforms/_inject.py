@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched._core import _meant
 from jaxsched._core._numerics import real, weak
 from jaxsched._core._require import refuse, require
 from jaxsched._transforms._checks import as_slot
@@ -72,10 +73,7 @@ def inject(
     _require_arguments(factory, name, slots)
     given = {
         key: as_slot(
-            "inject",
-            key,
-            value,
-            f"Bind other arguments first: `inject(partial({name}, {key}=...), learning_rate=...)`.",
+            "inject", key, value, f"Bind other arguments first: {_bound(name, key, slots)}."
         )
         for key, value in slots.items()
     }
@@ -100,12 +98,17 @@ def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, 
         return  # without a signature, the factory itself raises for a wrong argument
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    for key in {**bound, **slots}:
+    given = {**bound, **slots}
+    for key in given:
         require(
             key in parameters,
-            f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. "
-            f"It has {', '.join(parameters)}.",
+            f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. It has "
+            f"{', '.join(parameters)}. {_meant.keyword(key, [*parameters])}".rstrip(),
         )
+    placed = len(getattr(factory, "args", ()))  # of a partial
+    needed = [p.name for p in [*parameters.values()][placed:] if p.default is p.empty]
+    for key in needed:
+        require(key in given, f"`inject({name})` needs {key}: `inject({name}, {key}=...)`.")
 
 
 def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: list[str]) -> None:
@@ -119,11 +122,15 @@ def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: 
     try:
         jax.eval_shape(rehearsed, real(1.0))
     except jax.errors.ConcretizationTypeError as error:
-        others = [slot for slot in slots if slot != key] or ["learning_rate"]
         raise ValueError(
             f"`inject({name}, {key}=...)`: `{name}` branches on {key} in Python, so {key} cannot "
-            f"follow a schedule. Bind it first: `inject(partial({name}, {key}=...), "
-            f"{others[0]}=...)`."
+            f"follow a schedule. Bind it first: {_bound(name, key, slots)}."
         ) from error
     except Exception:
         return  # other requirements on the parameters are reported when real ones are used
+
+
+def _bound(name: str, key: str, slots: Iterable[str]) -> str:
+    """Return the call in which an argument is bound and another one is a slot."""
+    other = next((slot for slot in slots if slot != key), "learning_rate")
+    return f"`inject(partial({name}, {key}=...), {other}=...)`"

@@ -173,7 +173,7 @@ def _require_own(state: Any, slots: Mapping[str, Slot], expected: Mapping[str, A
     found = {key: _structure(factors) for key, factors in state.factors.items()}
     if found != expected:
         raise ValueError(
-            f"the optimizer has the stateful factors {_described(expected)}, but its state has "
+            f"the optimizer has these rules: {_described(expected)}. Its state has these: "
             f"{_described(found)}. {REMEDY}"
         )
 

@@ -335,7 +335,7 @@ def to_keras(schedule: Any) -> Any:
       ModuleNotFoundError: Keras cannot import its backend; raised by Keras.
 
     Example:
-      keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))
+      >>> sgd = keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))  # doctest: +SKIP
 
     References:
       `keras.optimizers.schedules.LearningRateSchedule`.
@@ -371,8 +371,10 @@ def to_callback(rate: Any) -> Any:
         not in the logs.
 
     Example:
-      rule = reduce_on_plateau(patience=2, metric="val_loss")
-      model.fit(x, y, validation_split=0.1, callbacks=[to_callback(cosine(0.1, 0.0, 1000) * rule)])
+      >>> rate = cosine(0.1, 0.0, 1000) * reduce_on_plateau(patience=2, metric="val_loss")
+      >>> model.fit(
+      ...     x, y, validation_split=0.1, callbacks=[to_callback(rate)]
+      ... )  # doctest: +SKIP
 
     References:
       `keras.callbacks.LearningRateScheduler` and `keras.callbacks.ReduceLROnPlateau`.

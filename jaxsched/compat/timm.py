@@ -8,8 +8,8 @@ an exception: unless you pass `step_on_epochs=False`, its steps are epochs.
 If `warmup_prefix` is False, as in most defaults, the warmup replaces the first steps of the curve.
 At the end of the warmup, the rate can then jump onto the curve; only with `TanhLRScheduler` it
 never jumps. If `warmup_prefix` is True, the curve starts after the warmup. timm's noise comes from
-torch's generator, so a twin refuses it; multiply the schedule by noise of your own. For the
-`lr_scale` of a group, multiply the schedule too.
+torch's generator, so a twin refuses it; multiply the schedule by noise of your own. For a group
+with an `lr_scale`, multiply the schedule by it.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def StepLRScheduler(
     noise_std: float = 1.0,
     noise_seed: int = 42,
 ) -> Schedule:
-    """Step decay every `decay_t` steps, which may be a real number.
+    """Step decay: a cut every `decay_t` steps, which need not be an integer.
 
         base_lr * decay_rate**floor(t / decay_t)
 
@@ -421,8 +421,8 @@ def PlateauLRScheduler(
         (linear(warmup_lr_init, base_lr, warmup_t) >> constant(base_lr))
         * reduce_on_plateau(patience=patience_t + 1, start_after=warmup_t + 1, ...)
 
-    timm passes the metric of epoch e as `step(e + 1, metric)`. Here, observe the metric after step
-    e; the update at step e + 1 reads it. Metrics during the warmup are ignored.
+    timm passes the metric of epoch e as `step(e + 1, metric)`. Here, call `observe` after the last
+    update of the epoch; the next update reads the metric. Metrics during the warmup are ignored.
 
     Args:
       base_lr: the rate before the first cut; concrete.

@@ -419,7 +419,8 @@ def OneCycleLR(
       max_momentum: see `OneCycleMomentum`.
       div_factor: ratio of the peak to the first value.
       final_div_factor: ratio of the first value to the last.
-      three_phase: whether to fall to the first value as fast as it rose, before the final decay.
+      three_phase: whether the rate first falls back to the first value, in as many steps as it
+        rose, and then decays to the end.
 
     Example:
       >>> one_cycle = OneCycleLR(1.0, total_steps=10, anneal_strategy="linear")
@@ -508,7 +509,7 @@ def SWALR(
     on. Here, call `trigger(opt_state)` once at that epoch.
 
     Args:
-      schedule: the rate before; a schedule, or a number.
+      schedule: the rate before the trigger: a schedule, or a number.
       swa_lr: the rate at the end of the annealing.
       anneal_epochs: length of the annealing.
       anneal_strategy: "cos" or "linear".
@@ -649,9 +650,11 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
         schedule for groups with different rates; or `step` gets a metric that no rule listens to.
 
     Example:
-      rate = parse("warmup_cosine(0.1, total_steps=1000, warmup_steps=50) * reduce_on_plateau()")
-      scheduler = to_scheduler(torch.optim.SGD(model.parameters(), lr=0.1), rate)
-      optimizer.step(); scheduler.step(loss.item())
+      >>> rate = warmup_cosine(0.1, total_steps=1000, warmup_steps=50) * reduce_on_plateau()
+      >>> scheduler = to_scheduler(optimizer, rate)  # doctest: +SKIP
+      >>> for batch in batches:  # doctest: +SKIP
+      ...     loss = train_step(batch)
+      ...     scheduler.step(loss.item())
 
     References:
       `torch.optim.lr_scheduler.LRScheduler`.

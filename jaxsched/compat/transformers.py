@@ -106,7 +106,7 @@ def get_cosine_schedule_with_warmup(
 
         value(t) = base_lr * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    Here p is the done fraction of the steps after the warmup. The wave does not stop at
+    Here p is the fraction of the steps after the warmup that is done. The wave does not stop at
     `num_training_steps`; after that step it rises again. For a schedule that holds its end value,
     use `warmup_cosine`.
 
@@ -132,7 +132,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
 
         value(t) = base_lr * (1 + cos(pi * ((num_cycles * p) mod 1))) / 2,    0 once p >= 1
 
-    Here p is the done fraction of the steps after the warmup.
+    Here p is the fraction of the steps after the warmup that is done.
 
     Example:
       >>> print(get_cosine_with_hard_restarts_schedule_with_warmup(0.1, 0, 4, 2)(jnp.arange(5)))
@@ -217,8 +217,8 @@ def get_cosine_with_min_lr_schedule_with_warmup(
 
         value(t) = low + (base_lr - low) * (1 + cos(2 * pi * num_cycles * p)) / 2
 
-    Here low is `min_lr`, or min_lr_rate * base_lr, and p is the done fraction of the steps after
-    the warmup. After `num_training_steps` the rate rises again.
+    Here low is `min_lr`, or min_lr_rate * base_lr, and p is the fraction of the steps after the
+    warmup that is done. After `num_training_steps` the rate rises again.
 
     Raises:
       ValueError: both or none of `min_lr` and `min_lr_rate` are given.
@@ -387,7 +387,7 @@ def GreedyLR(
       base_lr: the initial rate; concrete.
       mode: "min" or "max".
       factor: multiplier of the rate at a cut and divisor at a raise, in (0, 1).
-      patience: observations in a row without a change.
+      patience: observations in a row that are tolerated; the next one changes the rate.
       threshold: margin.
       threshold_mode: "rel", relative to the best, or "abs".
       cooldown: observations to skip after a cut.

@@ -88,7 +88,7 @@ def test_each_stream_has_its_verdict_and_no_other(kind):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (NOTHING, "without `floor`, `diagnose` cannot tell how much is left to learn"),
+        (NOTHING, "compare with runs at a third of the rate and at three times the rate"),
         ("too high", "the loss rose suddenly, within a sixteenth of the run, by 8.8 times its"),
         ("too low", "1 times as steeply as in the first half; raise the rate about 3x"),
         ("stagnation", "moved 0 as far as in the first half, though the gradients are still 1"),

@@ -117,7 +117,7 @@ def lr_range_test(
       hyperparameter: argument of `optimizer` to vary. Bind its other arguments: for "weight_decay",
         `partial(optax.adamw, learning_rate=1e-3)`.
       smoothing: decay per step of the mean of the losses, in [0, 1).
-      diverged: factor over the lowest loss at which the test stops, > 1.
+      diverged: the test stops when the smoothed loss is this many times the lowest one, > 1.
 
     Returns:
       A `RangeTest`: the curve, and the suggestions from it.

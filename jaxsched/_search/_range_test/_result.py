@@ -38,7 +38,7 @@ _REASONS = {
 
 
 class RangeTest(NamedTuple):
-    """The curve of a learning-rate range test, or of a band of seeds on a leading axis.
+    """The curve of a learning-rate range test, or the curves of several seeds, stacked.
 
     The properties `suggestions`, `spread`, `range`, `rate`, `ok` and `reason` interpret the curve,
     and work only outside `jit`. In compiled code, use the function

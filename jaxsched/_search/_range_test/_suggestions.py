@@ -29,7 +29,7 @@ class Suggestions(NamedTuple):
       steep: the rate where the loss falls most per logarithm of the rate.
       minimum: a tenth of the rate with the lowest loss; of a `RangeTest`, the smoothed loss.
       valley: the rate in the middle of the longest decrease.
-      slide: the rate, from the right, before the slope stops changing.
+      slide: from high to low rates, the last rate before the slope stops changing.
     """
 
     steepest: float | jax.Array
