@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -70,7 +70,10 @@ def inject(
         bool(slots),
         f"`inject({name})` has no slots. Name at least one: `inject({name}, learning_rate=...)`.",
     )
-    _require_arguments(factory, name, slots)
+    parameters = _signature(factory)
+    named = {**getattr(factory, "keywords", {}), **slots}  # a partial has some already
+    if parameters is not None:
+        _require_known(name, named, parameters)
     given = {
         key: as_slot(
             "inject", key, value, f"Bind other arguments first: {_bound(name, key, slots)}."
@@ -78,6 +81,9 @@ def inject(
         for key, value in slots.items()
     }
 
+    if parameters is not None:
+        placed = len(getattr(factory, "args", ()))
+        _require_all(name, named, [*parameters.values()][placed:])
     if "learning_rate" in given:
         require_rate("inject", "learning_rate", given["learning_rate"])
 
@@ -90,25 +96,30 @@ def inject(
     return scheduled(given, make)
 
 
-def _require_arguments(factory: Callable[..., Any], name: str, slots: dict[str, Any]) -> None:
-    bound = getattr(factory, "keywords", {})  # of a partial
+def _signature(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """Return the parameters of a factory, or of that in a partial; None if it takes any."""
     try:
         parameters = inspect.signature(getattr(factory, "func", factory)).parameters
     except (TypeError, ValueError):
-        return  # without a signature, the factory itself raises for a wrong argument
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    given = {**bound, **slots}
+        return None  # without a signature, the factory itself raises for a wrong argument
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return None if takes_any else parameters
+
+
+def _require_known(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = [*known]
     for key in given:
         require(
-            key in parameters,
+            key in names,
             f"`inject({name}, {key}=...)`: `{name}` has no argument {key!r}. It has "
-            f"{', '.join(parameters)}. {_meant.keyword(key, [*parameters])}".rstrip(),
+            f"{', '.join(names)}. {_meant.keyword(key, names)}".rstrip(),
         )
-    placed = len(getattr(factory, "args", ()))  # of a partial
-    needed = [p.name for p in [*parameters.values()][placed:] if p.default is p.empty]
-    for key in needed:
-        require(key in given, f"`inject({name})` needs {key}: `inject({name}, {key}=...)`.")
+
+
+def _require_all(name: str, given: Iterable[str], parameters: Iterable[inspect.Parameter]) -> None:
+    missing = {p.name for p in parameters if p.default is p.empty} - {*given}
+    for key in sorted(missing):
+        raise ValueError(f"`inject({name})` needs {key}: `inject({name}, {key}=...)`.")
 
 
 def _require_traceable(factory: Callable[..., Any], name: str, key: str, slots: list[str]) -> None:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -184,3 +185,31 @@ def test_an_argument_that_is_branched_on_in_python_is_told_to_be_bound():
     with pytest.raises(ValueError, match=says):
         js.inject(optax.sgd, learning_rate=0.1, momentum=0.9, nesterov=0.0)
     js.inject(functools.partial(optax.sgd, nesterov=True), learning_rate=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("factory", "slots", "said"),
+    [
+        (optax.adamw, {"lr": 0.1}, "Did you mean `learning_rate` by `lr`"),
+        (
+            optax.adamw,
+            {"weight_decay": 0.1},
+            "`inject(adamw, learning_rate=...)`",
+        ),
+        (functools.partial(optax.adamw, b1=0.8), {"weight_decay": 0.1}, "needs learning_rate"),
+        (functools.partial(optax.adamw, typo=1), {"learning_rate": 0.1}, "typo"),
+        (
+            optax.add_decayed_weights,
+            {"weight_decay": 0.1, "mask": lambda params: params["w"]},
+            "`inject(partial(add_decayed_weights, mask=...), weight_decay=...)`",
+        ),
+    ],
+)
+def test_what_is_unknown_or_missing_is_said_with_the_slots_given(factory, slots, said):
+    with pytest.raises((ValueError, TypeError), match=re.escape(said)):
+        js.inject(factory, **slots).init(jnp.ones(2))
+
+
+def test_arguments_bound_by_position_are_not_missing():
+    tx = js.inject(functools.partial(optax.adamw, 0.1), weight_decay=0.2)
+    assert js.hyperparams(tx.init(jnp.ones(2))) == {"weight_decay": jnp.float32(0.2)}
