@@ -94,7 +94,7 @@ def average(
     """
     call = "average"
     inner = with_extra_args(require_transform(call, tx))
-    stride = static_length(call, every=every)
+    stride = static_length(call, "every", every)
     kept = _checked(call, averages, stride)
 
     def init(params: optax.Params) -> AveragesState:

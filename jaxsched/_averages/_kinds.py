@@ -202,7 +202,7 @@ def exponential_average(half_life: ArrayLike | AnySchedule) -> Average:
     number = is_number(half_life)
     known = number or callable(half_life)
     require(known, refuse(call, "half_life", "be a number or a schedule", half_life, remedy))
-    given: Any = constant(finite(call, half_life=cast(Any, half_life))) if number else half_life
+    given: Any = constant(finite(call, "half_life", cast(Any, half_life))) if number else half_life
     schedule = as_schedule(call, given)
     seen = foreseen(schedule)
     long = seen is None or bool((seen.values >= 1).all())
@@ -240,7 +240,7 @@ def uniform_average(start: ArrayLike = 0) -> Average:
       Izmailov et al., 2018, https://arxiv.org/abs/1803.05407 (stochastic weight averaging). See
       also `snapshot`, which takes one iterate of each cycle.
     """
-    return UniformAverage(held(length("uniform_average", start=start)))
+    return UniformAverage(held(length("uniform_average", "start", start)))
 
 
 def merged_decay(decay: AnySchedule) -> Average:

@@ -17,13 +17,13 @@ from jaxsched._core._lists import given, numbers_of
 from jaxsched._core._powers import Form, Leaf
 from jaxsched._core._require import (
     Condition,
-    finite_of,
-    length_of,
+    finite,
+    length,
     one_of,
-    positive_of,
+    positive,
     refuse,
-    within_of,
 )
+from jaxsched._core._require import within as met
 
 Check = Callable[[str, str, Any], Any]  # (call, name, value) -> the value to be stored
 
@@ -56,9 +56,7 @@ def number_field(
     """
 
     def check(call: str, name: str, value: Any) -> Any:
-        if within is None:
-            return finite_of(call, name, value)
-        return within_of(call, name, value, within)
+        return finite(call, name, value) if within is None else met(call, name, value, within)
 
     return _field(Kind(check), default, kw_only)
 
@@ -77,7 +75,7 @@ def length_field(
     """
 
     def check(call: str, name: str, value: Any) -> Any:
-        return held(length_of(call, name, value, remedy, least))
+        return held(length(call, name, value, remedy=remedy, least=least))
 
     return _field(Kind(check, is_length=True), default, kw_only)
 
@@ -87,15 +85,12 @@ def list_field(
 ) -> Any:
     """Declares a field with a list of numbers: an array with one extra axis.
 
-    `check(call, name=value)` returns the array to be stored, and raises an error for a wrong value.
-    `call` is the name of the function that was called, and `name` is the name of the field.
+    `check(call, name, value)` returns the array to be stored, and raises an error for a wrong
+    value. `call` is the name of the function that was called, and `name` is the name of the field.
     `converter` has no effect: only type checkers read it.
     """
 
-    def checked(call: str, name: str, value: Any) -> Any:
-        return check(call, **{name: value})
-
-    return _field(Kind(checked, rank=1), dataclasses.MISSING, False)
+    return _field(Kind(check, rank=1), dataclasses.MISSING, False)
 
 
 def form_field(
@@ -105,16 +100,15 @@ def form_field(
 
     def check(call: str, name: str, value: Any) -> Any:
         if within is not None:
-            within_of(call, name, value, within)
-        return in_form(call, form, **{name: value})
+            met(call, name, value, within)
+        return in_form(call, name, value, form)
 
     return _field(Kind(check, rank=form.rank, form=form), default, True)
 
 
-def in_form(call: str, form: Form, /, **argument: ArrayLike) -> Leaf:
+def in_form(call: str, name: str, value: ArrayLike, form: Form) -> Leaf:
     """Return a positive number as a form stores it. A NumPy array keeps its float64 until then."""
-    ((name, value),) = argument.items()
-    number = positive_of(call, name, value)
+    number = positive(call, name, value)
     return form.encode(value if isinstance(value, np.ndarray) else number)
 
 
@@ -127,7 +121,7 @@ def choice_field(
 ) -> Any:
     """Declares a field with a static value: it is hashed, and never traced.
 
-    `among` lists the allowed choices. Alternatively, give `check`: `check(call, name=value)`
+    `among` lists the allowed choices. Alternatively, give `check`: `check(call, name, value)`
     returns the value to be stored, and raises an error for a wrong value. `call` is the name of the
     function that was called, and `name` is the name of the field.
     """
@@ -135,8 +129,8 @@ def choice_field(
 
     def checked(call: str, name: str, value: Any) -> Any:
         if choices:
-            one_of(call, choices, **{name: value})
-        return _hashable(call, name, value) if check is None else check(call, **{name: value})
+            one_of(call, name, value, choices)
+        return _hashable(call, name, value) if check is None else check(call, name, value)
 
     return _field(Kind(checked, is_static=True), default, kw_only)
 
@@ -146,7 +140,7 @@ def tree_field(*, default: Any = dataclasses.MISSING, kw_only: bool = False) -> 
     return _field(Kind(lambda call, name, value: value, rank=None), default, kw_only)
 
 
-REAL = Kind(finite_of)
+REAL = Kind(finite)
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind:

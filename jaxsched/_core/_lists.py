@@ -15,28 +15,26 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxsched._core._numerics import real
-from jaxsched._core._require import Number, finite_of, refuse, require, sequence
+from jaxsched._core._require import Number, finite, refuse, require, sequence
 
 List = np.ndarray | jax.Array
 PLAIN = int, float, np.integer, np.floating
 
 
-def numbers_of(call: str, /, **argument: Any) -> List:
+def numbers_of(call: str, name: str, values: Any) -> List:
     """Return a list of finite numbers as one array: a NumPy array if all numbers are plain."""
-    ((name, values),) = argument.items()
-    plain = plain_of(call, **argument)
+    plain = plain_of(call, name, values)
     if plain is not None:
         return plain
     if isinstance(values, jax.Array) and values.ndim > 0 and _is_number(values.dtype):
         if not isinstance(values, Tracer):
             _require_finite(call, name, values, np.asarray(values))
         return real(values)
-    return as_array([finite_of(call, name, x) for x in sequence(call, **argument)])
+    return as_array([finite(call, name, x) for x in sequence(call, name, values)])
 
 
-def plain_of(call: str, /, **argument: Any) -> np.ndarray | None:
+def plain_of(call: str, name: str, values: Any) -> np.ndarray | None:
     """Return the numbers of a list or NumPy array; None if they are not all plain numbers."""
-    ((name, values),) = argument.items()
     is_array = isinstance(values, np.ndarray)
     if not is_array and not isinstance(values, (list, tuple)):
         return None
@@ -67,7 +65,7 @@ def _require_finite(call: str, name: str, values: Any, array: np.ndarray) -> Non
         at = (
             int(np.argmin(fine)) if array.ndim == 1 else np.unravel_index(fine.argmin(), fine.shape)
         )
-        finite_of(call, name, values[at])
+        finite(call, name, values[at])
 
 
 def as_array(numbers: Sequence[Number]) -> List:
@@ -77,10 +75,9 @@ def as_array(numbers: Sequence[Number]) -> List:
     return np.asarray(numbers, np.float64)
 
 
-def some_of(call: str, /, **argument: Any) -> List:
+def some_of(call: str, name: str, values: Any) -> List:
     """Return numbers, of which there must be at least one."""
-    ((name, values),) = argument.items()
-    numbers = numbers_of(call, **argument)
+    numbers = numbers_of(call, name, values)
     require(numbers.shape[-1] > 0, refuse(call, name, "not be empty", values))
     return numbers
 

@@ -1,8 +1,8 @@
 """Validation: arguments that are known to be wrong raise when a schedule is built.
 
 Transformed code cannot raise on a value, so only concrete numbers are checked; the schedules give
-every traced number a meaning. An argument is passed by its name, `finite("cosine", end_value=0.1)`,
-so that the message can show the call.
+every traced number a meaning. A check takes the name of the function, the name of the argument and
+its value, `finite("cosine", "end_value", 0.1)`, so that the message can show the call.
 """
 
 import numbers
@@ -69,14 +69,8 @@ def refuse(call: str, argument: str, must: str, value: Any, remedy: str = "") ->
     return f"{place} must {must}, got {argument}={value!r}. {remedy}".rstrip()
 
 
-def finite(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+def finite(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
     """Return a finite real number: a Python float, or an array of floats."""
-    ((name, value),) = argument.items()
-    return finite_of(call, name, value, remedy)
-
-
-def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
-    """`finite` for an argument with any name."""
 
     def message() -> str:  # built on demand, because showing an array waits for its device
         hint = remedy or (_NO_OPTIMIZER if hasattr(value, "update") else "")
@@ -98,90 +92,66 @@ def finite_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Numbe
     return array.astype(jnp.result_type(float)) if counted else array
 
 
-def positive(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+def positive(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
     """Return a finite number above zero."""
-    ((name, value),) = argument.items()
-    return positive_of(call, name, value, remedy)
-
-
-def positive_of(call: str, name: str, value: ArrayLike, remedy: str = "") -> Number:
-    """`positive` for an argument with any name."""
-    number = finite_of(call, name, value, remedy)
+    number = finite(call, name, value, remedy)
     require(number > 0, refuse(call, name, "be positive", value, remedy))
     return number
 
 
-def within(call: str, condition: Condition, /, **argument: ArrayLike) -> Number:
+def within(call: str, name: str, value: ArrayLike, condition: Condition) -> Number:
     """Return a finite number that meets a condition."""
-    ((name, value),) = argument.items()
-    return within_of(call, name, value, condition)
-
-
-def within_of(call: str, name: str, value: ArrayLike, condition: Condition) -> Number:
-    """`within` for an argument with any name."""
-    number = finite_of(call, name, value)
+    number = finite(call, name, value)
     require(condition.holds(number), refuse(call, name, condition.must, value, condition.remedy))
     return number
 
 
-def one_of(call: str, choices: tuple[str, ...], /, **argument: Any) -> None:
+def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise unless the argument is one of several names."""
-    ((name, value),) = argument.items()
     names = ", ".join(map(repr, choices))
     require(value in choices, refuse(call, name, f"be one of {names}", value))
 
 
-def nonzero(call: str, /, *, remedy: str = "", **argument: ArrayLike) -> Number:
+def nonzero(call: str, name: str, value: ArrayLike) -> Number:
     """Return a finite number that is not zero."""
-    number = finite(call, remedy=remedy, **argument)
-    ((name, value),) = argument.items()
-    require(number != 0, refuse(call, name, "not be zero", value, remedy))
+    number = finite(call, name, value)
+    require(number != 0, refuse(call, name, "not be zero", value))
     return number
 
 
-def flag(call: str, /, **argument: Any) -> bool:
+def flag(call: str, name: str, value: Any) -> bool:
     """Return True or False, and accept nothing else."""
-    ((name, value),) = argument.items()
     require(isinstance(value, bool), refuse(call, name, "be True or False", value))
     return value
 
 
-def name(call: str, /, **argument: Any) -> str:
+def word(call: str, name: str, value: Any) -> str:
     """Return a name that is not empty."""
-    ((key, value),) = argument.items()
     named = isinstance(value, str) and value != ""
-    require(named, refuse(call, key, "be a name", value))
+    require(named, refuse(call, name, "be a name", value))
     return value
 
 
-def length(call: str, /, *, remedy: str = "", least: int = 0, **argument: ArrayLike) -> Whole:
+def length(call: str, name: str, value: ArrayLike, *, remedy: str = "", least: int = 0) -> Whole:
     """Return a length in optimizer steps: a Python int of any size, or an integer array."""
-    ((name, value),) = argument.items()
-    return length_of(call, name, value, remedy, least)
-
-
-def length_of(call: str, name: str, value: ArrayLike, remedy: str = "", least: int = 0) -> Whole:
-    """`length` for an argument with any name."""
-    steps = integer(call, **{name: value})
+    steps = integer(call, name, value)
     must = "not be negative" if least == 0 else f"be at least {least}"
     require(steps >= least, refuse(call, name, must, value, remedy))
     return steps
 
 
 def static_length(
-    call: str, /, *, least: int = 1, why: str = "it is the length of an array", **argument: Any
+    call: str, name: str, value: Any, *, least: int = 1, why: str = "it is the length of an array"
 ) -> int:
     """Return a static length: a Python int; an array is refused, because it may be traced."""
-    ((name, value),) = argument.items()
-    number = length(call, least=least, **argument)
+    number = length(call, name, value, least=least)
     if not isinstance(number, int):
         raise ValueError(refuse(call, name, f"be an int, because {why}", value))
     return number
 
 
-def integer(call: str, /, **argument: ArrayLike) -> Whole:
+def integer(call: str, name: str, value: ArrayLike) -> Whole:
     """Return a whole number of steps: a Python int of any size, or an integer array."""
-    ((name, value),) = argument.items()
     if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
         return int(value)
     array = _array_of(value, np.integer)
@@ -226,9 +196,8 @@ def _in_steps(name: str, value: Any) -> str:
     return f"{whole} {units + share if is_length(name) else ''}".strip()
 
 
-def sequence(call: str, /, **argument: Any) -> list[Any]:
+def sequence(call: str, name: str, value: Any) -> list[Any]:
     """Return a list, a tuple, or the last axis of an array; other axes are those of a stack."""
-    ((name, value),) = argument.items()
     if isinstance(value, (jax.Array, np.ndarray)) and value.ndim > 1:
         axes = (value.ndim - 1, *range(value.ndim - 1))
         value = value.transpose(axes)

@@ -158,7 +158,7 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
         len(found) == 1,
         f"`diagnose(opt_state)` finds {len(found)} monitors. Pass the state of one of them.",
     )
-    lowest = None if floor is None else real(finite("diagnose", floor=floor))
+    lowest = None if floor is None else real(finite("diagnose", "floor", floor))
     stacked = found[0].loss.seen.ndim
     judged = judge
     for _ in range(stacked):

@@ -22,7 +22,7 @@ import optax
 
 from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real
-from jaxsched._core._require import name, refuse, require, static_length
+from jaxsched._core._require import refuse, require, static_length, word
 from jaxsched._diagnose._sample import (
     Groups,
     Stacks,
@@ -177,10 +177,10 @@ def monitor(
     """
     call = "monitor"
     axis = listening(call, metric, axis_name)["axis_name"]
-    name(call, validation=validation)
+    word(call, "validation", validation)
     apart = "not be the name of the training loss"
     require(metric != validation, refuse(call, "validation", apart, validation))
-    size = static_length(call, window=window, least=2, why="the program depends on it")
+    size = static_length(call, "window", window, least=2, why="the program depends on it")
 
     def boxes() -> Mailbox:
         return {**_mailbox.empty(metric), **_mailbox.empty(validation)}

@@ -84,8 +84,8 @@ def best_schedule(
       Luo et al., ICLR 2025, https://arxiv.org/abs/2503.12811, section 5.
     """
     call = "best_schedule"
-    total = int(length(call, total_steps=total_steps, least=2))
-    warmup = int(length(call, warmup_steps=warmup_steps))
+    total = int(length(call, "total_steps", total_steps, least=2))
+    warmup = int(length(call, "warmup_steps", warmup_steps))
     fits = warmup < total - 1
     require(fits, refuse(call, "warmup_steps", f"be below {total - 1}", warmup_steps))
     bounds = _bounds(call, law, lowest, highest)
@@ -153,11 +153,11 @@ def best_remaining(
     call = "best_remaining"
     schedule = as_schedule(call, schedule)
     total = ended(call, schedule, total_steps)
-    begin = int(length(call, step=step, least=1))
+    begin = int(length(call, "step", step, least=1))
     require(begin < total - 1, refuse(call, "step", f"be below {total - 1}", step))
     warm = rates_of(call, schedule, np.array([total])).warmup
     remedy = "Choose the rest after the warmup, or give `monotone=False`."
-    late = begin > warm or not flag(call, monotone=monotone)
+    late = begin > warm or not flag(call, "monotone", monotone)
     require(late, refuse(call, "step", f"be above {warm}, the end of the warmup", step, remedy))
     bounds = _bounds(call, law, lowest, highest)
     count = _knots(call, knots, total - begin)
@@ -171,7 +171,7 @@ def best_remaining(
 
 
 def _knots(call: str, knots: Any, steps: int) -> int:
-    count = int(length(call, knots=knots, least=4))
+    count = int(length(call, "knots", knots, least=4))
     most = min(MOST, steps + 1)
     require(count <= most, refuse(call, "knots", f"be at most {most} here", knots))
     return count
@@ -183,8 +183,8 @@ def _bounds(call: str, law: Any, lowest: Any, highest: Any) -> tuple[float, floa
         remedy = "Give `lowest` and `highest` for a law that was not fitted."
         raise ValueError(refuse(call, "law", "know the rates of its runs", law, remedy))
     seen = (0.0, 0.0) if law.evidence is None else (law.evidence.lowest, law.evidence.highest)
-    low = float(seen[0] if lowest is None else positive(call, lowest=lowest))
-    high = float(seen[1] if highest is None else positive(call, highest=highest))
+    low = float(seen[0] if lowest is None else positive(call, "lowest", lowest))
+    high = float(seen[1] if highest is None else positive(call, "highest", highest))
     if lowest is None and low == 0:  # a fitted run fell to zero
         low = high / 1000
     if lowest is not None or highest is not None:
@@ -199,7 +199,7 @@ def _searched(
     call: str, law: LossLaw, past: _Past | None, begin: int, total: int, count: int,
     bounds: tuple[float, float], monotone: Any,
 ) -> list[float]:  # fmt: skip
-    monotone = flag(call, monotone=monotone)
+    monotone = flag(call, "monotone", monotone)
     numbers = (begin, total, *bounds)
     rates = _search(law, past, *map(real, numbers), count=count, monotone=monotone)
     return [float(x) for x in np.asarray(rates)]

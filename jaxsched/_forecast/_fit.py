@@ -86,8 +86,8 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
       https://arxiv.org/abs/2408.11029.
     """
     call = "fit_loss_law"
-    one_of(call, tuple(LAWS), form=form)
-    starts = int(length(call, starts=starts, least=1))
+    one_of(call, "form", form, tuple(LAWS))
+    starts = int(length(call, "starts", starts, least=1))
     curves = curves_of(call, runs)
     law, points = _unfitted(LAWS[form], curves), _joined(curves)
     begun = np.random.default_rng(0).standard_normal((starts, len(law.PRIOR))) * 0.7

@@ -137,12 +137,12 @@ def forecast(
 def ended(call: str, schedule: Schedule, total_steps: Any, least: int = 1) -> int:
     """Return the number of steps of a run: as given, or those of its schedule."""
     if total_steps is not None:
-        return int(length(call, total_steps=total_steps, least=least))
+        return int(length(call, "total_steps", total_steps, least=least))
     must = "end, or be given with `total_steps`"
     remedy = "Say how long the run is: `total_steps=100_000`."
     require(schedule.steps is not None, refuse(call, "schedule", must, schedule, remedy))
     steps: Any = schedule.steps
-    return int(length(call, total_steps=steps, least=least))
+    return int(length(call, "total_steps", steps, least=least))
 
 
 def _doubts(law: LossLaw, rates: np.ndarray, summed: float) -> Iterable[str]:

@@ -96,7 +96,7 @@ class LossLaw(Node):
         Raises:
           ValueError: the law was not fitted, so that its error is not known.
         """
-        within(f"{type(self).__name__}.band", PROPER, level=level)
+        within(f"{type(self).__name__}.band", "level", level, PROPER)
         seen = self._seen(rates, steps)
         wide = jax.scipy.stats.norm.ppf((1 + level) / 2) * deviation(self, seen)
         losses = self.at(seen)

@@ -55,7 +55,7 @@ def rates_of(call: str, rates: Any, steps: np.ndarray) -> Rates:
     place = np.minimum(np.arange(size(cells)) * width, max(total - 1, 0))
     if callable(rates):
         return Rates(_checked(call, rates, as_schedule(call, rates)(place.astype(np.int32))), width)
-    known = jnp.asarray(numbers_of(call, rates=rates))
+    known = jnp.asarray(numbers_of(call, "rates", rates))
     fits = known.ndim == 1 and (known.shape == steps.shape or known.shape[0] >= total)
     logged = f"have a rate for each of the {len(steps)} points, or for each of {total} steps"
     require(fits, refuse(call, "rates", logged, f"an array of shape {known.shape}"))
@@ -118,7 +118,7 @@ def _checked(call: str, given: Any, values: Any) -> jax.Array:
 
 def read_at(call: str, steps: Any, least: int = 1) -> np.ndarray:
     """Return the steps at which losses are read, checked: how many updates were made before."""
-    listed = numbers_of(call, steps=steps)
+    listed = numbers_of(call, "steps", steps)
     if isinstance(listed, Tracer):
         must = "be known when the program is traced, because they set its shapes"
         raise ValueError(refuse(call, "steps", must, steps))

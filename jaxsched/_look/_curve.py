@@ -199,13 +199,13 @@ def drawn(
     """Return the curves of all panels over the same steps; rules respond to the metrics."""
     everything, metrics = [x for panel in panels for x in panel.values()], metrics or {}
     if trigger_at is not None:
-        length("plot", trigger_at=trigger_at)
+        length("plot", "trigger_at", trigger_at)
     require_heard("plot", everything, metrics)
     require_until("plot", everything, trigger_at)
     if total_steps is None:
         total = _end(everything, metrics, trigger_at)
     else:
-        total = min(static_length("plot", total_steps=total_steps), LAST)
+        total = min(static_length("plot", "total_steps", total_steps), LAST)
     return [
         [_curve(label, x, total, metrics, trigger_at) for label, x in panel.items()]
         for panel in panels

@@ -112,7 +112,7 @@ def describe(
 def _last(schedule: Schedule, total_steps: Any) -> int | None:
     if total_steps is None:
         return None if schedule.steps is None else min(int(schedule.steps), LAST)
-    steps = length("describe", total_steps=total_steps)
+    steps = length("describe", "total_steps", total_steps)
     if not isinstance(steps, int):
         raise ValueError(refuse("describe", "total_steps", "be one number", total_steps))
     return min(steps, LAST)

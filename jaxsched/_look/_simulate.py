@@ -166,7 +166,7 @@ def pair(name: str, x: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _total(rate: Any, told: Metrics, total_steps: int | None) -> int:
     if total_steps is not None:
-        return static_length("simulate", total_steps=total_steps)
+        return static_length("simulate", "total_steps", total_steps)
     end = metrics_end(told) or still(rate).steps
     require(
         bool(end),

@@ -76,4 +76,4 @@ def cooldown(schedule: AnySchedule, shape: AnySchedule, *, end_value: ArrayLike 
     """
     call = "cooldown"
     before, after = as_schedule(call, schedule), as_schedule(call, shape)
-    return Cooldown(before, after, end_value=finite(call, end_value=end_value))
+    return Cooldown(before, after, end_value=finite(call, "end_value", end_value))

@@ -45,10 +45,9 @@ from jaxsched._rules._rule import Listener
 UNDECIDED, IMPROVING, FLAT = 0, 1, 2
 
 
-def _even(call: str, /, **argument: Any) -> int:
+def _even(call: str, name: str, value: Any) -> int:
     """Return the number of blocks, checked."""
-    ((name, value),) = argument.items()
-    n = length(call, **argument, least=8)
+    n = length(call, name, value, least=8)
     must = "be an even int, because it is the length of an array"
     require(isinstance(n, int) and n % 2 == 0, refuse(call, name, must, value))
     return int(n)

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._clock import counted, ticked
 from jaxsched._core._numerics import real, saturated
-from jaxsched._core._require import finite_of, require, warn
+from jaxsched._core._require import finite, require, warn
 from jaxsched._core._trees import found, unpacked
 from jaxsched._rules import _metric_names
 
@@ -140,7 +140,7 @@ def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
         f"a metric must be a real number, got {name} of type {kind}. Give its absolute value: "
         f"`{name}=abs(x)`.",
     )
-    value = real(finite_of("observe", name, value) if isinstance(value, str) else value)
+    value = real(finite("observe", name, value) if isinstance(value, str) else value)
     shape = mail.finite.shape
     require(
         value.shape == shape,
@@ -149,11 +149,11 @@ def add(name: str, mail: Mail, value: ArrayLike) -> Mail:
         else f"the state is stacked, {shape}, and {name} has shape {value.shape}. Observe {name} "
         f"under `jax.vmap`, or pass one value for all as `{name}=jnp.full({shape}, value)`.",
     )
-    finite = jnp.isfinite(value)
+    is_finite = jnp.isfinite(value)
     return mail._replace(
-        total=saturated(mail.total + jnp.where(finite, value, 0)),
-        finite=mail.finite + finite.astype(jnp.int32),
-        nonfinite=mail.nonfinite + (~finite).astype(jnp.int32),
+        total=saturated(mail.total + jnp.where(is_finite, value, 0)),
+        finite=mail.finite + is_finite.astype(jnp.int32),
+        nonfinite=mail.nonfinite + (~is_finite).astype(jnp.int32),
     )
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._core._fields import choice_field
-from jaxsched._core._require import name, refuse, require
+from jaxsched._core._require import refuse, require, word
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Axis as Axis
 from jaxsched._rules._mailbox import Mailbox
@@ -121,17 +121,15 @@ class Heard(NamedTuple):
     memory: Any  # the rule's own state
 
 
-def listened_to(call: str, /, **argument: Any) -> str:
+def listened_to(call: str, name: str, metric: Any) -> str:
     """Return the name of a metric, checked."""
-    ((key, metric),) = argument.items()
-    require(metric not in _TAKEN, refuse(call, key, "not be an argument of update", metric))
-    return name(call, **argument)
+    require(metric not in _TAKEN, refuse(call, name, "not be an argument of update", metric))
+    return word(call, name, metric)
 
 
-def agreed_over(call: str, /, **argument: Any) -> Axis:
+def agreed_over(call: str, name: str, axis: Any) -> Axis:
     """Return the mapped axis to average over, checked."""
-    ((_, axis),) = argument.items()
-    return axis if axis is None or isinstance(axis, tuple) else name(call, **argument)
+    return axis if axis is None or isinstance(axis, tuple) else word(call, name, axis)
 
 
 class Listener(Rule):
@@ -197,6 +195,6 @@ def memory_of(state: Any) -> Any:
 def listening(call: str, metric: str, axis_name: Axis) -> dict[str, Any]:
     """Return the metric and the axis that a rule or transform listens to, checked."""
     return {
-        "metric": listened_to(call, metric=metric),
-        "axis_name": agreed_over(call, axis_name=axis_name),
+        "metric": listened_to(call, "metric", metric),
+        "axis_name": agreed_over(call, "axis_name", axis_name),
     }

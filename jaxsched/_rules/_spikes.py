@@ -51,7 +51,7 @@ def first_of(call: str, min_observations: Any, size: int) -> Length | None:
     """Return the number of values before one can be a spike, checked; None means half."""
     if min_observations is None:
         return None
-    count = length(call, min_observations=min_observations, least=2)
+    count = length(call, "min_observations", min_observations, least=2)
     require_within(call, count, size)
     return held(count)
 

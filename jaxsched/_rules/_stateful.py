@@ -105,7 +105,7 @@ class Stateful(Written):
 
     def __truediv__(self, divisor: Any) -> Stateful:
         if is_number(divisor):
-            return self * (1 / nonzero("stateful / divisor", divisor=divisor))
+            return self * (1 / nonzero("stateful / divisor", "divisor", divisor))
         if isinstance(divisor, Stateful):
             return self * (1.0 / divisor)
         return self * (1.0 / as_schedule("/", divisor))
@@ -113,16 +113,18 @@ class Stateful(Written):
     def __rtruediv__(self, dividend: Any) -> Stateful:
         if not is_number(dividend):
             return as_schedule("/", dividend) * (1.0 / self)
-        made = StatefulQuotient(self, finite("number / stateful", number=dividend))
+        made = StatefulQuotient(self, finite("number / stateful", "number", dividend))
         made._at_first()  # raises if the divisor is zero while no rule acts
         made._with(lambda rule: rule._later(0))  # or after a trigger
         return made
 
     def __pow__(self, exponent: Any) -> Stateful:
-        return StatefulPower(self, finite("stateful ** number", exponent=exponent))
+        return StatefulPower(self, finite("stateful ** number", "exponent", exponent))
 
     def __rpow__(self, base: Any) -> Stateful:
-        return StatefulExponential(self, base=in_form("number ** stateful", LOGARITHM, base=base))
+        return StatefulExponential(
+            self, base=in_form("number ** stateful", "base", base, LOGARITHM)
+        )
 
     def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Stateful:
         """Limits the value to [`low`, `high`], for example to set a floor of a product."""

@@ -141,7 +141,7 @@ def untuned_linear_warmup(*, b2: ArrayLike = 0.999) -> Schedule:
     References:
       Ma and Yarats, 2021, https://arxiv.org/abs/1910.04209, section 5.
     """
-    steps = ratio(2.0, 1 - within("untuned_linear_warmup", PROPER, b2=b2))
+    steps = ratio(2.0, 1 - within("untuned_linear_warmup", "b2", b2, PROPER))
     if isinstance(steps, float):
         return Linear(1 / round(steps), 1.0, _clock.held(round(steps) - 1))
     steps = jnp.maximum(jnp.round(steps), 1)

@@ -26,7 +26,6 @@ from jaxsched._core._require import (
     positive,
     refuse,
     within,
-    within_of,
 )
 from jaxsched._schedules._curves import linear
 from jaxsched._schedules._decays import constant
@@ -83,7 +82,7 @@ def scale_with_batch(
     factor = _factor("scale_with_batch", base_batch, batch, rule)
     if callable(rate):
         return as_schedule("scale_with_batch", rate) * factor
-    return finite("scale_with_batch", rate=rate) * factor
+    return finite("scale_with_batch", "rate", rate) * factor
 
 
 def scale_adam_with_batch(
@@ -128,8 +127,8 @@ def scale_adam_with_batch(
     call = "scale_adam_with_batch"
     k = _factor(call, base_batch, batch, "linear")
     scaled = _factor(call, base_batch, batch, "sqrt")
-    small = within(call, NOT_NEGATIVE, eps=eps)
-    slow = as_schedule(call, rate) if callable(rate) else finite(call, rate=rate)
+    small = within(call, "eps", eps, NOT_NEGATIVE)
+    slow = as_schedule(call, rate) if callable(rate) else finite(call, "rate", rate)
     return {
         "learning_rate": slow * scaled,
         "b1": _averaging(call, "b1", b1, k, base_batch, batch),
@@ -142,7 +141,7 @@ def _averaging(
     call: str, name: str, value: ArrayLike, k: Number, base_batch: ArrayLike, batch: ArrayLike
 ) -> Number:
     """Return the decay of a moment that averages over as many examples as before."""
-    b = within_of(call, name, value, BELOW_ONE)
+    b = within(call, name, value, BELOW_ONE)
     fits = (b == 0) | (k * (1 - b) < 1)
     if not isinstance(fits, Tracer) and not np.all(fits):
         largest = np.min(np.asarray(base_batch) / (1 - np.asarray(b)))
@@ -193,13 +192,13 @@ def gradual_warmup(
       Goyal et al., 2017, https://arxiv.org/abs/1706.02677, section 2.2.
     """
     call = "gradual_warmup"
-    low = finite(call, rate=rate)
+    low = finite(call, "rate", rate)
     high = low * _factor(call, base_batch, batch, rule)
-    return linear(low, high, length(call, warmup_steps=warmup_steps)) >> constant(high)
+    return linear(low, high, length(call, "warmup_steps", warmup_steps)) >> constant(high)
 
 
 def _factor(call: str, base_batch: ArrayLike, batch: ArrayLike, rule: str) -> Number:
-    one_of(call, tuple(RULES), rule=rule)
-    k = ratio(positive(call, batch=batch), positive(call, base_batch=base_batch))
+    one_of(call, "rule", rule, tuple(RULES))
+    k = ratio(positive(call, "batch", batch), positive(call, "base_batch", base_batch))
     # A traced size of zero or less is read as the smallest positive one, which has a root.
     return (above_zero(k) if isinstance(k, jax.Array) else k) ** RULES[rule]

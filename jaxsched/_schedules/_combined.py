@@ -113,12 +113,12 @@ def product(*factors: Any) -> Product:
 
 @builds("+")
 def _sum(*terms: Any) -> Sum:
-    return Sum(flat(Sum, "operands", (operand("schedule + number", number=x) for x in terms)))
+    return Sum(flat(Sum, "operands", (operand("schedule + number", "number", x) for x in terms)))
 
 
 def factor(x: Any) -> Schedule | Number:
     """Return a factor of a product, checked."""
-    return operand("schedule * number", number=x)
+    return operand("schedule * number", "number", x)
 
 
 def mark_rate(schedule: Any, base_lr: Any, floor: Any) -> None:

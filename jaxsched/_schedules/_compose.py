@@ -136,15 +136,15 @@ def join(schedules: Sequence[AnySchedule], boundaries: Sequence[ArrayLike]) -> S
     References:
       `optax.join_schedules`.
     """
-    schedules = sequence("join", schedules=schedules)
-    boundaries = sequence("join", boundaries=boundaries)
+    schedules = sequence("join", "schedules", schedules)
+    boundaries = sequence("join", "boundaries", boundaries)
     require(
         len(schedules) == len(boundaries) + 1,
         "`join(schedules=..., boundaries=...)` needs one more schedule than boundaries: "
         f"got {len(schedules)} schedules and {len(boundaries)} boundaries.",
     )
     pieces = [as_schedule("join", schedule) for schedule in schedules]
-    edges = [0, *(length("join", boundaries=b) for b in boundaries)]
+    edges = [0, *(length("join", "boundaries", b) for b in boundaries)]
     falls = refuse("join", "boundaries", "not decrease", boundaries)
     for a, b in itertools.pairwise(edges):
         require(a <= b, falls)
@@ -173,10 +173,10 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
       >>> print(either(jnp.arange(2)))
       [0.75 0.5 ]
     """
-    schedules = sequence("select", schedules=schedules)
+    schedules = sequence("select", "schedules", schedules)
     if not schedules:
         raise ValueError(refuse("select", "schedules", "not be empty", schedules))
-    number = integer("select", index=index)
+    number = integer("select", "index", index)
     last = len(schedules) - 1
     inside = (number >= 0) & (number <= last)
     require(inside, refuse("select", "index", f"be between 0 and {last}", index))
@@ -184,7 +184,7 @@ def select(index: ArrayLike, schedules: Sequence[AnySchedule]) -> Schedule:
 
 
 def _pair(call: str, a: Any, b: Any) -> tuple[Operand, Operand]:
-    pair = operand(call, a=a), operand(call, b=b)
+    pair = operand(call, "a", a), operand(call, "b", b)
     if not any(isinstance(x, Schedule) for x in pair):
         raise ValueError(f"`{call}(a, b)` needs a schedule as an operand, got {a!r} and {b!r}.")
     return pair

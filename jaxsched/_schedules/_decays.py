@@ -315,8 +315,11 @@ def step_decay(init_value: ArrayLike, *, factor: ArrayLike, every: ArrayLike) ->
       `torch.optim.lr_scheduler.StepLR`.
     """
     call = "step_decay"
-    init_value, rate = finite(call, init_value=init_value), in_form(call, LOGARITHM, factor=factor)
-    every = held(length(call, every=every, least=1))
+    init_value, rate = (
+        finite(call, "init_value", init_value),
+        in_form(call, "factor", factor, LOGARITHM),
+    )
+    every = held(length(call, "every", every, least=1))
     return ExponentialDecay(init_value, decay_rate=rate, decay_steps=every, staircase=True)
 
 
@@ -355,7 +358,10 @@ def sawtooth_polynomial(
       `keras.optimizers.schedules.PolynomialDecay(cycle=True)`.
     """
     call = "sawtooth_polynomial"
-    init_value, end_value = finite(call, init_value=init_value), finite(call, end_value=end_value)
-    steps = held(length(call, decay_steps=decay_steps, least=1))
-    power = positive(call, power=power)
+    init_value, end_value = (
+        finite(call, "init_value", init_value),
+        finite(call, "end_value", end_value),
+    )
+    steps = held(length(call, "decay_steps", decay_steps, least=1))
+    power = positive(call, "power", power)
     return SawtoothPolynomial(init_value, end_value, power=power, decay_steps=steps)

@@ -47,8 +47,8 @@ class Integer(Mapped):
 @builds("integer")
 def integer(schedule: Schedule, rounding: str, multiple: ArrayLike) -> Integer:
     """Return `schedule.integer(rounding, multiple)`, checked."""
-    one_of("integer", ROUNDINGS, rounding=rounding)
-    every = _clock.held(length("integer", multiple=multiple, least=1))
+    one_of("integer", "rounding", rounding, ROUNDINGS)
+    every = _clock.held(length("integer", "multiple", multiple, least=1))
     # An unbounded schedule may be used only as far as its values are exact.
     known = None if schedule.steps is None else foreseen(schedule)
     if known is not None and not isinstance(every, jax.Array):

@@ -69,8 +69,8 @@ def bounds(
     call: str, low: ArrayLike | None, high: ArrayLike | None
 ) -> tuple[Number | None, Number | None]:
     """Return the bounds of a clip, checked."""
-    low = None if low is None else finite(call, low=low)
-    high = None if high is None else finite(call, high=high)
+    low = None if low is None else finite(call, "low", low)
+    high = None if high is None else finite(call, "high", high)
     if low is not None and high is not None:
         require(low <= high, f"`{call}(low=..., high=...)` is empty: low={low!r} > high={high!r}.")
     return low, high

@@ -37,9 +37,8 @@ def _fit(call: str, values: List, boundaries: List, more: int) -> None:
     )
 
 
-def _rising(call: str, /, **argument: Any) -> List:
+def _rising(call: str, name: str, boundaries: Any) -> List:
     """Return boundaries, checked not to decrease; whole numbers become integers."""
-    ((name, boundaries),) = argument.items()
     is_real = jnp.issubdtype(getattr(boundaries, "dtype", int), jnp.floating)
     knots = _knots(call, boundaries)
     require(knots >= 0, refuse(call, name, "not be negative", boundaries))
@@ -53,14 +52,14 @@ def _rising(call: str, /, **argument: Any) -> List:
 
 
 def _step(call: str, boundary: ArrayLike) -> Number:
-    return as_int32(boundary) if _is_whole(boundary) else finite(call, boundaries=boundary)
+    return as_int32(boundary) if _is_whole(boundary) else finite(call, "boundaries", boundary)
 
 
 def _knots(call: str, boundaries: Sequence[ArrayLike]) -> List:
-    plain = plain_of(call, boundaries=boundaries)
+    plain = plain_of(call, "boundaries", boundaries)
     if plain is not None:
         return plain
-    steps = [_step(call, boundary) for boundary in sequence(call, boundaries=boundaries)]
+    steps = [_step(call, boundary) for boundary in sequence(call, "boundaries", boundaries)]
     if steps and all(map(_is_whole, steps)):
         return jnp.stack(steps, axis=-1)
     return as_array(steps)

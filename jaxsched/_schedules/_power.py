@@ -73,14 +73,14 @@ def raised(base: Any, exponent: Any) -> Schedule:
     """Return `base ** exponent`, of which one is a schedule."""
     call = "number ** schedule"
     if callable(base):
-        return Power((as_schedule(call, base), operand("schedule ** number", exponent=exponent)))
-    return Exponential(as_schedule(call, exponent), base=in_form(call, LOGARITHM, base=base))
+        return Power((as_schedule(call, base), operand("schedule ** number", "exponent", exponent)))
+    return Exponential(as_schedule(call, exponent), base=in_form(call, "base", base, LOGARITHM))
 
 
 @builds("/")
 def quotient(dividend: Any, divisor: Any) -> Quotient:
     """Return `dividend / divisor`, for a schedule as the divisor."""
-    a, b = operand("number / schedule", number=dividend), as_schedule("/", divisor)
+    a, b = operand("number / schedule", "number", dividend), as_schedule("/", divisor)
     require_never_zero(b)
     return Quotient((a, b))
 

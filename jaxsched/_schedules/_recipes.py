@@ -101,8 +101,8 @@ def warmup_linear(
     """
     call = "warmup_linear"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    end = finite(call, end_value=end_value)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
+    end = finite(call, "end_value", end_value)
+    rest = _rest(call, "total_steps", total_steps, length(call, "warmup_steps", warmup_steps))
     return up >> linear(peak_value, end, rest)
 
 
@@ -146,9 +146,9 @@ def warmup_cosine(
     """
     call = "warmup_cosine"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    end = finite(call, end_value=end_value)
-    exponent = None if exponent is None else positive(call, exponent=exponent)
+    rest = _rest(call, "total_steps", total_steps, length(call, "warmup_steps", warmup_steps))
+    end = finite(call, "end_value", end_value)
+    exponent = None if exponent is None else positive(call, "exponent", exponent)
     return up >> cosine(peak_value, end, rest, exponent=exponent)
 
 
@@ -193,9 +193,9 @@ def warmup_polynomial(
     """
     call = "warmup_polynomial"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    end = finite(call, end_value=end_value)
-    return up >> polynomial(peak_value, end, rest, power=positive(call, power=power))
+    rest = _rest(call, "total_steps", total_steps, length(call, "warmup_steps", warmup_steps))
+    end = finite(call, "end_value", end_value)
+    return up >> polynomial(peak_value, end, rest, power=positive(call, "power", power))
 
 
 def warmup_exponential(
@@ -240,13 +240,13 @@ def warmup_exponential(
     """
     call = "warmup_exponential"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    positive(call, decay_rate=decay_rate)
+    positive(call, "decay_rate", decay_rate)
     return up >> exponential_decay(
         peak_value,
         decay_rate=decay_rate,
-        decay_steps=length(call, decay_steps=decay_steps, least=1),
-        end_value=None if end_value is None else finite(call, end_value=end_value),
-        staircase=flag(call, staircase=staircase),
+        decay_steps=length(call, "decay_steps", decay_steps, least=1),
+        end_value=None if end_value is None else finite(call, "end_value", end_value),
+        staircase=flag(call, "staircase", staircase),
     )
 
 
@@ -290,8 +290,8 @@ def warmup_inverse_sqrt(
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
     if timescale is None:
         remedy = "It is also the timescale of the decay: give `timescale=...` for no warmup."
-        timescale = positive(call, warmup_steps=warmup_steps, remedy=remedy)
-    return up >> inverse_sqrt(peak_value, timescale=positive(call, timescale=timescale))
+        timescale = positive(call, "warmup_steps", warmup_steps, remedy=remedy)
+    return up >> inverse_sqrt(peak_value, timescale=positive(call, "timescale", timescale))
 
 
 def warmup_stable_decay(
@@ -340,11 +340,11 @@ def warmup_stable_decay(
     """
     call = "warmup_stable_decay"
     up = _warmup(call, init_value, peak_value, warmup_steps, warmup)
-    decay_steps = length(call, decay_steps=decay_steps)
-    stable = _rest(
-        call, length(call, warmup_steps=warmup_steps), decay_steps, total_steps=total_steps
-    )
-    down = _curve(call, decay=decay)(peak_value, finite(call, end_value=end_value), decay_steps)
+    decay_steps = length(call, "decay_steps", decay_steps)
+    warmup_steps = length(call, "warmup_steps", warmup_steps)
+    stable = _rest(call, "total_steps", total_steps, warmup_steps, decay_steps)
+    end_value = finite(call, "end_value", end_value)
+    down = _curve(call, "decay", decay)(peak_value, end_value, decay_steps)
     return up >> constant(peak_value, stable) >> down
 
 
@@ -397,10 +397,10 @@ def warmup_cosine_restarts(
       Loshchilov and Hutter, SGDR, 2017, https://arxiv.org/abs/1608.03983, section 3.
     """
     call = "warmup_cosine_restarts"
-    peak, end = finite(call, peak_value=peak_value), finite(call, end_value=end_value)
-    warm = length(call, warmup_steps=warmup_steps)
-    whole = length(call, cycle_steps=cycle_steps, least=1)
-    rest = _rest(call, warm, cycle_steps=whole) if flag(call, rewarm=rewarm) else whole
+    peak, end = finite(call, "peak_value", peak_value), finite(call, "end_value", end_value)
+    warm = length(call, "warmup_steps", warmup_steps)
+    whole = length(call, "cycle_steps", cycle_steps, least=1)
+    rest = _rest(call, "cycle_steps", whole, warm) if flag(call, "rewarm", rewarm) else whole
     # What decays is the height above the end value, which is added afterwards.
     same_height = isinstance(decay, (int, float)) and decay == 1
     floor = 0.0 if same_height else end
@@ -455,9 +455,9 @@ def one_cycle(
       `torch.optim.lr_scheduler.OneCycleLR`.
     """
     call = "one_cycle"
-    peak = finite(call, peak_value=peak_value)
-    init = divided(peak, 25) if init_value is None else finite(call, init_value=init_value)
-    end = divided(init, 10_000) if end_value is None else finite(call, end_value=end_value)
+    peak = finite(call, "peak_value", peak_value)
+    init = divided(peak, 25) if init_value is None else finite(call, "init_value", init_value)
+    end = divided(init, 10_000) if end_value is None else finite(call, "end_value", end_value)
     values = (init, peak, end) if phases == 2 else (init, peak, init, end)
     return _phases(call, values, total_steps, warmup_steps, phases, curve)
 
@@ -499,8 +499,8 @@ def one_cycle_momentum(
       https://arxiv.org/abs/1803.09820, section 4.3.
     """
     call = "one_cycle_momentum"
-    init = finite(call, init_value=init_value)
-    trough = finite(call, trough_value=trough_value)
+    init = finite(call, "init_value", init_value)
+    trough = finite(call, "trough_value", trough_value)
     values = (init, trough, init) if phases == 2 else (init, trough, init, init)
     return _phases(call, values, total_steps, warmup_steps, phases, curve)
 
@@ -532,10 +532,10 @@ def noam(factor: ArrayLike = 1.0, *, model_size: ArrayLike, warmup_steps: ArrayL
       Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, eq. 3.
     """
     call = "noam"
-    size = positive(call, model_size=model_size)
-    steps = length(call, warmup_steps=warmup_steps, least=1)
+    size = positive(call, "model_size", model_size)
+    steps = length(call, "warmup_steps", warmup_steps, least=1)
     steps = steps if isinstance(steps, int) else jnp.maximum(steps, 1)
-    peak = divided(finite(call, factor=factor), _root(size, steps))
+    peak = divided(finite(call, "factor", factor), _root(size, steps))
     return linear(divided(peak, steps), peak, steps - 1) >> inverse_sqrt(peak, timescale=steps)
 
 
@@ -575,8 +575,8 @@ def bert(
     call = "bert"
     warmup_steps = _share(call, total_steps, warmup_steps, tenths=1)
     up = _warmup(call, None, peak_value, warmup_steps, linear)
-    rest = _rest(call, length(call, warmup_steps=warmup_steps), total_steps=total_steps)
-    return up >> _curve(call, decay=decay)(peak_value, 0.0, rest)
+    rest = _rest(call, "total_steps", total_steps, length(call, "warmup_steps", warmup_steps))
+    return up >> _curve(call, "decay", decay)(peak_value, 0.0, rest)
 
 
 def cyclic(
@@ -623,9 +623,9 @@ def cyclic(
       `torch.optim.lr_scheduler.CyclicLR`.
     """
     call = "cyclic"
-    low, high = finite(call, low=low), finite(call, high=high)
-    up_steps = length(call, up_steps=up_steps)
-    down_steps = up_steps if down_steps is None else length(call, down_steps=down_steps)
+    low, high = finite(call, "low", low), finite(call, "high", high)
+    up_steps = length(call, "up_steps", up_steps)
+    down_steps = up_steps if down_steps is None else length(call, "down_steps", down_steps)
     plain = decay is None and step_decay is None
     foot, top = (low, high) if plain else (0.0, high - low)
     triangle = linear(foot, top, up_steps) >> linear(top, foot, down_steps)
@@ -636,7 +636,7 @@ def cyclic(
         return height
     if step_decay is None:
         return low + height
-    positive(call, step_decay=step_decay)
+    positive(call, "step_decay", step_decay)
     return low + height * exponential_decay(1.0, decay_rate=step_decay, decay_steps=1)
 
 
@@ -647,30 +647,28 @@ def _warmup(
     steps: ArrayLike,
     warmup: CurveFactory,
 ) -> Schedule:
-    peak, steps = finite(call, peak_value=peak_value), length(call, warmup_steps=steps)
-    return _curve(call, warmup=warmup)(_first(call, init_value, peak, steps), peak, steps)
+    peak, steps = finite(call, "peak_value", peak_value), length(call, "warmup_steps", steps)
+    return _curve(call, "warmup", warmup)(_first(call, init_value, peak, steps), peak, steps)
 
 
 def _first(call: str, init_value: ArrayLike | None, peak: Number, steps: Whole) -> Number:
     """Return the value at step 0: by default one step above zero, on the line to the peak."""
     if init_value is not None:
-        return finite(call, init_value=init_value)
+        return finite(call, "init_value", init_value)
     return divided(peak, _clock.plus(steps, 1))
 
 
-def _curve(call: str, **argument: Any) -> CurveFactory:
-    ((name, curve),) = argument.items()
+def _curve(call: str, name: str, curve: Any) -> CurveFactory:
     remedy = "Give a curve such as `linear`, `cosine` or `partial(polynomial, power=2.0)`."
     made = callable(curve) and not isinstance(curve, Schedule)
     require(made, refuse(call, name, "be a function (init_value, end_value, steps)", curve, remedy))
     return cast(CurveFactory, curve)
 
 
-def _rest(call: str, *parts: Whole, **whole: Any) -> Whole:
+def _rest(call: str, name: str, given: Any, *parts: Whole) -> Whole:
     """Return the number of steps that are left of the whole after its parts."""
-    ((name, given),) = whole.items()
     taken = functools.reduce(_clock.plus, parts)
-    steps = length(call, **whole)
+    steps = length(call, name, given)
     require(
         steps >= taken, refuse(call, name, f"be at least {taken}, the steps of its parts", given)
     )
@@ -692,8 +690,8 @@ def _share(
 ) -> Whole:
     """Return the length of a warmup: if None, `tenths` of the total, at most total // turns."""
     if warmup_steps is not None:
-        return length(call, warmup_steps=warmup_steps)
-    total = length(call, total_steps=total_steps)
+        return length(call, "warmup_steps", warmup_steps)
+    total = length(call, "total_steps", total_steps)
     share = total // 10 * tenths - (-(total % 10) * tenths // 10)  # rounded up
     most = total // turns
     return min(share, most) if isinstance(share, int) else jnp.minimum(share, most)
@@ -710,8 +708,8 @@ def _phases(
     require(phases in (2, 3), refuse(call, "phases", "be 2 or 3", phases))
     up = _share(call, total_steps, warmup_steps, tenths=3, turns=phases - 1)
     turns = (up,) * (phases - 1)
-    lengths = (*turns, _rest(call, *turns, total_steps=total_steps))
-    curve = _curve(call, curve=curve)
+    lengths = (*turns, _rest(call, "total_steps", total_steps, *turns))
+    curve = _curve(call, "curve", curve)
     pieces = [curve(a, b, n) for a, b, n in zip(values[:-1], values[1:], lengths, strict=True)]
     chain = pieces[0]
     for piece in pieces[1:]:

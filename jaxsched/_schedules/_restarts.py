@@ -150,14 +150,14 @@ def cycle(
         raise ValueError(f"`{schedule}` never ends; say how long: `.take(steps).cycle(...)`")
     if isinstance(steps, int) and steps == 0:
         raise ValueError(f"`{schedule}` has no steps, so it cannot be repeated.")
-    rate = in_form(call, LOGARITHM, decay=decay)
-    number = None if cycles is None else held(length(call, cycles=cycles, least=1))
-    whole = held(length(call, mult=mult, least=1)) if is_whole(mult) else None
+    rate = in_form(call, "decay", decay, LOGARITHM)
+    number = None if cycles is None else held(length(call, "cycles", cycles, least=1))
+    whole = held(length(call, "mult", mult, least=1)) if is_whole(mult) else None
     if isinstance(whole, int) and whole == 1:
         return Cycle(schedule, decay=rate, cycles=number)
     # A whole factor beyond the step counter is treated as a real number, as such a length is.
     is_real = whole is None or isinstance(whole, float)
-    parts = in_form(call, PARTS, mult=mult if whole is None else whole) if is_real else None
+    parts = in_form(call, "mult", mult if whole is None else whole, PARTS) if is_real else None
     schedule._stretched(steps)  # raises if it cannot be stretched
     if parts is None:
         return WholeCycle(schedule, mult=known(whole), decay=rate, cycles=number)

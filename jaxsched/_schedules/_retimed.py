@@ -192,13 +192,13 @@ class Hold(Retimed):
 @builds("take")
 def take(schedule: Schedule, steps: ArrayLike) -> Take:
     """Return `schedule.take(steps)`, checked."""
-    return Take(schedule, held(length("take", steps=steps)))
+    return Take(schedule, held(length("take", "steps", steps)))
 
 
 @builds("shift")
 def shift(schedule: Schedule, steps: ArrayLike) -> Shift:
     """Return `schedule.shift(steps)`, checked."""
-    by = integer("shift", steps=steps)
+    by = integer("shift", "steps", steps)
     return Shift(schedule, min(max(by, -LAST), LAST) if isinstance(by, int) else by)
 
 
@@ -206,11 +206,11 @@ def shift(schedule: Schedule, steps: ArrayLike) -> Shift:
 def faster(schedule: Schedule, rate: Any) -> Faster:
     """Return `schedule.faster(rate)`, checked."""
     if is_whole(rate):
-        return Faster(schedule, held(length("faster", rate=rate, least=1)))
-    return Faster(schedule, positive("faster", rate=rate))
+        return Faster(schedule, held(length("faster", "rate", rate, least=1)))
+    return Faster(schedule, positive("faster", "rate", rate))
 
 
 @builds("hold")
 def hold(schedule: Schedule, steps: ArrayLike) -> Hold:
     """Return `schedule.hold(steps)`, checked."""
-    return Hold(schedule, held(length("hold", steps=steps, least=1)))
+    return Hold(schedule, held(length("hold", "steps", steps, least=1)))

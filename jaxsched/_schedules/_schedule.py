@@ -200,7 +200,7 @@ class Schedule(Written):
             return NotImplemented
         if callable(divisor):
             return _built_by["/"](self, divisor)
-        return self * (1 / nonzero("schedule / divisor", divisor=divisor))
+        return self * (1 / nonzero("schedule / divisor", "divisor", divisor))
 
     def __rtruediv__(self, other: Any) -> Schedule:
         return _built_by["/"](other, self) if is_operand(other) else NotImplemented
@@ -358,7 +358,7 @@ class Schedule(Written):
           ValueError: the schedule is anything other than a curve, a chain, or one of them scaled,
             clipped or shifted.
         """
-        steps = _clock.held(length("stretch", steps=steps))
+        steps = _clock.held(length("stretch", "steps", steps))
         stretched = self._stretched(steps)
         fits = stretched.steps == steps
         return stretched if isinstance(fits, bool) and fits else stretched.take(steps)
@@ -558,10 +558,9 @@ def from_function(function: Callable[..., Any]) -> Schedule:
     return schedule
 
 
-def operand(call: str, /, **argument: Any) -> Schedule | Number:
+def operand(call: str, name: str, x: Any) -> Schedule | Number:
     """Return an operand of a schedule, checked: a schedule, or a plain number."""
-    (x,) = argument.values()
-    return as_schedule(call, x) if callable(x) else finite(call, **argument)
+    return as_schedule(call, x) if callable(x) else finite(call, name, x)
 
 
 def flat(cls: type, field: str, children: Iterable[Any]) -> tuple[Any, ...]:

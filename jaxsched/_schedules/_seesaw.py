@@ -72,14 +72,14 @@ def seesaw(
     """
     call = "seesaw"
     base = as_schedule(call, schedule)
-    one_of(call, tuple(RULES), rule=rule)
+    one_of(call, "rule", rule, tuple(RULES))
     ends = base.steps if total_steps is None else total_steps
     if ends is None:
         remedy = "The schedule is unbounded. Give `total_steps`, or end it with `.take(steps)`."
         raise ValueError(refuse(call, "total_steps", "be an int", ends, remedy))
     known = functools.partial(static_length, call, why="the steps where the batch grows are static")
-    steps, grows = known(total_steps=ends), known(least=2, factor=factor)
-    most = steps if max_multiplier is None else known(max_multiplier=max_multiplier)
+    steps, grows = known("total_steps", ends), known("factor", factor, least=2)
+    most = steps if max_multiplier is None else known("max_multiplier", max_multiplier)
     levels = _levels(call, base, schedule, steps, grows, most)
     parts = [(start, count, m) for start, count, m in _parts(levels, grows, steps) if count > 0]
     pieces = [_part(base, start, count, m, RULES[rule]) for start, count, m in parts]

@@ -90,8 +90,8 @@ class Units:
 
     def __post_init__(self) -> None:
         if self.drop_remainder is not None:
-            flag("Units", drop_remainder=self.drop_remainder)
-        run_on = flag("Units", flush_epoch=self.flush_epoch) and self.drop_remainder is None
+            flag("Units", "drop_remainder", self.drop_remainder)
+        run_on = flag("Units", "flush_epoch", self.flush_epoch) and self.drop_remainder is None
         require(not run_on, _NO_EPOCH)
         for name, value in {**vars(self)}.items():
             if name == "batch_size" and callable(value):
@@ -128,7 +128,7 @@ class Units:
         Raises:
           ValueError: `unit` is another word, or a size that it needs is not given.
         """
-        one_of("clock", _CLOCKS, unit=unit)
+        one_of("clock", "unit", unit, _CLOCKS)
         if unit == "epochs" and not callable(self.batch_size):
             return counter(1 / self.steps_per_epoch)
         (batch,) = self._known("clock", "batch_size")

@@ -80,9 +80,9 @@ def bayesian_search(
       Akiba et al., Optuna, 2019, https://arxiv.org/abs/1907.10902, with its TPE sampler.
     """
     call = "bayesian_search"
-    count = int(length(call, trials=trials, least=1))
-    size = min(int(length(call, batch=batch, least=1)), count)
-    one_of(call, ("min", "max"), mode=mode)
+    count = int(length(call, "trials", trials, least=1))
+    size = min(int(length(call, "batch", batch, least=1)), count)
+    one_of(call, "mode", mode, ("min", "max"))
     lists = drawn_from(call, factory, _require_dict(call, space))
     study = _new_study(mode) if study is None else _require_direction(call, study, mode)
     done: list[Sweep] = []

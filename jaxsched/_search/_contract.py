@@ -39,7 +39,7 @@ def require_key(call: str, key: Any) -> jax.Array:
 
 def require_keys(call: str, key: Any, seeds: int) -> jax.Array | None:
     """Return as many keys as seeds; None without a key."""
-    count = int(length(call, seeds=seeds, least=1))
+    count = int(length(call, "seeds", seeds, least=1))
     if key is not None:
         return jax.random.split(require_key(call, key), count)
     require(
@@ -111,4 +111,4 @@ def require_devices(call: str, chunk: Any, mesh: Any) -> int | None:
         f"`{call}(mesh=...)` must be the mesh in use, with no explicit axes, got mesh={mesh} "
         f"within `jax.set_mesh({around})`. Call it outside of this context.",
     )
-    return None if chunk is None else int(length(call, chunk=chunk, least=1))
+    return None if chunk is None else int(length(call, "chunk", chunk, least=1))

@@ -74,9 +74,9 @@ def convex_bound(
       https://arxiv.org/abs/2501.18965.
     """
     call = "convex_bound"
-    steps = static_length(call, total_steps=total_steps)
-    rates = _values(call, steps, schedule=schedule)
-    return _bound(rates, _norms(call, steps, grad_norms=grad_norms))
+    steps = static_length(call, "total_steps", total_steps)
+    rates = _values(call, "schedule", schedule, steps)
+    return _bound(rates, _norms(call, "grad_norms", grad_norms, steps))
 
 
 def transfer_rate(
@@ -126,14 +126,14 @@ def transfer_rate(
       Schaipp et al., 2025, https://arxiv.org/abs/2501.18965, who transfer rates in this way.
     """
     call = "transfer_rate"
-    best = positive(call, best_rate=best_rate)
-    steps = static_length(call, total_steps=total_steps)
-    longer = steps if to_steps is None else static_length(call, to_steps=to_steps)
-    norms = _norms(call, steps, grad_norms=grad_norms)
+    best = positive(call, "best_rate", best_rate)
+    steps = static_length(call, "total_steps", total_steps)
+    longer = steps if to_steps is None else static_length(call, "to_steps", to_steps)
+    norms = _norms(call, "grad_norms", grad_norms, steps)
     theirs = grad_norms if to_grad_norms is None else to_grad_norms
-    their_norms = _norms(call, longer, to_grad_norms=theirs)
-    rates = _values(call, steps, from_schedule=from_schedule)
-    their_rates = _values(call, longer, to_schedule=to_schedule)
+    their_norms = _norms(call, "to_grad_norms", theirs, longer)
+    rates = _values(call, "from_schedule", from_schedule, steps)
+    their_rates = _values(call, "to_schedule", to_schedule, longer)
     _require_some(call, "from_schedule", from_schedule, rates)
     _require_some(call, "to_schedule", to_schedule, their_rates)
     _require_some(call, "grad_norms", grad_norms, norms)
@@ -187,22 +187,20 @@ def _root(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
-def _values(call: str, steps: int, /, **argument: Any) -> jax.Array:
+def _values(call: str, name: str, schedule: Any, steps: int) -> jax.Array:
     """Return the values of a function of the step, checked, padded with zeros."""
-    ((name, schedule),) = argument.items()
     place = np.arange(size(steps), dtype=np.int32)
     values = as_schedule(call, schedule)(np.minimum(place, steps - 1))
     values = _not_negative(call, name, schedule, values, f" at the steps below {steps}")
     return jnp.where(place < steps, values, 0)  # at a rate of zero nothing is added to A and B
 
 
-def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
+def _norms(call: str, name: str, norms: Any, steps: int) -> jax.Array:
     """Return one norm per step, checked; the padding is never used."""
-    ((name, norms),) = argument.items()
     if norms is None:
         return real(np.ones(size(steps)))
     if callable(norms):
-        return _values(call, steps, **argument)
+        return _values(call, name, norms, steps)
     listed = norms_of(call, name, norms)
     if listed.shape != (steps,):
         must = f"have one norm for each of {steps} steps, shape {(steps,)}"
@@ -212,7 +210,7 @@ def _norms(call: str, steps: int, /, **argument: Any) -> jax.Array:
 
 def norms_of(call: str, name: str, norms: Any) -> np.ndarray | jax.Array:
     """Return a list of finite numbers, or an array of them, as an array."""
-    numbers = numbers_of(call, **{name: norms})
+    numbers = numbers_of(call, name, norms)
     is_known = isinstance(numbers, np.ndarray)  # can be padded before it is moved to a device
     return np.asarray(numbers, jnp.result_type(float)) if is_known else real(numbers)
 

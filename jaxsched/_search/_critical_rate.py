@@ -73,7 +73,7 @@ def critical_rate(
       Kalra and Barkeshli, 2024, https://arxiv.org/abs/2406.09405, section 6 (the critical rate as
       the first rate of a warmup).
     """
-    least, most = positive(_CALL, low=low), positive(_CALL, high=high)
+    least, most = positive(_CALL, "low", low), positive(_CALL, "high", high)
     require(least < most, refuse(_CALL, "high", "be above low", high))
     require_floats(params, _CALL, "Pass the parameters alone.")
     require_optimizer(optimizer, "learning_rate", _CALL)

@@ -95,8 +95,8 @@ def successive_halving(
     call = "successive_halving"
     members = require_population(call, population)
     steps = _require_rungs(call, rungs)
-    reduction = int(length(call, reduction=reduction, least=2))
-    one_of(call, ("min", "max"), mode=mode)
+    reduction = int(length(call, "reduction", reduction, least=2))
+    one_of(call, "mode", mode, ("min", "max"))
     chunk = require_devices(call, chunk, mesh)
     keys: Any = require_keys(call, require_key(call, key), seeds)
     arguments = repeated(members, seeds), tiled(keys, len(members))
@@ -130,7 +130,7 @@ class _Advance(Node):
 
 
 def _require_rungs(call: str, rungs: Any) -> list[int]:
-    steps = [int(length(call, rungs=rung, least=1)) for rung in sequence(call, rungs=rungs)]
+    steps = [int(length(call, "rungs", rung, least=1)) for rung in sequence(call, "rungs", rungs)]
     increase = len(steps) > 0 and all(a < b for a, b in itertools.pairwise(steps))
     require(increase, refuse(call, "rungs", "increase", rungs))
     return steps

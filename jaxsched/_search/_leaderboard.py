@@ -49,7 +49,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         members, scores = len(self.members), np.asarray(self.scores)
-        one_of("Sweep", ("min", "max"), mode=self.mode)
+        one_of("Sweep", "mode", self.mode, ("min", "max"))
         fits = scores.ndim == 2 and scores.shape[0] == members and scores.shape[1] > 0
         must = f"have a row for each of {members} members and a column for each seed"
         require(fits, refuse("Sweep", "scores", must, self.scores))

@@ -79,8 +79,8 @@ def learn_schedule(
       2021, https://arxiv.org/abs/2111.05803, on chaos and clipping.
     """
     call = "learn_schedule"
-    updates = int(length(call, updates=updates, least=1))
-    seeds = int(length(call, seeds=seeds, least=1))
+    updates = int(length(call, "updates", updates, least=1))
+    seeds = int(length(call, "seeds", seeds, least=1))
     numbers, rebuild = trainable(as_schedule(call, schedule))
     positive = any(bool((x > 0).any()) for x in numbers.values())
     require(positive, refuse(call, "schedule", "have a positive float to learn", schedule))

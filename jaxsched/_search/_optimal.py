@@ -105,10 +105,10 @@ def refined_schedule(
     """
     call = "refined_schedule"
     norms = _positive(call, grad_norms)
-    part = within(call, UNIT, width=width)
+    part = within(call, "width", width, UNIT)
     if not isinstance(part, float):
         raise ValueError(refuse(call, "width", "be a float, because it sets a shape", width))
-    one_of(call, tuple(NORMS), norm=norm)
+    one_of(call, "norm", norm, tuple(NORMS))
     medians = _median(norms, int(part * norms.size) // 2)
     values = _refined(medians, norms.shape[0], NORMS[norm])
     return Table(shortened(_ended(values), norms.shape[0] + 1))

@@ -85,7 +85,9 @@ def log_uniform(low: float, high: float) -> Range:
       >>> log_uniform(1e-4, 1e-1)
       log_uniform(0.0001, 0.1)
     """
-    positive("log_uniform", low=low, remedy="For a range that contains zero, use `uniform(...)`.")
+    positive(
+        "log_uniform", "low", low, remedy="For a range that contains zero, use `uniform(...)`."
+    )
     return _range("log_uniform", low, high, log=True)
 
 
@@ -145,7 +147,7 @@ def random_search(
     References:
       Bergstra and Bengio, Random search for hyper-parameter optimization, 2012, JMLR 13.
     """
-    n = int(length("random_search", n=n, least=1))
+    n = int(length("random_search", "n", n, least=1))
     lists = drawn_from("random_search", factory, ranges)
     key = require_key("random_search", key)
     row = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(ranges),)))
@@ -203,8 +205,8 @@ def _at(space: Range | list[Any], fraction: float) -> Any:
 
 def _range(call: str, low: float, high: float, log: bool) -> Range:
     low, high = (plain(x) for x in (low, high))  # integers of an array count as ints too
-    finite(call, low=low)
-    finite(call, high=high)
+    finite(call, "low", low)
+    finite(call, "high", high)
     require(low < high, f"`{call}(low=..., high=...)` is empty: low={low!r} >= high={high!r}.")
     return Range(low, high, log)
 

@@ -49,7 +49,7 @@ def stack(members: Sequence[Any]) -> Any:
       >>> print(np.asarray(jax.vmap(lambda schedule: schedule(1))(several)).round(3))
       [0.75  0.854 0.5  ]
     """
-    members = sequence("stack", members=members)
+    members = sequence("stack", "members", members)
     if not jax.tree.leaves(members):
         raise ValueError(refuse("stack", "members", "not be empty", members))
     columns, trees = zip(*(jax.tree.flatten(x, is_leaf=_is_one) for x in members), strict=True)
@@ -71,7 +71,7 @@ def _stacked(column: tuple[Any, ...]) -> Any:
         return _stateful(column)
     if any(isinstance(x, Schedule) or is_function(x) for x in column):
         return _schedules([as_schedule("stack", x) for x in column])
-    numbers = [finite("stack", members=x) for x in column]
+    numbers = [finite("stack", "members", x) for x in column]
     shapes = {np.shape(x) for x in numbers}
     require(len(shapes) == 1, f"`stack(members=...)`: arrays need one shape, got {shapes}.")
     return _alike(numbers)

@@ -79,7 +79,7 @@ def sweep(
       3  3.487e+09 3.487e+09  constant(2.0)
     """
     members = require_population("sweep", population)
-    one_of("sweep", ("min", "max"), mode=mode)
+    one_of("sweep", "mode", mode, ("min", "max"))
     chunk = require_devices("sweep", chunk, mesh)
     keys = require_keys("sweep", key, seeds)
     each, takes = repeated(members, seeds), "(schedule), or (schedule, key) with a `key`"

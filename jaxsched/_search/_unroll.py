@@ -55,7 +55,7 @@ def checkpointed_scan(
     given = len(leaves) > 0 or length is not None
     require(given, refuse("checkpointed_scan", "length", "be given if there are no xs", length))
     if length is not None:
-        length = int(whole("checkpointed_scan", length=length))
+        length = int(whole("checkpointed_scan", "length", length))
     sizes = {*(np.shape(x)[:1] for x in leaves), *([] if length is None else [(length,)])}
     require(
         len(sizes) == 1 and () not in sizes,

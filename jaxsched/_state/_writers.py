@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._core import _clock
 from jaxsched._core._numerics import real
-from jaxsched._core._require import finite_of, length, refuse, require
+from jaxsched._core._require import finite, length, refuse, require
 from jaxsched._core._trees import Path, all_of, replaced, rewritten
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
@@ -57,7 +57,7 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
       >>> hyperparams(state), step(state)
       ({'learning_rate': Array(0.5, dtype=float32)}, Array(6, dtype=int32))
     """
-    k = _clock.held(length("set_step", k=k))
+    k = _clock.held(length("set_step", "k", k))
     clocks_of("set_step", opt_state)
 
     def moved(_: Path, clock: ScheduledState | Counter) -> ScheduledState | Counter:
@@ -159,7 +159,7 @@ def override(opt_state: S, /, **values: ArrayLike | None) -> S:
       {'learning_rate': Array(0.3, dtype=float32)}
     """
     numbers = {
-        name: None if value is None else finite_of("override", name, value)
+        name: None if value is None else finite("override", name, value)
         for name, value in values.items()
     }
 

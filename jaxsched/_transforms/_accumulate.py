@@ -72,7 +72,7 @@ def accumulate(
     if callable(multiplier):
         many = as_schedule(call, multiplier)
     else:
-        many = constant(within(call, AT_LEAST_ONE, multiplier=multiplier))
+        many = constant(within(call, "multiplier", multiplier, AT_LEAST_ONE))
 
     def batches(state: optax.MultiStepsState) -> jax.Array:
         # After `set_step`, more batches may be accumulated than the multiplier asks for.

@@ -48,7 +48,7 @@ def with_gradient_norm(
       1.4142135
     """
     call = "with_gradient_norm"
-    inner, shared = with_extra_args(require_transform(call, tx)), flag(call, clips=clips)
+    inner, shared = with_extra_args(require_transform(call, tx)), flag(call, "clips", clips)
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any

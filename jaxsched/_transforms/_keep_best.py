@@ -110,11 +110,11 @@ def keep_best(
     call = "keep_best"
     inner = with_extra_args(require_transform(call, tx))
     names = listening(call, metric, axis_name)
-    one_of(call, MODES, mode=mode)
-    relative = within(call, NOT_NEGATIVE, rtol=rtol)
-    absolute = within(call, NOT_NEGATIVE, atol=atol)
+    one_of(call, "mode", mode, MODES)
+    relative = within(call, "rtol", rtol, NOT_NEGATIVE)
+    absolute = within(call, "atol", atol, NOT_NEGATIVE)
     better = functools.partial(beyond, mode=mode, rtol=relative, atol=absolute)
-    goes_back = flag(call, backtrack=backtrack)
+    goes_back = flag(call, "backtrack", backtrack)
 
     def init(params: optax.Params) -> KeepBestState:
         inner_state = inner.init(params)

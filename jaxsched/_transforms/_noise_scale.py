@@ -90,10 +90,10 @@ def noise_scale(
     """
     call = "noise_scale"
     inner = with_extra_args(require_transform(call, tx))
-    size = length(call, batch_size=batch_size, least=1)
-    keeps = within(call, BELOW_ONE, decay=decay)
+    size = length(call, "batch_size", batch_size, least=1)
+    keeps = within(call, "decay", decay, BELOW_ONE)
     measured = partial(_measured, size=size, decay=keeps)
-    over = agreed_over(call, axis_name=axis_name)
+    over = agreed_over(call, "axis_name", axis_name)
     # The state does not show whether gradients are summed or averaged.
     means = getattr(getattr(tx.update, "__self__", None), "_use_grad_mean", True)
     must = "take means: `use_grad_mean=True`"

@@ -9,8 +9,7 @@ import jax
 import optax
 from jax.typing import ArrayLike
 
-from jaxsched._core._require import flag, length, positive, refuse, require
-from jaxsched._core._require import name as name_one
+from jaxsched._core._require import flag, length, positive, refuse, require, word
 from jaxsched._core._trees import is_variable, text_of
 from jaxsched._schedules._decays import constant
 from jaxsched._schedules._piecewise import piecewise_constant
@@ -68,7 +67,7 @@ def per_group(
     named = hasattr(schedules, "items")
     require(named, refuse(call, "schedules", "be a dict of schedules by group", schedules))
     require(bool(schedules), f"`{call}(labels, schedules)` has no schedules. Give one per group.")
-    sign = -1 if flag(call, flip_sign=flip_sign) else 1
+    sign = -1 if flag(call, "flip_sign", flip_sign) else 1
     slots = {name: as_slot(call, name, x) for name, x in schedules.items()}
     for name, slot in slots.items() if flip_sign else ():
         require_rate(call, name, slot)
@@ -113,7 +112,7 @@ def layerwise(*, decay: ArrayLike, depth: Sequence[Layer]) -> optax.GradientTran
       2018, https://arxiv.org/abs/1801.06146, use 1 / 2.6.
     """
     call = "layerwise"
-    rate = positive(call, decay=decay)
+    rate = positive(call, "decay", decay)
     layers = [_names_of(call, "depth", x, depth) for x in _listed(call, "depth", depth)]
     require(any(layers), refuse(call, "depth", "name at least one layer", depth))
     _require_distinct(call, "depth", [name for names in layers for name in names])
@@ -155,9 +154,9 @@ def unfreezing(schedule: AnyRate, groups: Sequence[str], *, every: int) -> dict[
     call = "unfreezing"
     order = _listed(call, "groups", groups)
     require(len(order) > 0, refuse(call, "groups", "name at least one group", groups))
-    _require_distinct(call, "groups", [name_one(call, groups=x) for x in order])
+    _require_distinct(call, "groups", [word(call, "groups", x) for x in order])
     rate = as_slot(call, "schedule", schedule)
-    steps = length(call, every=every)
+    steps = length(call, "every", every)
     return {
         name: piecewise_constant([0.0, 1.0], [i * steps]) * rate if i else rate
         for i, name in enumerate(groups)

@@ -52,7 +52,7 @@ def scale_by_schedule(
     """
     call = "scale_by_schedule"
     slot = as_slot(call, "schedule", schedule)
-    return _scaled(optax.identity(), _require.name(call, name=name), slot)
+    return _scaled(optax.identity(), _require.word(call, "name", name), slot)
 
 
 def scale_by_learning_rate(
@@ -92,7 +92,7 @@ def scale_by_learning_rate(
       `optax.scale_by_learning_rate`.
     """
     call = "scale_by_learning_rate"
-    sign = -1 if _require.flag(call, flip_sign=flip_sign) else 1
+    sign = -1 if _require.flag(call, "flip_sign", flip_sign) else 1
     slot = as_slot(call, "learning_rate", learning_rate)
     if flip_sign:
         require_rate(call, "learning_rate", slot)
@@ -171,7 +171,7 @@ def wrap(
         return state
 
     tx = optax.GradientTransformationExtraArgs(init, inner.update)
-    return _scaled(tx, _require.name("wrap", name=name), as_slot("wrap", "factor", factor))
+    return _scaled(tx, _require.word("wrap", "name", name), as_slot("wrap", "factor", factor))
 
 
 def _scaled(

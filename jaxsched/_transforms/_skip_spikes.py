@@ -101,10 +101,10 @@ def skip_spikes(
     call = "skip_spikes"
     inner = with_extra_args(require_transform(call, tx))
     names = listening(call, metric, axis_name)
-    limit = positive(call, sigmas=sigmas)
-    size = static_length(call, window_size=window_size, least=2)
+    limit = positive(call, "sigmas", sigmas)
+    size = static_length(call, "window_size", window_size, least=2)
     first = first_of(call, min_observations, size)
-    advances = flag(call, advance_on_skip=advance_on_skip)
+    advances = flag(call, "advance_on_skip", advance_on_skip)
 
     def init(params: optax.Params) -> SkipSpikesState:
         return SkipSpikesState(

@@ -78,7 +78,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
     """
     call = "snapshot"
     cycles = as_schedule(call, schedule)._grouped()
-    size = static_length(call, keep=keep)
+    size = static_length(call, "keep", keep)
 
     def init(params: optax.Params) -> SnapshotsState:
         count = jnp.zeros((), jnp.int32)

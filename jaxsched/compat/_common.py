@@ -50,7 +50,7 @@ def rated(twin: F) -> F:
     @functools.wraps(twin)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for base_lr in args[:1] or (kwargs.get("base_lr", 1.0),):
-            finite(twin.__name__, base_lr=base_lr)
+            finite(twin.__name__, "base_lr", base_lr)
         made = twin(*args, **kwargs)
         given = inspect.signature(twin).bind(*args, **kwargs).arguments
         floor = given.get("min_lr", given.get("lr_min", 0.0)) if isinstance(made, Stateful) else 0.0
@@ -61,10 +61,9 @@ def rated(twin: F) -> F:
     return cast(F, checked)
 
 
-def concrete(call: str, /, **argument: Any) -> float:
+def concrete(call: str, name: str, value: Any) -> float:
     """Return a number that a twin must know when it is built."""
-    ((name, value),) = argument.items()
-    number = finite(call, **argument)
+    number = finite(call, name, value)
     known = not isinstance(number, Tracer)
     require(known, refuse(call, name, "be concrete, because it sets the structure", value))
     return float(number)
@@ -121,7 +120,7 @@ def tabulated(
     """Return a function of the step as a schedule: traced, or as a table of its values."""
     if total_steps is None:
         return traced(call, function, TABULATE, **argument)
-    steps = length(call, total_steps=total_steps)
+    steps = length(call, "total_steps", total_steps)
     return table([float(function(t)) for t in range(int(steps) + 1)])
 
 
@@ -179,9 +178,9 @@ def lowest_scale(
 
     All its cuts are known in advance, base_lr * factor**k, and so is the last one larger than eps.
     """
-    base = concrete(call, base_lr=base_lr)
-    low, least = concrete(call, min_lr=min_lr), concrete(call, eps=eps)
-    cut = concrete(call, factor=factor)
+    base = concrete(call, "base_lr", base_lr)
+    low, least = concrete(call, "min_lr", min_lr), concrete(call, "eps", eps)
+    cut = concrete(call, "factor", factor)
     require(0 < cut < 1, refuse(call, "factor", "be in (0, 1)", factor))
     require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
     require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))

@@ -56,9 +56,9 @@ def ExponentialDecay(
       `keras.optimizers.schedules.ExponentialDecay`.
     """
     call, _ = "ExponentialDecay", name
-    steps = length(call, decay_steps=decay_steps, least=1)
-    rate = positive(call, decay_rate=decay_rate)
-    if not flag(call, staircase=staircase):
+    steps = length(call, "decay_steps", decay_steps, least=1)
+    rate = positive(call, "decay_rate", decay_rate)
+    if not flag(call, "staircase", staircase):
         return exponential_decay(initial_learning_rate, decay_rate=rate, decay_steps=steps)
     return step_decay(initial_learning_rate, factor=rate, every=steps)
 
@@ -84,8 +84,8 @@ def InverseTimeDecay(
       `keras.optimizers.schedules.InverseTimeDecay`.
     """
     call, _ = "InverseTimeDecay", name
-    steps = length(call, decay_steps=decay_steps, least=1)
-    rate = finite(call, decay_rate=decay_rate)
+    steps = length(call, "decay_steps", decay_steps, least=1)
+    rate = finite(call, "decay_rate", decay_rate)
     return inverse_time_decay(
         initial_learning_rate, decay_rate=rate, decay_steps=steps, staircase=staircase
     )
@@ -137,9 +137,9 @@ def PolynomialDecay(
       `keras.optimizers.schedules.PolynomialDecay`.
     """
     call, _ = "PolynomialDecay", name
-    steps = length(call, decay_steps=decay_steps, least=1)
-    power, ends = positive(call, power=power), (initial_learning_rate, end_learning_rate)
-    if flag(call, cycle=cycle):
+    steps = length(call, "decay_steps", decay_steps, least=1)
+    power, ends = positive(call, "power", power), (initial_learning_rate, end_learning_rate)
+    if flag(call, "cycle", cycle):
         return sawtooth_polynomial(*ends, power=power, decay_steps=steps)
     return polynomial(*ends, steps, power=power)
 
@@ -168,9 +168,9 @@ def CosineDecay(
       `keras.optimizers.schedules.CosineDecay`.
     """
     call, _ = "CosineDecay", name
-    steps = length(call, decay_steps=decay_steps, least=1)
-    floor = finite(call, alpha=alpha)
-    warmup = length(call, warmup_steps=warmup_steps)
+    steps = length(call, "decay_steps", decay_steps, least=1)
+    floor = finite(call, "alpha", alpha)
+    warmup = length(call, "warmup_steps", warmup_steps)
     if warmup_target is None:
         return cosine(initial_learning_rate, scaled(initial_learning_rate, floor), steps)
     down = cosine(warmup_target, scaled(warmup_target, floor), steps)
@@ -200,9 +200,9 @@ def CosineDecayRestarts(
       `keras.optimizers.schedules.CosineDecayRestarts`.
     """
     call, _ = "CosineDecayRestarts", name
-    steps = length(call, first_decay_steps=first_decay_steps, least=1)
-    rate = finite(call, initial_learning_rate=initial_learning_rate)
-    low = scaled(rate, finite(call, alpha=alpha))
+    steps = length(call, "first_decay_steps", first_decay_steps, least=1)
+    rate = finite(call, "initial_learning_rate", initial_learning_rate)
+    low = scaled(rate, finite(call, "alpha", alpha))
     falls = cycled(cosine(rate - low, 0.0, steps), whole(t_mul), m_mul, None, call)
     return falls if isinstance(low, float) and low == 0.0 else low + falls
 
@@ -238,8 +238,8 @@ def LearningRateScheduler(
     """
     call, _ = "LearningRateScheduler", verbose
     require(callable(schedule), refuse(call, "schedule", "be a function", schedule))
-    rate, values = concrete(call, base_lr=base_lr), list[float]()
-    for epoch in range(int(length(call, total_steps=total_steps, least=1))):
+    rate, values = concrete(call, "base_lr", base_lr), list[float]()
+    for epoch in range(int(length(call, "total_steps", total_steps, least=1))):
         rate = _called(schedule, epoch, rate)
         values.append(rate)
     return table(values)
@@ -294,15 +294,15 @@ def ReduceLROnPlateau(
       `keras.callbacks.ReduceLROnPlateau`.
     """
     call, _ = "ReduceLROnPlateau", verbose
-    one_of(call, ("auto", "min", "max"), mode=mode)
-    base, low = concrete(call, base_lr=base_lr), concrete(call, min_lr=min_lr)
+    one_of(call, "mode", mode, ("auto", "min", "max"))
+    base, low = concrete(call, "base_lr", base_lr), concrete(call, "min_lr", min_lr)
     require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
     require(low >= 0, refuse(call, "min_lr", "not be negative", min_lr))
-    quiet = length(call, cooldown=cooldown)
+    quiet = length(call, "cooldown", cooldown)
     return constant(base) * reduce_on_plateau(
         mode=_mode(call, monitor) if mode == "auto" else mode,
         factor=factor,
-        patience=length(call, patience=patience),
+        patience=length(call, "patience", patience),
         rtol=0.0,
         atol=min_delta,
         cooldown=max(int(quiet) - 1, 0),

@@ -83,7 +83,7 @@ def polynomial_schedule(
     References:
       `optax.polynomial_schedule`.
     """
-    steps = integer("polynomial_schedule", transition_steps=transition_steps)
+    steps = integer("polynomial_schedule", "transition_steps", transition_steps)
     if _none(steps):
         return constant(init_value)
     end_value = unless_empty(steps, end_value, init_value)
@@ -151,7 +151,7 @@ def piecewise_interpolate_schedule(
       `optax.piecewise_interpolate_schedule`.
     """
     call = "piecewise_interpolate_schedule"
-    one_of(call, ("linear", "cosine"), interpolate_type=interpolate_type)
+    one_of(call, "interpolate_type", interpolate_type, ("linear", "cosine"))
     boundaries, scales = _scales(call, boundaries_and_scales)
     through = piecewise_linear if interpolate_type == "linear" else piecewise_cosine
     return through(_multiplied(init_value, scales), [0, *boundaries])
@@ -181,8 +181,8 @@ def exponential_decay(
       `optax.exponential_decay`.
     """
     call = "exponential_decay"
-    steps = integer(call, transition_steps=transition_steps)
-    rate = finite(call, decay_rate=decay_rate)
+    steps = integer(call, "transition_steps", transition_steps)
+    rate = finite(call, "decay_rate", decay_rate)
     if _none(steps) or (isinstance(rate, float) and rate == 0.0):
         return constant(init_value)
     rate = unless_empty(steps, rate, 1.0)
@@ -212,7 +212,7 @@ def cosine_decay_schedule(
     References:
       `optax.cosine_decay_schedule`.
     """
-    steps = length("cosine_decay_schedule", decay_steps=decay_steps, least=1)
+    steps = length("cosine_decay_schedule", "decay_steps", decay_steps, least=1)
     return cosine(init_value, scaled(init_value, alpha), steps, exponent=_power(exponent))
 
 
@@ -240,12 +240,12 @@ def linear_onecycle_schedule(
       `optax.linear_onecycle_schedule`.
     """
     call, remedy = "linear_onecycle_schedule", "A linear onecycle schedule needs a step."
-    steps = int(length(call, remedy=remedy, transition_steps=transition_steps, least=1))
-    first = ratio(finite(call, peak_value=peak_value), finite(call, div_factor=div_factor))
+    steps = int(length(call, "transition_steps", transition_steps, remedy=remedy, least=1))
+    first = ratio(finite(call, "peak_value", peak_value), finite(call, "div_factor", div_factor))
     knots = {
         int(pct_start * steps): div_factor,
-        int(pct_final * steps): ratio(1.0, finite(call, div_factor=div_factor)),
-        steps: ratio(1.0, finite(call, final_div_factor=final_div_factor)),
+        int(pct_final * steps): ratio(1.0, finite(call, "div_factor", div_factor)),
+        steps: ratio(1.0, finite(call, "final_div_factor", final_div_factor)),
     }
     return piecewise_interpolate_schedule("linear", first, knots)
 
@@ -273,12 +273,12 @@ def cosine_onecycle_schedule(
       `optax.cosine_onecycle_schedule`.
     """
     call, remedy = "cosine_onecycle_schedule", "A cosine onecycle schedule needs a step."
-    steps = int(length(call, remedy=remedy, transition_steps=transition_steps, least=1))
-    div = finite(call, div_factor=div_factor)
-    last = ratio(1.0, scaled(div, finite(call, final_div_factor=final_div_factor)))
+    steps = int(length(call, "transition_steps", transition_steps, remedy=remedy, least=1))
+    div = finite(call, "div_factor", div_factor)
+    last = ratio(1.0, scaled(div, finite(call, "final_div_factor", final_div_factor)))
     knots = {int(pct_start * steps): div_factor, steps: last}
     return piecewise_interpolate_schedule(
-        "cosine", ratio(finite(call, peak_value=peak_value), div), knots
+        "cosine", ratio(finite(call, "peak_value", peak_value), div), knots
     )
 
 
@@ -326,8 +326,8 @@ def warmup_cosine_decay_schedule(
       `optax.warmup_cosine_decay_schedule`.
     """
     call = "warmup_cosine_decay_schedule"
-    warmup = length(call, warmup_steps=warmup_steps)
-    total = length(call, decay_steps=decay_steps)
+    warmup = length(call, "warmup_steps", warmup_steps)
+    total = length(call, "decay_steps", decay_steps)
     more = refuse(call, "decay_steps", f"be above warmup_steps={warmup_steps!r}", decay_steps)
     require(total > warmup, more)
     end = 0.0 if isinstance(peak_value, (int, float)) and peak_value == 0 else end_value
@@ -358,7 +358,7 @@ def warmup_exponential_decay_schedule(
     References:
       `optax.warmup_exponential_decay_schedule`.
     """
-    warmup = length("warmup_exponential_decay_schedule", warmup_steps=warmup_steps)
+    warmup = length("warmup_exponential_decay_schedule", "warmup_steps", warmup_steps)
     down = exponential_decay(
         peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
     )
@@ -404,7 +404,7 @@ def join_schedules(schedules: Sequence[Any], boundaries: Sequence[ArrayLike]) ->
 
 def _begun(schedule: Curve, begin: ArrayLike) -> Curve:
     """Return the schedule delayed by `begin` steps; a negative number means no delay."""
-    steps = integer("transition_begin", transition_begin=begin)
+    steps = integer("transition_begin", "transition_begin", begin)
     if isinstance(steps, int):
         return schedule.shift(steps) if steps > 0 else schedule
     return schedule.shift(jnp.maximum(steps, 0))
@@ -420,7 +420,7 @@ def _power(exponent: ArrayLike) -> ArrayLike | None:
 
 def _scales(call: str, boundaries_and_scales: Scales | None) -> tuple[list[Any], list[Any]]:
     pairs = sorted((boundaries_and_scales or {}).items(), key=operator.itemgetter(0))
-    scales = [finite(call, boundaries_and_scales=scale) for _, scale in pairs]
+    scales = [finite(call, "boundaries_and_scales", scale) for _, scale in pairs]
     for scale in scales:
         message = refuse(call, "boundaries_and_scales", "not be negative", scale)
         require(scale >= 0, message)

@@ -111,7 +111,7 @@ def CosineLRScheduler(
     call = "CosineLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
     k = _k(call, k_decay)
-    steps = length(call, t_initial=t_initial, least=1)
+    steps = length(call, "t_initial", t_initial, least=1)
     shape = _cycles(
         call,
         lambda high, low: cosine(high, low, steps, k=k),
@@ -160,8 +160,8 @@ def PolyLRScheduler(
     """
     call = "PolyLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
-    power, k = positive(call, power=power), _k(call, k_decay)
-    steps = length(call, t_initial=t_initial, least=1)
+    power, k = positive(call, "power", power), _k(call, k_decay)
+    steps = length(call, "t_initial", t_initial, least=1)
     shape = _cycles(
         call,
         lambda high, low: polynomial(high, low, steps, power=power, k=k),
@@ -215,15 +215,15 @@ def TanhLRScheduler(
     """
     call = "TanhLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
-    steps = length(call, t_initial=t_initial, least=1)
+    steps = length(call, "t_initial", t_initial, least=1)
     shape = _cycles(
         call,
         lambda high, low: tanh(high, low, steps, low=lb, high=ub),
         (base_lr, lr_min),
         (cycle_mul, cycle_decay, cycle_limit),
     )
-    warmup = length(call, warmup_t=warmup_t)
-    aim = base_lr if flag(call, warmup_prefix=warmup_prefix) else _number(shape(warmup))
+    warmup = length(call, "warmup_t", warmup_t)
+    aim = base_lr if flag(call, "warmup_prefix", warmup_prefix) else _number(shape(warmup))
     return _warmed(call, aim, shape, warmup, warmup_lr_init, warmup_prefix)
 
 
@@ -261,11 +261,11 @@ def StepLRScheduler(
     """
     call = "StepLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
-    period = concrete(call, decay_t=decay_t)
+    period = concrete(call, "decay_t", decay_t)
     require(period > 0, refuse(call, "decay_t", "be positive", decay_t))
     # floor(t / (n / d)) = floor(t * d / n): integers, exact at every step.
     exact = Fraction(str(period)).limit_denominator(100)
-    rate = positive(call, decay_rate=decay_rate)
+    rate = positive(call, "decay_rate", decay_rate)
     if abs(float(exact) - period) <= 1e-9 * period:
         shape = step_decay(base_lr, factor=rate, every=exact.numerator)
         shape = shape if exact.denominator == 1 else shape.faster(exact.denominator)
@@ -310,7 +310,7 @@ def MultiStepLRScheduler(
     """
     call = "MultiStepLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
-    rate = finite(call, decay_rate=decay_rate)
+    rate = finite(call, "decay_rate", decay_rate)
     values = [rate**n for n in range(len(decay_t) + 1)]
     shape = base_lr * piecewise_constant(values, [max(m - 1, 0) for m in decay_t])
     return _warmed(call, base_lr, shape, warmup_t, warmup_lr_init, warmup_prefix)
@@ -378,20 +378,23 @@ def WSDLRScheduler(
     """
     call = "WSDLRScheduler"
     _checked(call, noise_range_t, t_in_epochs)
-    one_of(call, ("constant", "rsqrt", "power"), stable_fn=stable_fn)
-    total, down = length(call, t_initial=t_initial, least=1), length(call, decay_t=decay_t, least=1)
+    one_of(call, "stable_fn", stable_fn, ("constant", "rsqrt", "power"))
+    total, down = (
+        length(call, "t_initial", t_initial, least=1),
+        length(call, "decay_t", decay_t, least=1),
+    )
     require(down <= total, refuse(call, "decay_t", f"be at most t_initial={t_initial!r}", decay_t))
-    warmup = length(call, warmup_t=warmup_t)
+    warmup = length(call, "warmup_t", warmup_t)
     until_decay = total - down
     fall = _decay(call, decay_fn, down, decay_power, decay_ratio)
     up = linear(warmup_lr_init, base_lr, warmup)
     if stable_fn == "constant":
-        low = finite(call, lr_min=lr_min)
-        span = _at_least_zero(finite(call, base_lr=base_lr) - low)
+        low = finite(call, "lr_min", lr_min)
+        span = _at_least_zero(finite(call, "base_lr", base_lr) - low)
         return up >> constant(span + low, until_decay) >> span * fall + low
     timescale = warmup if stable_timescale is None else stable_timescale
     remedy = "Its default is `warmup_t`."
-    timescale = positive(call, stable_timescale=timescale, remedy=remedy)
+    timescale = positive(call, "stable_timescale", timescale, remedy=remedy)
     stable = _stable(call, base_lr, stable_fn, timescale, stable_power)
     height = (maximum(stable, lr_min) - lr_min) * (constant(1.0, until_decay) >> fall)
     return up >> height + lr_min
@@ -451,14 +454,14 @@ def PlateauLRScheduler(
     """
     call = "PlateauLRScheduler"
     _checked(call, noise_range_t, True)
-    warmup = length(call, warmup_t=warmup_t)
+    warmup = length(call, "warmup_t", warmup_t)
     rate = linear(warmup_lr_init, base_lr, warmup) >> constant(base_lr)
     return rate * reduce_on_plateau(
         mode=mode,
         factor=decay_rate,
-        patience=plus(length(call, patience_t=patience_t), 1),
+        patience=plus(length(call, "patience_t", patience_t), 1),
         rtol=threshold,
-        cooldown=length(call, cooldown_t=cooldown_t),
+        cooldown=length(call, "cooldown_t", cooldown_t),
         min_scale=lowest_scale(call, base_lr, decay_rate, lr_min, 1e-8),
         start_after=0 if is_zero(warmup) else plus(warmup, 1),
         nonfinite="bad",
@@ -553,7 +556,9 @@ def create_scheduler_v2(
     """
     call = "create_scheduler_v2"
     require(noise is None, _no_noise(call, "noise", noise))
-    per = 1 if step_on_epochs else int(length(call, updates_per_epoch=updates_per_epoch, least=1))
+    per = (
+        1 if step_on_epochs else int(length(call, "updates_per_epoch", updates_per_epoch, least=1))
+    )
     total, warmup_t, before = num_epochs * per, warmup_epochs * per, int(warmup_prefix)
     decay_t = (90 if decay_epochs is None else decay_epochs) * per
     warmup: dict[str, Any] = {"warmup_t": warmup_t, "warmup_lr_init": warmup_lr}
@@ -597,7 +602,7 @@ def create_scheduler_v2(
         "rsqrt": lambda: wsd("rsqrt", "linear"),
         "none": lambda: constant(base_lr),
     }
-    one_of(call, tuple(makers), sched=sched)
+    one_of(call, "sched", sched, tuple(makers))
     if sched not in ("cosine", "tanh", "poly", "wsd", "rsqrt"):
         return makers[sched](), num_epochs + warmup_epochs * before
     cyclic = sched in ("cosine", "tanh", "poly")
@@ -620,8 +625,8 @@ def _cycles(
 ) -> Schedule:
     """Return a curve cycled over its floor: the peaks decay, but the floor does not."""
     (base_lr, lr_min), (mult, decay, limit) = ends, cycles
-    low = finite(call, lr_min=lr_min)
-    decay, limit = positive(call, cycle_decay=decay), length(call, cycle_limit=limit)
+    low = finite(call, "lr_min", lr_min)
+    decay, limit = positive(call, "cycle_decay", decay), length(call, "cycle_limit", limit)
     if is_zero(limit):
         return constant(low)
     if isinstance(limit, int) and limit == 1:
@@ -641,11 +646,11 @@ def _warmed(
     warmup_prefix: bool,
 ) -> Schedule:
     """Return the curve with a warmup before it, or in place of its first steps."""
-    steps = length(call, warmup_t=warmup_t)
+    steps = length(call, "warmup_t", warmup_t)
     if is_zero(steps):
         return shape
     up = linear(warmup_lr_init, peak, steps)
-    return up >> (shape if flag(call, warmup_prefix=warmup_prefix) else shape.shift(-steps))
+    return up >> (shape if flag(call, "warmup_prefix", warmup_prefix) else shape.shift(-steps))
 
 
 def _decay(
@@ -658,11 +663,11 @@ def _decay(
             return decay_fn(jnp.minimum(real(t) / real(steps), 1))
 
         return traced(call, part, "Or pass one of the names.", decay_fn=decay_fn)
-    one_of(call, ("linear", "1-sqrt", "cosine", "power", "exp"), decay_fn=decay_fn)
+    one_of(call, "decay_fn", decay_fn, ("linear", "1-sqrt", "cosine", "power", "exp"))
     if decay_fn == "power":
-        return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, decay_power=decay_power))
+        return polynomial(1.0, 0.0, steps, power=1.0, k=positive(call, "decay_power", decay_power))
     if decay_fn == "exp":
-        inside = within(call, PROPER, decay_ratio=decay_ratio)
+        inside = within(call, "decay_ratio", decay_ratio, PROPER)
         return (geometric(1.0, inside, steps) - inside) / (1 - inside)
     return {"linear": linear, "1-sqrt": one_minus_sqrt, "cosine": cosine}[decay_fn](1.0, 0.0, steps)
 
@@ -676,10 +681,10 @@ def _stable(
 ) -> Schedule:
     if stable_fn == "rsqrt":
         return inverse_sqrt(base_lr, timescale=timescale)
-    exponent = -positive(call, stable_power=power)
+    exponent = -positive(call, "stable_power", power)
     steps = whole(timescale)
     return power_law(base_lr, exponent=exponent, timescale=timescale).shift(
-        -length(call, stable_timescale=steps)
+        -length(call, "stable_timescale", steps)
     )
 
 
@@ -688,12 +693,12 @@ def _number(x: jax.Array) -> Any:
 
 
 def _k(call: str, k_decay: ArrayLike) -> Any:
-    k = positive(call, k_decay=k_decay)
+    k = positive(call, "k_decay", k_decay)
     return k if isinstance(k, jax.Array) or k != 1 else None
 
 
 def _checked(call: str, noise_range_t: Any, t_in_epochs: Any) -> None:
-    flag(call, t_in_epochs=t_in_epochs)
+    flag(call, "t_in_epochs", t_in_epochs)
     require(noise_range_t is None, _no_noise(call, "noise_range_t", noise_range_t))
 
 

@@ -126,8 +126,8 @@ def StepLR(base_lr: ArrayLike, step_size: ArrayLike, gamma: ArrayLike = 0.1) -> 
     References:
       `torch.optim.lr_scheduler.StepLR`.
     """
-    every = length("StepLR", step_size=step_size, least=1)
-    gamma = positive("StepLR", gamma=gamma)
+    every = length("StepLR", "step_size", step_size, least=1)
+    gamma = positive("StepLR", "gamma", gamma)
     if isinstance(every, int) and every == 1:
         return exponential_decay(base_lr, decay_rate=gamma, decay_steps=1)
     return step_decay(base_lr, factor=gamma, every=every)
@@ -150,10 +150,10 @@ def MultiStepLR(
     References:
       `torch.optim.lr_scheduler.MultiStepLR`.
     """
-    gamma = finite("MultiStepLR", gamma=gamma)
+    gamma = finite("MultiStepLR", "gamma", gamma)
     milestones = sorted(milestones)  # pyright: ignore[reportArgumentType]
     for milestone in milestones:
-        length("MultiStepLR", milestones=milestone)
+        length("MultiStepLR", "milestones", milestone)
     values = [gamma**n for n in range(len(milestones) + 1)]
     return base_lr * piecewise_constant(values, milestones)
 
@@ -176,8 +176,8 @@ def ConstantLR(
     References:
       `torch.optim.lr_scheduler.ConstantLR`.
     """
-    low = scaled(base_lr, _factor("ConstantLR", factor=factor))
-    steps = length("ConstantLR", total_iters=total_iters)
+    low = scaled(base_lr, within("ConstantLR", "factor", factor, UNIT))
+    steps = length("ConstantLR", "total_iters", total_iters)
     return constant(low, steps) >> constant(unless_empty(steps, base_lr, low))
 
 
@@ -211,10 +211,10 @@ def LinearLR(
     """
     remedy = "For a warmup from 0, use `linear(0.0, base_lr, total_iters)`."
     part = Condition("be in (0, 1]", lambda x: (x > 0) & (x <= 1), remedy)
-    above_zero = within("LinearLR", part, start_factor=start_factor)
+    above_zero = within("LinearLR", "start_factor", start_factor, part)
     start = scaled(base_lr, above_zero)
-    end = scaled(base_lr, _factor("LinearLR", end_factor=end_factor))
-    steps = length("LinearLR", total_iters=total_iters)
+    end = scaled(base_lr, within("LinearLR", "end_factor", end_factor, UNIT))
+    steps = length("LinearLR", "total_iters", total_iters)
     return linear(start, unless_empty(steps, end, start), steps)
 
 
@@ -231,7 +231,7 @@ def ExponentialLR(base_lr: ArrayLike, gamma: ArrayLike) -> Schedule:
     References:
       `torch.optim.lr_scheduler.ExponentialLR`.
     """
-    rate = positive("ExponentialLR", gamma=gamma)
+    rate = positive("ExponentialLR", "gamma", gamma)
     return exponential_decay(base_lr, decay_rate=rate, decay_steps=1)
 
 
@@ -252,8 +252,8 @@ def PolynomialLR(
     References:
       `torch.optim.lr_scheduler.PolynomialLR`.
     """
-    steps = length("PolynomialLR", total_iters=total_iters)
-    power = positive("PolynomialLR", power=power)
+    steps = length("PolynomialLR", "total_iters", total_iters)
+    power = positive("PolynomialLR", "power", power)
     return polynomial(base_lr, unless_empty(steps, 0.0, base_lr), steps, power=power)
 
 
@@ -273,7 +273,7 @@ def CosineAnnealingLR(base_lr: ArrayLike, T_max: ArrayLike, eta_min: ArrayLike =
     References:
       `torch.optim.lr_scheduler.CosineAnnealingLR`.
     """
-    steps = length("CosineAnnealingLR", T_max=T_max, least=1)
+    steps = length("CosineAnnealingLR", "T_max", T_max, least=1)
     return (cosine(base_lr, eta_min, steps) >> cosine(eta_min, base_lr, steps)).cycle()
 
 
@@ -303,8 +303,8 @@ def CosineAnnealingWarmRestarts(
       `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`.
     """
     call = "CosineAnnealingWarmRestarts"
-    steps = length(call, T_0=T_0, least=1)
-    mult = length(call, T_mult=T_mult, least=1)
+    steps = length(call, "T_0", T_0, least=1)
+    mult = length(call, "T_mult", T_mult, least=1)
     return cycle(cosine(base_lr, eta_min, steps), mult, 1.0, None, call)
 
 
@@ -352,7 +352,7 @@ def CyclicLR(
     References:
       `torch.optim.lr_scheduler.CyclicLR`; Smith, 2017, https://arxiv.org/abs/1506.01186.
     """
-    flag("CyclicLR", cycle_momentum=cycle_momentum)
+    flag("CyclicLR", "cycle_momentum", cycle_momentum)
     sizes = step_size_up, step_size_down
     return _triangles("CyclicLR", base_lr, max_lr, *sizes, mode, gamma, scale_fn, scale_mode)
 
@@ -430,11 +430,11 @@ def OneCycleLR(
     References:
       `torch.optim.lr_scheduler.OneCycleLR`.
     """
-    flag("OneCycleLR", cycle_momentum=cycle_momentum)
-    flag("OneCycleLR", three_phase=three_phase)
+    flag("OneCycleLR", "cycle_momentum", cycle_momentum)
+    flag("OneCycleLR", "three_phase", three_phase)
     call = "OneCycleLR"
-    first = ratio(finite(call, max_lr=max_lr), positive(call, div_factor=div_factor))
-    last = ratio(first, positive(call, final_div_factor=final_div_factor))
+    first = ratio(finite(call, "max_lr", max_lr), positive(call, "div_factor", div_factor))
+    last = ratio(first, positive(call, "final_div_factor", final_div_factor))
     steps = _total(call, total_steps, epochs, steps_per_epoch)
     values = [first, max_lr, first, last] if three_phase else [first, max_lr, last]
     return _phases(call, values, steps, pct_start, anneal_strategy)
@@ -462,7 +462,7 @@ def OneCycleMomentum(
       `torch.optim.lr_scheduler.OneCycleLR(cycle_momentum=True)`.
     """
     call, high, low = "OneCycleMomentum", max_momentum, base_momentum
-    flag(call, three_phase=three_phase)
+    flag(call, "three_phase", three_phase)
     values = [high, low, high, high] if three_phase else [high, low, high]
     steps = _total(call, total_steps, epochs, steps_per_epoch)
     return _phases(call, values, steps, pct_start, anneal_strategy)
@@ -523,11 +523,11 @@ def SWALR(
       `torch.optim.swa_utils.SWALR`.
     """
     call = "SWALR"
-    one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
-    before = schedule if callable(schedule) else constant(finite(call, schedule=schedule))
+    one_of(call, "anneal_strategy", anneal_strategy, ("cos", "linear"))
+    before = schedule if callable(schedule) else constant(finite(call, "schedule", schedule))
     curve = cosine if anneal_strategy == "cos" else linear
-    steps = length(call, anneal_epochs=anneal_epochs)
-    return cooldown(before, curve(1.0, 0.0, steps), end_value=finite(call, swa_lr=swa_lr))
+    steps = length(call, "anneal_epochs", anneal_epochs)
+    return cooldown(before, curve(1.0, 0.0, steps), end_value=finite(call, "swa_lr", swa_lr))
 
 
 @rated
@@ -609,16 +609,16 @@ def ReduceLROnPlateau(
       `torch.optim.lr_scheduler.ReduceLROnPlateau`.
     """
     call = "ReduceLROnPlateau"
-    one_of(call, ("min", "max"), mode=mode)
-    one_of(call, ("rel", "abs"), threshold_mode=threshold_mode)
+    one_of(call, "mode", mode, ("min", "max"))
+    one_of(call, "threshold_mode", threshold_mode, ("rel", "abs"))
     relative = threshold_mode == "rel"
     return constant(base_lr) * reduce_on_plateau(
         mode=mode,
         factor=factor,
-        patience=length(call, patience=patience) + 1,
+        patience=length(call, "patience", patience) + 1,
         rtol=threshold if relative else 0.0,
         atol=0.0 if relative else threshold,
-        cooldown=length(call, cooldown=cooldown),
+        cooldown=length(call, "cooldown", cooldown),
         min_scale=lowest_scale(call, base_lr, factor, min_lr, eps),
         nonfinite="bad",
         metric=metric,
@@ -741,10 +741,6 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def _factor(call: str, **factor: Any) -> Any:
-    return within(call, UNIT, **factor)
-
-
 def _triangles(
     call: str,
     foot: ArrayLike,
@@ -756,18 +752,18 @@ def _triangles(
     scale_fn: Callable[[Any], Any] | None,
     scale_mode: str,
 ) -> Schedule:
-    up = length(call, step_size_up=up, least=1)
-    down = up if down is None else length(call, step_size_down=down)
-    one_of(call, ("cycle", "iterations"), scale_mode=scale_mode)
+    up = length(call, "step_size_up", up, least=1)
+    down = up if down is None else length(call, "step_size_down", down)
+    one_of(call, "scale_mode", scale_mode, ("cycle", "iterations"))
     if scale_fn is None:
-        one_of(call, ("triangular", "triangular2", "exp_range"), mode=mode)
+        one_of(call, "mode", mode, ("triangular", "triangular2", "exp_range"))
         if mode != "exp_range":
             shrink = 0.5 if mode == "triangular2" else None
             return cyclic(foot, top, up_steps=up, down_steps=down, decay=shrink)
     triangle = cyclic(0.0, 1.0, up_steps=up, down_steps=down)
-    span = finite(call, top=top) - finite(call, foot=foot)
+    span = finite(call, "top", top) - finite(call, "foot", foot)
     if scale_fn is None:
-        rate = positive(call, gamma=gamma)
+        rate = positive(call, "gamma", gamma)
         return foot + span * triangle * exponential_decay(1.0, decay_rate=rate, decay_steps=1)
 
     def scale(t: jax.Array) -> Any:
@@ -778,20 +774,20 @@ def _triangles(
 
 def _total(call: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
     if total_steps is not None:
-        return int(length(call, total_steps=total_steps, least=1))
+        return int(length(call, "total_steps", total_steps, least=1))
     if epochs is None or steps_per_epoch is None:
         raise ValueError(f"`{call}` needs `total_steps`, or `epochs` and `steps_per_epoch`.")
     return int(
-        length(call, epochs=epochs, least=1)
-        * length(call, steps_per_epoch=steps_per_epoch, least=1)
+        length(call, "epochs", epochs, least=1)
+        * length(call, "steps_per_epoch", steps_per_epoch, least=1)
     )
 
 
 def _phases(
     call: str, values: list[Any], steps: int, pct_start: float, anneal_strategy: str
 ) -> Schedule:
-    one_of(call, ("cos", "linear"), anneal_strategy=anneal_strategy)
-    share = concrete(call, pct_start=pct_start)
+    one_of(call, "anneal_strategy", anneal_strategy, ("cos", "linear"))
+    share = concrete(call, "pct_start", pct_start)
     fits = 0 <= share <= 1 and not isinstance(pct_start, int)
     must, remedy = "be a float in [0, 1]", "As in torch, it is a fraction, not a number of steps."
     require(fits, refuse(call, "pct_start", must, pct_start, remedy))

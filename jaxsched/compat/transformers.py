@@ -142,7 +142,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
       `transformers.get_cosine_with_hard_restarts_schedule_with_warmup`.
     """
     call = "get_cosine_with_hard_restarts_schedule_with_warmup"
-    num_cycles = whole(positive(call, num_cycles=num_cycles))
+    num_cycles = whole(positive(call, "num_cycles", num_cycles))
     rest = _rest(num_warmup_steps, num_training_steps)
     cycles = sawtooth(base_lr, 0.0, rest, num_cycles).take(rest)
     return _warmup(base_lr, num_warmup_steps) >> cycles >> constant(0.0)
@@ -174,7 +174,7 @@ def get_polynomial_decay_schedule_with_warmup(
       `transformers.get_polynomial_decay_schedule_with_warmup`.
     """
     call = "get_polynomial_decay_schedule_with_warmup"
-    base, end = finite(call, base_lr=base_lr), finite(call, lr_end=lr_end)
+    base, end = finite(call, "base_lr", base_lr), finite(call, "lr_end", lr_end)
     require(end < base, refuse(call, "lr_end", f"be below base_lr={base_lr!r}", lr_end))
     rest = _rest(num_warmup_steps, num_training_steps, least=0)
     return _warmup(base_lr, num_warmup_steps) >> polynomial(base, end, rest, power=power)
@@ -199,7 +199,7 @@ def get_inverse_sqrt_schedule(
     """
     warmup = _warmup(base_lr, num_warmup_steps)
     if timescale is None:
-        steps = length("get_inverse_sqrt_schedule", num_warmup_steps=num_warmup_steps)
+        steps = length("get_inverse_sqrt_schedule", "num_warmup_steps", num_warmup_steps)
         timescale = unless_empty(steps, steps, 10_000)
     return warmup >> inverse_sqrt(base_lr, timescale=timescale)
 
@@ -269,13 +269,13 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     """
     call = "get_cosine_with_min_lr_schedule_with_warmup_lr_rate"
     low = _low(call, base_lr, min_lr, min_lr_rate)
-    steps = length(call, num_warmup_steps=num_warmup_steps)
+    steps = length(call, "num_warmup_steps", num_warmup_steps)
     decay = wave(base_lr, low, _rest(steps, num_training_steps), num_cycles).shift(-1)
     if is_zero(steps):
         return decay
-    first = ratio(finite(call, base_lr=base_lr), steps)
+    first = ratio(finite(call, "base_lr", base_lr), steps)
     if warmup_lr_rate is not None:
-        first = scaled(base_lr, finite(call, warmup_lr_rate=warmup_lr_rate))
+        first = scaled(base_lr, finite(call, "warmup_lr_rate", warmup_lr_rate))
         if isinstance(steps, int) and steps == 1:
             return constant(first, 1) >> decay
     return linear(first, base_lr, between(1, steps)).take(steps) >> decay
@@ -326,12 +326,12 @@ def get_wsd_schedule(
       `transformers.get_wsd_schedule`.
     """
     call = "get_wsd_schedule"
-    one_of(call, TYPES, warmup_type=warmup_type)
-    one_of(call, TYPES, decay_type=decay_type)
-    up = length(call, num_warmup_steps=num_warmup_steps)
-    down = length(call, num_decay_steps=num_decay_steps)
+    one_of(call, "warmup_type", warmup_type, TYPES)
+    one_of(call, "decay_type", decay_type, TYPES)
+    up = length(call, "num_warmup_steps", num_warmup_steps)
+    down = length(call, "num_decay_steps", num_decay_steps)
     stable, early = _stable(call, plus(up, down), num_training_steps, num_stable_steps)
-    low = scaled(base_lr, finite(call, min_lr_ratio=min_lr_ratio))
+    low = scaled(base_lr, finite(call, "min_lr_ratio", min_lr_ratio))
     decay = _decay(decay_type, num_cycles)(base_lr, low, down)
     warmup = _WARMUPS[warmup_type](low, base_lr, up)
     return warmup >> constant(base_lr, stable) >> (decay if is_zero(early) else decay.shift(-early))
@@ -416,21 +416,21 @@ def GreedyLR(
       `transformers.GreedyLR`; https://arxiv.org/abs/2512.14527.
     """
     call = "GreedyLR"
-    one_of(call, ("rel", "abs"), threshold_mode=threshold_mode)
-    base, relative = concrete(call, base_lr=base_lr), threshold_mode == "rel"
+    one_of(call, "threshold_mode", threshold_mode, ("rel", "abs"))
+    base, relative = concrete(call, "base_lr", base_lr), threshold_mode == "rel"
     require(base > 0, refuse(call, "base_lr", "be positive", base_lr))
     return constant(base) * greedy(
         mode=mode,
         factor=factor,
-        patience=plus(length(call, patience=patience), 1),
+        patience=plus(length(call, "patience", patience), 1),
         rtol=threshold if relative else 0.0,
         atol=0.0 if relative else threshold,
-        cooldown=length(call, cooldown=cooldown),
-        warmup=length(call, warmup=warmup),
-        min_scale=finite(call, min_lr=min_lr) / base,
-        max_scale=finite(call, max_lr=max_lr) / base,
-        min_change=finite(call, eps=eps) / base,
-        reset_after=length(call, reset_start=reset_start),
+        cooldown=length(call, "cooldown", cooldown),
+        warmup=length(call, "warmup", warmup),
+        min_scale=finite(call, "min_lr", min_lr) / base,
+        max_scale=finite(call, "max_lr", max_lr) / base,
+        min_change=finite(call, "eps", eps) / base,
+        reset_after=length(call, "reset_start", reset_start),
         window_size=window_size if smooth else None,
         nonfinite="bad",
         metric=metric,
@@ -501,7 +501,7 @@ def get_scheduler(
       `transformers.get_scheduler`.
     """
     call, name = "get_scheduler", str(getattr(name, "value", name))
-    one_of(call, tuple(SCHEDULES), name=name)
+    one_of(call, "name", name, tuple(SCHEDULES))
     lengths: dict[str, Any] = {}
     if name not in _STEPLESS:
         lengths["num_warmup_steps"] = num_warmup_steps
@@ -538,22 +538,22 @@ def _stable(
 ) -> tuple[Whole, Whole]:
     """Return the steps of the stable phase, and the steps of the decay that do not fit."""
     if num_stable_steps is not None:
-        return length(call, num_stable_steps=num_stable_steps), 0
+        return length(call, "num_stable_steps", num_stable_steps), 0
     remedy = "Or give `num_stable_steps`."
-    total = length(call, num_training_steps=num_training_steps, remedy=remedy)
+    total = length(call, "num_training_steps", num_training_steps, remedy=remedy)
     if isinstance(total, int) and isinstance(taken, int):
         return max(total - taken, 0), max(taken - total, 0)
     return between(taken, total), between(total, taken)
 
 
 def _warmup(base_lr: ArrayLike, num_warmup_steps: ArrayLike) -> Schedule:
-    return linear(0.0, base_lr, length("get_scheduler", num_warmup_steps=num_warmup_steps))
+    return linear(0.0, base_lr, length("get_scheduler", "num_warmup_steps", num_warmup_steps))
 
 
 def _rest(num_warmup_steps: ArrayLike, num_training_steps: ArrayLike, least: int = 1) -> Whole:
     """Return the number of steps after the warmup."""
-    warmup = length("get_scheduler", num_warmup_steps=num_warmup_steps)
-    total = length("get_scheduler", num_training_steps=num_training_steps)
+    warmup = length("get_scheduler", "num_warmup_steps", num_warmup_steps)
+    total = length("get_scheduler", "num_training_steps", num_training_steps)
     if isinstance(warmup, int) and isinstance(total, int):
         return max(total - warmup, least)
     return plus(between(plus(warmup, least), total), least)
@@ -563,8 +563,8 @@ def _low(call: str, base_lr: ArrayLike, min_lr: Any, min_lr_rate: Any) -> Any:
     one = (min_lr is None) != (min_lr_rate is None)
     require(one, f"`{call}` needs one of `min_lr` and `min_lr_rate`, got {min_lr}, {min_lr_rate}.")
     if min_lr is not None:
-        return within(call, NOT_NEGATIVE, min_lr=min_lr)
-    return scaled(base_lr, finite(call, min_lr_rate=min_lr_rate))
+        return within(call, "min_lr", min_lr, NOT_NEGATIVE)
+    return scaled(base_lr, finite(call, "min_lr_rate", min_lr_rate))
 
 
 explain(globals())

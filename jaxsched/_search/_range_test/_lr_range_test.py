@@ -28,13 +28,13 @@ from jaxsched._core._require import (
     NOT_NEGATIVE,
     Condition,
     finite,
-    name,
     one_of,
     positive,
     refuse,
     require,
     static_length,
     within,
+    word,
 )
 from jaxsched._rules._memory import chosen
 from jaxsched._schedules._curves import geometric, linear
@@ -141,10 +141,10 @@ def lr_range_test(
     """
     require(callable(function), refuse(_CALL, "function", "be a function", function))
     require_arguments(function, optimizer)
-    points = static_length(_CALL, steps=steps, least=LEAST)
+    points = static_length(_CALL, "steps", steps, least=LEAST)
     ramp = _ramp(low, high, points, mode)
     if optimizer is not None:
-        require_optimizer(optimizer, name(_CALL, hyperparameter=hyperparameter))
+        require_optimizer(optimizer, word(_CALL, "hyperparameter", hyperparameter))
         require_floats(params)
     tree = as_tree(function)
     run = program(_run, tree, "optimizer", "hyperparameter", "most")
@@ -153,8 +153,8 @@ def lr_range_test(
         ramp,
         params,
         stacked(batches, points),
-        within(_CALL, BELOW_ONE, smoothing=smoothing),
-        within(_CALL, Condition("be above 1", lambda x: x > 1), diverged=diverged),
+        within(_CALL, "smoothing", smoothing, BELOW_ONE),
+        within(_CALL, "diverged", diverged, Condition("be above 1", lambda x: x > 1)),
         optimizer=key_of(optimizer),
         hyperparameter=hyperparameter,
         steps=points,
@@ -247,11 +247,11 @@ def _heard(seen: _Seen, loss: jax.Array, smoothing: jax.Array, diverged: jax.Arr
 
 
 def _ramp(low: ArrayLike, high: ArrayLike, steps: int, mode: str) -> Schedule:
-    one_of(_CALL, ("geometric", "linear"), mode=mode)
+    one_of(_CALL, "mode", mode, ("geometric", "linear"))
     if mode == "linear":
-        start = within(_CALL, NOT_NEGATIVE, low=low)
+        start = within(_CALL, "low", low, NOT_NEGATIVE)
     else:
-        start = positive(_CALL, low=low, remedy='To start at 0, use mode="linear".')
-    end = finite(_CALL, high=high)
+        start = positive(_CALL, "low", low, remedy='To start at 0, use mode="linear".')
+    end = finite(_CALL, "high", high)
     require(end > start, refuse(_CALL, "high", f"be above low={low!r}", high))
     return (linear if mode == "linear" else geometric)(start, end, steps - 1)
