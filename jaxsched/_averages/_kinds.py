@@ -157,9 +157,15 @@ def _of_one(total: jax.Array) -> Share:
     return Share(1 / total, total)
 
 
-def at(horizon: int | str) -> str:
+def at(horizon: int) -> str:
     """Return the name of the average that is complete at a step."""
     return f"at_{horizon}"
+
+
+def horizon_of(name: str) -> int | None:
+    """Return the step at which the average of this name is complete; None if it is running."""
+    prefix, _, horizon = name.partition("_")
+    return int(horizon) if prefix == "at" else None
 
 
 def exponential_average(half_life: ArrayLike | AnySchedule) -> Average:

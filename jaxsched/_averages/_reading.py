@@ -9,7 +9,7 @@ import jax
 import optax
 
 from jaxsched._averages._average import AveragesState, AverageState
-from jaxsched._averages._kinds import at
+from jaxsched._averages._kinds import at, horizon_of
 from jaxsched._core._require import require
 from jaxsched._core._trees import all_of
 
@@ -40,7 +40,7 @@ def averaged_params(opt_state: Any, name: str | None = None) -> optax.Params:
       [2.]
     """
     call = "averaged_params"
-    running = [(key, x) for key, x, _ in _averages(opt_state) if not key.startswith(at(""))]
+    running = [(key, x) for key, x, _ in _averages(opt_state) if horizon_of(key) is None]
     found = [x for key, x in running if name in (None, key)]
     return _only(call, found, name or "running average", opt_state).mean
 
@@ -86,7 +86,7 @@ def complete(opt_state: Any) -> dict[str, optax.Params]:
     return {
         name: average.mean
         for name, average, count in _averages(opt_state)
-        if not name.startswith(at("")) or int(name.removeprefix(at(""))) <= count
+        if (horizon_of(name) or 0) <= count
     }
 
 

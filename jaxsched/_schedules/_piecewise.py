@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,22 @@ def _is_whole(x: Any) -> TypeGuard[List]:
     return isinstance(x, (jax.Array, np.ndarray)) and jnp.issubdtype(x.dtype, jnp.integer)
 
 
-class PiecewiseConstant(Schedule):
+class Listed(Schedule):
+    """Base class of schedules given by values and boundaries."""
+
+    values: List = list_field(check=some_of, converter=given)
+    boundaries: List = list_field(check=_rising, converter=given)
+
+    _more: ClassVar[int] = 0  # so many more values than boundaries
+
+    def _check(self, call: str) -> None:
+        _fit(call, self.values, self.boundaries, more=self._more)
+
+    def _changes(self) -> Iterable[int]:
+        return _first_steps(self.boundaries)
+
+
+class PiecewiseConstant(Listed):
     """A piecewise-constant schedule: one value after the other.
 
         value(t) = values[k],    k = the number of boundaries <= t
@@ -94,30 +109,17 @@ class PiecewiseConstant(Schedule):
       `optax.piecewise_constant_schedule`, which takes cumulative factors.
     """
 
-    values: List = list_field(check=some_of, converter=given)
-    boundaries: List = list_field(check=_rising, converter=given)
-
-    def _check(self, call: str) -> None:
-        _fit(call, self.values, self.boundaries, more=1)
+    _more = 1
 
     def at(self, t: jax.Array) -> jax.Array:
         return looked_up(real(self.values), _passed(t, self.boundaries))
-
-    def _changes(self) -> Iterable[int]:
-        return _first_steps(self.boundaries)
 
 
 piecewise_constant = factory(PiecewiseConstant)
 
 
-class Knots(Schedule):
+class Knots(Listed):
     """Base class of interpolations: finds the two knots around t and the fractions between."""
-
-    values: List = list_field(check=some_of, converter=given)
-    boundaries: List = list_field(check=_rising, converter=given)
-
-    def _check(self, call: str) -> None:
-        _fit(call, self.values, self.boundaries, more=0)
 
     def weights(self, done: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the weights of the previous and of the next knot."""
@@ -139,9 +141,6 @@ class Knots(Schedule):
         value = blend(*ends, of_before, of_after)
         counted = _clock.is_counted(t, boundaries)
         return self._due(value, width, *ends) if counted else value
-
-    def _changes(self) -> Iterable[int]:
-        return _first_steps(self.boundaries)
 
     def _due(self, value: jax.Array, width: jax.Array, *ends: jax.Array) -> jax.Array:
         """Return the value at a whole step between two knots at whole steps."""
@@ -222,7 +221,7 @@ class PiecewiseCosine(Knots):
 piecewise_cosine = factory(PiecewiseCosine)
 
 
-class PiecewiseCubic(Schedule):
+class PiecewiseCubic(Listed):
     """A piecewise-cubic schedule: a smooth curve through the knots that never overshoots.
 
         value(boundaries[k]) = values[k],    with a continuous slope
@@ -254,11 +253,8 @@ class PiecewiseCubic(Schedule):
       `scipy.interpolate.PchipInterpolator` has the same slopes at the knots in between.
     """
 
-    values: List = list_field(check=some_of, converter=given)
-    boundaries: List = list_field(check=_rising, converter=given)
-
     def _check(self, call: str) -> None:
-        _fit(call, self.values, self.boundaries, more=0)
+        super()._check(call)
         several = self.values.shape[-1] > 1
         require(several, refuse(call, "values", "have two knots or more", text(self.values)))
         rising = self.boundaries[..., 1:] > self.boundaries[..., :-1]
@@ -268,18 +264,14 @@ class PiecewiseCubic(Schedule):
         values, knots = real(self.values), real(self.boundaries)
         slopes = _flat_at_turns(values, knots)
         after = jnp.clip(_passed(t, self.boundaries), 1, values.shape[0] - 1)
-        x, y, slope = knots, values, slopes
-        a, b = looked_up(x, after - 1), looked_up(x, after)
+        a, b = looked_up(knots, after - 1), looked_up(knots, after)
         width = jnp.where(b > a, b - a, 1)
         done = jnp.clip((real(t) - a) / width, 0, 1)
         left = jnp.clip((b - real(t)) / width, 0, 1)
-        curved = left * looked_up(slope, after - 1) - done * looked_up(slope, after)
-        ends = looked_up(y, after - 1), looked_up(y, after)
+        curved = left * looked_up(slopes, after - 1) - done * looked_up(slopes, after)
+        ends = looked_up(values, after - 1), looked_up(values, after)
         weights = left**2 * (1 + 2 * done), done**2 * (1 + 2 * left)
         return blend(*ends, *weights) + width * done * left * curved
-
-    def _changes(self) -> Iterable[int]:
-        return _first_steps(self.boundaries)
 
 
 piecewise_cubic = factory(PiecewiseCubic)

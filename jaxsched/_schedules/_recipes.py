@@ -22,6 +22,7 @@ from jaxsched._core import _clock
 from jaxsched._core._numerics import above_zero, real
 from jaxsched._core._numerics import ratio as divided
 from jaxsched._core._require import Number, Whole, finite, flag, length, positive, refuse, require
+from jaxsched._schedules._chain import Then
 from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
 from jaxsched._schedules._decays import constant, exponential_decay, inverse_sqrt
 from jaxsched._schedules._restarts import cycle
@@ -711,7 +712,4 @@ def _phases(
     lengths = (*turns, _rest(call, "total_steps", total_steps, *turns))
     curve = _curve(call, "curve", curve)
     pieces = [curve(a, b, n) for a, b, n in zip(values[:-1], values[1:], lengths, strict=True)]
-    chain = pieces[0]
-    for piece in pieces[1:]:
-        chain = chain >> piece
-    return chain
+    return Then.of(*pieces)

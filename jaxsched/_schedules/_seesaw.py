@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from jax.core import Tracer
 
 from jaxsched._core._require import one_of, refuse, static_length
 from jaxsched._schedules._batch_size import RULES
+from jaxsched._schedules._chain import Then
 from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
 
@@ -85,7 +85,7 @@ def seesaw(
     pieces = [_part(base, start, count, m, RULES[rule]) for start, count, m in parts]
     edges = list(itertools.accumulate(count for _, count, _ in parts))
     multiplier = piecewise_constant([m for _, _, m in parts], edges[:-1]).take(edges[-1])
-    return functools.reduce(operator.rshift, pieces), multiplier
+    return Then.of(*pieces), multiplier
 
 
 def _levels(

@@ -8,7 +8,6 @@ optax returns a constant, because a number of steps or a decay rate is zero, so 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from optax.schedules import StatefulSchedule as StatefulSchedule
 from jaxsched._core import _clock
 from jaxsched._core._numerics import ratio
 from jaxsched._core._require import finite, integer, length, one_of, refuse, require
+from jaxsched._schedules._chain import Then
 from jaxsched._schedules._compose import join
 from jaxsched._schedules._curves import cosine, linear, polynomial
 from jaxsched._schedules._decays import constant
@@ -382,7 +382,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[dict[str, Any]]) -> Curve:
     """
     cycles = [warmup_cosine_decay_schedule(**kwargs) for kwargs in cosine_kwargs]
     require(bool(cycles), refuse("sgdr_schedule", "cosine_kwargs", "not be empty", cycles))
-    return functools.reduce(operator.rshift, cycles)
+    return Then.of(*cycles)
 
 
 def join_schedules(schedules: Sequence[Any], boundaries: Sequence[ArrayLike]) -> Curve:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
+from jaxsched._averages._kinds import horizon_of
 from jaxsched._averages._reading import complete
 from jaxsched._commands._tasks._batches import count, first
 from jaxsched._commands._tasks._task import Task
@@ -141,7 +142,8 @@ def kept(state: TrainState, task: Task) -> dict[str, str]:
     if happened.get("snapshots", 0) > 0:
         rows["average of the snapshots"] = _judged(task, snapshot_average(state))
     for name, average in complete(state).items():
-        title = name.replace("at_", "merged decay at ").replace("_", " ")
+        horizon = horizon_of(name)
+        title = name.replace("_", " ") if horizon is None else f"merged decay at {horizon}"
         rows[title] = _judged(task, optax.tree.cast_like(average, state.params))
     return rows
 
