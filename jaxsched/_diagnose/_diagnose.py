@@ -70,11 +70,16 @@ class Diagnosis(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The strongest problem such as "too high", "no problem found", or "too early"."""
+        """The strongest problem such as "too high"; else what metrics lack, or "no problem found".
+
+        A metric can be "unheard" or "mixed". "too early" means that there is no verdict yet.
+        """
         scores = _scores(self)
         worst = max(scores, key=lambda problem: scores[problem])
         if scores[worst] >= GUILTY:
             return worst.replace("_", " ")
+        if self._waits() or self.mixed > 0:
+            return "unheard" if self._waits() else "mixed"
         early = self.evidence.steps < ENOUGH or not self.warm
         return "too early" if early else NOTHING
 
@@ -87,10 +92,13 @@ class Diagnosis(NamedTuple):
         warm = bool(self.warm)
         return (*(said or [nothing(self.evidence, ENOUGH, warm)]), *self._unsaid())
 
+    def _waits(self) -> dict[str, int]:
+        """The updates that rules have waited for each metric, if they are many."""
+        return {name: int(n) for name, n in self.unheard.items() if n >= ENOUGH}
+
     def _unsaid(self) -> list[str]:
         """A sentence for each metric that is missing or mixed, and for gradients of zero."""
-        waits = {name: int(n) for name, n in self.unheard.items() if n >= ENOUGH}
-        lost = [unheard(name, n) for name, n in waits.items()]
+        lost = [unheard(name, n) for name, n in self._waits().items()]
         still = [zero(self.evidence)] if self.evidence.still >= HALF else []
         return [*lost, *([mixed(int(self.mixed))] if self.mixed > 0 else []), *still]
 

@@ -117,10 +117,11 @@ def events(opt_state: Any) -> dict[str, jax.Array]:
 def exhausted(opt_state: Any) -> jax.Array:
     """Returns whether every plateau rule is at its floor and has since skipped a cut.
 
-    While it is True, no cut is left, and the run may stop. A better metric resets it to False. It
-    considers all rules of the kinds `reduce_on_plateau` and `reduce_when_flat`. Their floor is
-    `min_scale`, which must be above 0 here: without it the scale falls without limit. A floor set
-    by `.clip(low)` is ignored.
+    While it is True, no cut is left, and the run may stop. A better metric resets it to False. A
+    metric that was observed, but not yet read by an update, does not count, so ask before
+    `observe`. All rules of the kinds `reduce_on_plateau` and `reduce_when_flat` count. Their floor
+    is `min_scale`, which must be above 0 here: without it the scale falls without limit. A floor
+    set by `.clip(low)` is ignored.
 
     Args:
       opt_state: an optimizer state, or a tree that contains one.

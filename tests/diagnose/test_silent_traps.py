@@ -258,6 +258,7 @@ class TestNothingIsHeard:
         assert found.unheard["accuracy"] == 130
         assert "waited 130 updates for the metric `accuracy`" in str(found)
         assert "state = observe(state, accuracy=x)" in str(found)
+        assert found.verdict == "unheard"
 
     def test_what_observe_returned_was_thrown_away(self):
         update, state = jax.jit(self.tx.update), self.tx.init(PARAMS)
