@@ -257,8 +257,8 @@ def gallery(docs: Path) -> Iterator[str]:
     yield "# Gallery\n"
     yield "This page shows a picture of every schedule with the expression that builds it. Use the"
     yield "expression as Python code, or read it from a file or a command line with `parse`. A dot"
-    yield "marks a boundary and a triangle marks a restart. A dashed line is a schedule of which a"
-    yield "combination is made. Unbounded schedules are drawn up to a sensible horizon. Click an"
+    yield "marks a boundary and a triangle marks a restart. Dashed lines are the schedules from which"
+    yield "a combination is built. Unbounded schedules are drawn up to a sensible horizon. Click an"
     yield "expression to copy it."
     for title, texts in GALLERY.items():
         yield f"\n## {title}\n\n<div class='gallery'>"
@@ -266,7 +266,7 @@ def gallery(docs: Path) -> Iterator[str]:
         yield "</div>"
     yield "\n## Rules that respond to metrics\n"
     yield f"The first picture shows validation losses, one every {HEARD[0]} steps. The others show"
-    yield "what each rule does with them, as `simulate` computes it.\n\n<div class='gallery'>"
+    yield "how each rule responds to these losses, computed by `simulate`.\n\n<div class='gallery'>"
     yield figure("validation losses", js.table(LOSSES).hold(int(HEARD[0])))
     for text in listed(REACTING):
         yield figure(text, js.parse(text), LOSSES, to="reference/")
@@ -423,8 +423,8 @@ def reference() -> Iterator[str]:
     """The index of the reference: a line for every public name, grouped by purpose."""
     yield "# Reference\n"
     yield "This page lists every public name by purpose. All names are `jaxsched.NAME`. Times are"
-    yield "optimizer steps. Values are float32, or float64 if `jax_enable_x64` is set. `help(NAME)`"
-    yield "shows the same text."
+    yield "optimizer steps. Values are float32, or float64 if `jax_enable_x64` is set."
+    yield "`help(jaxsched.NAME)` shows the text of the page of NAME."
     stems = {
         name: page.stem for page in sheets() for module, name in page.names if module == "jaxsched"
     }

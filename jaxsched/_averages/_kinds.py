@@ -277,8 +277,9 @@ def merged_decay(decay: AnySchedule) -> Average:
       An average for `average(tx, ...)`, which `average_at(opt_state, horizon)` reads.
 
     Raises:
-      ValueError: `decay` is not a schedule, or has no end; or it is never above 0.2, so it must be
-        a learning rate. A division by a schedule that is zero at some step is an error too.
+      ValueError: `decay` is not a schedule, or has no end; or it is never above 0.2, which suggests
+        a learning rate and not a factor. A division by a schedule that is zero at some step is an
+        error too.
 
     Example:
       >>> decay = constant(1.0, 2) >> linear(1.0, 0.0, 2)  # at step 4: 1 + 1 + 1 + 0.5 updates

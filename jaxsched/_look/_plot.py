@@ -44,8 +44,8 @@ def plot(
       schedules: a schedule, stateful or not, or a function of the step. A list, or a dict by label,
         is drawn in one panel.
       path: file to write; PNG, SVG or PDF, according to its name.
-      total_steps: number of optimizer steps to draw. None: to the longest end, or for a few cycles
-        of an unbounded schedule.
+      total_steps: number of optimizer steps to draw. None: up to the end of the longest schedule,
+        or a sensible number of steps if it is unbounded.
       log: whether the axis of values is logarithmic.
       metrics: metrics for the rules, see `simulate`; drawn in a panel below. Observations after
         `total_steps` are left out.

@@ -252,9 +252,9 @@ class Schedule(Written):
         too.
 
         Args:
-          rounding: "floor" or "ceil"; or "half_up" or "half_even", which round to the nearest, and
-            a value in the middle up or to the even multiple. Python's `int(x)` is "floor" for
-            positive values, and its `round(x)` is "half_even".
+          rounding: "floor", "ceil", "half_up" or "half_even". The last two round to the nearest
+            multiple; a value exactly in the middle goes up, or to the even multiple. Python's
+            `int(x)` is "floor" for positive values, and its `round(x)` is "half_even".
           multiple: the result is a multiple of this integer of at least 1.
 
         Returns:

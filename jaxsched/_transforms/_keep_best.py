@@ -63,8 +63,8 @@ def keep_best(
     this update. `best_params(opt_state)` returns the best parameters.
 
     To judge the last metric of a run, make one more update, for example with zero gradients. This
-    update also delivers the metric to the rules in `tx`. So use its state only for `best_params`,
-    and read `events` and `hyperparams` from the state before it.
+    update also delivers the metric to the rules in `tx`. So use the state after this extra update
+    only for `best_params`, and read `events` and `hyperparams` from the state before it.
 
     With `backtrack`, an update in which a rule in `tx` cuts the learning rate also restores the
     best parameters, so training continues from there with a lower rate. The moments of `tx` are
@@ -91,8 +91,8 @@ def keep_best(
 
     Raises:
       ValueError: `tx` is not a transform; with `backtrack`, it has no rule that cuts a rate, or it
-        is schedule-free, whose average cannot be restored; an argument is out of its range; or an
-        update has no parameters.
+        contains `optax.contrib.schedule_free`, whose average cannot be restored; an argument is out
+        of its range; or an update has no parameters.
 
     Example:
       >>> tx = keep_best(optax.sgd(0.1))

@@ -156,7 +156,7 @@ def wrap(
 
     Raises:
       ValueError: `tx` is not a transform; `factor` is not a float, a schedule or a function; or
-        `tx` is schedule-free, whose average requires its own updates.
+        `tx` contains `optax.contrib.schedule_free`, whose average requires its own updates.
 
     Example:
       >>> tx = wrap(optax.adamw(1e-3), reduce_on_plateau(patience=5))

@@ -36,7 +36,7 @@ class SnapshotsState(NamedTuple):
 
 
 def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationExtraArgs:
-    """Stores the parameters at the last `keep` minima of a schedule; it ends a chain.
+    """Stores the parameters at the last `keep` minima of a schedule; put it last in `optax.chain`.
 
         taken after step t, if the schedule has fallen since the last snapshot, and if either
             schedule(t + 1) > schedule(t)  or  t is the last step of the schedule

@@ -430,7 +430,7 @@ def PlateauLRScheduler(
     Args:
       base_lr: the rate before the first cut; concrete.
       decay_rate: factor per cut, in (0, 1); concrete.
-      patience_t: number of bad observations in a row without a cut.
+      patience_t: number of bad observations in a row that are tolerated; the next one cuts.
       threshold: relative margin.
       cooldown_t: observations after a cut during which bad ones do not count.
       warmup_t: length of the warmup, in steps.

@@ -586,7 +586,7 @@ def ReduceLROnPlateau(
       base_lr: the rate before the first cut; concrete.
       mode: "min" or "max".
       factor: multiplier of the rate at each cut, in (0, 1); concrete.
-      patience: number of bad observations in a row without a cut.
+      patience: number of bad observations in a row that are tolerated; the next one cuts.
       threshold: margin.
       threshold_mode: "rel", relative to the best, or "abs".
       cooldown: observations after a cut during which bad ones do not count.

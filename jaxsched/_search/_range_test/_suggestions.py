@@ -27,7 +27,7 @@ class Suggestions(NamedTuple):
     Attributes:
       steepest: the rate where the loss falls most between its two neighbouring points.
       steep: the rate where the loss falls most per logarithm of the rate.
-      minimum: a tenth of the rate with the lowest loss; of a `RangeTest`, the smoothed loss.
+      minimum: a tenth of the rate with the lowest loss (in a `RangeTest`, the smoothed loss).
       valley: the rate in the middle of the longest decrease.
       slide: from high to low rates, the last rate before the slope stops changing.
     """
