@@ -257,7 +257,7 @@ def gallery(docs: Path) -> Iterator[str]:
     yield "# Gallery\n"
     yield "This page shows a picture of every schedule with the expression that builds it. Use the"
     yield "expression as Python code, or read it from a file or a command line with `parse`. A dot"
-    yield "marks a boundary and a triangle marks a restart. Dashed lines are the schedules of which a"
+    yield "marks a boundary, a triangle a restart. Dashed lines are the schedules of which a"
     yield "combination is built. Unbounded schedules are drawn up to a sensible horizon. Click an"
     yield "expression to copy it."
     for title, texts in GALLERY.items():
