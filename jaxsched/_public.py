@@ -18,17 +18,17 @@ from jaxsched._schedules._curves import power_ramp as power_ramp
 from jaxsched._schedules._curves import logarithmic as logarithmic
 
 # Unbounded schedules.
-from jaxsched._schedules._decays import constant as constant
-from jaxsched._schedules._decays import exponential_decay as exponential_decay
-from jaxsched._schedules._decays import inverse_time_decay as inverse_time_decay
-from jaxsched._schedules._decays import inverse_sqrt as inverse_sqrt
-from jaxsched._schedules._decays import power_law as power_law
-from jaxsched._schedules._decays import step_decay as step_decay
+from jaxsched._schedules._unbounded import constant as constant
+from jaxsched._schedules._unbounded import exponential_decay as exponential_decay
+from jaxsched._schedules._unbounded import inverse_time_decay as inverse_time_decay
+from jaxsched._schedules._unbounded import inverse_sqrt as inverse_sqrt
+from jaxsched._schedules._unbounded import power_law as power_law
+from jaxsched._schedules._unbounded import step_decay as step_decay
 from jaxsched._schedules._piecewise import piecewise_constant as piecewise_constant
 from jaxsched._schedules._piecewise import piecewise_linear as piecewise_linear
 from jaxsched._schedules._piecewise import piecewise_cosine as piecewise_cosine
 from jaxsched._schedules._piecewise import piecewise_cubic as piecewise_cubic
-from jaxsched._schedules._decays import sawtooth_polynomial as sawtooth_polynomial
+from jaxsched._schedules._unbounded import sawtooth_polynomial as sawtooth_polynomial
 from jaxsched._schedules._table import table as table
 from jaxsched._schedules._counter import counter as counter
 

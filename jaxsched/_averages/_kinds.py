@@ -42,9 +42,9 @@ from jaxsched._core._fields import choice_field, length_field
 from jaxsched._core._numerics import above_zero, real
 from jaxsched._core._require import finite, length, refuse, require
 from jaxsched._core._writing import Written, snake, text
-from jaxsched._schedules._decays import Constant, constant
 from jaxsched._schedules._foreseen import foreseen
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule, is_number
+from jaxsched._schedules._unbounded import Constant, constant
 
 _ROUNDING = 1e-6  # of a schedule
 _LOW = 0.2  # no decay stays below this; a learning rate does

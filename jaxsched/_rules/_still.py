@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jaxsched._rules._stateful import at_first
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._unbounded import constant
 
 
 def still(x: Any) -> Schedule:

@@ -28,8 +28,8 @@ from jaxsched._core._require import (
     within,
 )
 from jaxsched._schedules._curves import linear
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._schedules._unbounded import constant
 
 RULES = {"linear": 1.0, "sqrt": 0.5}
 

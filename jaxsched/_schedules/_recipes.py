@@ -24,9 +24,9 @@ from jaxsched._core._numerics import ratio as divided
 from jaxsched._core._require import Number, Whole, finite, flag, length, positive, refuse, require
 from jaxsched._schedules._chain import Then
 from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
-from jaxsched._schedules._decays import constant, exponential_decay, inverse_sqrt
 from jaxsched._schedules._restarts import cycle
 from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._unbounded import constant, exponential_decay, inverse_sqrt
 
 CurveFactory = Callable[..., Schedule]
 

@@ -19,8 +19,8 @@ from jaxsched._core._require import finite, refuse, require, sequence
 from jaxsched._rules._stateful import Stateful, StatefulClip, StatefulProduct
 from jaxsched._schedules._combined import product
 from jaxsched._schedules._compose import Select
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import Schedule, as_schedule, is_function
+from jaxsched._schedules._unbounded import constant
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)
 

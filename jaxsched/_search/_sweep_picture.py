@@ -16,8 +16,8 @@ from jaxsched._look._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SK
 from jaxsched._look._saved import saved
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._schedules._unbounded import constant
 
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK
 POINTS = 1000  # points per drawn curve

@@ -13,7 +13,7 @@ from jaxsched._text._evaluate import UNITS
 # The groups, and the files or rooms of their functions.
 GROUPS = {
     "Curves": ("_curves",),
-    "Unbounded schedules": ("_decays", "_piecewise", "_table"),
+    "Unbounded schedules": ("_unbounded", "_piecewise", "_table"),
     "Recipes": ("_recipes", "_adam_warmups", "_batch_size"),
     "Combinations of schedules": ("_compose",),
     "Rules that respond to metrics": ("_rules",),

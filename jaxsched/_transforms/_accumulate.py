@@ -16,8 +16,8 @@ from jaxsched._core._trees import found, replaced, rewritten, unpacked
 from jaxsched._rules import _mailbox
 from jaxsched._rules._mailbox import Mail
 from jaxsched._rules._memory import chosen
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import AnySchedule, as_schedule
+from jaxsched._schedules._unbounded import constant
 from jaxsched._transforms._checks import require_transform
 from jaxsched._transforms._scheduled import CLOCKS, leading
 

@@ -12,8 +12,8 @@ import optax.contrib
 from jaxsched._core._require import refuse, require
 from jaxsched._core._trees import all_of
 from jaxsched._rules._stateful import Stateful
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import Schedule, from_function, is_function
+from jaxsched._schedules._unbounded import constant
 from jaxsched._transforms._scheduled import REMEDY, Slot
 
 

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from jaxsched._core._require import flag, length, positive, refuse, require, word
 from jaxsched._core._trees import is_variable, text_of
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._schedules._unbounded import constant
 from jaxsched._transforms._checks import as_slot
 from jaxsched._transforms._rates import behind, require_rate
 from jaxsched._transforms._scheduled import AnyRate, Slot, Values, scheduled, times

@@ -20,9 +20,9 @@ from jaxsched._core._require import Number, Whole, finite, length, refuse, requi
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._combined import mark_rate
 from jaxsched._schedules._curves import cosine
-from jaxsched._schedules._decays import constant
 from jaxsched._schedules._schedule import Schedule, from_function
 from jaxsched._schedules._table import table
+from jaxsched._schedules._unbounded import constant
 
 F = TypeVar("F", bound=Callable[..., Any])
 

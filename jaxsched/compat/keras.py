@@ -20,17 +20,17 @@ from jaxsched._core._require import finite, flag, length, one_of, positive, refu
 from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._curves import cosine, linear, polynomial
-from jaxsched._schedules._decays import (
+from jaxsched._schedules._piecewise import piecewise_constant
+from jaxsched._schedules._restarts import cycle as cycled
+from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
+from jaxsched._schedules._table import table
+from jaxsched._schedules._unbounded import (
     constant,
     exponential_decay,
     inverse_time_decay,
     sawtooth_polynomial,
     step_decay,
 )
-from jaxsched._schedules._piecewise import piecewise_constant
-from jaxsched._schedules._restarts import cycle as cycled
-from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
-from jaxsched._schedules._table import table
 from jaxsched.compat import _played
 from jaxsched.compat._common import concrete, explain, own, rated, scaled, whole
 

@@ -24,10 +24,10 @@ from jaxsched._core._require import finite, integer, length, one_of, refuse, req
 from jaxsched._schedules._chain import Then
 from jaxsched._schedules._compose import join
 from jaxsched._schedules._curves import cosine, linear, polynomial
-from jaxsched._schedules._decays import constant
-from jaxsched._schedules._decays import exponential_decay as decaying
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._schedule import Schedule as Curve
+from jaxsched._schedules._unbounded import constant
+from jaxsched._schedules._unbounded import exponential_decay as decaying
 from jaxsched.compat._common import explain, own, scaled, unless_empty
 from jaxsched.compat._optax_inject import InjectHyperparamsState as InjectHyperparamsState
 from jaxsched.compat._optax_inject import (

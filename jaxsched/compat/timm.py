@@ -41,9 +41,9 @@ from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._compose import maximum
 from jaxsched._schedules._curves import cosine, geometric, linear, one_minus_sqrt, polynomial, tanh
-from jaxsched._schedules._decays import constant, inverse_sqrt, power_law, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant
 from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._unbounded import constant, inverse_sqrt, power_law, step_decay
 from jaxsched.compat._common import (
     concrete,
     explain,

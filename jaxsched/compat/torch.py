@@ -36,11 +36,11 @@ from jaxsched._rules._plateau import reduce_on_plateau
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._compose import join
 from jaxsched._schedules._curves import cosine, linear, polynomial
-from jaxsched._schedules._decays import constant, exponential_decay, step_decay
 from jaxsched._schedules._piecewise import piecewise_constant, piecewise_cosine, piecewise_linear
 from jaxsched._schedules._recipes import cyclic
 from jaxsched._schedules._restarts import cycle
 from jaxsched._schedules._schedule import Schedule, as_schedule
+from jaxsched._schedules._unbounded import constant, exponential_decay, step_decay
 from jaxsched.compat import _played
 from jaxsched.compat._common import (
     TABULATE,

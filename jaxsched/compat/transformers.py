@@ -27,8 +27,8 @@ from jaxsched._core._require import (
 from jaxsched._rules._greedy import greedy
 from jaxsched._rules._stateful import Stateful
 from jaxsched._schedules._curves import cosine, linear, one_minus_sqrt, polynomial
-from jaxsched._schedules._decays import constant, inverse_sqrt
 from jaxsched._schedules._schedule import Schedule
+from jaxsched._schedules._unbounded import constant, inverse_sqrt
 from jaxsched.compat import torch
 from jaxsched.compat._common import (
     concrete,
