@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._core._extra import extra
 from jaxsched._core._padded import values_at
 from jaxsched._look._colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from jaxsched._look._saved import saved
+from jaxsched._look._figure import figure, framed, saved
 
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY
 POINTS = 1000
@@ -20,8 +19,8 @@ POINTS = 1000
 
 def draw(named: Mapping[str, Any], log: Any, path: str | Path | None) -> Any:
     """Return the figure of forecasts by name, and write it to `path` if given."""
-    figure = extra("matplotlib.figure").Figure(figsize=(9, 6), layout="constrained")
-    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    made = figure(9, 6)
+    losses, rates = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     if log is not None:
         _log(losses, *map(np.asarray, log))
     # The first is drawn last, on top of the others.
@@ -34,12 +33,8 @@ def draw(named: Mapping[str, Any], log: Any, path: str | Path | None) -> Any:
     rates.set_xlabel("optimizer step")
     handles, labels = losses.get_legend_handles_labels()
     losses.legend(handles[::-1], labels[::-1], frameon=False, fontsize="small", loc="upper right")
-    for panel in (losses, rates):
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.25)
-    if path is not None:
-        saved(figure, path)
-    return figure
+    framed(losses, rates)
+    return saved(made, path)
 
 
 def _log(panel: Any, steps: np.ndarray, losses: np.ndarray) -> None:

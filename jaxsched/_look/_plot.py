@@ -13,7 +13,7 @@ from jaxsched._core._require import refuse
 from jaxsched._look._axis import Axis, along, starts_at_zero
 from jaxsched._look._colours import EVENTS, GREEN, GREY, SKY, line
 from jaxsched._look._curve import FEW, MANY, Curve, cut, drawn, labelled, some
-from jaxsched._look._saved import saved
+from jaxsched._look._figure import figure, framed, saved
 from jaxsched._look._simulate import Metrics, pair
 from jaxsched._schedules._units import Units
 
@@ -83,10 +83,7 @@ def plot(
     _below(panels[-1], along(last, None if units is None else units.steps_per_epoch))
     low, high = panels[0].get_xlim() if axes is not None else (0, 0)
     panels[0].set_xlim(min(low, -0.01 * last), max(high, 1.01 * last))
-    figure = panels[0].figure
-    if path is not None:
-        saved(figure, path)
-    return figure
+    return saved(panels[0].figure, path)
 
 
 def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
@@ -96,11 +93,8 @@ def _panels(rows: int, metrics: Metrics | None, axes: Any) -> list[Any]:
             raise ValueError(refuse("plot", "axes", f"be None to draw {count} panels", axes))
         return [axes]
     heights = [3.2] * rows + [1.6] * (count - rows)
-    # Not `pyplot`, which would open a window and need a backend.
-    figure = extra("matplotlib.figure").Figure(
-        figsize=(8, 0.8 + sum(heights)), layout="constrained"
-    )
-    return list(figure.subplots(count, 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
+    made = figure(8, 0.8 + sum(heights))
+    return list(made.subplots(count, 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
 
 
 def _below(panel: Any, x: Axis) -> None:
@@ -182,8 +176,7 @@ def _trace(panel: Any, label: str, trace: Any) -> None:
 
 
 def _framed(panel: Any) -> None:
-    panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
+    framed(panel)
     handles, labels = panel.get_legend_handles_labels()
     if handles:  # above the panel, where there are no curves
         columns = 1 if max(map(len, labels)) > 40 else 3

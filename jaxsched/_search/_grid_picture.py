@@ -11,7 +11,7 @@ import numpy as np
 from jaxsched._core._extra import extra
 from jaxsched._core._require import refuse, require
 from jaxsched._look._colours import BLACK, VERMILION
-from jaxsched._look._saved import saved
+from jaxsched._look._figure import figure, saved
 from jaxsched._search._arguments import written
 
 MOST = 16  # values of an argument; more columns have no room for their numbers
@@ -24,10 +24,9 @@ def draw(sweep: Any, x: str, y: str, path: str | Path | None) -> Any:
     columns, across = _axis(sweep, "x", x)
     rows, up = _axis(sweep, "y", y)
     scores, tried = _cells(sweep, across, up)
-    size = 7, max(2.2, 0.42 * len(rows) + 1.3)
-    figure = extra("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    panel = figure.subplots()
-    _colour(figure, panel, scores, tried)
+    made = figure(7, max(2.2, 0.42 * len(rows) + 1.3))
+    panel = made.subplots()
+    _colour(made, panel, scores, tried)
     _write(panel, scores, tried, sweep)
     for axis, name, values in ((panel.xaxis, x, columns), (panel.yaxis, y, rows)):
         axis.set_ticks(range(len(values)), values)
@@ -36,9 +35,7 @@ def draw(sweep: Any, x: str, y: str, path: str | Path | None) -> Any:
     panel.tick_params(length=0)
     panel.tick_params("x", labelsize=min(10, 76 / len(columns)))
     panel.spines[:].set_visible(False)
-    if path is not None:
-        saved(figure, path)
-    return figure
+    return saved(made, path)
 
 
 def _axis(sweep: Any, argument: str, name: str) -> tuple[list[str], np.ndarray]:

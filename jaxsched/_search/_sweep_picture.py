@@ -10,10 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._core._extra import extra
 from jaxsched._core._padded import values_at
 from jaxsched._look._colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from jaxsched._look._saved import saved
+from jaxsched._look._figure import figure, framed, saved
 from jaxsched._rules._stateful import Stateful
 from jaxsched._rules._still import still
 from jaxsched._schedules._schedule import AnySchedule, Schedule, as_schedule
@@ -26,17 +25,13 @@ UNENDING = 1000  # steps to draw if all curves are unbounded
 
 def draw(sweep: Any, path: str | Path | None, top: int) -> Any:
     """Return the figure, and write it to `path` if given."""
-    figure = extra("matplotlib.figure").Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+    made = figure(11, 4.6)
+    left, right = made.subplots(1, 2, width_ratios=(2, 3))
     named = [*zip(sweep.order[: min(top, len(COLOURS))], COLOURS, strict=False)]
     _scores(left, sweep, named)
     _curves(right, sweep, named)
-    for panel in (left, right):
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.25)
-    if path is not None:
-        saved(figure, path)
-    return figure
+    framed(left, right)
+    return saved(made, path)
 
 
 def _scores(panel: Any, sweep: Any, named: Sequence[tuple[int, str]]) -> None:

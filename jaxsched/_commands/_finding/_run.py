@@ -19,7 +19,7 @@ from jaxsched._commands._training import _calls
 from jaxsched._commands._training._optimizer import SOME_PARAMS, optimizers, rehearsed
 from jaxsched._commands._training._words import text_of
 from jaxsched._core._extra import extra
-from jaxsched._core._files import written
+from jaxsched._look._figure import saved
 from jaxsched._search._range_test._lr_range_test import lr_range_test
 from jaxsched._search._range_test._result import RangeTest
 from jaxsched._search._range_test._suggestions import Suggestions
@@ -121,8 +121,7 @@ def _file(path: Path) -> Path:
 def _draw(band: RangeTest, file: Path, hyperparameter: str) -> None:
     axes = band.plot()
     axes.set_xlabel(hyperparameter)
-    format = file.suffix[1:]
-    written(file, lambda stream: axes.figure.savefig(stream, dpi=120, format=format))
+    saved(axes.figure, file)
 
 
 def _report(band: RangeTest, options: Mapping[str, Any], optimizer: Optimizer, task: Task) -> None:

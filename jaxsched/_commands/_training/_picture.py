@@ -10,9 +10,9 @@ import numpy as np
 from jaxsched._commands._training._history import History
 from jaxsched._commands._training._report import shown
 from jaxsched._core._extra import extra
-from jaxsched._core._files import written
 from jaxsched._look._colours import BLUE, GREY, SKY
 from jaxsched._look._colours import EVENTS as COLOURS
+from jaxsched._look._figure import figure, framed, saved
 from jaxsched._rules._events import EVENTS
 
 MANY = 20
@@ -31,17 +31,13 @@ def draw(
       restarts: the steps at which the schedule restarted.
       judged_on: the batches on which an epoch was judged, in one word.
     """
-    extra("matplotlib").use("Agg")
-    plt: Any = extra("matplotlib.pyplot")
     found = {"restarts": restarts} | {name: history.when(name) for name in EVENTS}
     found = {name: steps for name, steps in found.items() if len(steps)}
     lane = 0.2 + 0.22 * len(found)
     metrics = [name for name in history.by_epoch if name != "loss"]
     heights = (3, lane, 3, *(2 for _ in metrics))
-    figure, panels = plt.subplots(
-        len(heights), 1, figsize=(10, 2 + sum(heights)), sharex=True, height_ratios=heights,
-        layout="constrained",
-    )  # fmt: skip
+    picture = figure(10, 2 + sum(heights))
+    panels = picture.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     top, lanes, middle, *others = panels
     _rate(top, history, scheduled)
     _events(lanes, found)
@@ -50,14 +46,11 @@ def draw(
         _metric(panel, history, name, judged_on)
     for panel in (top, middle, *others):
         _lines(panel, found)
-        panel.grid(alpha=0.25)
         _legend(panel)
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
+    framed(top, middle, *others)
     panels[-1].set_xlabel("optimizer step")
     panels[-1].set_xlim(0, 1.01 * history.steps)
-    written(file, lambda stream: figure.savefig(stream, dpi=120, format="png"))
-    plt.close(figure)
+    saved(picture, file)
 
 
 def _rate(panel: Any, history: History, scheduled: np.ndarray) -> None:
@@ -103,6 +96,7 @@ def _events(panel: Any, found: dict[str, np.ndarray]) -> None:
     ]
     panel.set_yticks(rows, labels)
     panel.set_ylim(len(found) - 0.4, -0.6)
+    panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="x", alpha=0.25)
 
 

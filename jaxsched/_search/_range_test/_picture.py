@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsched._core._extra import extra
 from jaxsched._look._colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from jaxsched._look._saved import saved
+from jaxsched._look._figure import figure, framed, saved
 
 _RULES = {
     "steepest": (ORANGE, "v"),
@@ -24,9 +24,7 @@ _ROOM = 0.12  # margin above and below the curve, as a fraction of its height
 def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
     """Draw a range test, see `RangeTest.plot`."""
     if axes is None:
-        # Not `pyplot`, which would open a window and need a backend.
-        figure = extra("matplotlib.figure").Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
+        axes = figure(8, 5).add_subplot()
     rates, losses, counts = _rows(test)
     lines = _centred(losses)
     _curves(axes, rates, losses, lines, counts)
@@ -34,8 +32,7 @@ def draw(test: Any, path: str | Path | None, axes: Any) -> Any:
     _framed(axes, rates)
     if test.ok:
         _heightened(axes, losses, lines)
-    if path is not None:
-        saved(axes.figure, path)
+    saved(axes.figure, path)
     return axes
 
 
@@ -107,8 +104,7 @@ def _framed(axes: Any, rates: np.ndarray) -> None:
     axes.set_xlim(rates[0], rates[-1])
     axes.set_xlabel("rate")
     axes.set_ylabel("loss")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    framed(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
