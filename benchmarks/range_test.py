@@ -226,8 +226,8 @@ def wandering() -> Table:
     note = (
         "The table shows how many of a thousand curves are judged as falling. The curves are flat "
         "or falling, plus normal noise of variance 1. Each number is estimated from "
-        f"{CURVES} curves. The range test removes noise that comes from the batches, so this noise "
-        "does not depend on them."
+        f"{CURVES} curves. The range test removes noise that comes from the batches, so the noise "
+        "added here does not depend on the batches."
     )
     return Table("A range test on autocorrelated noise", note, columns, tuple(rows))
 

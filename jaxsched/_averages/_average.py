@@ -66,8 +66,8 @@ def average(
     Args:
       tx: any optimizer.
       averages: one or more of `exponential_average`, `uniform_average` and `merged_decay`.
-      every: number of updates between two iterates that count, at least 1. It must divide the
-        length of every `merged_decay`, which is its horizon.
+      every: number of updates between two iterates that count, at least 1. The length of every
+        `merged_decay`, its horizon, must be a multiple of `every`.
 
     Returns:
       A transform that needs the parameters. It has its own step counter.

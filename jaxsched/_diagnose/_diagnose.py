@@ -123,10 +123,10 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
 
     Returns:
       A `Diagnosis` of float32 (float64 under x64), scalars unless the state is stacked. Until 128
-      losses have been seen, and during warmup, all scores are 0, except `too_high` for NaN, and
-      `uphill`. Warmup lasts while any learning rate still rises from its first value. The
-      `Diagnosis` also lists metrics that rules have never received, and counts the updates in which
-      a metric came from both `observe` and `update`.
+      losses have been seen, and during warmup, only two scores can be above 0: `uphill`, and
+      `too_high` if a loss or a gradient was NaN. Warmup lasts while any learning rate still rises
+      from its first value. The `Diagnosis` also lists metrics that rules have never received, and
+      counts the updates in which a metric came from both `observe` and `update`.
 
     Raises:
       ValueError: `opt_state` contains no `monitor`, or several; or `floor` is not a finite number.
@@ -153,8 +153,8 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
       Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization
       loss (GL), the rise of the validation loss above its best; and the training progress (P_k).
       Baydin et al., Online Learning Rate Adaptation with Hypergradient Descent, ICLR 2018: the
-      slope at the end of a movement is the derivative of the loss with respect to the rate. For the
-      other measures, see `monitor`.
+      slope of the loss at the end of an update, in the direction of the update, is its derivative
+      with respect to the rate. For the other measures, see `monitor`.
     """
     found = all_of(MonitorState, opt_state)
     require(

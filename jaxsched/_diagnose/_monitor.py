@@ -130,12 +130,13 @@ def monitor(
     Put it first in the chain, where it receives the gradients unchanged. For the losses, the state
     has the mean, the mean square of the differences between consecutive losses, the best and worst
     mean, and the history in 16 to 32 equal blocks. For the gradients, it has the norm, the cosine
-    of consecutive ones, and how many arrays of up to 8192 numbers have a gradient of zero. If
-    updates receive the parameters, it also records the cosine of the parameters with the descent
-    direction, and a history of the movements of the parameters: the length of each, and its product
-    with the gradient after it. That product is the slope of the loss at the end of the movement, so
-    it is negative while a longer movement would have been better. The state takes about 200
-    numbers, plus samples of the gradients and of the parameters of at most 1 MiB each.
+    of consecutive ones, and the number of parameter arrays whose gradient is zero (only of arrays
+    with at most 8192 numbers). If updates receive the parameters, it also records the cosine of the
+    parameters with the descent direction. For each movement of the parameters, which is the
+    difference between two updates, it records the length of the movement and its product with the
+    next gradient. That product is the slope of the loss at the end of the movement, so it is
+    negative while a longer movement would have been better. The state takes about 200 numbers, plus
+    samples of the gradients and of the parameters of at most 1 MiB each.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
     a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If the

@@ -115,8 +115,8 @@ def best_remaining(
     If the last rate that the run used is outside the bounds, the result starts at the nearer bound.
 
     If the optimizer was built with `tunable(piecewise_linear(...))` of the same number of knots,
-    pass the result to `retune`: nothing is compiled again. To build it from a schedule `plan`, read
-    the plan at as many steps: `piecewise_linear(plan(places), places)`.
+    pass the result to `retune`: nothing is compiled again. To make such a `piecewise_linear` from a
+    schedule `plan`, read the plan at `knots` steps: `piecewise_linear(plan(places), places)`.
 
     Args:
       law: a law of `fit_loss_law`, usually fitted to the run itself and to a branch of it.

@@ -42,13 +42,13 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
           sum over losses of huber((log law - log loss) / s) + sum of ((x - mean) / spread)**2
         s**2 = noise**2 + (0.002 (S_end / S)**0.7)**2
 
-    Here S is the sum of the rates up to a loss. This weight makes early losses, where no law holds,
-    count less. The second sum is a prior, the same for all runs. It says that the exponents are
-    about 0.5, and that a fall of the rate to zero lowers the loss by about 5 %. It says nothing
-    about the memory. It decides what the runs do not determine; `law.undetermined` names these
-    parameters, and the band of a forecast is wide where they matter. Two runs are enough for a good
-    law: one at a constant rate, and a branch of it in which the rate falls, for example to a tenth,
-    for a fifth of the run.
+    Here S is the sum of the rates of all steps before a loss was measured. This weight makes early
+    losses, where no law holds, count less. The second sum is a prior, the same for all runs. It
+    says that the exponents are about 0.5, and that a fall of the rate to zero lowers the loss by
+    about 5 %. It says nothing about the memory. It decides what the runs do not determine;
+    `law.undetermined` names these parameters, and the band of a forecast is wide where they matter.
+    Two runs are enough for a good law: one at a constant rate, and a branch of it in which the rate
+    falls, for example to a tenth, for a fifth of the run.
 
     The losses of the warmup are left out, but its rates count. Many losses are averaged in 128
     blocks per run, so the losses of single batches can be used; a validation loss is better.
@@ -56,9 +56,9 @@ def fit_loss_law(runs: Any, *, form: str = "multi_power", starts: int = 16) -> L
     Args:
       runs: a list of runs, each a tuple (rates, steps, losses). The rates are the schedule of the
         run, or an array: one rate for each of `steps`, as in a log, or one for each step of the
-        run. If the first step of a log is later than twice its interval, a linear warmup from zero
-        is assumed before that step. A branch is a run whose rates include those before the branch.
-        Losses are positive.
+        run. If a log has an entry every n steps, and its first entry is later than step 2n, a
+        linear warmup from zero is assumed before that entry. A branch is a run whose rates include
+        those before the branch. Losses are positive.
       form: the law: "multi_power" or "annealing". See `MultiPowerLaw` and `AnnealingLaw`.
       starts: the number of starting points of the search, all in one compiled program.
 

@@ -147,7 +147,7 @@ class LossLaw(Node):
 
 
 class MultiPowerLaw(LossLaw):
-    """The multi-power law: a fall of the rate acts by a power of the sum of the rates after it.
+    """The multi-power law: after a fall of the rate, the loss drops by a power law, gradually.
 
         loss(t) = floor + gain S(t)**-alpha - drop sum_k (r[k-1] - r[k]) / unit_rate * effect_k(t)
         effect_k(t) = 1 - (1 + (r[k] / unit_rate)**-gamma S_k(t) / memory)**-beta

@@ -53,9 +53,10 @@ class AutoWarmup(Listener):
 
     The floor is the loss of a perfect model. It is 0 for a squared error, the entropy of the labels
     for a cross-entropy, and may be negative for a log density. If the loss cannot come near the
-    floor, the factor stays below 1 to the end, and the best peak is higher by about as much. A loss
-    below the floor is read as the floor, and `factors(opt_state)` counts it as `below`. If `first`
-    is not above the floor, the factor is 1. The unit of the loss does not matter.
+    floor, the factor stays below 1 to the end. The best peak is then higher than without the rule,
+    by about the inverse of the last factor. A loss below the floor is read as the floor, and
+    `factors(opt_state)` counts it as `below`. If `first` is not above the floor, the factor is 1.
+    The unit of the loss does not matter.
 
     Args:
       ratio: the factor at the start is 1 / (1 + ratio); not negative.

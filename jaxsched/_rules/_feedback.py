@@ -103,7 +103,8 @@ def feedback(
       0.0551
 
     References:
-      The example is the bold driver of Battiti, 1989, which also undoes the step.
+      The example is the bold driver of Battiti, 1989. His method also undoes a step that raised the
+      loss; the example does not.
     """
     call = "feedback"
     require(callable(react), refuse(call, "react", "be a function", react))

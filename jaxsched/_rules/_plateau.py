@@ -95,8 +95,8 @@ class ReduceOnPlateau(Listener):
       0.05
 
     References:
-      `optax.contrib.reduce_on_plateau`, whose arguments have the same names here. There too, the
-      bad observation number `patience` in a row cuts, but every update counts as an observation.
+      `optax.contrib.reduce_on_plateau`, whose arguments have the same names here. There too, a cut
+      follows `patience` bad observations in a row, but every update counts as an observation.
       `torch.optim.lr_scheduler.ReduceLROnPlateau` waits for one more bad observation.
     """
 

@@ -88,7 +88,7 @@ class Schedule(Written):
     The value of a power or a quotient is always finite. If it would overflow, it is the largest
     float. If the numbers of a divisor are known, a divisor that is zero at some step is refused. If
     they are traced, the quotient at that step is the largest float, or 0 for 0 / 0. `0 ** 0` is 1,
-    and a negative value raised to a fraction is read as 0. Slopes that would be infinite are 0.
+    and a negative value raised to a fraction is read as 0. A gradient that would be infinite is 0.
     """
 
     __array_ufunc__: ClassVar[None] = None  # so that `numpy_scalar * schedule` calls `__rmul__`
@@ -395,8 +395,8 @@ class Schedule(Written):
             every step. With a positive float, cycle i starts at the ceiling of the real number
             a.steps * (mult**i - 1) / (mult - 1). If `mult` is below 1, the cycles get shorter, and
             the end of the last cycle that has at least one step is held. With `mult=1` nothing is
-            stretched, so any schedule with an end can be cycled; the tree of the result differs
-            from that with another `mult`.
+            stretched, so any schedule with an end can be cycled. The result then has another tree
+            structure than with any other `mult`.
           decay: factor from the height of one cycle to the next, > 0. Below 1, it lowers the end
             value too.
           cycles: number of cycles, after which the end is held; None: unbounded.

@@ -30,9 +30,9 @@ def optimal_schedule(grad_norms: Sequence[ArrayLike]) -> Schedule:
         step k leaves the fraction (1 + w_k / c_{k+1})**-1/2 of the sum of the remaining values
 
     Here n is the point after the last step. No gradient was taken there, so the last norm is used
-    for it. The schedule minimizes the bound at point n. In this bound, w_n only weights point n. No
-    step is taken there, so the returned schedule is zero at n. For the same steps, `convex_bound`
-    gives the bound at the point before n. So the returned schedule does not exactly minimize
+    for it. The schedule minimizes the bound at point n. In this bound, w_n is the weight of point
+    n, not a step. So the returned schedule is zero at n. For the same steps, `convex_bound` gives
+    the bound at the point before n. So the returned schedule does not exactly minimize
     `convex_bound`; a slightly different schedule does.
 
     For equal norms the schedule is close to linear decay, and its bound is only slightly lower than
@@ -75,7 +75,7 @@ def refined_schedule(
         s_t = w_t (w_{t+1} + ... + w_n),   divided by its largest value
 
     Here n is the number of norms, which is also the index of the point after the last step. No
-    gradient was taken at that point, so w_n is the weight of the last step. Equal norms give
+    gradient was taken at that point, so w_n is set to the weight of the last step. Equal norms give
     exactly linear decay, `linear(1.0, 0.0, n)`. In the algorithm of Defazio et al., the sum ends
     one term earlier, and the last step of a run is zero.
 

@@ -60,8 +60,9 @@ def suggestions(rates: ArrayLike, losses: ArrayLike, count: ArrayLike | None = N
         slide    = rates[r - 15], from the right, as long as the slopes at
                    r and r - 15 differ by more than 0.005                   points [N // 10:-5]
 
-    Losses should be smoothed. Points from the first NaN or infinity on are ignored. If the slice of
-    a rule has fewer than two points, the rule reads all points before the first NaN.
+    Losses should be smoothed. Points from the first NaN or infinity on are ignored. Each rule
+    reads its slice of the points. If that slice has fewer than two points, the rule reads all
+    points before the first NaN.
 
     `steepest` is the suggestion of torch-lr-finder and of ignite, but ignite raises an error if the
     curve does not fall. The others are fastai's. Lightning divides by differences of the rate, not
