@@ -335,6 +335,7 @@ def to_keras(schedule: Any) -> Any:
       ModuleNotFoundError: Keras cannot import its backend; raised by Keras.
 
     Example:
+      >>> import keras  # doctest: +SKIP
       >>> sgd = keras.optimizers.SGD(to_keras(cosine(0.1, 0.0, 1_000)))  # doctest: +SKIP
 
     References:
@@ -372,9 +373,11 @@ def to_callback(rate: Any) -> Any:
 
     Example:
       >>> rate = cosine(0.1, 0.0, 1000) * reduce_on_plateau(patience=2, metric="val_loss")
-      >>> model.fit(
-      ...     x, y, validation_split=0.1, callbacks=[to_callback(rate)]
-      ... )  # doctest: +SKIP
+      >>> import keras  # doctest: +SKIP
+      >>> model = keras.Sequential([keras.layers.Dense(1)])  # doctest: +SKIP
+      >>> model.compile(optimizer="sgd", loss="mse")  # doctest: +SKIP
+      >>> x, y, callbacks = np.ones((20, 2)), np.ones(20), [to_callback(rate)]  # doctest: +SKIP
+      >>> model.fit(x, y, validation_split=0.1, callbacks=callbacks)  # doctest: +SKIP
 
     References:
       `keras.callbacks.LearningRateScheduler` and `keras.callbacks.ReduceLROnPlateau`.

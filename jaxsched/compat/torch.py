@@ -651,10 +651,13 @@ def to_scheduler(optimizer: Any, rate: Any) -> Any:
 
     Example:
       >>> rate = warmup_cosine(0.1, total_steps=1000, warmup_steps=50) * reduce_on_plateau()
+      >>> import torch  # doctest: +SKIP
+      >>> parameter = torch.nn.Parameter(torch.ones(3))  # doctest: +SKIP
+      >>> optimizer = torch.optim.SGD([parameter], lr=0.1)  # doctest: +SKIP
       >>> scheduler = to_scheduler(optimizer, rate)  # doctest: +SKIP
-      >>> for batch in batches:  # doctest: +SKIP
-      ...     loss = train_step(batch)
-      ...     scheduler.step(loss.item())
+      >>> for loss in (1.0, 0.5):  # doctest: +SKIP
+      ...     optimizer.step()
+      ...     scheduler.step(loss)
 
     References:
       `torch.optim.lr_scheduler.LRScheduler`.

@@ -223,7 +223,7 @@ def test_a_stack_of_states():
 class Remembering(js.Listener):
     """A rule that remembers what a test says."""
 
-    memory: object = js.choice_field(default=None, check=lambda call, memory: memory)
+    memory: object = js.choice_field(default=None, check=lambda call, name, memory: memory)
 
     def start(self, params):
         return self.memory()
