@@ -117,8 +117,8 @@ def _require_known(name: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 def _require_all(name: str, given: Iterable[str], parameters: Iterable[inspect.Parameter]) -> None:
-    missing = {p.name for p in parameters if p.default is p.empty} - {*given}
-    for key in sorted(missing):
+    needed = [p for p in parameters if p.kind is not p.VAR_POSITIONAL and p.default is p.empty]
+    for key in sorted({p.name for p in needed} - {*given}):
         raise ValueError(f"`inject({name})` needs {key}: `inject({name}, {key}=...)`.")
 
 

@@ -213,3 +213,10 @@ def test_what_is_unknown_or_missing_is_said_with_the_slots_given(factory, slots,
 def test_arguments_bound_by_position_are_not_missing():
     tx = js.inject(functools.partial(optax.adamw, 0.1), weight_decay=0.2)
     assert js.hyperparams(tx.init(jnp.ones(2))) == {"weight_decay": jnp.float32(0.2)}
+
+
+def test_a_factory_may_take_any_number_of_positional_arguments():
+    def made(*_, learning_rate):
+        return optax.sgd(learning_rate)
+
+    assert js.inject(made, learning_rate=0.5).init(jnp.ones(2)).hyperparams["learning_rate"] == 0.5
