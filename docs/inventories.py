@@ -6,6 +6,7 @@ inventories of the names that our pages mention.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ def documented(library: str) -> Iterator[tuple[str, str]]:
                 yield f"{module}.{name}", page.replace("$", f"{module}.{name}")
 
 
+@functools.cache
 def targets() -> dict[str, str]:
     """The names in inventories, by the name without the modules in which it is re-exported."""
     found = [name for library in SITES for name, _ in documented(library)]

@@ -14,7 +14,7 @@ from jaxsched._core._clock import ticked
 from jaxsched._core._numerics import wide
 from jaxsched._core._require import refuse, require, static_length
 from jaxsched._transforms._checks import require_params, require_state, require_transform
-from jaxsched._transforms._scheduled import REMEDY, Counter, with_extra_args
+from jaxsched._transforms._scheduled import REMEDY, StepCounter, with_extra_args
 from jaxsched._transforms._transform import transform
 
 
@@ -32,7 +32,7 @@ class AverageState(NamedTuple):
 class AveragesState(NamedTuple):
     """The state of `average`."""
 
-    clock: Counter
+    clock: StepCounter
     averages: dict[str, AverageState]  # by name
     inner_state: optax.OptState
 
@@ -99,7 +99,7 @@ def average(
 
     def init(params: optax.Params) -> AveragesState:
         begun = {name: _begun(each, params, stride) for name, each in kept.items()}
-        return AveragesState(Counter(jnp.zeros((), jnp.int32)), begun, inner.init(params))
+        return AveragesState(StepCounter(jnp.zeros((), jnp.int32)), begun, inner.init(params))
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra_args: Any
@@ -120,7 +120,7 @@ def average(
             averages = moved(state.averages)
         else:
             averages = jax.lax.cond(count % stride == 0, moved, lambda x: x, state.averages)
-        return updates, AveragesState(Counter(count), averages, inner_state)
+        return updates, AveragesState(StepCounter(count), averages, inner_state)
 
     return transform(init, update)
 

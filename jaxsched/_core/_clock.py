@@ -171,7 +171,7 @@ def less(length: Any, start: Length) -> Any:
     return jnp.maximum(length - jnp.asarray(start, jnp.asarray(length).dtype), 0)
 
 
-def last(ends: Iterable[Length | None]) -> Length | None:
+def latest(ends: Iterable[Length | None]) -> Length | None:
     """Return the latest of several ends; None if one of them is never reached."""
     every = [*ends]
     known = [end for end in every if end is not None]

@@ -32,8 +32,8 @@ def too_high(e: Evidence) -> str:
         much = _times(e.past) if e.past < 1000 else "more than 1000 times"
         return (
             "too high: at the end of an update the loss already rises again, so the updates go too "
-            f"far; in sum, these slopes are {much} the fall of the loss; lower the rate about 3x, "
-            "or let it decay"
+            f"far; the sum of these slopes is {much} the fall of the loss; lower the rate about "
+            "3x, or let it decay"
         )
     elif e.outward < -0.08:
         return (
@@ -111,8 +111,9 @@ def nothing(e: Evidence, enough: int, warm: bool) -> str:
     if e.steps == 0:
         return "too early: no loss was seen; pass it to `tx.update(..., value=loss)` or `observe`"
     if e.steps < enough:
-        rise = f"; the mean loss is up to {_times(e.leapt)} the first loss" if e.leapt > 100 else ""
-        return f"too early: {int(e.steps)} losses were seen, but {enough} are needed{rise}"
+        said = f"too early: {int(e.steps)} losses were seen, but {enough} are needed"
+        grown = e.positive and e.leapt > 100
+        return f"{said}; the loss has grown to {_times(e.leapt)} the first loss" if grown else said
     if not warm:
         return "too early: the learning rate is still warming up"
     if e.placed == 0:

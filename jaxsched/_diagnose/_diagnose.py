@@ -145,9 +145,9 @@ def diagnose(opt_state: Any, *, floor: ArrayLike | None = None) -> Diagnosis:
       >>> print(diagnosis.verdict, diagnosis.too_high)
       too high 1.0
       >>> print(diagnosis)
-      too high: at the end of an update the loss already rises again, so the updates go too far; in
-      sum, these slopes are more than 1000 times the fall of the loss; lower the rate about 3x, or
-      let it decay
+      too high: at the end of an update the loss already rises again, so the updates go too far;
+      the sum of these slopes is more than 1000 times the fall of the loss; lower the rate about
+      3x, or let it decay
 
     References:
       Prechelt, Early stopping - but when?, 1998, defines two of the measures: the generalization

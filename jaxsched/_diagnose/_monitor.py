@@ -132,11 +132,11 @@ def monitor(
     mean, and the history in 16 to 32 equal blocks. For the gradients, it has the norm, the cosine
     of consecutive ones, and the number of parameter arrays whose gradient is zero (only of arrays
     with at most 8192 numbers). If updates receive the parameters, it also records the cosine of the
-    parameters with the descent direction. For each movement of the parameters, which is the
-    difference between two updates, it records the length of the movement and its product with the
-    next gradient. That product is the slope of the loss at the end of the movement, so it is
-    negative while a longer movement would have been better. The state takes about 200 numbers, plus
-    samples of the gradients and of the parameters of at most 1 MiB each.
+    parameters with the descent direction. A movement is the difference of the parameters from one
+    update to the next. The state has a history of the length of the movements, and of the product
+    of each movement with the next gradient. That product is the slope of the loss at the end of the
+    movement, so it is negative while a longer movement would have been better. The state takes
+    about 200 numbers, plus samples of the gradients and of the parameters of at most 1 MiB each.
 
     Norms and cosines are estimated from a sample. Arrays of up to 8192 numbers are used whole. From
     a larger array, about 8192 numbers are used: whole rows, and the same rows at every step. If the

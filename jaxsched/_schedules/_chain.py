@@ -15,9 +15,10 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length, known
 from jaxsched._core._numerics import real
 from jaxsched._core._writing import CHAIN, operand, text
+from jaxsched._schedules._combined import flat
 from jaxsched._schedules._grouped import Chain, begins_of
 from jaxsched._schedules._marks import Jump, Phase, moved
-from jaxsched._schedules._schedule import Grouped, Schedule, as_schedule, builds, flat
+from jaxsched._schedules._schedule import Grouped, Schedule, as_schedule, builds
 
 
 class Then(Schedule):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import itertools
 import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -18,10 +19,10 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length
 from jaxsched._core._numerics import real, saturated
 from jaxsched._core._require import Number
-from jaxsched._core._writing import PRODUCT, SUM, infix
+from jaxsched._core._writing import PRODUCT, SUM, infix, snake, text
 from jaxsched._schedules._grouped import Combination
 from jaxsched._schedules._marks import Jump, Phase
-from jaxsched._schedules._schedule import Grouped, Schedule, builds, flat, operand
+from jaxsched._schedules._schedule import Grouped, Schedule, builds, operand
 
 _RATE = "_whole_rate"  # an attribute of the object only: a schedule derived from it is not whole
 
@@ -49,6 +50,9 @@ class Combined(Schedule):
         same = cast(Combined, super()._grouped())
         form = Combination.of(same.operands, self._combined)
         return same if form is None else Grouped(form)
+
+    def _text(self) -> str:
+        return f"{snake(type(self).__name__)}({', '.join(map(text, self.operands))})"
 
     def _changes(self) -> Iterator[int]:
         return heapq.merge(*(x._changes() for x in schedules_of(self.operands)))
@@ -116,6 +120,12 @@ def _sum(*terms: Any) -> Sum:
     return Sum(flat(Sum, "operands", (operand("schedule + number", "number", x) for x in terms)))
 
 
+def flat(cls: type, field: str, children: Iterable[Any]) -> tuple[Any, ...]:
+    """Return children, of which those of the class itself are replaced by their own children."""
+    each = (getattr(x, field) if isinstance(x, cls) else (x,) for x in children)
+    return tuple(itertools.chain.from_iterable(each))
+
+
 def factor(x: Any) -> Schedule | Number:
     """Return a factor of a product, checked."""
     return operand("schedule * number", "number", x)
@@ -165,4 +175,4 @@ def schedules_of(operands: Iterable[Operand]) -> list[Schedule]:
 
 def longest(operands: Iterable[Operand]) -> Length | None:
     """Return the end of the longest schedule; None if one is unbounded."""
-    return _clock.last(x.steps for x in schedules_of(operands))
+    return _clock.latest(x.steps for x in schedules_of(operands))

@@ -15,7 +15,6 @@ from jaxsched._core import _clock
 from jaxsched._core._clock import Length
 from jaxsched._core._fields import length_field
 from jaxsched._core._require import integer, length, refuse, require, sequence
-from jaxsched._core._writing import text
 from jaxsched._schedules._chain import Then
 from jaxsched._schedules._combined import Combined, Operand, longest
 from jaxsched._schedules._grouped import Selection, chosen
@@ -29,9 +28,6 @@ class Minimum(Combined):
     def _combined(values: Iterable[jax.Array]) -> jax.Array:
         return jnp.minimum(*values)
 
-    def _text(self) -> str:
-        return f"minimum({', '.join(map(text, self.operands))})"
-
 
 class Maximum(Combined):
     """The larger of two operands."""
@@ -39,9 +35,6 @@ class Maximum(Combined):
     @staticmethod
     def _combined(values: Iterable[jax.Array]) -> jax.Array:
         return jnp.maximum(*values)
-
-    def _text(self) -> str:
-        return f"maximum({', '.join(map(text, self.operands))})"
 
 
 class Select(Schedule):

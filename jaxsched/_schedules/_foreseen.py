@@ -54,13 +54,13 @@ def foreseen(schedule: Schedule) -> Foreseen | None:
 
 def is_here(tree: object) -> bool:
     """Return whether every number in a tree can be read here."""
+    return all(map(_is_here, jax.tree.leaves(tree)))
 
-    def one(leaf: object) -> bool:
-        if isinstance(leaf, Tracer) or not isinstance(leaf, jax.Array):
-            return not isinstance(leaf, Tracer)
-        return leaf.is_fully_addressable and not leaf.is_deleted()
 
-    return all(map(one, jax.tree.leaves(tree)))
+def _is_here(leaf: object) -> bool:
+    if isinstance(leaf, Tracer):
+        return False
+    return not isinstance(leaf, jax.Array) or (leaf.is_fully_addressable and not leaf.is_deleted())
 
 
 def _steps(schedule: Schedule) -> np.ndarray:

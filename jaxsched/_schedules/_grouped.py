@@ -182,7 +182,7 @@ class Combination(Node):
 
     @property
     def steps(self) -> Length | None:
-        return _clock.last(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
+        return _clock.latest(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
 
     def at(self, t: jax.Array) -> jax.Array:
         values = [value for part in self.parts for value in _values(part, t)]
@@ -208,7 +208,7 @@ class Selection(Node):
 
     @property
     def steps(self) -> Length | None:
-        return _clock.last(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
+        return _clock.latest(x.steps for x in self.parts if isinstance(x, Node))  # pyright: ignore
 
     def at(self, t: jax.Array) -> jax.Array:
         return chosen(jnp.asarray(self.owner), [self._value(part, t) for part in self.parts])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import numbers
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
@@ -561,12 +560,6 @@ def from_function(function: Callable[..., Any]) -> Schedule:
 def operand(call: str, name: str, x: Any) -> Schedule | Number:
     """Return an operand of a schedule, checked: a schedule, or a plain number."""
     return as_schedule(call, x) if callable(x) else finite(call, name, x)
-
-
-def flat(cls: type, field: str, children: Iterable[Any]) -> tuple[Any, ...]:
-    """Return children, of which those of the class itself are replaced by their own children."""
-    each = (getattr(x, field) if isinstance(x, cls) else (x,) for x in children)
-    return tuple(itertools.chain.from_iterable(each))
 
 
 def is_number(x: Any) -> bool:

@@ -99,18 +99,27 @@ class Sweep:
         Raises:
           ValueError: no member has a score.
         """
-        best = self.order[0]
-        if np.isnan(self.mean[best]):
-            raise ValueError(
-                f"`sweep.best`: none of the {len(self.members)} members has a finite score. "
-                "Try lower rates."
-            )
-        return self.members[best]
+        return self.members[self._first()]
 
     @property
     def best_arguments(self) -> dict[str, Any]:
-        """The arguments that the best member was made from; empty if they are not known."""
-        return self.arguments[self.order[0]] if self.arguments else {}
+        """The arguments that the best member was made from; empty if they are not known.
+
+        Raises:
+          ValueError: no member has a score.
+        """
+        first = self._first()
+        return self.arguments[first] if self.arguments else {}
+
+    def _first(self) -> int:
+        """The index of the best member."""
+        best = int(self.order[0])
+        require(
+            not np.isnan(self.mean[best]),
+            f"`sweep.best`: none of the {len(self.members)} members has a finite score. Try lower "
+            "rates.",
+        )
+        return best
 
     def leaderboard(self, top: int | None = None) -> str:
         """Returns the members as a table, best first.

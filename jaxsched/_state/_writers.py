@@ -26,9 +26,9 @@ from jaxsched._schedules._schedule import Schedule
 from jaxsched._state._clocks import clocks_of, each_named
 from jaxsched._transforms._scheduled import (
     CLOCKS,
-    Counter,
     Override,
     ScheduledState,
+    StepCounter,
     factors_key,
     override_key,
 )
@@ -60,7 +60,7 @@ def set_step(opt_state: S, k: ArrayLike) -> S:
     k = _clock.held(length("set_step", "k", k))
     clocks_of("set_step", opt_state)
 
-    def moved(_: Path, clock: ScheduledState | Counter) -> ScheduledState | Counter:
+    def moved(_: Path, clock: ScheduledState | StepCounter) -> ScheduledState | StepCounter:
         return clock._replace(count=jnp.full_like(clock.count, _clock.read(k)))
 
     return rewritten(opt_state, lambda tree: replaced(CLOCKS, tree, moved))

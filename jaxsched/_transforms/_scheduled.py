@@ -52,8 +52,8 @@ class ScheduledState(NamedTuple):
     inner_state: optax.OptState
 
 
-class Counter(NamedTuple):
-    """The step counter of a transform that schedules nothing."""
+class StepCounter(NamedTuple):
+    """The state of a transform that counts steps, but schedules nothing."""
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -63,10 +63,10 @@ class Counter(NamedTuple):
         return {}
 
 
-CLOCKS = ScheduledState, Counter
+CLOCKS = ScheduledState, StepCounter
 
 
-def leading(clocks: Iterable[ScheduledState | Counter]) -> list[jax.Array]:
+def leading(clocks: Iterable[ScheduledState | StepCounter]) -> list[jax.Array]:
     """Return the counts that tell the step: those of schedules, if there are any.
 
     A guard between a schedule and another transform can let them differ.

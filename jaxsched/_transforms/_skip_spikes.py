@@ -24,7 +24,7 @@ from jaxsched._rules._ring import Ring
 from jaxsched._rules._rule import GRADIENT_NORM, OWN_NORM, Axis, heard, listening
 from jaxsched._rules._spikes import first_of, is_spike
 from jaxsched._transforms._checks import require_state, require_transform
-from jaxsched._transforms._scheduled import CLOCKS, Counter, ScheduledState, with_extra_args
+from jaxsched._transforms._scheduled import CLOCKS, ScheduledState, StepCounter, with_extra_args
 from jaxsched._transforms._transform import everywhere, transform
 
 
@@ -160,7 +160,7 @@ def _frozen(state: optax.OptState, axis_name: Axis, advances: bool) -> optax.Opt
 def _ticked(state: optax.OptState) -> optax.OptState:
     """Return the state with its step counters advanced by one, and nothing else changed."""
 
-    def tick(_: Any, clock: ScheduledState | Counter) -> ScheduledState | Counter:
+    def tick(_: Any, clock: ScheduledState | StepCounter) -> ScheduledState | StepCounter:
         return clock._replace(count=ticked(clock.count))
 
     def later(x: Any) -> Any:

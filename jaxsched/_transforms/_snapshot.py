@@ -15,7 +15,7 @@ from jaxsched._core._numerics import real
 from jaxsched._core._require import require, static_length
 from jaxsched._schedules._schedule import Schedule, as_schedule
 from jaxsched._transforms._checks import require_params, require_state
-from jaxsched._transforms._scheduled import Counter
+from jaxsched._transforms._scheduled import StepCounter
 from jaxsched._transforms._transform import transform
 
 # A schedule is accurate to 1e-6, so a smaller change may be rounding.
@@ -25,7 +25,7 @@ _VISIBLE = 4e-6
 class SnapshotsState(NamedTuple):
     """The state of `snapshot`."""
 
-    clock: Counter
+    clock: StepCounter
     params: optax.Params  # (keep, ...): a ring; its oldest entry is written next
     steps: jax.Array  # int32[keep]: the step after which each snapshot was taken
     snapshots: jax.Array  # int32: how many were taken
@@ -84,7 +84,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
         count = jnp.zeros((), jnp.int32)
         first = real(cycles.at(count))
         return SnapshotsState(
-            clock=Counter(count),
+            clock=StepCounter(count),
             params=jax.tree.map(functools.partial(_empty, size), params),
             steps=jnp.zeros(size, jnp.int32),
             snapshots=jnp.zeros((), jnp.int32),
@@ -101,7 +101,7 @@ def snapshot(schedule: Schedule, *, keep: int) -> optax.GradientTransformationEx
         step = state.clock.count
         ring, now = _watched(state, cycles, step)
         ring = _with(ring, taken, step, now)
-        return updates, ring._replace(clock=Counter(ticked(step)))
+        return updates, ring._replace(clock=StepCounter(ticked(step)))
 
     return transform(init, update)
 

@@ -308,6 +308,17 @@ def test_of_a_short_run_nothing_is_said():
     assert not any(getattr(diagnosis, name) for name in WORDS)
 
 
+@pytest.mark.parametrize(("last", "grown"), [(1e6, True), (50.0, False)])
+def test_a_loss_that_explodes_early_is_said_before_there_is_a_verdict(last, grown):
+    tx = js.monitor()
+    state = tx.init(jnp.ones(2))
+    for loss in (1.0, 0.9, *[last] * 20):
+        _, state = tx.update(jnp.ones(2), state, jnp.ones(2), value=loss)
+    diagnosis = js.diagnose(state)
+    assert diagnosis.verdict == "too early"
+    assert ("the loss has grown to" in str(diagnosis)) == grown
+
+
 def test_scores_are_the_same_under_jit_and_vmap():
     states = [watched(**STREAMS[kind]) for kind in ("too low", "overfitting")]
     alone = [js.diagnose(state) for state in states]

@@ -59,6 +59,7 @@ class TestOneMetricByTwoWays:
             _, state = update(PARAMS, state, PARAMS, value=2.0 + step % 3)
         assert js.events(state)["mixed"] == 40  # in two mailboxes
         assert "mixed: in 40 updates" in str(js.diagnose(state))
+        assert js.diagnose(state).verdict == "mixed"
 
     def test_names_of_their_own_are_not_mixed(self):
         rate = 0.1 * js.reduce_on_plateau(patience=2, metric="validation")
@@ -303,9 +304,11 @@ class TestNothingIsHeard:
         assert state[0] == 3.0 and js.factors(state)["learning_rate"][0].best == 1.0
 
     def test_a_synonym_is_warned_of(self):
-        tx = js.wrap(optax.sgd(0.1), js.reduce_on_plateau())
-        with pytest.warns(UserWarning, match=r"no rule listens to `metrics`.*`value`"):
-            tx.update(PARAMS, tx.init(PARAMS), PARAMS, metrics=1.0)
+        tx = optax.chain(js.wrap(optax.sgd(0.1), js.reduce_on_plateau()), optax.identity())
+        for update in (tx.update, jax.jit(tx.update)):
+            with pytest.warns(UserWarning, match=r"no rule listens to `metrics`.*`value`") as said:
+                update(PARAMS, tx.init(PARAMS), PARAMS, metrics=1.0)
+            assert said[0].filename == __file__  # not a line of the packages in between
 
     def test_names_of_others_pass(self):
         with warnings.catch_warnings():

@@ -245,6 +245,16 @@ on_one_device = functools.cache(partial(sweeps.swept, devices=1))
 
 
 class TestSweep:
+    def test_the_best_arguments_are_those_of_the_best_member(self):
+        members = js.grid(js.cosine, init_value=[0.1, 0.2], end_value=0.0, steps=[5, 9])
+        found = js.Sweep(members, [[3.0], [2.0], [1.0], [np.nan]])
+        assert found.best == js.cosine(0.2, 0.0, 5)
+        assert found.best_arguments == {"init_value": 0.2, "end_value": 0.0, "steps": 5}
+        lost = js.Sweep(members, np.full((4, 1), np.nan))
+        for read in (lambda: lost.best, lambda: lost.best_arguments):
+            with pytest.raises(ValueError, match="none of the 4 members has a finite score"):
+                read()
+
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
@@ -263,6 +273,7 @@ class TestSweep:
     def test_a_wrong_result_is_refused(self, wrong, message):
         right = dict(members=[js.constant(0.1), js.constant(0.2)], scores=[[2.0], [1.0]])
         assert js.Sweep(**right).best == js.constant(0.2)
+        assert js.Sweep(**right).best_arguments == {}  # of a list, they are not known
         with pytest.raises(ValueError, match=re.escape(f"`Sweep({message}")):
             js.Sweep(**{**right, **wrong})
 
