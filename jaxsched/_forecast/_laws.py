@@ -164,8 +164,8 @@ class MultiPowerLaw(LossLaw):
       gain: the loss above the floor at S = 1, at a constant rate.
       alpha: the power with which this part of the loss falls.
       drop: how much the loss falls in the end, if the rate falls from `unit_rate` to zero.
-      memory: the sum of the rates, in units of S, that must follow a fall before most of its effect
-        has come.
+      memory: the sum of the rates, in units of S, that must follow a fall before it has much of
+        its effect.
       beta: the exponent with which the effect of a fall approaches its final size.
       gamma: how much sooner the effect comes at a low rate.
       unit_rate: the unit of rates; in a fitted law, the highest rate of the runs.
